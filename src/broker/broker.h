@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+
+#include "base/bdf.h"
+#include "base/error.h"
+#include "machine/machine.h"
+
+/*
+ * The privileged parent of a machine. It binds the devices, opens what the machine needs, starts the
+ * machine in a child process, starts it anew when the guest reboots, and gives every device back
+ * whichever way the machine ends.
+ */
+
+enum broker_serial {
+	BROKER_SERIAL_STDIO,
+	BROKER_SERIAL_FILE,
+	BROKER_SERIAL_PTY,
+	BROKER_SERIAL_NONE,
+};
+
+struct broker_config {
+	const char *name;
+	const char *kernel;
+	const char *initrd; /* NULL: none */
+	const char *cmdline;
+	uint64_t memory; /* bytes */
+	enum memory_backing backing;
+	unsigned cpus;
+	struct bdf devices[MACHINE_DEVICES_MAX];
+	unsigned device_count;
+	enum broker_serial serial;
+	const char *serial_path; /* for BROKER_SERIAL_FILE */
+	bool no_reboot;
+	bool force; /* take devices that the host uses */
+};
+
+/*
+ * Run the machine to its end. The exit code: 0 after a power-off, 128 + N where signal N ended it,
+ * otherwise 1 with err filled in.
+ */
+int broker_run(const struct broker_config *config, struct error *err);

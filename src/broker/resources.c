@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "broker/resources.h"
+
+#include "base/fd.h"
+#include "base/size.h"
+#include "host/device.h"
+#include "host/processes.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/kvm.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+/* What the kernel and our own mappings need beside guest RAM. */
+#define MEMLOCK_MARGIN (64 * MIB)
+
+static int open_kvm(struct error *err)
+{
+	int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+
+	if (fd >= 0)
+		return fd;
+	error_sys(err, -errno, "/dev/kvm", "cannot be opened");
+	if (errno == EACCES)
+		error_hint(err, "add yourself to the group kvm: usermod -aG kvm $USER, then log in anew");
+	else
+		error_hint(err,
+			"load the module (modprobe kvm_intel or kvm_amd); if that fails, switch "
+			"virtualisation (VT-x or SVM) on in the firmware; in a VM, nested virtualisation");
+	return err->code;
+}
+
+static int open_input(const char *path, const char *what, struct error *err)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	struct stat stat;
+
+	if (fd < 0) {
+		error_sys(err, -errno, path, "cannot open the %s", what);
+		error_hint(err, "ls -l %s shows what is there", path);
+		return err->code;
+	}
+	if (fstat(fd, &stat) == 0 && S_ISREG(stat.st_mode))
+		return fd;
+	close(fd);
+	return error_set(err, -EINVAL, path, "the %s must be a regular file", what);
+}
+
+int broker_files_open(
+	struct broker_files *files, const struct broker_config *config, struct error *err)
+{
+	files->kernel = open_input(config->kernel, "kernel", err);
+	if (files->kernel >= 0 && config->initrd)
+		files->initrd = open_input(config->initrd, "initrd", err);
+	if (!err->code)
+		files->kvm = open_kvm(err);
+	return err->code;
+}
+
+void broker_files_close(struct broker_files *files)
+{
+	const int all[] = { files->kvm, files->kernel, files->initrd };
+
+	for (size_t i = 0; i < ARRAY_SIZE(all); i++)
+		if (all[i] >= 0)
+			close(all[i]);
+}
+
+/* A line of /proc/meminfo in bytes or pages, as it stands there; 0 where it is missing. */
+static uint64_t meminfo(const char *meminfo, const char *key)
+{
+	const char *line = strstr(meminfo, key);
+	unsigned long long value;
+
+	return line && sscanf(line + strlen(key), ": %llu", &value) == 1 ? value : 0;
+}
+
+static int check_hugepages(const struct broker_config *config, const char *text, struct error *err)
+{
+	uint64_t page = meminfo(text, "Hugepagesize") * KIB;
+	uint64_t free_pages = meminfo(text, "HugePages_Free");
+	uint64_t needed = page ? config->memory / page : 0;
+
+	if (page && config->memory % page)
+		return error_set(err, -EINVAL, NULL,
+			"with --hugepages the memory must be a multiple of %llu KiB",
+			(unsigned long long)(page / KIB));
+	if (free_pages >= needed && page)
+		return 0;
+	error_set(err, -ENOMEM, NULL, "the host has %llu free huge pages, the guest needs %llu",
+		(unsigned long long)free_pages, (unsigned long long)needed);
+	error_hint(err, "sysctl vm.nr_hugepages=%llu reserves them", (unsigned long long)needed);
+	return err->code;
+}
+
+/* With devices all of it will be pinned, so it must be free; without, it need only exist. */
+static int check_free(const struct broker_config *config, const char *text, struct error *err)
+{
+	uint64_t available = KIB *
+		(config->device_count ? meminfo(text, "MemAvailable")
+				      : meminfo(text, "MemTotal") + meminfo(text, "SwapTotal"));
+	char wanted[24], there[24];
+
+	if (config->memory <= available)
+		return 0;
+	error_set(err, -ENOMEM, NULL, "the guest is to have %s of memory, the host has %s%s",
+		size_format(config->memory, wanted), size_format(available, there),
+		config->device_count ? " available" : "");
+	error_hint(err, "give it less with --memory%s",
+		config->device_count ? ", or end what uses the host's memory" : "");
+	return err->code;
+}
+
+/* The machine inherits the limits; it has no privilege to lock more. */
+static int raise_memlock(const struct broker_config *config, struct error *err)
+{
+	uint64_t needed = config->memory + MEMLOCK_MARGIN;
+	struct rlimit limit, wanted = { RLIM_INFINITY, RLIM_INFINITY };
+	char is[24], least[24];
+
+	if (setrlimit(RLIMIT_MEMLOCK, &wanted) == 0 || getrlimit(RLIMIT_MEMLOCK, &limit) < 0)
+		return 0;
+	wanted = (struct rlimit){ limit.rlim_max, limit.rlim_max };
+	if (limit.rlim_max >= needed && setrlimit(RLIMIT_MEMLOCK, &wanted) == 0)
+		return 0;
+	error_set(err, -ENOMEM, NULL,
+		"the memory-lock limit is %s, and passing a device through pins the guest's memory: "
+		"%s are needed",
+		size_format(limit.rlim_max, is), size_format(needed, least));
+	error_hint(err, "raise it (ulimit -l, memlock in /etc/security/limits.conf, LimitMEMLOCK= of "
+			"a service), or run as root");
+	return err->code;
+}
+
+int broker_check_memory(const struct broker_config *config, struct error *err)
+{
+	char text[8192];
+
+	if (fd_read_file("/proc/meminfo", text, sizeof(text)) < 0)
+		text[0] = '\0';
+	if (config->backing == MEMORY_HUGETLB ? check_hugepages(config, text, err)
+					      : check_free(config, text, err))
+		return err->code;
+	return config->device_count ? raise_memlock(config, err) : 0;
+}
+
+int broker_check_cpus(const struct broker_config *config, int kvm_fd, struct error *err)
+{
+	int most = ioctl(kvm_fd, KVM_CHECK_EXTENSION, KVM_CAP_MAX_VCPUS);
+
+	if (most <= 0 || config->cpus <= (unsigned)most)
+		return 0;
+	return error_set(err, -EINVAL, NULL, "%u vCPUs are too many: this host's KVM takes %d",
+		config->cpus, most);
+}
+
+static int open_container(struct error *err)
+{
+	int fd = open("/dev/vfio/vfio", O_RDWR | O_CLOEXEC);
+
+	if (fd >= 0)
+		return fd;
+	error_sys(err, -errno, "/dev/vfio/vfio", "cannot be opened");
+	error_hint(err, errno == EACCES ? "run as root, or ask for access to VFIO"
+					: "modprobe vfio_iommu_type1; is VFIO in this kernel?");
+	return err->code;
+}
+
+static int open_group(const struct host *host, const struct host_device *device, const char *name,
+	struct error *err)
+{
+	char path[64], holder[128];
+	int fd;
+
+	snprintf(path, sizeof(path), "/dev/vfio/%d", device->group);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	if (fd >= 0)
+		return fd;
+	error_sys(err, -errno, name, "cannot open its IOMMU group, %s", path);
+	if (errno == EBUSY && host_processes_using_vfio(host, device, holder, sizeof(holder)))
+		error_hint(err, "%s: end that first", holder);
+	else if (errno == EACCES || errno == EPERM)
+		error_hint(err, "run as root, or: chown $USER %s", path);
+	return err->code;
+}
+
+static int open_device_group(struct broker_vfio *vfio, const struct host *host,
+	const struct bdf *bdf, struct error *err)
+{
+	struct host_device device;
+	char name[BDF_TEXT];
+	unsigned i = vfio->count;
+
+	if (host_device_read(host, bdf, &device, err))
+		return err->code;
+	vfio->numbers[i] = device.group;
+	vfio->groups[i] = -1;
+	for (unsigned j = 0; j < i; j++)
+		if (vfio->numbers[j] == device.group)
+			vfio->groups[i] = vfio->groups[j];
+	if (vfio->groups[i] < 0)
+		vfio->groups[i] = open_group(host, &device, bdf_format(bdf, name), err);
+	if (err->code)
+		return err->code;
+	vfio->count++;
+	return 0;
+}
+
+int broker_vfio_open(
+	struct broker_vfio *vfio, const struct broker_config *config, struct error *err)
+{
+	struct host host;
+
+	*vfio = (struct broker_vfio){ .container = -1 };
+	if (!config->device_count)
+		return 0;
+	if (host_init(&host, NULL, NULL, err))
+		return err->code;
+	vfio->container = open_container(err);
+	for (unsigned i = 0; i < config->device_count && !err->code; i++)
+		open_device_group(vfio, &host, &config->devices[i], err);
+	return err->code;
+}
+
+void broker_vfio_close(struct broker_vfio *vfio)
+{
+	for (unsigned i = 0; i < vfio->count; i++) {
+		bool shared = false;
+
+		for (unsigned j = 0; j < i; j++)
+			shared |= vfio->numbers[j] == vfio->numbers[i];
+		if (!shared)
+			close(vfio->groups[i]);
+	}
+	if (vfio->container >= 0)
+		close(vfio->container);
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+
+#include "broker/broker.h"
+
+/*
+ * What a machine needs of the host, opened or checked before any device is touched, so that most
+ * mistakes cost nothing.
+ */
+
+struct broker_files {
+	int kvm;
+	int kernel;
+	int initrd; /* -1: none */
+};
+
+/* files starts out with all descriptors -1. */
+int broker_files_open(
+	struct broker_files *files, const struct broker_config *config, struct error *err);
+void broker_files_close(struct broker_files *files);
+
+/* There is as much memory as the guest is to have, and it may be pinned where devices need that. */
+int broker_check_memory(const struct broker_config *config, struct error *err);
+
+/* KVM takes so many vCPUs. */
+int broker_check_cpus(const struct broker_config *config, int kvm_fd, struct error *err);
+
+/*
+ * VFIO's nodes, for one start of a machine: opened anew each time, because the kernel gives the
+ * devices free only when all descriptors of the last start are closed.
+ */
+struct broker_vfio {
+	int container; /* -1 without devices */
+	int groups[MACHINE_DEVICES_MAX];
+	int numbers[MACHINE_DEVICES_MAX]; /* of the groups */
+	unsigned count;                   /* of devices; those of one group share a descriptor */
+};
+
+int broker_vfio_open(
+	struct broker_vfio *vfio, const struct broker_config *config, struct error *err);
+void broker_vfio_close(struct broker_vfio *vfio);

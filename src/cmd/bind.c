@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "host/bind.h"
+#include "base/bdf.h"
+#include "host/journal.h"
+
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+extern int cmd_bind(int argc, char **argv);
+
+static const char usage[] =
+	"Usage: penstock bind [OPTION]... ADDRESS...\n"
+	"Give PCI devices to vfio-pci, for programs that pass them to virtual machines. They stay\n"
+	"there until 'penstock release' or the next boot.\n"
+	"\n"
+	"A device that shares its IOMMU group with others can be passed only when no host driver has\n"
+	"any of the group, so those others are bound as well. Either all of it succeeds, or all\n"
+	"devices keep their drivers. A device that the host is using is refused: a mounted disk, swap,\n"
+	"a network card with the default route, the boot display.\n"
+	"\n"
+	"  ADDRESS        a PCI address such as 0000:01:00.0 or 01:00.0\n"
+	"      --group    first show the IOMMU groups of the devices\n"
+	"      --force    take devices that the host is using\n"
+	"      --dry-run  check everything and say what would be done, but change nothing\n"
+	"      --help     show this text\n"
+	"\n"
+	"Exit status: 0 done, 1 failed, 2 wrong usage.\n";
+
+enum { OPTION_GROUP = 256, OPTION_FORCE, OPTION_DRY_RUN, OPTION_HELP };
+
+static const struct option long_options[] = {
+	{ "group", no_argument, NULL, OPTION_GROUP },
+	{ "force", no_argument, NULL, OPTION_FORCE },
+	{ "dry-run", no_argument, NULL, OPTION_DRY_RUN },
+	{ "help", no_argument, NULL, OPTION_HELP },
+	{ 0 },
+};
+
+struct arguments {
+	struct bind_options options;
+	bool group;
+	struct bdf *devices;
+	size_t count;
+};
+
+static int wrong_usage(void)
+{
+	fputs("Try 'penstock bind --help'.\n", stderr);
+	return 2;
+}
+
+static int parse_addresses(struct arguments *arguments, int count, char **words)
+{
+	if (!count) {
+		fputs("penstock: bind: no address of a device is given\n", stderr);
+		return wrong_usage();
+	}
+	arguments->devices = calloc(count, sizeof(*arguments->devices));
+	if (!arguments->devices)
+		return 1;
+	for (int i = 0; i < count; i++) {
+		if (bdf_parse(words[i], &arguments->devices[i])) {
+			fprintf(stderr,
+				"penstock: bind: '%s' is not a PCI address such as 0000:01:00.0\n",
+				words[i]);
+			return wrong_usage();
+		}
+	}
+	arguments->count = count;
+	return 0;
+}
+
+/* -1: go on. Else the exit status. */
+static int parse(struct arguments *arguments, int argc, char **argv)
+{
+	int option, status;
+
+	while ((option = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
+		switch (option) {
+		case OPTION_GROUP:
+			arguments->group = true;
+			break;
+		case OPTION_FORCE:
+			arguments->options.force = true;
+			break;
+		case OPTION_DRY_RUN:
+			arguments->options.dry_run = true;
+			break;
+		case OPTION_HELP:
+			fputs(usage, stdout);
+			return 0;
+		default:
+			return wrong_usage();
+		}
+	}
+	status = parse_addresses(arguments, argc - optind, argv + optind);
+	return status ? status : -1;
+}
+
+static int print_group(const struct host *host, int group, struct error *err)
+{
+	struct bdf members[HOST_GROUP_MAX];
+	int count = host_group_devices(host, group, members, err);
+
+	if (count < 0)
+		return count;
+	printf("IOMMU group %d:\n", group);
+	for (int i = 0; i < count; i++) {
+		struct host_device device;
+		char name[BDF_TEXT];
+
+		if (host_device_read(host, &members[i], &device, err))
+			return err->code;
+		printf("  %s [%04x:%04x] %s%s\n", bdf_format(&device.bdf, name), device.vendor,
+			device.device, device.driver[0] ? device.driver : "no driver",
+			host_device_is_bridge(&device) ? " (bridge, stays)" : "");
+	}
+	return 0;
+}
+
+static bool group_was_printed(
+	const struct host *host, const struct bdf *devices, size_t count, int group)
+{
+	for (size_t i = 0; i < count; i++) {
+		struct host_device device;
+		struct error ignored = { 0 };
+
+		if (host_device_read(host, &devices[i], &device, &ignored) == 0 &&
+			device.group == group)
+			return true;
+	}
+	return false;
+}
+
+static int print_groups(
+	const struct host *host, const struct arguments *arguments, struct error *err)
+{
+	for (size_t i = 0; i < arguments->count; i++) {
+		struct host_device device;
+		int code = host_device_read(host, &arguments->devices[i], &device, err);
+
+		if (code)
+			return code;
+		if (device.group < 0 ||
+			group_was_printed(host, arguments->devices, i, device.group))
+			continue;
+		code = print_group(host, device.group, err);
+		if (code)
+			return code;
+	}
+	fflush(stdout);
+	return 0;
+}
+
+static int run(const struct arguments *arguments)
+{
+	struct error err = { 0 };
+	struct host host;
+
+	if (host_init(&host, NULL, NULL, &err) ||
+		(arguments->group && print_groups(&host, arguments, &err)) ||
+		host_bind(&host, arguments->devices, arguments->count, &arguments->options, &err)) {
+		error_print(&err);
+		return 1;
+	}
+	return 0;
+}
+
+int cmd_bind(int argc, char **argv)
+{
+	struct arguments arguments = { .options = { .owner = "bind", .persist = true } };
+	int status = parse(&arguments, argc, argv);
+
+	if (status < 0)
+		status = run(&arguments);
+	free(arguments.devices);
+	return status;
+}

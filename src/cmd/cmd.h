@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+
+/*
+ * The subcommands. Each parses its own arguments (argv[0] is its name), calls, prints, and returns
+ * the exit code: 0 done, 1 failed, 2 usage.
+ */
+
+#define EXIT_USAGE 2
+
+int cmd_bind(int argc, char **argv);
+int cmd_release(int argc, char **argv);
+int cmd_run(int argc, char **argv);

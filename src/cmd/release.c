@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "base/bdf.h"
+#include "host/bind.h"
+
+#include <getopt.h>
+#include <stdio.h>
+#include <string.h>
+
+extern int cmd_release(int argc, char **argv);
+
+static const char usage[] =
+	"Usage: penstock release [--dry-run] ADDRESS...\n"
+	"       penstock release [--dry-run] --stale | --all\n"
+	"Give PCI devices back to the drivers that they had before 'penstock bind' or 'penstock run'.\n"
+	"\n"
+	"  ADDRESS        a PCI address such as 0000:01:00.0 or 01:00.0; with it go the devices of its\n"
+	"                 IOMMU group that were bound only on its account\n"
+	"      --stale    all devices of machines that have ended without giving them back\n"
+	"      --all      these, and all devices that 'penstock bind' has bound\n"
+	"      --dry-run  say what would be done, but change nothing\n"
+	"      --help     show this text\n"
+	"\n"
+	"A device of a running machine is refused. When nothing is left to do, that is a success.\n"
+	"Exit status: 0 done, 1 failed, 2 wrong usage.\n";
+
+enum { OPTION_STALE = 256, OPTION_ALL, OPTION_DRY_RUN, OPTION_HELP };
+
+static const struct option long_options[] = {
+	{ "stale", no_argument, NULL, OPTION_STALE },
+	{ "all", no_argument, NULL, OPTION_ALL },
+	{ "dry-run", no_argument, NULL, OPTION_DRY_RUN },
+	{ "help", no_argument, NULL, OPTION_HELP },
+	{ 0 },
+};
+
+struct arguments {
+	bool stale, all, dry_run;
+	int count;
+	char **addresses;
+};
+
+static int wrong_usage(void)
+{
+	fputs("Try 'penstock release --help'.\n", stderr);
+	return 2;
+}
+
+static int check_arguments(const struct arguments *arguments)
+{
+	struct bdf bdf;
+
+	if (arguments->stale + arguments->all + (arguments->count > 0) != 1) {
+		fputs("penstock: release: give either addresses of devices, or --stale, or --all\n",
+			stderr);
+		return wrong_usage();
+	}
+	for (int i = 0; i < arguments->count; i++) {
+		if (bdf_parse(arguments->addresses[i], &bdf)) {
+			fprintf(stderr,
+				"penstock: release: '%s' is not a PCI address such as 0000:01:00.0\n",
+				arguments->addresses[i]);
+			return wrong_usage();
+		}
+	}
+	return -1;
+}
+
+/* -1: go on. Else the exit status. */
+static int parse(struct arguments *arguments, int argc, char **argv)
+{
+	int option;
+
+	while ((option = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
+		switch (option) {
+		case OPTION_STALE:
+			arguments->stale = true;
+			break;
+		case OPTION_ALL:
+			arguments->all = true;
+			break;
+		case OPTION_DRY_RUN:
+			arguments->dry_run = true;
+			break;
+		case OPTION_HELP:
+			fputs(usage, stdout);
+			return 0;
+		default:
+			return wrong_usage();
+		}
+	}
+	arguments->count = argc - optind;
+	arguments->addresses = argv + optind;
+	return check_arguments(arguments);
+}
+
+/* One that fails does not keep the others bound. */
+static int release_addresses(const struct host *host, const struct arguments *arguments)
+{
+	int status = 0;
+
+	for (int i = 0; i < arguments->count; i++) {
+		struct error err = { 0 };
+		struct bdf bdf;
+
+		bdf_parse(arguments->addresses[i], &bdf);
+		if (host_release(host, &bdf, arguments->dry_run, &err)) {
+			error_print(&err);
+			status = 1;
+		}
+	}
+	return status;
+}
+
+static int run(const struct arguments *arguments)
+{
+	struct error err = { 0 };
+	struct host host;
+	int code = host_init(&host, NULL, NULL, &err);
+
+	if (code == 0 && arguments->count)
+		return release_addresses(&host, arguments);
+	if (code == 0)
+		code = (arguments->stale ? host_release_stale : host_release_all)(
+			&host, arguments->dry_run, &err);
+	if (code)
+		error_print(&err);
+	return code ? 1 : 0;
+}
+
+int cmd_release(int argc, char **argv)
+{
+	struct arguments arguments = { 0 };
+	int status = parse(&arguments, argc, argv);
+
+	return status < 0 ? run(&arguments) : status;
+}

@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "base/bdf.h"
+#include "base/size.h"
+#include "broker/broker.h"
+#include "cmd/cmd.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const char help[] =
+	"usage: penstock run --kernel FILE [OPTIONS]\n"
+	"\n"
+	"Run a virtual machine. Each device is taken from its driver, given to the guest, and\n"
+	"given back when the machine ends, whichever way it ends.\n"
+	"\n"
+	"  --kernel FILE      Linux kernel of the guest, a bzImage such as /boot/vmlinuz-*\n"
+	"  --initrd FILE      its initial RAM disk\n"
+	"  --cmdline TEXT     its command line\n"
+	"  --memory SIZE      guest RAM, such as 512M or 8G (default 512M)\n"
+	"  --cpus N           number of virtual CPUs, 1 to 64 (default 1)\n"
+	"  --device BDF       PCI device to pass through, such as 0000:01:00.0; may be repeated.\n"
+	"                     Devices that share its IOMMU group are taken along, for safety\n"
+	"  --serial WHERE     the guest's serial console: stdio, file:PATH, pty or none\n"
+	"                     (default stdio; on a terminal Ctrl-A x ends the machine and\n"
+	"                     Ctrl-A p presses its power button)\n"
+	"  --name NAME        the machine's name, for messages and the journal\n"
+	"                     (default vm-PID)\n"
+	"  --hugepages        guest RAM from the host's pool of huge pages (vm.nr_hugepages)\n"
+	"  --shared-memory    guest RAM that other processes can map\n"
+	"  --no-reboot        end when the guest reboots, instead of starting it anew\n"
+	"  --force            take devices although the host uses them\n"
+	"  --help             show this\n"
+	"\n"
+	"Signals: SIGINT and SIGTERM end the machine, SIGPWR presses its power button.\n"
+	"\n"
+	"Exit status: 0 the guest powered off, or was left by Ctrl-A x; 1 failure; 2 usage;\n"
+	"128 + N ended by signal N.\n";
+
+enum {
+	OPT_KERNEL = 256,
+	OPT_INITRD,
+	OPT_CMDLINE,
+	OPT_MEMORY,
+	OPT_CPUS,
+	OPT_DEVICE,
+	OPT_SERIAL,
+	OPT_NAME,
+	OPT_HUGEPAGES,
+	OPT_SHARED_MEMORY,
+	OPT_NO_REBOOT,
+	OPT_FORCE,
+	OPT_HELP,
+};
+
+static const struct option options[] = {
+	{ "kernel", required_argument, NULL, OPT_KERNEL },
+	{ "initrd", required_argument, NULL, OPT_INITRD },
+	{ "cmdline", required_argument, NULL, OPT_CMDLINE },
+	{ "memory", required_argument, NULL, OPT_MEMORY },
+	{ "cpus", required_argument, NULL, OPT_CPUS },
+	{ "device", required_argument, NULL, OPT_DEVICE },
+	{ "serial", required_argument, NULL, OPT_SERIAL },
+	{ "name", required_argument, NULL, OPT_NAME },
+	{ "hugepages", no_argument, NULL, OPT_HUGEPAGES },
+	{ "shared-memory", no_argument, NULL, OPT_SHARED_MEMORY },
+	{ "no-reboot", no_argument, NULL, OPT_NO_REBOOT },
+	{ "force", no_argument, NULL, OPT_FORCE },
+	{ "help", no_argument, NULL, OPT_HELP },
+	{ NULL, 0, NULL, 0 },
+};
+
+#define MEMORY_LEAST (2 * MIB)
+
+static int usage(struct error *err)
+{
+	error_hint(err, "penstock run --help");
+	return -EINVAL;
+}
+
+static int parse_memory(const char *text, struct broker_config *config, struct error *err)
+{
+	if (size_parse(text, &config->memory) || config->memory < MEMORY_LEAST ||
+		config->memory % (4 * KIB)) {
+		error_set(err, -EINVAL, NULL,
+			"--memory %s is no size for a guest: 2M or more, in multiples of 4K", text);
+		return usage(err);
+	}
+	return 0;
+}
+
+static int parse_cpus(const char *text, struct broker_config *config, struct error *err)
+{
+	char *end;
+	unsigned long cpus = strtoul(text, &end, 10);
+
+	if (*end || end == text || cpus < 1 || cpus > MACHINE_CPUS_MAX) {
+		error_set(err, -EINVAL, NULL, "--cpus %s is not a number from 1 to %d", text,
+			MACHINE_CPUS_MAX);
+		return usage(err);
+	}
+	config->cpus = cpus;
+	return 0;
+}
+
+static int parse_device(const char *text, struct broker_config *config, struct error *err)
+{
+	struct bdf bdf;
+
+	if (bdf_parse(text, &bdf)) {
+		error_set(err, -EINVAL, NULL, "--device %s is no PCI address", text);
+		error_hint(err, "an address looks like 0000:01:00.0 or 01:00.0; lspci -D lists them");
+		return -EINVAL;
+	}
+	for (unsigned i = 0; i < config->device_count; i++)
+		if (bdf_equal(&bdf, &config->devices[i])) {
+			error_set(err, -EINVAL, NULL, "--device %s is given twice", text);
+			return usage(err);
+		}
+	if (config->device_count == MACHINE_DEVICES_MAX)
+		return error_set(err, -EINVAL, NULL, "more than %d devices", MACHINE_DEVICES_MAX);
+	config->devices[config->device_count++] = bdf;
+	return 0;
+}
+
+static int parse_serial(const char *text, struct broker_config *config, struct error *err)
+{
+	if (strcmp(text, "stdio") == 0) {
+		config->serial = BROKER_SERIAL_STDIO;
+	} else if (strcmp(text, "pty") == 0) {
+		config->serial = BROKER_SERIAL_PTY;
+	} else if (strcmp(text, "none") == 0) {
+		config->serial = BROKER_SERIAL_NONE;
+	} else if (strncmp(text, "file:", 5) == 0 && text[5]) {
+		config->serial = BROKER_SERIAL_FILE;
+		config->serial_path = text + 5;
+	} else {
+		error_set(err, -EINVAL, NULL,
+			"--serial %s is none of stdio, file:PATH, pty and none", text);
+		return usage(err);
+	}
+	return 0;
+}
+
+static int parse_backing(
+	enum memory_backing backing, struct broker_config *config, struct error *err)
+{
+	if (config->backing != MEMORY_ANONYMOUS && config->backing != backing) {
+		error_set(err, -EINVAL, NULL,
+			"--hugepages memory is always shared; --shared-memory is for small pages");
+		return usage(err);
+	}
+	config->backing = backing;
+	return 0;
+}
+
+static int parse_option(int option, struct broker_config *config, struct error *err)
+{
+	switch (option) {
+	case OPT_KERNEL:
+		config->kernel = optarg;
+		return 0;
+	case OPT_INITRD:
+		config->initrd = optarg;
+		return 0;
+	case OPT_CMDLINE:
+		config->cmdline = optarg;
+		return 0;
+	case OPT_MEMORY:
+		return parse_memory(optarg, config, err);
+	case OPT_CPUS:
+		return parse_cpus(optarg, config, err);
+	case OPT_DEVICE:
+		return parse_device(optarg, config, err);
+	case OPT_SERIAL:
+		return parse_serial(optarg, config, err);
+	case OPT_NAME:
+		config->name = optarg;
+		return 0;
+	case OPT_HUGEPAGES:
+		return parse_backing(MEMORY_HUGETLB, config, err);
+	case OPT_SHARED_MEMORY:
+		return parse_backing(MEMORY_SHARED, config, err);
+	case OPT_NO_REBOOT:
+		config->no_reboot = true;
+		return 0;
+	case OPT_FORCE:
+		config->force = true;
+		return 0;
+	default: /* getopt has said what is wrong */
+		return -EINVAL;
+	}
+}
+
+/* 0, 1 after --help, or a negative errno; without an error where getopt has printed its own. */
+static int parse(int argc, char **argv, struct broker_config *config, struct error *err)
+{
+	int option;
+
+	while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+		if (option == OPT_HELP || option == 'h') {
+			fputs(help, stdout);
+			return 1;
+		}
+		if (parse_option(option, config, err))
+			return -EINVAL;
+	}
+	if (optind < argc) {
+		error_set(err, -EINVAL, NULL, "'%s' is no option", argv[optind]);
+		return usage(err);
+	}
+	if (!config->kernel) {
+		error_set(err, -EINVAL, NULL, "--kernel FILE is missing");
+		return usage(err);
+	}
+	return 0;
+}
+
+int cmd_run(int argc, char **argv)
+{
+	char default_name[32];
+	struct broker_config config = {
+		.name = default_name,
+		.cmdline = "",
+		.memory = 512 * MIB,
+		.cpus = 1,
+	};
+	struct error err = { 0 };
+	int code;
+
+	snprintf(default_name, sizeof(default_name), "vm-%d", getpid());
+	code = parse(argc, argv, &config, &err);
+	if (code > 0)
+		return 0;
+	code = code < 0 ? EXIT_USAGE : broker_run(&config, &err);
+	if (err.code)
+		error_print(&err);
+	return code;
+}

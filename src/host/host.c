@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "host/host.h"
+
+#include "base/fd.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define RUN_DIRECTORY "/run/penstock"
+#define PROGRESS_MS   10000
+#define LIMIT_MS      60000
+
+static int set_run(struct host *host, const char *directory, const char *below, struct error *err)
+{
+	int used = snprintf(host->run, sizeof(host->run), "%s%s", directory, below);
+
+	if (used < 0 || (size_t)used >= sizeof(host->run))
+		return error_set(
+			err, -ENAMETOOLONG, directory, "the path is too long for a journal");
+	return 0;
+}
+
+int host_init(struct host *host, const char *root, const char *run, struct error *err)
+{
+	const char *user = geteuid() ? getenv("XDG_RUNTIME_DIR") : NULL;
+
+	*host = (struct host){
+		.root = root ? root : "",
+		.progress_ms = PROGRESS_MS,
+		.limit_ms = LIMIT_MS,
+	};
+	if (run)
+		return set_run(host, run, "", err);
+	return user && user[0] == '/' ? set_run(host, user, "/penstock", err)
+				      : set_run(host, RUN_DIRECTORY, "", err);
+}
+
+bool host_is_live(const struct host *host)
+{
+	return host->root[0] == '\0';
+}
+
+static int path_v(const struct host *host, char *path, const char *format, va_list args)
+{
+	int root = snprintf(path, PATH_MAX, "%s", host->root);
+	int rest;
+
+	if (root < 0 || root >= PATH_MAX)
+		return -ENAMETOOLONG;
+	rest = vsnprintf(path + root, PATH_MAX - root, format, args);
+	return rest < 0 || rest >= PATH_MAX - root ? -ENAMETOOLONG : 0;
+}
+
+int host_path(const struct host *host, char path[static PATH_MAX], const char *format, ...)
+{
+	va_list args;
+	int code;
+
+	va_start(args, format);
+	code = path_v(host, path, format, args);
+	va_end(args);
+	return code;
+}
+
+/* Text from a device or a file name must not reach a terminal as an escape sequence. */
+static void make_printable(char *text)
+{
+	for (; *text; text++)
+		if ((unsigned char)*text < ' ' || *text == 0x7f)
+			*text = '?';
+}
+
+static ssize_t read_line(const char *path, char *text, size_t size)
+{
+	ssize_t got = fd_read_file(path, text, size);
+
+	if (got < 0)
+		return got;
+	text[strcspn(text, "\n")] = '\0';
+	make_printable(text);
+	return strlen(text);
+}
+
+ssize_t host_read(const struct host *host, char *text, size_t size, const char *format, ...)
+{
+	char path[PATH_MAX];
+	va_list args;
+	int code;
+
+	text[0] = '\0';
+	va_start(args, format);
+	code = path_v(host, path, format, args);
+	va_end(args);
+	return code ? code : read_line(path, text, size);
+}
+
+long host_read_number(const struct host *host, long fallback, const char *format, ...)
+{
+	char path[PATH_MAX], text[32], *end;
+	va_list args;
+	long number;
+	int code;
+
+	va_start(args, format);
+	code = path_v(host, path, format, args);
+	va_end(args);
+	if (code || read_line(path, text, sizeof(text)) <= 0)
+		return fallback;
+	errno = 0;
+	number = strtol(text, &end, strncmp(text, "0x", 2) ? 10 : 16);
+	return errno || end == text || *end ? fallback : number;
+}
+
+int host_read_link(const struct host *host, char *name, size_t size, const char *format, ...)
+{
+	char path[PATH_MAX], target[PATH_MAX];
+	const char *slash;
+	va_list args;
+	ssize_t got;
+	int code;
+
+	name[0] = '\0';
+	va_start(args, format);
+	code = path_v(host, path, format, args);
+	va_end(args);
+	if (code)
+		return code;
+	got = readlink(path, target, sizeof(target) - 1);
+	if (got < 0)
+		return -errno;
+	target[got] = '\0';
+	slash = strrchr(target, '/');
+	slash = slash ? slash + 1 : target;
+	if (!slash[0] || strlen(slash) >= size)
+		return -ENAMETOOLONG;
+	host_text(name, size, "%s", slash);
+	return 0;
+}
+
+void host_text(char *text, size_t size, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(text, size, format, args);
+	va_end(args);
+	make_printable(text);
+}
+
+void host_step(void)
+{
+	static unsigned long steps;
+	const char *stop_at = getenv("PENSTOCK_STOP_AT");
+
+	steps++;
+	if (stop_at && strtoul(stop_at, NULL, 10) == steps)
+		raise(SIGKILL);
+}

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+
+#include "base/bdf.h"
+#include "base/error.h"
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+/*
+ * Where the host is read from, and where its journal is kept.
+ *
+ * The root is "" on a live host, or the directory of a recorded tree that holds sys/ and proc/.
+ * Only the description of the host is read below it: who is alive and which files processes have
+ * open is always asked of the real /proc, because the journal is about processes that run now.
+ *
+ * Nothing that is read here is trusted in size or content.
+ */
+
+#define HOST_NAME                                                                      \
+	64 /* bytes that hold a driver's, a disk's, an interface's or a machine's name \
+	    */
+
+struct host {
+	const char *root;     /* the caller's; no slash at its end */
+	char run[256];	      /* the directory of the journal */
+	unsigned progress_ms; /* how often a wait for the kernel is told to the user */
+	unsigned limit_ms;    /* when such a wait is given up */
+};
+
+/*
+ * root and run may be NULL: the live host, and /run/penstock or, for a user other than root,
+ * $XDG_RUNTIME_DIR/penstock.
+ */
+int host_init(struct host *host, const char *root, const char *run, struct error *err);
+
+bool host_is_live(const struct host *host);
+
+/* The path of a file of the host: format continues the root, as in "/sys/bus/pci". */
+int host_path(const struct host *host, char path[static PATH_MAX], const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+
+/*
+ * Read a small attribute as one line of printable text without its newline; what does not fit or
+ * follows the first line is cut. Length, or a negative errno.
+ */
+ssize_t host_read(const struct host *host, char *text, size_t size, const char *format, ...)
+	__attribute__((format(printf, 4, 5)));
+
+/* Read a number, decimal or with 0x. The fallback where there is none. */
+long host_read_number(const struct host *host, long fallback, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+
+/* The last component of what a symbolic link points to. 0 or a negative errno. */
+int host_read_link(const struct host *host, char *name, size_t size, const char *format, ...)
+	__attribute__((format(printf, 4, 5)));
+
+/* snprintf() that is meant to cut; what a terminal would act on becomes '?'. */
+void host_text(char *text, size_t size, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+
+/*
+ * For tests: called before each change of a device or of the journal. With PENSTOCK_STOP_AT=N in
+ * the environment, the process kills itself with SIGKILL before its N-th step.
+ */
+void host_step(void);

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+
+#include "host/host.h"
+
+#include <stdint.h>
+
+/*
+ * The journal: what has been changed on the host, so that it can be put back.
+ *
+ *   RUN/devices/ADDRESS   one record a device that is, or is about to be, taken from its driver
+ *   RUN/names/NAME        one record a running machine
+ *   RUN/locks/ADDRESS     empty; flock(2)ed while the device is being changed
+ *
+ * A record is written, and is on disk, before the change that it is about. It names the process
+ * that holds the device, so that two penstocks do not take one device, and so that a device whose
+ * holder was killed can be told from one that is in use.
+ */
+
+/* A process, told apart from later ones with the same id by its start time. */
+struct host_holder {
+	pid_t pid;	      /* 0: held by no process */
+	uint64_t start;	      /* clock ticks since boot, from /proc/PID/stat */
+	char name[HOST_NAME]; /* the machine's name, or the command's */
+};
+
+struct host_record {
+	struct bdf bdf;
+	char driver[HOST_NAME];	  /* the driver to give it back to, "": none */
+	char override[HOST_NAME]; /* the driver_override to leave it with, "": not set */
+	struct host_holder holder;
+	bool persist;	/* bound by "penstock bind": it stays so when its holder ends */
+	bool companion; /* bound only because another device of its group was */
+};
+
+/* 0 or -EINVAL with the reason. A name is 1 to 63 letters, digits, '.', '_' and '-'. */
+int host_check_name(const char *name, struct error *err);
+
+int host_holder_self(const char *name, struct host_holder *holder, struct error *err);
+bool host_holder_is_self(const struct host_holder *holder);
+bool host_holder_is_alive(const struct host_holder *holder);
+
+/* "machine demo (pid 712)" into a buffer; returns it. */
+#define HOST_HOLDER_TEXT (HOST_NAME + 32)
+char *host_holder_describe(const struct host_holder *holder, char text[static HOST_HOLDER_TEXT]);
+
+/*
+ * Lock one device against changes by other processes, waiting for a change under way. A descriptor
+ * to close, or a negative errno: -EBUSY where a living process that is not this one holds it.
+ */
+int host_journal_lock(const struct host *host, const struct bdf *bdf, struct error *err);
+
+/*
+ * 0; -ENOENT, without an error, where there is no record; -EBADMSG where there is one that cannot
+ * be understood.
+ */
+int host_journal_read(const struct host *host, const struct bdf *bdf, struct host_record *record,
+	struct error *err);
+
+/* Both need the device's lock. Removing a record that is not there succeeds. */
+int host_journal_write(
+	const struct host *host, const struct host_record *record, struct error *err);
+int host_journal_remove(const struct host *host, const struct bdf *bdf, struct error *err);
+
+/* The addresses of all records, sound or not, to be freed. Their number or a negative errno. */
+ssize_t host_journal_list(const struct host *host, struct bdf **devices, struct error *err);
+
+/* Take a name for a machine of this process; -EEXIST where a living one has it. */
+int host_claim_name(const struct host *host, const char *name, struct error *err);
+
+/* Give it up. A name that this process does not have is left alone. */
+void host_release_name(const struct host *host, const char *name);

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+
+#include "host/device.h"
+
+/*
+ * Which process keeps a device busy? Asked of the live /proc; without root only the user's own
+ * processes are seen. True with text such as "Xorg (pid 812) has /dev/dri/card0 open".
+ */
+
+/* Through the device nodes below the device; this process itself does not count. */
+bool host_processes_using(
+	const struct host *host, const struct host_device *device, char *text, size_t size);
+
+/* Through VFIO: the node of its group, or its own one where the kernel has those. */
+bool host_processes_using_vfio(
+	const struct host *host, const struct host_device *device, char *text, size_t size);

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "host/use.h"
+
+#include <arpa/inet.h>
+#include <dirent.h>
+#include <linux/ipv6_route.h>
+#include <linux/route.h>
+#include <stdio.h>
+#include <string.h>
+
+#define DEPTH_MAX 4 /* a VLAN on a bridge on a bond, and one to spare */
+
+/* Interfaces on top of interfaces; a hostile tree must not make this walk endless. */
+struct walk {
+	const struct host *host;
+	const char *bottom; /* the interface of the device */
+	struct host_use *use;
+	unsigned budget;
+};
+
+/* "" no route that matters, else what it carries. */
+static void match_ipv4(const char *line, const char *interface, char *what, size_t size)
+{
+	unsigned destination, gateway, flags, mask;
+	char name[HOST_NAME], text[INET_ADDRSTRLEN];
+
+	if (sscanf(line, "%63s %x %x %x %*s %*s %*s %x", name, &destination, &gateway, &flags,
+		    &mask) != 5 ||
+		strcmp(name, interface) || flags & RTF_REJECT)
+		return;
+	if (mask == 0)
+		host_text(what, size, "the default route");
+	else if (flags & RTF_GATEWAY && !what[0])
+		host_text(what, size, "a route through the gateway %s",
+			inet_ntop(AF_INET, &(struct in_addr){ gateway }, text, sizeof(text)));
+}
+
+static void match_ipv6(const char *line, const char *interface, char *what, size_t size)
+{
+	unsigned prefix, flags;
+	char name[HOST_NAME], destination[33], gateway[33];
+
+	if (sscanf(line, "%32s %x %*s %*s %32s %*s %*s %*s %x %63s", destination, &prefix, gateway,
+		    &flags, name) != 5 ||
+		strcmp(name, interface) || flags & RTF_REJECT)
+		return;
+	if (prefix == 0)
+		host_text(what, size, "the IPv6 default route");
+	else if (flags & RTF_GATEWAY && !what[0])
+		host_text(what, size, "an IPv6 route through a gateway");
+}
+
+static void read_routes(const struct host *host, const char *file, const char *interface,
+	void (*match)(const char *, const char *, char *, size_t), char *what, size_t size)
+{
+	char path[PATH_MAX], line[512];
+	FILE *stream;
+
+	if (host_path(host, path, "/proc/net/%s", file) || !(stream = fopen(path, "re")))
+		return;
+	while (fgets(line, sizeof(line), stream))
+		match(line, interface, what, size);
+	fclose(stream);
+}
+
+static bool carries_route(struct walk *walk, const char *interface)
+{
+	struct host_use *use = walk->use;
+	char what[96] = "";
+
+	read_routes(walk->host, "route", interface, match_ipv4, what, sizeof(what));
+	if (!what[0])
+		read_routes(walk->host, "ipv6_route", interface, match_ipv6, what, sizeof(what));
+	if (!what[0])
+		return false;
+	if (strcmp(interface, walk->bottom))
+		host_text(use->reason, sizeof(use->reason),
+			"its network interface %s is part of %s, which carries %s", walk->bottom,
+			interface, what);
+	else
+		host_text(use->reason, sizeof(use->reason), "its network interface %s carries %s",
+			interface, what);
+	host_text(use->hint, sizeof(use->hint),
+		"move the route to another interface ('ip route'), as the host would lose its network");
+	return true;
+}
+
+static bool visit(struct walk *walk, const char *interface, unsigned depth)
+{
+	const struct dirent *entry;
+	char path[PATH_MAX];
+	bool used = carries_route(walk, interface);
+	DIR *directory;
+
+	if (used || depth == DEPTH_MAX ||
+		host_path(walk->host, path, "/sys/class/net/%s", interface))
+		return used;
+	directory = opendir(path);
+	while (!used && directory && (entry = readdir(directory)))
+		if (strncmp(entry->d_name, "upper_", 6) == 0 && walk->budget && walk->budget--)
+			used = visit(walk, entry->d_name + 6, depth + 1);
+	if (directory)
+		closedir(directory);
+	return used;
+}
+
+bool host_use_find_network(const struct host *host, const char *path, struct host_use *use)
+{
+	const struct dirent *entry;
+	char class[PATH_MAX];
+	DIR *directory;
+	bool used = false;
+
+	if (host_path(host, class, "/sys/class/net") || !(directory = opendir(class)))
+		return false;
+	while (!used && (entry = readdir(directory))) {
+		struct walk walk = { host, entry->d_name, use, 256 };
+
+		if (entry->d_name[0] != '.' &&
+			host_is_below(host, path, "/sys/class/net/%s", entry->d_name))
+			used = visit(&walk, entry->d_name, 0);
+	}
+	closedir(directory);
+	return used;
+}

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+
+#include "base/bdf.h"
+#include "base/error.h"
+#include "machine/console.h"
+#include "machine/memory.h"
+
+#include <stdbool.h>
+
+/*
+ * A VM from its configuration to its end. Everything from outside is an open descriptor by the time
+ * that it gets here: the process that runs a machine opens no path and has no privileges.
+ */
+
+#define MACHINE_CPUS_MAX    64
+#define MACHINE_DEVICES_MAX 64
+
+struct machine_device {
+	struct bdf bdf;
+	int group_fd; /* /dev/vfio/N; the same descriptor for devices of one group */
+};
+
+struct machine_config {
+	const char *name;
+	int kernel_fd;
+	const char *kernel_name; /* for messages */
+	int initrd_fd;           /* -1: none */
+	const char *initrd_name;
+	const char *cmdline;
+	uint64_t memory; /* bytes, a multiple of 4 KiB; of 2 MiB with hugetlb */
+	enum memory_backing backing;
+	unsigned cpus;
+	struct console_config console;
+	int kvm_fd;
+	int container_fd; /* /dev/vfio/vfio; -1 without devices */
+	struct machine_device devices[MACHINE_DEVICES_MAX];
+	unsigned device_count;
+	int control_fd; /* the broker's end: see enum machine_command; its end of file ends the machine */
+};
+
+/* Bytes that the broker sends over control_fd. */
+enum machine_command {
+	MACHINE_PRESS_BUTTON = 'p',
+};
+
+/* How a machine ended; these are also the process's exit codes, so failure is 1. */
+enum machine_end {
+	MACHINE_OFF = 0,
+	MACHINE_FAILED = 1,
+	MACHINE_RESET = 10, /* the guest asked for a reboot: start it anew */
+	MACHINE_QUIT = 11,  /* the user left the console, or the broker is gone */
+};
+
+/* Enter the sandbox, assemble the VM, run it to its end. On MACHINE_FAILED err says why. */
+enum machine_end machine_run(const struct machine_config *config, struct error *err);

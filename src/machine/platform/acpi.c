@@ -1,0 +1,391 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "machine/platform/acpi.h"
+
+#include "base/size.h"
+#include "machine/layout.h"
+#include "machine/platform/aml.h"
+#include "machine/platform/power.h"
+#include "machine/platform/rtc.h"
+#include "machine/platform/serial.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define OEM_ID "PENSTK"
+
+struct header {
+	char signature[4];
+	uint32_t length;
+	uint8_t revision;
+	uint8_t checksum;
+	char oem_id[6];
+	char oem_table_id[8];
+	uint32_t oem_revision;
+	char creator_id[4];
+	uint32_t creator_revision;
+} __attribute__((packed));
+
+struct generic_address {
+	uint8_t space; /* 1: I/O ports */
+	uint8_t bits;
+	uint8_t bit_offset;
+	uint8_t access;
+	uint64_t address;
+} __attribute__((packed));
+
+/* 5.2.9. Named as in the specification. */
+struct fadt {
+	struct header header;
+	uint32_t firmware_ctrl;
+	uint32_t dsdt;
+	uint8_t reserved0;
+	uint8_t preferred_profile;
+	uint16_t sci_int;
+	uint32_t smi_cmd;
+	uint8_t acpi_enable, acpi_disable, s4bios_req, pstate_cnt;
+	uint32_t pm1a_evt_blk, pm1b_evt_blk, pm1a_cnt_blk, pm1b_cnt_blk;
+	uint32_t pm2_cnt_blk, pm_tmr_blk, gpe0_blk, gpe1_blk;
+	uint8_t pm1_evt_len, pm1_cnt_len, pm2_cnt_len, pm_tmr_len;
+	uint8_t gpe0_blk_len, gpe1_blk_len, gpe1_base, cst_cnt;
+	uint16_t p_lvl2_lat, p_lvl3_lat, flush_size, flush_stride;
+	uint8_t duty_offset, duty_width, day_alrm, mon_alrm, century;
+	uint16_t iapc_boot_arch;
+	uint8_t reserved1;
+	uint32_t flags;
+	struct generic_address reset_reg;
+	uint8_t reset_value;
+	uint16_t arm_boot_arch;
+	uint8_t minor_version;
+	uint64_t x_firmware_ctrl, x_dsdt;
+	struct generic_address x_pm1a_evt_blk, x_pm1b_evt_blk, x_pm1a_cnt_blk, x_pm1b_cnt_blk;
+	struct generic_address x_pm2_cnt_blk, x_pm_tmr_blk, x_gpe0_blk, x_gpe1_blk;
+	struct generic_address sleep_control_reg, sleep_status_reg;
+	uint64_t hypervisor_id;
+} __attribute__((packed));
+
+#define FADT_WBINVD      (1U << 0)
+#define FADT_PROC_C1     (1U << 2)
+#define FADT_SLP_BUTTON  (1U << 5) /* there is none as a fixed feature */
+#define FADT_RESET_REG   (1U << 10)
+#define BOOT_LEGACY_DEVS (1U << 0) /* there are devices on an ISA bus: the serial port */
+#define BOOT_NO_VGA      (1U << 2)
+#define BOOT_NO_ASPM     (1U << 4)
+
+struct facs {
+	char signature[4];
+	uint32_t length;
+	uint32_t hardware_signature, waking_vector, global_lock, flags;
+	uint64_t x_waking_vector;
+	uint8_t version;
+	uint8_t reserved[31];
+} __attribute__((packed));
+
+struct rsdp {
+	char signature[8];
+	uint8_t checksum;
+	char oem_id[6];
+	uint8_t revision;
+	uint32_t rsdt;
+	uint32_t length;
+	uint64_t xsdt;
+	uint8_t extended_checksum;
+	uint8_t reserved[3];
+} __attribute__((packed));
+
+struct madt_local_apic {
+	uint8_t type, length, processor, apic_id;
+	uint32_t flags;
+} __attribute__((packed));
+
+struct madt_ioapic {
+	uint8_t type, length, id, reserved;
+	uint32_t address, gsi_base;
+} __attribute__((packed));
+
+struct madt_override {
+	uint8_t type, length, bus, source;
+	uint32_t gsi;
+	uint16_t flags;
+} __attribute__((packed));
+
+struct madt_nmi {
+	uint8_t type, length, processor;
+	uint16_t flags;
+	uint8_t lint;
+} __attribute__((packed));
+
+struct mcfg {
+	uint64_t reserved0;
+	uint64_t base;
+	uint16_t segment;
+	uint8_t first_bus, last_bus;
+	uint32_t reserved1;
+} __attribute__((packed));
+
+/* Tables go one behind the other; out.bytes is guest RAM. */
+struct builder {
+	struct aml out;
+};
+
+static uint8_t checksum(const void *bytes, size_t size)
+{
+	const uint8_t *at = bytes;
+	uint8_t sum = 0;
+
+	while (size--)
+		sum += *at++;
+	return -sum;
+}
+
+static void align_table(struct builder *b)
+{
+	static const uint8_t zeros[64];
+
+	aml_bytes(&b->out, zeros, align_up(b->out.size, 64) - b->out.size);
+}
+
+/* Returns the table's offset. */
+static size_t open_table(struct builder *b, const char *signature, uint8_t revision)
+{
+	struct header header = {
+		.revision = revision,
+		.oem_id = OEM_ID,
+		.oem_table_id = "PENSTOCK",
+		.oem_revision = 1,
+		.creator_id = "PENS",
+		.creator_revision = 1,
+	};
+	size_t start;
+
+	memcpy(header.signature, signature, 4);
+	align_table(b);
+	start = b->out.size;
+	aml_bytes(&b->out, &header, sizeof(header));
+	return start;
+}
+
+/* Fill in length and checksum; returns the table's GPA. */
+static uint64_t close_table(struct builder *b, size_t start)
+{
+	struct header *header = (struct header *)(b->out.bytes + start);
+
+	if (!b->out.overflow) {
+		header->length = b->out.size - start;
+		header->checksum = checksum(header, header->length);
+	}
+	return LAYOUT_ACPI + start;
+}
+
+/* _PRT: pin INTA to INTD of each device on bus 0 to its GSI (6.2.13). */
+static void add_routing(struct aml *aml)
+{
+	size_t table;
+
+	aml_name(aml, "_PRT");
+	table = aml_open_package(aml, 32 * 4);
+	for (unsigned device = 0; device < 32; device++)
+		for (unsigned pin = 1; pin <= 4; pin++) {
+			size_t entry = aml_open_package(aml, 4);
+
+			aml_integer(aml, (uint64_t)device << 16 | 0xffff);
+			aml_integer(aml, pin - 1);
+			aml_integer(aml, 0);
+			aml_integer(aml, layout_pci_gsi(device, pin));
+			aml_close(aml, entry);
+		}
+	aml_close(aml, table);
+}
+
+static void add_host_bridge(struct aml *aml, const struct pci_windows *windows)
+{
+	size_t device = aml_open_device(aml, "PCI0"), method;
+	struct aml_template crs;
+
+	aml_name_eisaid(aml, "_HID", "PNP0A08");
+	aml_name_eisaid(aml, "_CID", "PNP0A03");
+	aml_name_integer(aml, "_UID", 0);
+	aml_name_integer(aml, "_SEG", 0);
+	aml_name_integer(aml, "_BBN", 0);
+	crs = aml_open_template(aml, "_CRS");
+	aml_window(aml, AML_BUS, 16, 0, PCI_ECAM_BUSES, false);
+	aml_io(aml, 0xcf8, 8);
+	aml_window(aml, AML_IO, 16, windows->io.base, windows->io.size, false);
+	aml_window(aml, AML_MEMORY, 32, windows->mem32.base, windows->mem32.size, false);
+	aml_window(aml, AML_MEMORY, 64, windows->mem64.base, windows->mem64.size, true);
+	aml_close_template(aml, crs);
+	add_routing(aml);
+	/* _OSC: the system may have whatever it asks for (6.2.11): no firmware competes with it. */
+	method = aml_open_method(aml, "_OSC", 4);
+	aml_return_argument(aml, 3);
+	aml_close(aml, method);
+	aml_close(aml, device);
+}
+
+/* What the PCI bridge must not hand out: ECAM and the platform's ports. */
+static void add_motherboard(struct aml *aml)
+{
+	size_t device = aml_open_device(aml, "MBRD");
+	struct aml_template crs;
+
+	aml_name_eisaid(aml, "_HID", "PNP0C02");
+	aml_name_integer(aml, "_UID", 0);
+	crs = aml_open_template(aml, "_CRS");
+	aml_fixed_memory(aml, LAYOUT_ECAM, PCI_ECAM_SIZE);
+	aml_io(aml, LAYOUT_POWER_PORT, POWER_PORTS);
+	aml_close_template(aml, crs);
+	aml_close(aml, device);
+}
+
+static void add_isa_device(struct aml *aml, const char *name, const char *id, uint16_t port,
+	uint8_t ports, unsigned irq)
+{
+	size_t device = aml_open_device(aml, name);
+	struct aml_template crs;
+
+	aml_name_eisaid(aml, "_HID", id);
+	aml_name_integer(aml, "_UID", 0);
+	aml_name_integer(aml, "_STA", 0xf);
+	crs = aml_open_template(aml, "_CRS");
+	aml_io(aml, port, ports);
+	aml_irq(aml, irq);
+	aml_close_template(aml, crs);
+	aml_close(aml, device);
+}
+
+static uint64_t add_dsdt(struct builder *b, const struct pci_bus *pci)
+{
+	size_t start = open_table(b, "DSDT", 2), scope, sleep;
+	struct aml *aml = &b->out;
+
+	scope = aml_open_scope(aml, "\\_SB_");
+	add_host_bridge(aml, &pci->windows);
+	add_motherboard(aml);
+	add_isa_device(aml, "COM1", "PNP0501", SERIAL_PORT, SERIAL_PORTS, LAYOUT_GSI_SERIAL);
+	add_isa_device(aml, "RTC_", "PNP0B00", RTC_PORT, RTC_PORTS, LAYOUT_GSI_RTC);
+	aml_close(aml, scope);
+	aml_name(aml, "\\_S5_");
+	sleep = aml_open_package(aml, 4);
+	for (unsigned i = 0; i < 4; i++)
+		aml_integer(aml, i < 2 ? POWER_SLEEP_TYPE_OFF : 0);
+	aml_close(aml, sleep);
+	return close_table(b, start);
+}
+
+static uint64_t add_facs(struct builder *b)
+{
+	struct facs facs = { .signature = "FACS", .length = sizeof(facs), .version = 2 };
+
+	align_table(b);
+	aml_bytes(&b->out, &facs, sizeof(facs));
+	return LAYOUT_ACPI + b->out.size - sizeof(facs);
+}
+
+static struct generic_address ports(uint16_t port, uint8_t bytes)
+{
+	return (struct generic_address){ .space = 1, .bits = 8 * bytes, .access = bytes == 4 ? 3 : bytes,
+		.address = port };
+}
+
+static uint64_t add_fadt(struct builder *b, uint64_t dsdt, uint64_t facs)
+{
+	size_t start = open_table(b, "FACP", 6);
+	struct fadt fadt = {
+		.firmware_ctrl = facs,
+		.dsdt = dsdt,
+		.sci_int = LAYOUT_GSI_SCI,
+		.pm1a_evt_blk = POWER_EVENT_PORT,
+		.pm1a_cnt_blk = POWER_CONTROL_PORT,
+		.pm_tmr_blk = POWER_TIMER_PORT,
+		.pm1_evt_len = 4,
+		.pm1_cnt_len = 2,
+		.pm_tmr_len = 4,
+		.p_lvl2_lat = 0xfff, /* no C2, no C3 */
+		.p_lvl3_lat = 0xfff,
+		.century = RTC_CENTURY,
+		.iapc_boot_arch = BOOT_LEGACY_DEVS | BOOT_NO_VGA | BOOT_NO_ASPM,
+		.flags = FADT_WBINVD | FADT_PROC_C1 | FADT_SLP_BUTTON | FADT_RESET_REG,
+		.reset_reg = ports(POWER_RESET_PORT, 1),
+		.reset_value = POWER_RESET_VALUE,
+		.minor_version = 4,
+		.x_dsdt = dsdt,
+		.x_pm1a_evt_blk = ports(POWER_EVENT_PORT, 4),
+		.x_pm1a_cnt_blk = ports(POWER_CONTROL_PORT, 2),
+		.x_pm_tmr_blk = ports(POWER_TIMER_PORT, 4),
+	};
+
+	memcpy(&fadt.hypervisor_id, "PENSTOCK", 8);
+	aml_bytes(&b->out, &fadt.header + 1, sizeof(fadt) - sizeof(fadt.header));
+	return close_table(b, start);
+}
+
+static uint64_t add_madt(struct builder *b, unsigned cpus)
+{
+	size_t start = open_table(b, "APIC", 5);
+	struct madt_ioapic ioapic = { 1, sizeof(ioapic), 0, 0, LAYOUT_IOAPIC, 0 };
+	/* The 8254's IRQ 0 is wired to pin 2; the SCI is a level, active high. */
+	struct madt_override timer = { 2, sizeof(timer), 0, 0, 2, 0 };
+	struct madt_override sci = { 2, sizeof(sci), 0, LAYOUT_GSI_SCI, LAYOUT_GSI_SCI, 0xd };
+	struct madt_nmi nmi = { 4, sizeof(nmi), 0xff, 0, 1 };
+	uint32_t head[2] = { LAYOUT_LOCAL_APIC, 1 /* there are 8259s as well */ };
+
+	aml_bytes(&b->out, head, sizeof(head));
+	for (unsigned i = 0; i < cpus; i++) {
+		struct madt_local_apic cpu = { 0, sizeof(cpu), i, i, 1 };
+
+		aml_bytes(&b->out, &cpu, sizeof(cpu));
+	}
+	aml_bytes(&b->out, &ioapic, sizeof(ioapic));
+	aml_bytes(&b->out, &timer, sizeof(timer));
+	aml_bytes(&b->out, &sci, sizeof(sci));
+	aml_bytes(&b->out, &nmi, sizeof(nmi));
+	return close_table(b, start);
+}
+
+static uint64_t add_mcfg(struct builder *b, const struct pci_bus *pci)
+{
+	size_t start = open_table(b, "MCFG", 1);
+	struct mcfg mcfg = { .base = pci->ecam, .last_bus = PCI_ECAM_BUSES - 1 };
+
+	aml_bytes(&b->out, &mcfg, sizeof(mcfg));
+	return close_table(b, start);
+}
+
+static uint64_t add_rsdp(struct builder *b, uint64_t xsdt)
+{
+	struct rsdp rsdp = {
+		.signature = "RSD PTR ",
+		.oem_id = OEM_ID,
+		.revision = 2,
+		.length = sizeof(rsdp),
+		.xsdt = xsdt,
+	};
+
+	rsdp.checksum = checksum(&rsdp, 20); /* the part that ACPI 1.0 knew */
+	rsdp.extended_checksum = checksum(&rsdp, sizeof(rsdp));
+	align_table(b);
+	aml_bytes(&b->out, &rsdp, sizeof(rsdp));
+	return LAYOUT_ACPI + b->out.size - sizeof(rsdp);
+}
+
+int acpi_write(const struct memory *memory, const struct pci_bus *pci, unsigned cpus,
+	uint64_t *rsdp, struct error *err)
+{
+	struct builder b = { .out = {
+		.bytes = memory_at(memory, LAYOUT_ACPI, LAYOUT_ACPI_SIZE),
+		.room = LAYOUT_ACPI_SIZE,
+	} };
+	uint64_t tables[3];
+	size_t start;
+
+	if (!b.out.bytes)
+		return error_set(err, -ENOSPC, NULL, "no room for the ACPI tables in guest RAM");
+	tables[0] = add_fadt(&b, add_dsdt(&b, pci), add_facs(&b));
+	tables[1] = add_madt(&b, cpus);
+	tables[2] = add_mcfg(&b, pci);
+	start = open_table(&b, "XSDT", 1);
+	aml_bytes(&b.out, tables, sizeof(tables));
+	*rsdp = add_rsdp(&b, close_table(&b, start));
+	if (b.out.overflow)
+		return error_set(err, -ENOSPC, NULL, "the ACPI tables are too long");
+	return 0;
+}

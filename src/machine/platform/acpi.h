@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+
+#include "base/error.h"
+#include "machine/memory.h"
+#include "pci/bus.h"
+
+/*
+ * Write the ACPI tables (ACPI 6.4, chapter 5: RSDP, XSDT, FADT, FACS, MADT, MCFG, DSDT) into guest
+ * RAM at LAYOUT_ACPI, where a BIOS has them. Gives the GPA of the RSDP.
+ */
+int acpi_write(const struct memory *memory, const struct pci_bus *pci, unsigned cpus,
+	uint64_t *rsdp, struct error *err);

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/*
+ * ACPI Machine Language, as much as Penstock's DSDT needs (ACPI 6.4, chapter 20). Terms are appended
+ * to a buffer; what has a length is opened and closed. A buffer that runs full drops the rest and
+ * says so in overflow.
+ */
+
+struct aml {
+	uint8_t *bytes;
+	size_t size;
+	size_t room;
+	bool overflow;
+};
+
+void aml_bytes(struct aml *aml, const void *bytes, size_t size);
+
+/* Package-like terms return a mark for aml_close(). Names are "\\_SB_" or four characters. */
+size_t aml_open_scope(struct aml *aml, const char *name);
+size_t aml_open_device(struct aml *aml, const char *name);
+size_t aml_open_method(struct aml *aml, const char *name, unsigned arguments);
+size_t aml_open_package(struct aml *aml, uint8_t elements);
+void aml_close(struct aml *aml, size_t mark);
+
+/* Name(name, what follows). */
+void aml_name(struct aml *aml, const char *name);
+void aml_integer(struct aml *aml, uint64_t value);
+void aml_name_integer(struct aml *aml, const char *name, uint64_t value);
+/* Name(_HID or _CID, EisaId("PNP0A08")). */
+void aml_name_eisaid(struct aml *aml, const char *name, const char *id);
+void aml_return_argument(struct aml *aml, unsigned argument);
+
+/* Name(_CRS, ResourceTemplate() {...}): open, add descriptors (ACPI 6.4, 6.4), close. */
+struct aml_template {
+	size_t mark;
+	size_t start;
+};
+struct aml_template aml_open_template(struct aml *aml, const char *name);
+void aml_close_template(struct aml *aml, struct aml_template template);
+void aml_io(struct aml *aml, uint16_t port, uint8_t length);
+void aml_irq(struct aml *aml, unsigned irq);
+void aml_fixed_memory(struct aml *aml, uint32_t base, uint32_t size);
+
+enum aml_range { AML_MEMORY = 0, AML_IO = 1, AML_BUS = 2 };
+/* Address space descriptor of a bridge's window: 16, 32 or 64 bits wide. */
+void aml_window(struct aml *aml, enum aml_range type, unsigned bits, uint64_t base, uint64_t size,
+	bool prefetchable);

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "machine/platform/rtc.h"
+
+#include <stdbool.h>
+#include <string.h>
+#include <time.h>
+
+enum {
+	SECONDS = 0,
+	MINUTES = 2,
+	HOURS = 4,
+	WEEKDAY = 6,
+	DAY = 7,
+	MONTH = 8,
+	YEAR = 9,
+	REG_A = 10,
+	REG_B = 11,
+	REG_C = 12,
+	REG_D = 13,
+};
+
+#define A_DIVIDER   0x26 /* 32.768 kHz, 1.024 kHz rate; no update in progress */
+#define B_SET       0x80
+#define B_BINARY    0x04
+#define B_24_HOURS  0x02
+#define B_WRITABLE  0x87
+#define D_VALID     0x80
+#define HOURS_PM    0x80
+
+static uint8_t encode(const struct rtc *rtc, int value)
+{
+	return rtc->memory[REG_B] & B_BINARY ? value : value / 10 << 4 | value % 10;
+}
+
+static int decode(const struct rtc *rtc, uint8_t value)
+{
+	return rtc->memory[REG_B] & B_BINARY ? value : (value >> 4) * 10 + (value & 15);
+}
+
+static uint8_t encode_hours(const struct rtc *rtc, int hours)
+{
+	if (rtc->memory[REG_B] & B_24_HOURS)
+		return encode(rtc, hours);
+	return encode(rtc, (hours + 11) % 12 + 1) | (hours >= 12 ? HOURS_PM : 0);
+}
+
+static int decode_hours(const struct rtc *rtc, uint8_t value)
+{
+	if (rtc->memory[REG_B] & B_24_HOURS)
+		return decode(rtc, value);
+	return decode(rtc, value & ~HOURS_PM) % 12 + (value & HOURS_PM ? 12 : 0);
+}
+
+/* Fill the time registers from the clock, unless the guest has stopped it to set them. */
+static void show_time(struct rtc *rtc)
+{
+	time_t now = time(NULL) + rtc->offset;
+	struct tm tm;
+
+	if (rtc->memory[REG_B] & B_SET || !gmtime_r(&now, &tm))
+		return;
+	rtc->memory[SECONDS] = encode(rtc, tm.tm_sec);
+	rtc->memory[MINUTES] = encode(rtc, tm.tm_min);
+	rtc->memory[HOURS] = encode_hours(rtc, tm.tm_hour);
+	rtc->memory[WEEKDAY] = encode(rtc, tm.tm_wday + 1);
+	rtc->memory[DAY] = encode(rtc, tm.tm_mday);
+	rtc->memory[MONTH] = encode(rtc, tm.tm_mon + 1);
+	rtc->memory[YEAR] = encode(rtc, tm.tm_year % 100);
+	rtc->memory[RTC_CENTURY] = encode(rtc, (tm.tm_year + 1900) / 100);
+}
+
+/* Take the time that the guest has written as an offset to the host's clock. */
+static void take_time(struct rtc *rtc)
+{
+	struct tm tm = {
+		.tm_sec = decode(rtc, rtc->memory[SECONDS]),
+		.tm_min = decode(rtc, rtc->memory[MINUTES]),
+		.tm_hour = decode_hours(rtc, rtc->memory[HOURS]),
+		.tm_mday = decode(rtc, rtc->memory[DAY]),
+		.tm_mon = decode(rtc, rtc->memory[MONTH]) - 1,
+		.tm_year = decode(rtc, rtc->memory[RTC_CENTURY]) * 100 +
+			decode(rtc, rtc->memory[YEAR]) - 1900,
+	};
+
+	rtc->offset = timegm(&tm) - time(NULL);
+}
+
+static void write_register(struct rtc *rtc, uint8_t value)
+{
+	bool is_time = rtc->index <= YEAR || rtc->index == RTC_CENTURY;
+	bool stopped = rtc->memory[REG_B] & B_SET;
+
+	if (rtc->index == REG_A || rtc->index == REG_C || rtc->index == REG_D)
+		return;
+	if (!stopped)
+		show_time(rtc);
+	if (rtc->index == REG_B)
+		value &= B_WRITABLE;
+	/* The clock runs on from what was set: at the end of a set, or at once while it runs. */
+	if (rtc->index == REG_B && stopped && !(value & B_SET))
+		take_time(rtc);
+	rtc->memory[rtc->index] = value;
+	if (is_time && !stopped)
+		take_time(rtc);
+}
+
+static uint64_t rtc_read(void *opaque, uint64_t offset, unsigned size)
+{
+	struct rtc *rtc = opaque;
+	uint8_t value = 0xff;
+
+	(void)size;
+	pthread_mutex_lock(&rtc->lock);
+	if (offset == 1) {
+		show_time(rtc);
+		value = rtc->memory[rtc->index];
+	}
+	pthread_mutex_unlock(&rtc->lock);
+	return value;
+}
+
+static void rtc_write(void *opaque, uint64_t offset, unsigned size, uint64_t value)
+{
+	struct rtc *rtc = opaque;
+
+	pthread_mutex_lock(&rtc->lock);
+	if (offset == 0)
+		rtc->index = value & 0x7f; /* bit 7 gates NMIs, which there are none of */
+	if (offset == 1)
+		write_register(rtc, value);
+	else if (size == 2)
+		write_register(rtc, value >> 8);
+	pthread_mutex_unlock(&rtc->lock);
+}
+
+static const struct space_ops rtc_ops = { rtc_read, rtc_write };
+
+int rtc_init(struct rtc *rtc, struct space *pio)
+{
+	memset(rtc->memory, 0, sizeof(rtc->memory));
+	rtc->memory[REG_A] = A_DIVIDER;
+	rtc->memory[REG_B] = B_24_HOURS;
+	rtc->memory[REG_D] = D_VALID;
+	pthread_mutex_init(&rtc->lock, NULL);
+	return space_add(pio, RTC_PORT, RTC_PORTS, &rtc_ops, rtc);
+}

@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "machine/vcpus.h"
+
+#include "base/fd.h"
+#include "base/size.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#define KICK_SIGNAL SIGUSR1 /* makes KVM_RUN return; its handler does nothing */
+
+struct vcpu_thread {
+	struct vcpus *vcpus;
+	struct kvm_vcpu vcpu;
+	pthread_t thread;
+	bool started;
+};
+
+struct vcpus {
+	struct space *mmio;
+	struct space *pio;
+	struct vcpus_ops ops;
+	const struct memory *prefault;
+	bool stop;
+	unsigned count;
+	struct vcpu_thread threads[];
+};
+
+static void serve_io(struct vcpus *vcpus, struct kvm_run *run)
+{
+	uint8_t *data = (uint8_t *)run + run->io.data_offset;
+
+	for (unsigned i = 0; i < run->io.count; i++, data += run->io.size) {
+		uint64_t value = 0;
+
+		if (run->io.direction == KVM_EXIT_IO_OUT) {
+			memcpy(&value, data, run->io.size);
+			space_write(vcpus->pio, run->io.port, run->io.size, value);
+		} else {
+			value = space_read(vcpus->pio, run->io.port, run->io.size);
+			memcpy(data, &value, run->io.size);
+		}
+	}
+}
+
+/* KVM cuts an access at a page's end, so the length may be any from 1 to 8: serve it in powers of 2. */
+static void serve_mmio(struct vcpus *vcpus, struct kvm_run *run)
+{
+	unsigned done = 0;
+
+	while (done < run->mmio.len) {
+		unsigned left = run->mmio.len - done;
+		unsigned size = left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+		uint64_t value = 0;
+
+		if (run->mmio.is_write) {
+			memcpy(&value, run->mmio.data + done, size);
+			space_write(vcpus->mmio, run->mmio.phys_addr + done, size, value);
+		} else {
+			value = space_read(vcpus->mmio, run->mmio.phys_addr + done, size);
+			memcpy(run->mmio.data + done, &value, size);
+		}
+		done += size;
+	}
+}
+
+static void fail(struct vcpu_thread *thread, const char *format, unsigned long long detail)
+{
+	struct error failure = { 0 };
+	char object[16];
+
+	snprintf(object, sizeof(object), "vCPU %u", thread->vcpu.id);
+	error_set(&failure, -EIO, object, format, detail);
+	error_hint(&failure, "dmesg may tell more of what KVM could not do");
+	thread->vcpus->ops.failed(thread->vcpus->ops.opaque, &failure);
+}
+
+/* False: this vCPU runs no more. */
+static bool serve_exit(struct vcpu_thread *thread)
+{
+	struct vcpus *vcpus = thread->vcpus;
+	struct kvm_run *run = thread->vcpu.run;
+
+	switch (run->exit_reason) {
+	case KVM_EXIT_IO:
+		serve_io(vcpus, run);
+		return true;
+	case KVM_EXIT_MMIO:
+		serve_mmio(vcpus, run);
+		return true;
+	case KVM_EXIT_INTR:
+	case KVM_EXIT_IRQ_WINDOW_OPEN:
+		return true;
+	case KVM_EXIT_SHUTDOWN: /* a triple fault resets a PC */
+		vcpus->ops.reset(vcpus->ops.opaque);
+		return false;
+	case KVM_EXIT_FAIL_ENTRY:
+		fail(thread, "the CPU refuses to enter the guest (reason %#llx)",
+			run->fail_entry.hardware_entry_failure_reason);
+		return false;
+	case KVM_EXIT_INTERNAL_ERROR:
+		fail(thread, "KVM cannot go on (suberror %llu)", run->internal.suberror);
+		return false;
+	default:
+		fail(thread, "unexpected exit %llu from KVM", run->exit_reason);
+		return false;
+	}
+}
+
+/* Each vCPU fills the tables for its share of every region. */
+static void prefault_share(struct vcpu_thread *thread)
+{
+	const struct memory *memory = thread->vcpus->prefault;
+	unsigned count = thread->vcpus->count;
+
+	for (unsigned i = 0; memory && i < memory->count; i++) {
+		const struct memory_region *region = &memory->regions[i];
+		uint64_t share = align_up(region->size / count + 1, 2 * MIB);
+		uint64_t start = thread->vcpu.id * share;
+
+		if (start < region->size)
+			kvm_vcpu_prefault(&thread->vcpu, region->gpa + start,
+				min_u64(share, region->size - start));
+	}
+}
+
+static void *run_vcpu(void *opaque)
+{
+	struct vcpu_thread *thread = opaque;
+	struct vcpus *vcpus = thread->vcpus;
+
+	prefault_share(thread);
+	while (!__atomic_load_n(&vcpus->stop, __ATOMIC_ACQUIRE)) {
+		int code = kvm_vcpu_run(&thread->vcpu);
+
+		if (code == -EINTR || code == -EAGAIN)
+			continue;
+		if (code) {
+			fail(thread, "KVM_RUN fails with error %llu", -code);
+			break;
+		}
+		if (!serve_exit(thread))
+			break;
+	}
+	return NULL;
+}
+
+static void ignore(int signal)
+{
+	(void)signal;
+}
+
+struct vcpus *vcpus_new(struct kvm_vm *vm, struct space *mmio, struct space *pio, unsigned count,
+	const struct vcpus_ops *ops, struct error *err)
+{
+	struct vcpus *vcpus = calloc(1, sizeof(*vcpus) + count * sizeof(vcpus->threads[0]));
+
+	if (!vcpus) {
+		error_sys(err, -ENOMEM, NULL, "cannot make the vCPUs");
+		return NULL;
+	}
+	*vcpus = (struct vcpus){ .mmio = mmio, .pio = pio, .ops = *ops };
+	for (unsigned i = 0; i < count; i++) {
+		struct vcpu_thread *thread = &vcpus->threads[i];
+
+		thread->vcpus = vcpus;
+		vcpus->count = i + 1;
+		if (kvm_vcpu_open(&thread->vcpu, vm, i, count, err)) {
+			vcpus_free(vcpus);
+			return NULL;
+		}
+	}
+	return vcpus;
+}
+
+struct kvm_vcpu *vcpus_first(struct vcpus *vcpus)
+{
+	return &vcpus->threads[0].vcpu;
+}
+
+int vcpus_start(struct vcpus *vcpus, const struct memory *prefault, struct error *err)
+{
+	struct sigaction action = { .sa_handler = ignore }; /* no SA_RESTART */
+
+	sigaction(KICK_SIGNAL, &action, NULL);
+	vcpus->prefault = prefault;
+	for (unsigned i = 0; i < vcpus->count; i++) {
+		struct vcpu_thread *thread = &vcpus->threads[i];
+		int code = pthread_create(&thread->thread, NULL, run_vcpu, thread);
+
+		if (code)
+			return error_sys(err, -code, NULL, "cannot start the thread of vCPU %u", i);
+		thread->started = true;
+	}
+	return 0;
+}
+
+void vcpus_free(struct vcpus *vcpus)
+{
+	if (!vcpus)
+		return;
+	__atomic_store_n(&vcpus->stop, true, __ATOMIC_RELEASE);
+	for (unsigned i = 0; i < vcpus->count; i++) {
+		struct vcpu_thread *thread = &vcpus->threads[i];
+
+		if (!thread->started)
+			continue;
+		/* A signal that comes before KVM_RUN is remembered by the kick. */
+		kvm_vcpu_kick(&thread->vcpu);
+		pthread_kill(thread->thread, KICK_SIGNAL);
+		pthread_join(thread->thread, NULL);
+	}
+	for (unsigned i = 0; i < vcpus->count; i++)
+		kvm_vcpu_close(&vcpus->threads[i].vcpu);
+	free(vcpus);
+}

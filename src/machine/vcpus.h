@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+
+#include "base/error.h"
+#include "kvm/vcpu.h"
+#include "machine/memory.h"
+#include "pci/space.h"
+
+/*
+ * The vCPUs' threads: each runs its vCPU and serves the accesses that are trapped, on the spot.
+ */
+
+struct vcpus;
+
+/* Called on a vCPU's thread. */
+struct vcpus_ops {
+	void (*reset)(void *opaque); /* triple fault */
+	void (*failed)(void *opaque, const struct error *failure);
+	void *opaque;
+};
+
+struct vcpus *vcpus_new(struct kvm_vm *vm, struct space *mmio, struct space *pio, unsigned count,
+	const struct vcpus_ops *ops, struct error *err);
+struct kvm_vcpu *vcpus_first(struct vcpus *vcpus);
+
+/* Start all threads. With a memory that is populated, its second-level tables are filled first. */
+int vcpus_start(struct vcpus *vcpus, const struct memory *prefault, struct error *err);
+
+/* Stops the threads, if they run. */
+void vcpus_free(struct vcpus *vcpus);

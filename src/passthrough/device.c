@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "base/fd.h"
+#include "passthrough/passthrough.h"
+
+#include <errno.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+
+int passthrough_attach(struct passthrough *device, struct kvm_vm *vm, struct pci_bus *bus,
+	uint8_t devfn, bool multifunction, struct error *err)
+{
+	device->vm = vm;
+	device->request_fd = device->error_fd = -1;
+	pci_device_init(&device->pci, &passthrough_pci_ops);
+	device->pci.devfn = devfn;
+	if (passthrough_config_init(device, multifunction, err) ||
+		passthrough_registers_init(device, err) ||
+		passthrough_interrupts_init(device, err))
+		return err->code;
+	return pci_bus_add(bus, &device->pci, devfn, err);
+}
+
+void passthrough_detach(struct passthrough *device)
+{
+	passthrough_interrupts_destroy(device);
+	passthrough_registers_destroy(device);
+	msix_destroy(&device->msix);
+	if (device->request_fd >= 0)
+		close(device->request_fd);
+	if (device->error_fd >= 0)
+		close(device->error_fd);
+	vfio_device_close(&device->vfio);
+	pci_device_destroy(&device->pci);
+}
+
+/* An event that this device does not have is none that we could miss. */
+static int watch(struct passthrough *device, unsigned index, int *fd, struct loop *loop,
+	loop_handler handler, void *opaque)
+{
+	int code;
+
+	if (!device->vfio.irqs[index].count)
+		return 0;
+	*fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (*fd < 0)
+		return -errno;
+	code = vfio_irq_set(&device->vfio, index, 0, 1, fd);
+	return code ? code : loop_add(loop, *fd, EPOLLIN, handler, opaque);
+}
+
+int passthrough_watch(struct passthrough *device, struct loop *loop, loop_handler requested,
+	loop_handler failed, void *opaque)
+{
+	int code = watch(
+		device, VFIO_PCI_REQ_IRQ_INDEX, &device->request_fd, loop, requested, opaque);
+
+	if (!code)
+		code = watch(
+			device, VFIO_PCI_ERR_IRQ_INDEX, &device->error_fd, loop, failed, opaque);
+	return code;
+}

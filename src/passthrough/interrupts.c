@@ -1,0 +1,385 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/size.h"
+#include "machine/layout.h"
+#include "passthrough/passthrough.h"
+
+#include <errno.h>
+#include <linux/pci_regs.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+/*
+ * Interrupts go from VFIO's handler through an eventfd into KVM's irqfd, with no exit and no thread
+ * of ours; where the hardware can post them, the kernel pairs the two ends and they skip even that.
+ *
+ * The guest's view is in the device: capability registers and the MSI-X table. What VFIO and KVM have
+ * is in struct passthrough_interrupts. Updating compares the two and makes the calls that the
+ * difference needs: three for a vector's first use (route, irqfd, VFIO), one to mask it, one or two to
+ * unmask it. A masked vector stays enabled at the device's end: its eventfd counts what comes in, which
+ * is the pending bit, and attaching the irqfd again delivers it.
+ */
+
+/* MSI-X is one index to VFIO, MSI another, INTx a third; one at a time can be on. */
+static unsigned vfio_index(enum passthrough_mode mode)
+{
+	switch (mode) {
+	case MODE_MSIX:
+		return VFIO_PCI_MSIX_IRQ_INDEX;
+	case MODE_MSI:
+		return VFIO_PCI_MSI_IRQ_INDEX;
+	default:
+		return VFIO_PCI_INTX_IRQ_INDEX;
+	}
+}
+
+static enum passthrough_mode wanted_mode(const struct passthrough *device)
+{
+	if (msix_enabled(&device->msix, &device->pci))
+		return MODE_MSIX;
+	if (msi_enabled(&device->msi, &device->pci))
+		return MODE_MSI;
+	return device->pci.config[PCI_INTERRUPT_PIN] ? MODE_INTX : MODE_NONE;
+}
+
+static void report(struct passthrough *device, const char *what, int code)
+{
+	if (device->unused_vectors++ == 0)
+		log_warning("%s: %s: %s; the guest will miss interrupts", device->vfio.name, what,
+			strerror(-code));
+}
+
+/* INTx: a level. KVM lowers it and signals the resamplefd when the guest has acknowledged; that
+ * unmasks the line in VFIO, which raises it again if the device still asserts it. */
+
+static unsigned intx_gsi(const struct passthrough *device)
+{
+	return layout_pci_gsi(device->pci.devfn >> 3, device->pci.config[PCI_INTERRUPT_PIN]);
+}
+
+static bool intx_masked(const struct passthrough *device)
+{
+	return pci_get16(&device->pci, PCI_COMMAND) & PCI_COMMAND_INTX_DISABLE;
+}
+
+static int intx_attach(struct passthrough *device)
+{
+	struct passthrough_interrupts *irqs = &device->interrupts;
+	int code;
+
+	if (irqs->intx_attached)
+		return 0;
+	code = kvm_irqfd_attach(
+		device->vm, intx_gsi(device), irqs->intx_trigger, irqs->intx_resample);
+	irqs->intx_attached = !code;
+	return code;
+}
+
+static void intx_detach(struct passthrough *device)
+{
+	struct passthrough_interrupts *irqs = &device->interrupts;
+
+	if (irqs->intx_attached)
+		kvm_irqfd_detach(device->vm, intx_gsi(device), irqs->intx_trigger);
+	irqs->intx_attached = false;
+}
+
+static void close_intx(struct passthrough *device)
+{
+	struct passthrough_interrupts *irqs = &device->interrupts;
+
+	intx_detach(device);
+	if (irqs->intx_trigger >= 0)
+		close(irqs->intx_trigger);
+	if (irqs->intx_resample >= 0)
+		close(irqs->intx_resample);
+	irqs->intx_trigger = irqs->intx_resample = -1;
+}
+
+static int open_intx(struct passthrough *device)
+{
+	struct passthrough_interrupts *irqs = &device->interrupts;
+	int code = 0;
+
+	irqs->intx_trigger = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	irqs->intx_resample = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (irqs->intx_trigger < 0 || irqs->intx_resample < 0)
+		code = -errno;
+	if (!code)
+		code = vfio_irq_set(
+			&device->vfio, VFIO_PCI_INTX_IRQ_INDEX, 0, 1, &irqs->intx_trigger);
+	if (!code)
+		code = vfio_intx_unmask_by(&device->vfio, irqs->intx_resample);
+	if (!code && intx_masked(device))
+		code = vfio_intx_mask(&device->vfio, true);
+	else if (!code)
+		code = intx_attach(device);
+	if (code)
+		close_intx(device);
+	return code;
+}
+
+/* The guest has changed the mask bit: with the irqfd away, no acknowledgement can unmask the line. */
+static void update_intx(struct passthrough *device)
+{
+	int code = 0;
+
+	if (intx_masked(device) && device->interrupts.intx_attached) {
+		intx_detach(device);
+		code = vfio_intx_mask(&device->vfio, true);
+	} else if (!intx_masked(device) && !device->interrupts.intx_attached) {
+		code = intx_attach(device);
+		if (!code)
+			code = vfio_intx_mask(&device->vfio, false);
+	}
+	if (code)
+		report(device, "cannot mask or unmask INTx", code);
+}
+
+/* MSI and MSI-X: vectors, each with an eventfd, a GSI and a route. */
+
+static bool vector_wanted(const struct passthrough *device, unsigned i)
+{
+	if (device->interrupts.mode == MODE_MSIX)
+		return !msix_masked(&device->msix, &device->pci, i);
+	return i < msi_enabled_vectors(&device->msi, &device->pci) &&
+		!msi_masked(&device->msi, &device->pci, i);
+}
+
+static struct msi_message vector_message(const struct passthrough *device, unsigned i)
+{
+	if (device->interrupts.mode == MODE_MSIX)
+		return msix_message(&device->msix, i);
+	return msi_message(&device->msi, &device->pci, i);
+}
+
+static int prepare_vector(struct passthrough *device, struct passthrough_vector *vector)
+{
+	if (vector->eventfd < 0) {
+		vector->eventfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+		if (vector->eventfd < 0)
+			return -errno;
+	}
+	if (vector->gsi < 0) {
+		vector->gsi = kvm_gsi_alloc(device->vm);
+		if (vector->gsi < 0)
+			return vector->gsi;
+	}
+	return 0;
+}
+
+/* Set the route if the guest's message is another than before. True: a commit is needed. */
+static bool route_vector(struct passthrough *device, unsigned i)
+{
+	struct passthrough_vector *vector = &device->interrupts.vectors[i];
+	struct msi_message message = vector_message(device, i);
+
+	if (message.address == vector->routed.address && message.data == vector->routed.data)
+		return false;
+	kvm_route_msi(device->vm, vector->gsi, message.address, message.data);
+	vector->routed = message;
+	return true;
+}
+
+static void detach_vector(struct passthrough *device, struct passthrough_vector *vector)
+{
+	if (vector->attached)
+		kvm_irqfd_detach(device->vm, vector->gsi, vector->eventfd);
+	vector->attached = false;
+}
+
+static void attach_vector(struct passthrough *device, struct passthrough_vector *vector)
+{
+	int code;
+
+	if (vector->attached)
+		return;
+	code = kvm_irqfd_attach(device->vm, vector->gsi, vector->eventfd, -1);
+	vector->attached = !code;
+	if (code)
+		report(device, "cannot attach an interrupt vector", code);
+}
+
+/*
+ * Connect vectors first to last to their eventfds at VFIO, where they are used and not connected. The
+ * call that enables the index says how many vectors the device gets: with dynamic MSI-X as many as
+ * are used now, without it all, for adding one later would need all to be switched off for a moment.
+ */
+static int enable_vectors(struct passthrough *device, unsigned first, unsigned last)
+{
+	struct passthrough_interrupts *irqs = &device->interrupts;
+	unsigned index = vfio_index(irqs->mode);
+	int fds[MSIX_VECTORS_MAX] = { -1 };
+	int code;
+
+	for (unsigned i = first; i <= last; i++)
+		fds[i - first] = irqs->vectors[i].attached || irqs->vectors[i].enabled
+			? irqs->vectors[i].eventfd
+			: -1;
+	code = vfio_irq_set(&device->vfio, index, first, last - first + 1, fds);
+	for (unsigned i = first; i <= last && !code; i++)
+		irqs->vectors[i].enabled = fds[i - first] >= 0;
+	return code;
+}
+
+/* Bring vectors first to last in line with what the guest wants of them. */
+static void update_vectors(struct passthrough *device, unsigned first, unsigned last)
+{
+	struct passthrough_interrupts *irqs = &device->interrupts;
+	unsigned first_new = irqs->count, last_new = 0;
+	bool commit = false;
+	int code = 0;
+
+	for (unsigned i = first; i <= last; i++) {
+		if (!vector_wanted(device, i)) {
+			detach_vector(device, &irqs->vectors[i]);
+			continue;
+		}
+		code = prepare_vector(device, &irqs->vectors[i]);
+		if (code)
+			report(device, "cannot make an interrupt vector", code);
+		else
+			commit |= route_vector(device, i);
+	}
+	code = commit ? kvm_routes_commit(device->vm) : 0;
+	if (code)
+		report(device, "cannot set interrupt routes", code);
+	for (unsigned i = first; i <= last; i++) {
+		struct passthrough_vector *vector = &irqs->vectors[i];
+
+		if (!vector_wanted(device, i) || vector->gsi < 0)
+			continue;
+		attach_vector(device, vector);
+		if (vector->enabled)
+			continue;
+		first_new = min_u64(first_new, i);
+		last_new = i;
+	}
+	if (first_new > last_new)
+		return;
+	code = enable_vectors(device, first_new, last_new);
+	if (code)
+		report(device, "VFIO cannot enable interrupt vectors", code);
+}
+
+static void close_vectors(struct passthrough *device)
+{
+	struct passthrough_interrupts *irqs = &device->interrupts;
+
+	for (unsigned i = 0; i < irqs->count; i++) {
+		struct passthrough_vector *vector = &irqs->vectors[i];
+
+		detach_vector(device, vector);
+		if (vector->gsi >= 0)
+			kvm_gsi_free(device->vm, vector->gsi);
+		if (vector->eventfd >= 0)
+			close(vector->eventfd);
+	}
+	free(irqs->vectors);
+	irqs->vectors = NULL;
+	irqs->count = 0;
+}
+
+static int open_vectors(struct passthrough *device, unsigned count)
+{
+	struct passthrough_interrupts *irqs = &device->interrupts;
+
+	irqs->vectors = calloc(count, sizeof(*irqs->vectors));
+	if (!irqs->vectors)
+		return -ENOMEM;
+	irqs->count = count;
+	for (unsigned i = 0; i < count; i++)
+		irqs->vectors[i] = (struct passthrough_vector){ .eventfd = -1, .gsi = -1 };
+	/* What may be needed later and cannot be added then, the device has to have from the start. */
+	if (irqs->mode == MODE_MSI ? device->msi.has_mask
+				   : !device->vfio.irqs[VFIO_PCI_MSIX_IRQ_INDEX].can_grow)
+		return enable_vectors(device, 0, count - 1);
+	return 0;
+}
+
+static void leave_mode(struct passthrough *device)
+{
+	struct passthrough_interrupts *irqs = &device->interrupts;
+
+	if (irqs->mode == MODE_NONE)
+		return;
+	vfio_irq_disable(&device->vfio, vfio_index(irqs->mode));
+	if (irqs->mode == MODE_INTX)
+		close_intx(device);
+	else
+		close_vectors(device);
+	irqs->mode = MODE_NONE;
+}
+
+static void enter_mode(struct passthrough *device, enum passthrough_mode mode)
+{
+	int code = 0;
+
+	device->interrupts.mode = mode;
+	if (mode == MODE_INTX)
+		code = open_intx(device);
+	if (mode == MODE_MSI)
+		code = open_vectors(device, msi_enabled_vectors(&device->msi, &device->pci));
+	if (mode == MODE_MSIX)
+		code = open_vectors(device, device->msix.vectors);
+	if (!code)
+		return;
+	report(device, "cannot switch interrupts on", code);
+	leave_mode(device);
+}
+
+void passthrough_interrupts_update(struct passthrough *device)
+{
+	struct passthrough_interrupts *irqs = &device->interrupts;
+	enum passthrough_mode mode = wanted_mode(device);
+
+	if (mode != irqs->mode) {
+		leave_mode(device);
+		enter_mode(device, mode);
+	}
+	if (irqs->mode == MODE_INTX)
+		update_intx(device);
+	else if (irqs->count)
+		update_vectors(device, 0, irqs->count - 1);
+}
+
+void passthrough_vectors_update(struct passthrough *device, unsigned first, unsigned last)
+{
+	if (device->interrupts.mode == MODE_MSIX)
+		update_vectors(device, first, last);
+}
+
+uint64_t passthrough_pending(struct passthrough *device, unsigned first_vector)
+{
+	struct passthrough_interrupts *irqs = &device->interrupts;
+	uint64_t pending = 0;
+
+	for (unsigned i = 0; i < 64 && first_vector + i < irqs->count; i++) {
+		const struct passthrough_vector *vector = &irqs->vectors[first_vector + i];
+		struct pollfd poll_fd = { .fd = vector->eventfd, .events = POLLIN };
+
+		/* Where an irqfd is attached, KVM takes the count at once. */
+		if (vector->eventfd >= 0 && !vector->attached && poll(&poll_fd, 1, 0) == 1)
+			pending |= 1ULL << i;
+	}
+	return pending;
+}
+
+int passthrough_interrupts_init(struct passthrough *device, struct error *err)
+{
+	device->interrupts = (struct passthrough_interrupts){
+		.intx_trigger = -1,
+		.intx_resample = -1,
+	};
+	passthrough_interrupts_update(device);
+	if (device->unused_vectors)
+		return error_set(err, -EIO, device->vfio.name, "its INTx cannot be set up");
+	return 0;
+}
+
+void passthrough_interrupts_destroy(struct passthrough *device)
+{
+	leave_mode(device);
+}

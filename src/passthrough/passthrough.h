@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+
+#include "base/loop.h"
+#include "kvm/vm.h"
+#include "machine/memory.h"
+#include "pci/bus.h"
+#include "pci/msi.h"
+#include "vfio/device.h"
+
+/*
+ * Where a VFIO device becomes a guest's PCI device. The three ways in which they meet have a file
+ * each: registers.c (configuration space in config.c), dma.c, interrupts.c. Direct wherever the
+ * hardware can do it; trapped is only what must be guarded.
+ */
+
+/* A part of a BAR that the guest reaches without an exit. */
+struct passthrough_window {
+	uint64_t offset; /* in the BAR */
+	uint64_t size;
+	void *hva;
+	int slot; /* KVM memory slot while the BAR is decoded; -1 */
+};
+
+#define PASSTHROUGH_WINDOWS_MAX (VFIO_AREAS_MAX + 2) /* each hole cuts an area in two */
+
+struct passthrough_bar {
+	struct passthrough_window windows[PASSTHROUGH_WINDOWS_MAX];
+	unsigned count;
+};
+
+/* One MSI or MSI-X vector: what the guest wants of it is in the device, this is what it has. */
+struct passthrough_vector {
+	int eventfd;  /* VFIO signals it, KVM waits on it; -1: never used */
+	int gsi;      /* -1 */
+	bool attached; /* the irqfd is in KVM */
+	bool enabled;  /* VFIO signals the eventfd */
+	struct msi_message routed;
+};
+
+enum passthrough_mode { MODE_NONE, MODE_INTX, MODE_MSI, MODE_MSIX };
+
+struct passthrough_interrupts {
+	enum passthrough_mode mode; /* what VFIO is set to */
+	struct passthrough_vector *vectors; /* of MSI or MSI-X */
+	unsigned count;
+	int intx_trigger, intx_resample; /* eventfds; -1 */
+	bool intx_attached;
+};
+
+struct passthrough {
+	struct pci_device pci;
+	struct vfio_device vfio;
+	struct kvm_vm *vm;
+	struct msi msi;
+	struct msix msix;
+	uint8_t direct[PCI_CONFIG_SIZE / 8]; /* a bit a byte: the device itself answers */
+	struct passthrough_bar bars[PCI_BARS];
+	struct passthrough_interrupts interrupts;
+	unsigned unused_vectors; /* counts vectors that could not be set up: told once */
+	int request_fd, error_fd; /* the host wants the device back; the device has failed */
+};
+
+/*
+ * Take an opened VFIO device (vfio is filled in by vfio_device_open()) and make it a device of the
+ * guest at devfn. multifunction: other functions of the guest's slot exist.
+ */
+int passthrough_attach(struct passthrough *device, struct kvm_vm *vm, struct pci_bus *bus,
+	uint8_t devfn, bool multifunction, struct error *err);
+/* Interrupts off, mappings gone, the VFIO device closed. The guest does not run any more. */
+void passthrough_detach(struct passthrough *device);
+
+/* Call back when the host asks for the device (VFIO_PCI_REQ_ERR_IRQ) or it reports a fatal error. */
+int passthrough_watch(struct passthrough *device, struct loop *loop, loop_handler requested,
+	loop_handler failed, void *opaque);
+
+/* dma.c: map all guest RAM, and nothing else, for the devices behind this IOMMU. */
+int passthrough_map_memory(
+	struct vfio_iommu *iommu, const struct memory *memory, struct error *err);
+
+/* Between the files of this room. */
+extern const struct pci_device_ops passthrough_pci_ops;
+int passthrough_config_init(struct passthrough *device, bool multifunction, struct error *err);
+uint32_t passthrough_config_read(struct pci_device *pci, unsigned offset, unsigned size);
+void passthrough_config_write(
+	struct pci_device *pci, unsigned offset, unsigned size, uint32_t value);
+int passthrough_registers_init(struct passthrough *device, struct error *err);
+void passthrough_registers_destroy(struct passthrough *device);
+int passthrough_interrupts_init(struct passthrough *device, struct error *err);
+void passthrough_interrupts_destroy(struct passthrough *device);
+/* The guest has changed something that interrupts depend on: bring VFIO and KVM in line with it. */
+void passthrough_interrupts_update(struct passthrough *device);
+/* The same where only these MSI-X vectors, first to last, can have changed. */
+void passthrough_vectors_update(struct passthrough *device, unsigned first, unsigned last);
+/* A word of the pending-bit array, eight bytes at a multiple of eight. */
+uint64_t passthrough_pending(struct passthrough *device, unsigned first_vector);

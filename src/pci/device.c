@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "pci/device.h"
+
+#include "pci/bus.h"
+
+#include <linux/pci_regs.h>
+#include <string.h>
+
+#define COMMAND_DECODE (PCI_COMMAND_IO | PCI_COMMAND_MEMORY)
+
+void pci_device_init(struct pci_device *device, const struct pci_device_ops *ops)
+{
+	memset(device, 0, sizeof(*device));
+	device->ops = ops;
+	pthread_mutex_init(&device->lock, NULL);
+	pci_set16(device, PCI_COMMAND, 0);
+	device->writable[PCI_CACHE_LINE_SIZE] = 0xff;
+	device->writable[PCI_INTERRUPT_LINE] = 0xff;
+}
+
+void pci_device_destroy(struct pci_device *device)
+{
+	pthread_mutex_destroy(&device->lock);
+}
+
+uint16_t pci_get16(const struct pci_device *device, unsigned offset)
+{
+	return device->config[offset] | device->config[offset + 1] << 8;
+}
+
+uint32_t pci_get32(const struct pci_device *device, unsigned offset)
+{
+	return pci_get16(device, offset) | (uint32_t)pci_get16(device, offset + 2) << 16;
+}
+
+void pci_set16(struct pci_device *device, unsigned offset, uint16_t value)
+{
+	device->config[offset] = value;
+	device->config[offset + 1] = value >> 8;
+}
+
+void pci_set32(struct pci_device *device, unsigned offset, uint32_t value)
+{
+	pci_set16(device, offset, value);
+	pci_set16(device, offset + 2, value >> 16);
+}
+
+static void set_writable32(struct pci_device *device, unsigned offset, uint32_t mask)
+{
+	for (unsigned i = 0; i < 4; i++)
+		device->writable[offset + i] = mask >> 8 * i;
+}
+
+static unsigned bar_offset(unsigned bar)
+{
+	return PCI_BASE_ADDRESS_0 + 4 * bar;
+}
+
+void pci_device_set_bar(struct pci_device *device, unsigned bar, enum pci_bar_kind kind,
+	bool prefetchable, uint64_t size)
+{
+	uint64_t mask = ~(size - 1);
+	uint32_t type = 0;
+
+	device->bars[bar] = (struct pci_bar){ .kind = kind, .prefetchable = prefetchable,
+		.size = size };
+	if (kind == PCI_BAR_IO)
+		type = PCI_BASE_ADDRESS_SPACE_IO;
+	if (kind == PCI_BAR_MEM64)
+		type = PCI_BASE_ADDRESS_MEM_TYPE_64;
+	if (prefetchable)
+		type |= PCI_BASE_ADDRESS_MEM_PREFETCH;
+	pci_set32(device, bar_offset(bar), type);
+	set_writable32(device, bar_offset(bar), mask & (kind == PCI_BAR_IO ? ~3U : ~15U));
+	if (kind == PCI_BAR_MEM64)
+		set_writable32(device, bar_offset(bar + 1), mask >> 32);
+	/* A device decodes only the kinds of address that it has BARs for. */
+	device->writable[PCI_COMMAND] |=
+		kind == PCI_BAR_IO ? PCI_COMMAND_IO : PCI_COMMAND_MEMORY;
+}
+
+uint64_t pci_device_bar_register(const struct pci_device *device, unsigned bar)
+{
+	uint32_t low = pci_get32(device, bar_offset(bar));
+
+	if (device->bars[bar].kind == PCI_BAR_IO)
+		return low & ~3U;
+	low &= ~15U;
+	if (device->bars[bar].kind == PCI_BAR_MEM64)
+		return low | (uint64_t)pci_get32(device, bar_offset(bar + 1)) << 32;
+	return low;
+}
+
+void pci_device_set_bar_register(struct pci_device *device, unsigned bar, uint64_t address)
+{
+	uint32_t type = pci_get32(device, bar_offset(bar)) & 15;
+
+	pci_set32(device, bar_offset(bar), (uint32_t)address | type);
+	if (device->bars[bar].kind == PCI_BAR_MEM64)
+		pci_set32(device, bar_offset(bar + 1), address >> 32);
+}
+
+static void unmap_bar(struct pci_device *device, unsigned bar)
+{
+	if (device->ops->bar_unmapped)
+		device->ops->bar_unmapped(device, bar);
+	pci_bus_undecode(device->bus, &device->bars[bar]);
+	device->bars[bar].decoded = false;
+}
+
+static void map_bar(struct pci_device *device, unsigned bar, uint64_t address)
+{
+	device->bars[bar].address = address;
+	if (!pci_bus_decode(device->bus, &device->bars[bar], &device->handles[bar]))
+		return;
+	device->bars[bar].decoded = true;
+	if (device->ops->bar_mapped)
+		device->ops->bar_mapped(device, bar);
+}
+
+/* Bring what is decoded in line with the command register and the BARs' registers. */
+static void update_bars(struct pci_device *device)
+{
+	uint16_t command = pci_get16(device, PCI_COMMAND);
+
+	for (unsigned i = 0; i < PCI_BARS; i++) {
+		struct pci_bar *bar = &device->bars[i];
+		uint64_t address = pci_device_bar_register(device, i);
+		bool wanted;
+
+		if (bar->kind == PCI_BAR_NONE)
+			continue;
+		wanted = command & (bar->kind == PCI_BAR_IO ? PCI_COMMAND_IO : PCI_COMMAND_MEMORY);
+		if (bar->decoded && (!wanted || address != bar->address))
+			unmap_bar(device, i);
+		if (wanted && !bar->decoded)
+			map_bar(device, i, address);
+	}
+}
+
+uint32_t pci_device_config_read(const struct pci_device *device, unsigned offset, unsigned size)
+{
+	uint32_t value = 0;
+
+	for (unsigned i = 0; i < size; i++)
+		value |= (offset + i < PCI_CONFIG_SIZE ? device->config[offset + i] : 0xffU)
+			<< 8 * i;
+	return value;
+}
+
+static bool touches(unsigned offset, unsigned size, unsigned start, unsigned end)
+{
+	return offset < end && offset + size > start;
+}
+
+void pci_device_config_write(struct pci_device *device, unsigned offset, unsigned size,
+	uint32_t value)
+{
+	for (unsigned i = 0; i < size && offset + i < PCI_CONFIG_SIZE; i++) {
+		uint8_t mask = device->writable[offset + i];
+		uint8_t *byte = &device->config[offset + i];
+
+		*byte = (*byte & ~mask) | (value >> 8 * i & mask);
+	}
+	if (touches(offset, size, PCI_COMMAND, PCI_COMMAND + 1) ||
+		touches(offset, size, PCI_BASE_ADDRESS_0, PCI_BASE_ADDRESS_5 + 4))
+		update_bars(device);
+}

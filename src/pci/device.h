@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/*
+ * A PCI function as the guest sees it: 4 KiB of configuration space and up to six BARs (PCI Local
+ * Bus 3.0, chapter 6; PCI Express Base, chapter 7). What the guest writes is taken through a mask;
+ * a BAR is decoded where the command register and the bridge's windows allow it.
+ */
+
+#define PCI_CONFIG_SIZE 4096
+#define PCI_BARS        6
+
+struct pci_bus;
+struct pci_device;
+
+enum pci_bar_kind {
+	PCI_BAR_NONE, /* also the upper half of a 64-bit BAR */
+	PCI_BAR_IO,
+	PCI_BAR_MEM32,
+	PCI_BAR_MEM64,
+};
+
+struct pci_bar {
+	enum pci_bar_kind kind;
+	bool prefetchable;
+	uint64_t size;    /* a power of two */
+	uint64_t address; /* GPA or port where it is decoded now */
+	bool decoded;
+};
+
+/* Called with the device's lock held. Every one may be NULL. */
+struct pci_device_ops {
+	/* Configuration space, in place of pci_device_config_read() and _write(), which they call. */
+	uint32_t (*config_read)(struct pci_device *device, unsigned offset, unsigned size);
+	void (*config_write)(struct pci_device *device, unsigned offset, unsigned size,
+		uint32_t value);
+	/* A trapped access; offset + size is within the BAR. */
+	uint64_t (*bar_read)(struct pci_device *device, unsigned bar, uint64_t offset,
+		unsigned size);
+	void (*bar_write)(struct pci_device *device, unsigned bar, uint64_t offset, unsigned size,
+		uint64_t value);
+	/* The BAR has just been decoded at bars[bar].address, or is about to vanish from there. */
+	void (*bar_mapped)(struct pci_device *device, unsigned bar);
+	void (*bar_unmapped)(struct pci_device *device, unsigned bar);
+};
+
+/* Which BAR a trapped range belongs to. */
+struct pci_bar_handle {
+	struct pci_device *device;
+	unsigned bar;
+};
+
+struct pci_device {
+	const struct pci_device_ops *ops;
+	struct pci_bus *bus;
+	uint8_t devfn; /* guest's device << 3 | function, on bus 0 */
+	pthread_mutex_t lock;
+	uint8_t config[PCI_CONFIG_SIZE];
+	uint8_t writable[PCI_CONFIG_SIZE]; /* bits that a guest's write changes */
+	struct pci_bar bars[PCI_BARS];
+	struct pci_bar_handle handles[PCI_BARS];
+};
+
+/* Make all of it empty; ops and config are then filled in before pci_bus_add(). */
+void pci_device_init(struct pci_device *device, const struct pci_device_ops *ops);
+void pci_device_destroy(struct pci_device *device);
+
+/* Describe a BAR; also sets its type bits and which address bits are writable. */
+void pci_device_set_bar(struct pci_device *device, unsigned bar, enum pci_bar_kind kind,
+	bool prefetchable, uint64_t size);
+
+/* The address that the BAR's register holds. */
+uint64_t pci_device_bar_register(const struct pci_device *device, unsigned bar);
+void pci_device_set_bar_register(struct pci_device *device, unsigned bar, uint64_t address);
+
+/*
+ * The guest's access, lock held; bytes beyond the end of the space read as ones. A write to a BAR or
+ * the command register moves what is decoded.
+ */
+uint32_t pci_device_config_read(const struct pci_device *device, unsigned offset, unsigned size);
+void pci_device_config_write(struct pci_device *device, unsigned offset, unsigned size,
+	uint32_t value);
+
+/* Little-endian fields of config[]; the caller knows that they are within it. */
+uint16_t pci_get16(const struct pci_device *device, unsigned offset);
+uint32_t pci_get32(const struct pci_device *device, unsigned offset);
+void pci_set16(struct pci_device *device, unsigned offset, uint16_t value);
+void pci_set32(struct pci_device *device, unsigned offset, uint32_t value);

@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "vfio/device.h"
+
+#include "base/fd.h"
+#include "base/size.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+
+#define IRQS_IN_ONE_CALL 2048 /* the most vectors that MSI-X has */
+
+static void take_sparse(struct vfio_region *region, struct vfio_region_info_cap_sparse_mmap *cap)
+{
+	region->area_count = min_u64(cap->nr_areas, VFIO_AREAS_MAX);
+	for (unsigned i = 0; i < region->area_count; i++)
+		region->areas[i] = (struct vfio_area){ cap->areas[i].offset, cap->areas[i].size };
+}
+
+static void walk_capabilities(struct vfio_region *region, struct vfio_region_info *info)
+{
+	uint32_t at = info->cap_offset;
+
+	while (at >= sizeof(*info) && at + sizeof(struct vfio_info_cap_header) <= info->argsz) {
+		struct vfio_info_cap_header *header = (void *)((char *)info + at);
+
+		if (header->id == VFIO_REGION_INFO_CAP_SPARSE_MMAP)
+			take_sparse(region, (void *)header);
+		if (header->id == VFIO_REGION_INFO_CAP_MSIX_MAPPABLE)
+			region->msix_mappable = true;
+		if (header->next <= at)
+			return;
+		at = header->next;
+	}
+}
+
+static int read_region(struct vfio_device *device, unsigned index, struct error *err)
+{
+	struct vfio_region *region = &device->regions[index];
+	struct vfio_region_info head = { .argsz = sizeof(head), .index = index };
+	cleanup_free struct vfio_region_info *info = NULL;
+
+	if (ioctl(device->fd, VFIO_DEVICE_GET_REGION_INFO, &head) < 0)
+		return error_sys(err, -errno, device->name, "cannot read its region %u", index);
+	info = calloc(1, max_u64(head.argsz, sizeof(head)));
+	if (!info)
+		return error_sys(err, -ENOMEM, device->name, "cannot read its region %u", index);
+	*info = head;
+	if (head.argsz > sizeof(head) && ioctl(device->fd, VFIO_DEVICE_GET_REGION_INFO, info) < 0)
+		return error_sys(err, -errno, device->name, "cannot read its region %u", index);
+	region->size = info->size;
+	region->fd_offset = info->offset;
+	region->readable = info->flags & VFIO_REGION_INFO_FLAG_READ;
+	region->writable = info->flags & VFIO_REGION_INFO_FLAG_WRITE;
+	if (info->flags & VFIO_REGION_INFO_FLAG_MMAP) {
+		region->areas[0] = (struct vfio_area){ 0, info->size };
+		region->area_count = 1;
+	}
+	if (info->flags & VFIO_REGION_INFO_FLAG_CAPS && head.argsz > sizeof(head))
+		walk_capabilities(region, info);
+	return 0;
+}
+
+/* A kind of interrupt that this kernel or device does not know is simply absent. */
+static void read_irq(struct vfio_device *device, unsigned index)
+{
+	struct vfio_irq_info info = { .argsz = sizeof(info), .index = index };
+
+	if (ioctl(device->fd, VFIO_DEVICE_GET_IRQ_INFO, &info) < 0 ||
+		!(info.flags & VFIO_IRQ_INFO_EVENTFD))
+		return;
+	device->irqs[index] = (struct vfio_irq){
+		.count = min_u64(info.count, IRQS_IN_ONE_CALL),
+		.can_mask = info.flags & VFIO_IRQ_INFO_MASKABLE,
+		.can_grow = !(info.flags & VFIO_IRQ_INFO_NORESIZE),
+	};
+}
+
+static int read_all(struct vfio_device *device, struct error *err)
+{
+	struct vfio_device_info info = { .argsz = sizeof(info) };
+
+	if (ioctl(device->fd, VFIO_DEVICE_GET_INFO, &info) < 0)
+		return error_sys(err, -errno, device->name, "VFIO does not tell about the device");
+	if (!(info.flags & VFIO_DEVICE_FLAGS_PCI))
+		return error_set(err, -ENODEV, device->name, "is no PCI device to VFIO");
+	device->can_reset = info.flags & VFIO_DEVICE_FLAGS_RESET;
+	for (unsigned i = 0; i < VFIO_REGIONS && i < info.num_regions; i++)
+		if (read_region(device, i, err))
+			return err->code;
+	for (unsigned i = 0; i < VFIO_PCI_NUM_IRQS && i < info.num_irqs; i++)
+		read_irq(device, i);
+	return 0;
+}
+
+int vfio_device_open(struct vfio_device *device, struct vfio_iommu *iommu, int group_fd,
+	const struct bdf *bdf, struct error *err)
+{
+	*device = (struct vfio_device){ .fd = -1 };
+	bdf_format(bdf, device->name);
+	device->fd = iommu->ops->open_device(iommu, group_fd, device->name, err);
+	if (device->fd < 0)
+		return device->fd;
+	return read_all(device, err);
+}
+
+void vfio_device_close(struct vfio_device *device)
+{
+	if (device->fd >= 0)
+		close(device->fd);
+	device->fd = -1;
+}
+
+uint64_t vfio_region_read(
+	struct vfio_device *device, unsigned region, uint64_t offset, unsigned size)
+{
+	uint64_t value = 0;
+
+	if (pread(device->fd, &value, size, device->regions[region].fd_offset + offset) !=
+		(ssize_t)size)
+		return UINT64_MAX;
+	return value;
+}
+
+void vfio_region_write(struct vfio_device *device, unsigned region, uint64_t offset, unsigned size,
+	uint64_t value)
+{
+	if (pwrite(device->fd, &value, size, device->regions[region].fd_offset + offset) < 0)
+		return; /* lost, as a write to a device that does not answer */
+}
+
+/* Reserve addresses so that one with the wanted remainder modulo alignment is among them. */
+static void *reserve(uint64_t size, uint64_t alignment, uint64_t remainder)
+{
+	uint64_t total = size + alignment;
+	char *base = mmap(NULL, total, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	uint64_t skip;
+
+	if (base == MAP_FAILED)
+		return NULL;
+	skip = (remainder - (uintptr_t)base) & (alignment - 1);
+	if (skip)
+		munmap(base, skip);
+	if (alignment - skip)
+		munmap(base + skip + size, alignment - skip);
+	return base + skip;
+}
+
+void *vfio_region_map(struct vfio_device *device, unsigned region, uint64_t offset, uint64_t size)
+{
+	const struct vfio_region *info = &device->regions[region];
+	uint64_t alignment = min_u64(max_u64(info->size, 4 * KIB), GIB);
+	int protection = (info->readable ? PROT_READ : 0) | (info->writable ? PROT_WRITE : 0);
+	void *at = reserve(size, alignment, offset & (alignment - 1));
+	void *mapped;
+
+	if (!at)
+		return NULL;
+	mapped = mmap(at, size, protection, MAP_SHARED | MAP_FIXED, device->fd,
+		info->fd_offset + offset);
+	if (mapped == MAP_FAILED) {
+		munmap(at, size);
+		return NULL;
+	}
+	return mapped;
+}
+
+/* One VFIO_DEVICE_SET_IRQS with count descriptors behind the header, or none. */
+static int set_irqs(struct vfio_device *device, uint32_t flags, unsigned index, unsigned first,
+	unsigned count, const int *fds)
+{
+	size_t size = sizeof(struct vfio_irq_set) + (fds ? count * sizeof(*fds) : 0);
+	cleanup_free struct vfio_irq_set *set = calloc(1, size);
+
+	if (!set)
+		return -ENOMEM;
+	*set = (struct vfio_irq_set){
+		.argsz = size,
+		.flags = flags | (fds ? VFIO_IRQ_SET_DATA_EVENTFD : VFIO_IRQ_SET_DATA_NONE),
+		.index = index,
+		.start = first,
+		.count = count,
+	};
+	if (fds)
+		memcpy(set->data, fds, count * sizeof(*fds));
+	return ioctl(device->fd, VFIO_DEVICE_SET_IRQS, set) < 0 ? -errno : 0;
+}
+
+int vfio_irq_set(struct vfio_device *device, unsigned index, unsigned first, unsigned count,
+	const int *eventfds)
+{
+	return set_irqs(device, VFIO_IRQ_SET_ACTION_TRIGGER, index, first, count, eventfds);
+}
+
+int vfio_irq_disable(struct vfio_device *device, unsigned index)
+{
+	return set_irqs(device, VFIO_IRQ_SET_ACTION_TRIGGER, index, 0, 0, NULL);
+}
+
+int vfio_intx_mask(struct vfio_device *device, bool masked)
+{
+	uint32_t action = masked ? VFIO_IRQ_SET_ACTION_MASK : VFIO_IRQ_SET_ACTION_UNMASK;
+
+	return set_irqs(device, action, VFIO_PCI_INTX_IRQ_INDEX, 0, 1, NULL);
+}
+
+int vfio_intx_unmask_by(struct vfio_device *device, int eventfd)
+{
+	return set_irqs(
+		device, VFIO_IRQ_SET_ACTION_UNMASK, VFIO_PCI_INTX_IRQ_INDEX, 0, 1, &eventfd);
+}
