@@ -86,6 +86,6 @@ bool host_holder_is_alive(const struct host_holder *holder)
 
 char *host_holder_describe(const struct host_holder *holder, char text[static HOST_HOLDER_TEXT])
 {
-	snprintf(text, HOST_HOLDER_TEXT, "%s (penstock, pid %d)", holder->name, holder->pid);
+	snprintf(text, HOST_HOLDER_TEXT, "penstock '%s' (pid %d)", holder->name, holder->pid);
 	return text;
 }

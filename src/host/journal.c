@@ -264,9 +264,9 @@ int host_journal_read(const struct host *host, const struct bdf *bdf, struct hos
 		bdf_equal(&record->bdf, bdf))
 		return 0;
 	*record = (struct host_record){ 0 };
-	snprintf(path, sizeof(path), "%s/devices/%s", host->run, name);
 	if (got < 0 && got != -ELOOP && got != -EISDIR)
-		return error_sys(err, got, path, "cannot read the journal's record of this device");
+		return tell(host, got, "cannot read the journal", err);
+	snprintf(path, sizeof(path), "%s/devices/%s", host->run, name);
 	error_set(err, -EBADMSG, path,
 		"the journal's record of this device is damaged, so its previous driver is unknown");
 	error_hint(err,

@@ -40,7 +40,7 @@ int host_holder_self(const char *name, struct host_holder *holder, struct error 
 bool host_holder_is_self(const struct host_holder *holder);
 bool host_holder_is_alive(const struct host_holder *holder);
 
-/* "machine demo (pid 712)" into a buffer; returns it. */
+/* "penstock 'demo' (pid 712)" into a buffer; returns it. */
 #define HOST_HOLDER_TEXT (HOST_NAME + 32)
 char *host_holder_describe(const struct host_holder *holder, char text[static HOST_HOLDER_TEXT]);
 

@@ -118,37 +118,49 @@ static bool take_escape(struct console *console, uint8_t byte)
 	return true;
 }
 
-static void on_readable(void *opaque, uint32_t events)
+/* False at the end of the input, and when the guest has no room for the byte that was read. */
+static bool read_byte(struct console *console)
 {
-	struct console *console = opaque;
 	uint8_t byte;
 	ssize_t got = read(console->config.in, &byte, 1);
 
-	(void)events;
 	if (got < 0 && (errno == EINTR || errno == EAGAIN))
-		return;
-	if (got == 1 && take_escape(console, byte))
-		return;
-	if (got == 1 && console->ops.receive(console->ops.opaque, byte))
-		return;
-	/* The end of the input, or no room for it: stop looking, for good or until there is. */
-	console->held = got == 1;
+		return true;
+	console->at_end = got <= 0;
+	if (console->at_end)
+		return false;
+	if (take_escape(console, byte) || console->ops.receive(console->ops.opaque, byte))
+		return true;
+	console->held = true;
 	console->held_byte = byte;
+	return false;
+}
+
+static void on_readable(void *opaque, uint32_t events)
+{
+	struct console *console = opaque;
+
+	(void)events;
+	if (read_byte(console))
+		return;
 	loop_remove(console->loop, console->config.in);
 	console->reading = false;
-	if (got <= 0)
-		console->config.in = -1;
 }
 
 static void start_reading(struct console *console)
 {
+	int code;
+
 	if (console->held && !console->ops.receive(console->ops.opaque, console->held_byte))
 		return;
 	console->held = false;
-	if (console->reading || console->config.in < 0)
+	if (console->reading || console->at_end || console->config.in < 0)
 		return;
-	console->reading =
-		loop_add(console->loop, console->config.in, EPOLLIN, on_readable, console) == 0;
+	code = loop_add(console->loop, console->config.in, EPOLLIN, on_readable, console);
+	console->reading = !code;
+	/* A regular file cannot be watched, and is always ready. */
+	while (code == -EPERM && read_byte(console))
+		continue;
 }
 
 static void on_wake(void *opaque, uint32_t events)

@@ -40,6 +40,7 @@ struct console {
 	int wake; /* eventfd: a vCPU wants the loop to look here */
 	bool reading, writing; /* watched by the loop; its thread's alone, as all up to the lock */
 	bool always_ready;     /* out is a regular file */
+	bool at_end;           /* of the input */
 	bool escaped;          /* the last byte was Ctrl-A */
 	bool held;             /* a byte waits for room at the guest */
 	uint8_t held_byte;

@@ -207,11 +207,12 @@ static void add_host_bridge(struct aml *aml, const struct pci_windows *windows)
 	aml_name_integer(aml, "_SEG", 0);
 	aml_name_integer(aml, "_BBN", 0);
 	crs = aml_open_template(aml, "_CRS");
-	aml_window(aml, AML_BUS, 16, 0, PCI_ECAM_BUSES, false);
+	aml_window(aml, AML_BUS, 16, 0, PCI_ECAM_BUSES);
 	aml_io(aml, 0xcf8, 8);
-	aml_window(aml, AML_IO, 16, windows->io.base, windows->io.size, false);
-	aml_window(aml, AML_MEMORY, 32, windows->mem32.base, windows->mem32.size, false);
-	aml_window(aml, AML_MEMORY, 64, windows->mem64.base, windows->mem64.size, true);
+	aml_window(aml, AML_IO, 16, windows->io.base, windows->io.size);
+	aml_window(aml, AML_MEMORY, 32, windows->mem32.base, windows->mem32.size);
+	/* Not marked prefetchable: a 64-bit BAR that is not would then have to move below 4 GiB. */
+	aml_window(aml, AML_MEMORY, 64, windows->mem64.base, windows->mem64.size);
 	aml_close_template(aml, crs);
 	add_routing(aml);
 	/* _OSC: the system may have whatever it asks for (6.2.11): no firmware competes with it. */

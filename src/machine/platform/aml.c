@@ -194,8 +194,7 @@ void aml_fixed_memory(struct aml *aml, uint32_t base, uint32_t size)
 	little_endian(aml, size, 4);
 }
 
-void aml_window(struct aml *aml, enum aml_range type, unsigned bits, uint64_t base, uint64_t size,
-	bool prefetchable)
+void aml_window(struct aml *aml, enum aml_range type, unsigned bits, uint64_t base, uint64_t size)
 {
 	static const uint8_t specific[] = { [AML_MEMORY] = 1, [AML_IO] = 3, [AML_BUS] = 0 };
 	unsigned width = bits / 8;
@@ -204,7 +203,7 @@ void aml_window(struct aml *aml, enum aml_range type, unsigned bits, uint64_t ba
 	little_endian(aml, 3 + 5 * width, 2);
 	byte(aml, type);
 	byte(aml, 0x0c); /* producer, positive decode, fixed minimum and maximum */
-	byte(aml, specific[type] | (prefetchable ? 3 << 1 : 0));
+	byte(aml, specific[type]);
 	little_endian(aml, 0, width); /* granularity */
 	little_endian(aml, base, width);
 	little_endian(aml, base + size - 1, width);

@@ -48,5 +48,4 @@ void aml_fixed_memory(struct aml *aml, uint32_t base, uint32_t size);
 
 enum aml_range { AML_MEMORY = 0, AML_IO = 1, AML_BUS = 2 };
 /* Address space descriptor of a bridge's window: 16, 32 or 64 bits wide. */
-void aml_window(struct aml *aml, enum aml_range type, unsigned bits, uint64_t base, uint64_t size,
-	bool prefetchable);
+void aml_window(struct aml *aml, enum aml_range type, unsigned bits, uint64_t base, uint64_t size);
