@@ -9,7 +9,7 @@
  *
  *   0          RAM; 640 KiB to 1 MiB as on a PC: the ACPI tables are at E0000
  *   2 GiB      32-bit PCI window
- *   E0000000   ECAM (PCI Express configuration space), 256 MiB
+ *   E0000000   ECAM (PCI Express configuration space), 1 MiB for each bus
  *   FEC00000   IOAPIC
  *   FEE00000   local APICs, and the address window of MSIs
  *   FFC00000   firmware, later
@@ -20,7 +20,6 @@
 #define LAYOUT_MEM32_BASE  0x80000000ULL
 #define LAYOUT_MEM32_SIZE  0x60000000ULL
 #define LAYOUT_ECAM        0xe0000000ULL
-#define LAYOUT_ECAM_SIZE   0x10000000ULL
 #define LAYOUT_IOAPIC      0xfec00000ULL
 #define LAYOUT_LOCAL_APIC  0xfee00000ULL
 #define LAYOUT_HIGH_RAM    0x100000000ULL

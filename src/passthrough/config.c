@@ -232,6 +232,7 @@ static void show_extended(struct passthrough *device, const uint8_t *original)
 			if (PCI_EXT_CAP_ID(head) == PCI_EXT_CAP_ID_VNDR)
 				set_direct(device, at + 8, size - 8);
 			link = at;
+			pci->config_size = PCI_CONFIG_SIZE;
 		}
 		if (PCI_EXT_CAP_NEXT(head) <= at || head == UINT32_MAX ||
 			PCI_EXT_CAP_NEXT(head) > PCI_CONFIG_SIZE - 8)

@@ -10,7 +10,11 @@
  * ports CF8 and CFC, and the windows in which BARs are decoded.
  */
 
-#define PCI_ECAM_BUSES 256
+/*
+ * One bus is all there is, and the tables say so: Linux asks every slot of each bus that they promise
+ * whether a device is there, at two exits a slot.
+ */
+#define PCI_ECAM_BUSES 1
 #define PCI_ECAM_SIZE  ((uint64_t)PCI_ECAM_BUSES << 20)
 
 /* [base, base + size) of GPAs or ports, with the next free address for the first placement. */

@@ -12,6 +12,7 @@ void pci_device_init(struct pci_device *device, const struct pci_device_ops *ops
 {
 	memset(device, 0, sizeof(*device));
 	device->ops = ops;
+	device->config_size = PCI_CFG_SPACE_SIZE;
 	pthread_mutex_init(&device->lock, NULL);
 	pci_set16(device, PCI_COMMAND, 0);
 	device->writable[PCI_CACHE_LINE_SIZE] = 0xff;
@@ -143,7 +144,7 @@ uint32_t pci_device_config_read(const struct pci_device *device, unsigned offset
 	uint32_t value = 0;
 
 	for (unsigned i = 0; i < size; i++)
-		value |= (offset + i < PCI_CONFIG_SIZE ? device->config[offset + i] : 0xffU)
+		value |= (offset + i < device->config_size ? device->config[offset + i] : 0xffU)
 			<< 8 * i;
 	return value;
 }
@@ -156,7 +157,7 @@ static bool touches(unsigned offset, unsigned size, unsigned start, unsigned end
 void pci_device_config_write(struct pci_device *device, unsigned offset, unsigned size,
 	uint32_t value)
 {
-	for (unsigned i = 0; i < size && offset + i < PCI_CONFIG_SIZE; i++) {
+	for (unsigned i = 0; i < size && offset + i < device->config_size; i++) {
 		uint8_t mask = device->writable[offset + i];
 		uint8_t *byte = &device->config[offset + i];
 

@@ -59,6 +59,11 @@ struct pci_device {
 	struct pci_bus *bus;
 	uint8_t devfn; /* guest's device << 3 | function, on bus 0 */
 	pthread_mutex_t lock;
+	/*
+	 * 256 or PCI_CONFIG_SIZE; reads beyond it give ones. A device with no extended capability is
+	 * better without the space for them: Linux looks there thirty times for what is not there.
+	 */
+	unsigned config_size;
 	uint8_t config[PCI_CONFIG_SIZE];
 	uint8_t writable[PCI_CONFIG_SIZE]; /* bits that a guest's write changes */
 	struct pci_bar bars[PCI_BARS];

@@ -5,6 +5,7 @@
 #include "base/size.h"
 #include "kvm/vcpu.h"
 #include "machine/layout.h"
+#include "pci/bus.h"
 
 #include <asm/bootparam.h>
 #include <errno.h>
@@ -180,7 +181,7 @@ static void fill_e820(struct boot_params *params, const struct memory *memory)
 	for (unsigned i = 1; i < memory->count; i++)
 		add_e820(params, memory->regions[i].gpa,
 			memory->regions[i].gpa + memory->regions[i].size, 1);
-	add_e820(params, LAYOUT_ECAM, LAYOUT_ECAM + LAYOUT_ECAM_SIZE, 2);
+	add_e820(params, LAYOUT_ECAM, LAYOUT_ECAM + PCI_ECAM_SIZE, 2);
 }
 
 /* Identity-map the first 4 GiB by 2 MiB pages; the kernel makes its own tables at once. */
