@@ -67,5 +67,5 @@ char *bdf_format(const struct bdf *bdf, char *buffer)
 bool bdf_equal(const struct bdf *a, const struct bdf *b)
 {
 	return a->domain == b->domain && a->bus == b->bus && a->device == b->device &&
-		a->function == b->function;
+	       a->function == b->function;
 }

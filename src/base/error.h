@@ -10,10 +10,10 @@
  */
 
 struct error {
-	int code;           /* negative errno; 0: no error */
-	char object[128];   /* on what: a PCI address, a path, a VM's name; may be empty */
-	char what[256];     /* what was attempted, and the reason that is known */
-	char hint[512];     /* the likely cause and what to do next; may be empty */
+	int code;         /* negative errno; 0: no error */
+	char object[128]; /* on what: a PCI address, a path, a VM's name; may be empty */
+	char what[256];   /* what was attempted, and the reason that is known */
+	char hint[512];   /* the likely cause and what to do next; may be empty */
 };
 
 /* Each returns code, so that "return error_set(...)" reads well. */

@@ -86,8 +86,7 @@ static void run_machine(struct broker *broker, const struct broker_vfio *vfio, i
 	signal(SIGHUP, SIG_IGN);
 	sigprocmask(SIG_SETMASK, &broker->before, NULL);
 	for (unsigned i = 0; i < config->device_count; i++)
-		machine.devices[i] =
-			(struct machine_device){ config->devices[i], vfio->groups[i] };
+		machine.devices[i] = (struct machine_device){ config->devices[i], vfio->groups[i] };
 	how = machine_run(&machine, &err);
 	if (how == MACHINE_FAILED)
 		error_print(&err);
@@ -162,11 +161,12 @@ static int wait_for_machine(struct broker *broker, int control, pid_t pid)
 
 static int killed(const struct broker *broker, int signal, struct error *err)
 {
-	error_set(err, -EIO, broker->config->name, "the machine's process was killed by signal %d (%s)",
-		signal, strsignal(signal));
+	error_set(err, -EIO, broker->config->name,
+		"the machine's process was killed by signal %d (%s)", signal, strsignal(signal));
 	if (signal == SIGSYS)
-		error_hint(err, "it made a system call that its sandbox forbids: a bug in Penstock, "
-				"or a break-out attempt; the kernel's log names the call");
+		error_hint(err,
+			"it made a system call that its sandbox forbids: a bug in Penstock, "
+			"or a break-out attempt; the kernel's log names the call");
 	return 1;
 }
 

@@ -26,7 +26,8 @@ static int open_kvm(struct error *err)
 		return fd;
 	error_sys(err, -errno, "/dev/kvm", "cannot be opened");
 	if (errno == EACCES)
-		error_hint(err, "add yourself to the group kvm: usermod -aG kvm $USER, then log in anew");
+		error_hint(err,
+			"add yourself to the group kvm: usermod -aG kvm $USER, then log in anew");
 	else
 		error_hint(err,
 			"load the module (modprobe kvm_intel or kvm_amd); if that fails, switch "
@@ -100,9 +101,9 @@ static int check_hugepages(const struct broker_config *config, const char *text,
 /* With devices all of it will be pinned, so it must be free; without, it need only exist. */
 static int check_free(const struct broker_config *config, const char *text, struct error *err)
 {
-	uint64_t available = KIB *
-		(config->device_count ? meminfo(text, "MemAvailable")
-				      : meminfo(text, "MemTotal") + meminfo(text, "SwapTotal"));
+	uint64_t available = KIB * (config->device_count ? meminfo(text, "MemAvailable")
+							 : meminfo(text, "MemTotal") +
+								   meminfo(text, "SwapTotal"));
 	char wanted[24], there[24];
 
 	if (config->memory <= available)
@@ -131,8 +132,9 @@ static int raise_memlock(const struct broker_config *config, struct error *err)
 		"the memory-lock limit is %s, and passing a device through pins the guest's memory: "
 		"%s are needed",
 		size_format(limit.rlim_max, is), size_format(needed, least));
-	error_hint(err, "raise it (ulimit -l, memlock in /etc/security/limits.conf, LimitMEMLOCK= of "
-			"a service), or run as root");
+	error_hint(err,
+		"raise it (ulimit -l, memlock in /etc/security/limits.conf, LimitMEMLOCK= of "
+		"a service), or run as root");
 	return err->code;
 }
 
@@ -188,8 +190,8 @@ static int open_group(const struct host *host, const struct host_device *device,
 	return err->code;
 }
 
-static int open_device_group(struct broker_vfio *vfio, const struct host *host,
-	const struct bdf *bdf, struct error *err)
+static int open_device_group(
+	struct broker_vfio *vfio, const struct host *host, const struct bdf *bdf, struct error *err)
 {
 	struct host_device device;
 	char name[BDF_TEXT];

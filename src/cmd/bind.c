@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "host/bind.h"
 #include "base/bdf.h"
+#include "cmd/cmd.h"
 #include "host/journal.h"
 
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-extern int cmd_bind(int argc, char **argv);
 
 static const char usage[] =
 	"Usage: penstock bind [OPTION]... ADDRESS...\n"

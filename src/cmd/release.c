@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "base/bdf.h"
+#include "cmd/cmd.h"
 #include "host/bind.h"
 
 #include <getopt.h>
 #include <stdio.h>
 #include <string.h>
-
-extern int cmd_release(int argc, char **argv);
 
 static const char usage[] =
 	"Usage: penstock release [--dry-run] ADDRESS...\n"

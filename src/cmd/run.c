@@ -112,7 +112,8 @@ static int parse_device(const char *text, struct broker_config *config, struct e
 
 	if (bdf_parse(text, &bdf)) {
 		error_set(err, -EINVAL, NULL, "--device %s is no PCI address", text);
-		error_hint(err, "an address looks like 0000:01:00.0 or 01:00.0; lspci -D lists them");
+		error_hint(
+			err, "an address looks like 0000:01:00.0 or 01:00.0; lspci -D lists them");
 		return -EINVAL;
 	}
 	for (unsigned i = 0; i < config->device_count; i++)

@@ -11,9 +11,9 @@
 
 struct bind_options {
 	const char *owner; /* who holds the devices: a machine's name, or "bind" */
-	bool force;	   /* take them although the host uses them */
-	bool persist;	   /* they stay bound when this process ends */
-	bool dry_run;	   /* check, tell what would be done, and change nothing */
+	bool force;        /* take them although the host uses them */
+	bool persist;      /* they stay bound when this process ends */
+	bool dry_run;      /* check, tell what would be done, and change nothing */
 };
 
 /*

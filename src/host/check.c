@@ -57,7 +57,7 @@ static void explain_no_iommu(const struct host *host, struct error *err)
 {
 	bool intel = exists(host, "/sys/firmware/acpi/tables/DMAR");
 	bool amd = exists(host, "/sys/firmware/acpi/tables/IVRS");
-	const char *off = on_command_line(host, "iommu=off")	     ? "iommu=off"
+	const char *off = on_command_line(host, "iommu=off")         ? "iommu=off"
 			  : on_command_line(host, "intel_iommu=off") ? "intel_iommu=off"
 			  : on_command_line(host, "amd_iommu=off")   ? "amd_iommu=off"
 								     : NULL;

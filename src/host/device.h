@@ -12,10 +12,10 @@ struct host_device {
 	uint16_t subsystem_vendor, subsystem_device;
 	uint32_t class_code; /* 24 bits: base class, subclass, programming interface */
 	uint8_t header; /* type of the configuration header: 0 ordinary, 1 PCI bridge, 2 CardBus */
-	bool boot_display;	  /* the firmware showed the boot on it */
-	int group;		  /* IOMMU group, -1: none */
-	int numa_node;		  /* -1: none, or the machine has one only */
-	char driver[HOST_NAME];	  /* "": none */
+	bool boot_display;        /* the firmware showed the boot on it */
+	int group;                /* IOMMU group, -1: none */
+	int numa_node;            /* -1: none, or the machine has one only */
+	char driver[HOST_NAME];   /* "": none */
 	char override[HOST_NAME]; /* driver_override, "": not set */
 };
 

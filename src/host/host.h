@@ -19,13 +19,12 @@
  * Nothing that is read here is trusted in size or content.
  */
 
-#define HOST_NAME                                                                      \
-	64 /* bytes that hold a driver's, a disk's, an interface's or a machine's name \
-	    */
+/* Bytes that hold the name of a driver, a disk, an interface or a machine. */
+#define HOST_NAME 64
 
 struct host {
 	const char *root;     /* the caller's; no slash at its end */
-	char run[256];	      /* the directory of the journal */
+	char run[256];        /* the directory of the journal */
 	unsigned progress_ms; /* how often a wait for the kernel is told to the user */
 	unsigned limit_ms;    /* when such a wait is given up */
 };

@@ -19,17 +19,17 @@
 
 /* A process, told apart from later ones with the same id by its start time. */
 struct host_holder {
-	pid_t pid;	      /* 0: held by no process */
-	uint64_t start;	      /* clock ticks since boot, from /proc/PID/stat */
+	pid_t pid;            /* 0: held by no process */
+	uint64_t start;       /* clock ticks since boot, from /proc/PID/stat */
 	char name[HOST_NAME]; /* the machine's name, or the command's */
 };
 
 struct host_record {
 	struct bdf bdf;
-	char driver[HOST_NAME];	  /* the driver to give it back to, "": none */
+	char driver[HOST_NAME];   /* the driver to give it back to, "": none */
 	char override[HOST_NAME]; /* the driver_override to leave it with, "": not set */
 	struct host_holder holder;
-	bool persist;	/* bound by "penstock bind": it stays so when its holder ends */
+	bool persist;   /* bound by "penstock bind": it stays so when its holder ends */
 	bool companion; /* bound only because another device of its group was */
 };
 

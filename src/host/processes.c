@@ -11,7 +11,7 @@
 #include <string.h>
 
 #define NODES_MAX   64
-#define DEPTH_MAX   10	  /* of sysfs below a PCI device: USB hubs behind hubs, SCSI, partitions */
+#define DEPTH_MAX   10    /* of sysfs below a PCI device: USB hubs behind hubs, SCSI, partitions */
 #define ENTRIES_MAX 20000 /* a hostile tree ends here */
 
 /* Device nodes below /dev, as "dri/card0". */

@@ -24,7 +24,7 @@
 
 struct host_use {
 	char reason[192]; /* "its disk nvme0n1p2 is mounted at /home" */
-	char hint[192];	  /* what ends the use */
+	char hint[192];   /* what ends the use */
 };
 
 /* True, with the reason and hint filled, where the host uses the device. */

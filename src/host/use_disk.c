@@ -12,12 +12,12 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
-#define BLOCKS_MAX \
-	256	    /* disks, partitions and holders that are looked at; more is a hostile tree */
-#define DEPTH_MAX 8 /* LVM on LUKS on md on a partition of a disk is 4 */
-#define LINE_MAX_ 8192
+/* Disks, partitions and holders that are looked at: more is a hostile tree. */
+#define BLOCKS_MAX  256
+#define DEPTH_MAX   8 /* LVM on LUKS on md on a partition of a disk is 4 */
+#define LINE_LENGTH 8192
 
-#define EXCLUSIVE_TRIES	  5 /* udev's helpers open a disk for themselves for moments only */
+#define EXCLUSIVE_TRIES   5 /* udev's programs open a disk for themselves for moments only */
 #define EXCLUSIVE_WAIT_US 100000
 
 struct block {
@@ -31,9 +31,9 @@ struct walk {
 	struct host_use *use;
 	char (*visited)[HOST_NAME];
 	unsigned count;
-	char bottom[HOST_NAME];		/* the disk or partition of the device below the holders */
+	char bottom[HOST_NAME];         /* the disk or partition of the device below the holders */
 	char holder[2 * HOST_NAME + 8]; /* one that was found, as "dm-0 (vg-root)" */
-	char held[HOST_NAME];		/* what it holds */
+	char held[HOST_NAME];           /* what it holds */
 };
 
 static bool read_block(const struct host *host, const char *path, struct block *block)
@@ -116,7 +116,7 @@ static char *match_mount(const struct host *host, char *line, const struct block
 
 static bool find_mount(const struct host *host, const struct block *block, char *point, size_t size)
 {
-	char path[PATH_MAX], line[LINE_MAX_], *found = NULL;
+	char path[PATH_MAX], line[LINE_LENGTH], *found = NULL;
 	bool start = true;
 	FILE *stream;
 
@@ -140,7 +140,7 @@ static bool find_mount(const struct host *host, const struct block *block, char 
 
 static bool is_swap(const struct host *host, const struct block *block)
 {
-	char path[PATH_MAX], line[LINE_MAX_], *save;
+	char path[PATH_MAX], line[LINE_LENGTH], *save;
 	bool found = false;
 	FILE *stream;
 

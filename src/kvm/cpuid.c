@@ -95,12 +95,22 @@ static void drop(struct kvm_cpuid2 *cpuid, uint32_t function)
 static void add_topology(struct kvm_cpuid2 *cpuid, unsigned id, unsigned count)
 {
 	cpuid->entries[cpuid->nent++] = (struct kvm_cpuid_entry2){
-		.function = 0xb, .index = 0, .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
-		.eax = 0, .ebx = 1, .ecx = 1 << 8, .edx = id,
+		.function = 0xb,
+		.index = 0,
+		.flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
+		.eax = 0,
+		.ebx = 1,
+		.ecx = 1 << 8,
+		.edx = id,
 	};
 	cpuid->entries[cpuid->nent++] = (struct kvm_cpuid_entry2){
-		.function = 0xb, .index = 1, .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
-		.eax = bits_for(count), .ebx = count, .ecx = 2 << 8 | 1, .edx = id,
+		.function = 0xb,
+		.index = 1,
+		.flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
+		.eax = bits_for(count),
+		.ebx = count,
+		.ecx = 2 << 8 | 1,
+		.edx = id,
 	};
 }
 

@@ -55,8 +55,8 @@ static int set_mtrr(struct kvm_vcpu *vcpu)
 	return ioctl(vcpu->fd, KVM_SET_MSRS, &msrs) == 1 ? 0 : -EIO;
 }
 
-int kvm_vcpu_open(struct kvm_vcpu *vcpu, struct kvm_vm *vm, unsigned id, unsigned count,
-	struct error *err)
+int kvm_vcpu_open(
+	struct kvm_vcpu *vcpu, struct kvm_vm *vm, unsigned id, unsigned count, struct error *err)
 {
 	char object[16];
 	int code;

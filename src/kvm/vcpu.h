@@ -16,8 +16,8 @@ struct kvm_vcpu {
  * Make vCPU number id of count: CPUID as the host's KVM supports it with count cores in one socket,
  * and registers as after power-on; all but vCPU 0 wait for a start-up IPI.
  */
-int kvm_vcpu_open(struct kvm_vcpu *vcpu, struct kvm_vm *vm, unsigned id, unsigned count,
-	struct error *err);
+int kvm_vcpu_open(
+	struct kvm_vcpu *vcpu, struct kvm_vm *vm, unsigned id, unsigned count, struct error *err);
 void kvm_vcpu_close(struct kvm_vcpu *vcpu);
 
 /*

@@ -39,8 +39,8 @@ static int check(int kvm_fd, struct error *err)
 	int version = ioctl(kvm_fd, KVM_GET_API_VERSION, 0);
 
 	if (version != KVM_API_VERSION)
-		return error_set(err, -ENOTSUP, "/dev/kvm",
-			"speaks API version %d, Penstock %d", version, KVM_API_VERSION);
+		return error_set(err, -ENOTSUP, "/dev/kvm", "speaks API version %d, Penstock %d",
+			version, KVM_API_VERSION);
 	for (size_t i = 0; i < ARRAY_SIZE(needed); i++)
 		if (ioctl(kvm_fd, KVM_CHECK_EXTENSION, needed[i].cap) <= 0)
 			return error_set(err, -ENOTSUP, "/dev/kvm", "this kernel's KVM lacks %s",
@@ -73,8 +73,7 @@ static void add_pc_routes(struct kvm_vm *vm)
 		if (gsi >= 16)
 			continue;
 		entry = add_route(vm, gsi);
-		entry->u.irqchip.irqchip =
-			gsi < 8 ? KVM_IRQCHIP_PIC_MASTER : KVM_IRQCHIP_PIC_SLAVE;
+		entry->u.irqchip.irqchip = gsi < 8 ? KVM_IRQCHIP_PIC_MASTER : KVM_IRQCHIP_PIC_SLAVE;
 		entry->u.irqchip.pin = gsi % 8;
 	}
 }
@@ -91,7 +90,8 @@ static int set_up(struct kvm_vm *vm)
 
 	if (ioctl(vm->fd, KVM_SET_IDENTITY_MAP_ADDR, &identity_map) < 0 ||
 		ioctl(vm->fd, KVM_SET_TSS_ADDR, TSS_ADDRESS) < 0 ||
-		ioctl(vm->fd, KVM_CREATE_IRQCHIP, 0) < 0 || ioctl(vm->fd, KVM_CREATE_PIT2, &pit) < 0)
+		ioctl(vm->fd, KVM_CREATE_IRQCHIP, 0) < 0 ||
+		ioctl(vm->fd, KVM_CREATE_PIT2, &pit) < 0)
 		return -errno;
 	/*
 	 * Without this, deleting the slot of one BAR drops the second-level entries of all guest
@@ -117,8 +117,8 @@ struct kvm_vm *kvm_vm_new(int kvm_fd, struct error *err)
 		return NULL;
 	*vm = (struct kvm_vm){ .fd = -1, .kvm_fd = kvm_fd, .vfio_fd = -1 };
 	pthread_mutex_init(&vm->lock, NULL);
-	vm->routing = calloc(1, sizeof(*vm->routing) +
-		(KVM_GSI_MAX + 16) * sizeof(struct kvm_irq_routing_entry));
+	vm->routing = calloc(1,
+		sizeof(*vm->routing) + (KVM_GSI_MAX + 16) * sizeof(struct kvm_irq_routing_entry));
 	vm->fd = ioctl(kvm_fd, KVM_CREATE_VM, 0);
 	if (vm->fd < 0 || !vm->routing) {
 		error_sys(err, -errno, "/dev/kvm", "cannot make a VM");

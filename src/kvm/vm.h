@@ -14,15 +14,15 @@
  * kvm_vm_new() and kvm_vm_free().
  */
 
-#define KVM_IOAPIC_PINS  24   /* GSIs 0 to 23 are the IOAPIC's; MSIs take theirs from 24 on */
-#define KVM_GSI_MAX      4096 /* KVM_MAX_IRQ_ROUTES */
-#define KVM_SLOTS_MAX    1024
-#define KVM_VCPUS_MAX    64
+#define KVM_IOAPIC_PINS 24   /* GSIs 0 to 23 are the IOAPIC's; MSIs take theirs from 24 on */
+#define KVM_GSI_MAX     4096 /* KVM_MAX_IRQ_ROUTES */
+#define KVM_SLOTS_MAX   1024
+#define KVM_VCPUS_MAX   64
 
 struct kvm_vm {
 	int fd;
-	int kvm_fd;    /* the caller's */
-	int vfio_fd;   /* the KVM-VFIO device; -1 until the first group */
+	int kvm_fd;  /* the caller's */
+	int vfio_fd; /* the KVM-VFIO device; -1 until the first group */
 	unsigned vcpu_mmap_size;
 	bool can_prefault;
 	pthread_mutex_t lock; /* for all below */

@@ -9,9 +9,10 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 
-#define ESCAPE      1   /* Ctrl-A */
-#define WRITE_AT_ONCE 256 /* a terminal or pipe that polls as writable takes this without blocking */
-#define FLUSH_MS    1000
+#define ESCAPE 1 /* Ctrl-A */
+#define WRITE_AT_ONCE \
+	256 /* a terminal or pipe that polls as writable takes this without blocking */
+#define FLUSH_MS 1000
 
 static void wake_loop(struct console *console)
 {

@@ -37,7 +37,7 @@ struct console {
 	struct console_config config;
 	struct console_ops ops;
 	struct loop *loop;
-	int wake; /* eventfd: a vCPU wants the loop to look here */
+	int wake;              /* eventfd: a vCPU wants the loop to look here */
 	bool reading, writing; /* watched by the loop; its thread's alone, as all up to the lock */
 	bool always_ready;     /* out is a regular file */
 	bool at_end;           /* of the input */

@@ -166,8 +166,8 @@ static int open_devices(struct machine *machine, struct error *err)
 	for (unsigned i = 0; i < count; i++) {
 		openings[i].machine = machine;
 		openings[i].index = i;
-		openings[i].threaded = i + 1 < count &&
-			!pthread_create(&openings[i].thread, NULL, open_device, &openings[i]);
+		openings[i].threaded = i + 1 < count && !pthread_create(&openings[i].thread, NULL,
+								open_device, &openings[i]);
 		if (!openings[i].threaded)
 			open_device(&openings[i]);
 	}
@@ -234,7 +234,14 @@ static int open_devices_and_memory(struct machine *machine, struct error *err)
 		*err = opening;
 	if (err->code)
 		return err->code;
-	return passthrough_map_memory(machine->iommu, &machine->memory, err);
+	for (unsigned i = 0; i < machine->memory.count; i++) {
+		const struct memory_region *region = &machine->memory.regions[i];
+
+		if (passthrough_map_memory(
+			    machine->iommu, region->gpa, region->size, region->hva, err))
+			return err->code;
+	}
+	return 0;
 }
 
 static int make_memory(struct machine *machine, struct error *err)
@@ -284,8 +291,8 @@ static int make_pci(struct machine *machine, struct error *err)
 	struct pci_windows windows;
 
 	if (make_windows(machine, &windows, err) ||
-		pci_bus_init(&machine->pci, &machine->mmio, &machine->pio, LAYOUT_ECAM, &windows,
-			err))
+		pci_bus_init(
+			&machine->pci, &machine->mmio, &machine->pio, LAYOUT_ECAM, &windows, err))
 		return err->code;
 	machine->pci.reset = on_reset;
 	machine->pci.reset_opaque = machine;
@@ -334,44 +341,55 @@ static bool has_sibling(const struct machine_config *config, unsigned i, bool fu
  * stay together, as their drivers expect (a graphics card and its sound), if function 0 is there: a
  * slot without one does not exist to a guest.
  */
-static uint8_t choose_devfn(const struct machine *machine, unsigned i, bool *multifunction)
+static unsigned choose_slot(const struct machine *machine, unsigned i, bool together)
 {
 	const struct machine_config *config = machine->config;
 	const struct bdf *bdf = &config->devices[i].bdf;
-	bool together = bdf->function == 0 ? has_sibling(config, i, false)
-					   : has_sibling(config, i, true);
 	unsigned slot = 1;
 
-	*multifunction = together;
 	for (unsigned j = 0; together && j < i; j++)
 		if (same_slot(bdf, &config->devices[j].bdf))
-			return (machine->devices[j].pci.devfn & ~7) | bdf->function;
+			return machine->devices[j].pci.devfn >> 3;
 	for (unsigned j = 0; j < i; j++)
-		if (machine->devices[j].pci.devfn >> 3 >= slot)
-			slot = (machine->devices[j].pci.devfn >> 3) + 1;
-	return slot << 3 | (together ? bdf->function : 0);
+		slot = max_u64(slot, (machine->devices[j].pci.devfn >> 3) + 1);
+	return slot;
+}
+
+static int choose_place(const struct machine *machine, unsigned i, struct passthrough_place *place)
+{
+	uint8_t function = machine->config->devices[i].bdf.function;
+	bool together = has_sibling(machine->config, i, function != 0);
+	unsigned slot = choose_slot(machine, i, together);
+
+	if (slot > 31)
+		return -ENOSPC;
+	place->devfn = slot << 3 | (together ? function : 0);
+	place->multifunction = together;
+	for (unsigned pin = 1; pin <= 4; pin++)
+		place->gsi[pin - 1] = layout_pci_gsi(slot, pin);
+	return 0;
 }
 
 static int attach_devices(struct machine *machine, struct error *err)
 {
 	for (unsigned i = 0; i < machine->config->device_count; i++) {
 		struct passthrough *device = &machine->devices[i];
-		bool multifunction;
-		unsigned devfn = choose_devfn(machine, i, &multifunction);
+		struct passthrough_place place;
 		int code;
 
-		if (devfn > 0xff)
+		if (choose_place(machine, i, &place))
 			return error_set(err, -ENOSPC, device->vfio.name,
 				"the guest's PCI bus has no slot left");
 		machine->attached = i + 1;
-		if (passthrough_attach(device, machine->vm, &machine->pci, devfn, multifunction, err))
+		if (passthrough_attach(device, machine->vm, &machine->pci, &place, err))
 			return err->code;
-		code = passthrough_watch(device, machine->loop, on_device_requested,
-			on_device_failed, machine);
+		code = passthrough_watch(
+			device, machine->loop, on_device_requested, on_device_failed, machine);
 		if (code)
-			return error_sys(err, code, device->vfio.name, "cannot watch for its events");
-		log_info("%s is the guest's %02x:%02x.%x", device->vfio.name, 0, devfn >> 3,
-			devfn & 7);
+			return error_sys(
+				err, code, device->vfio.name, "cannot watch for its events");
+		log_info("%s is the guest's 00:%02x.%x", device->vfio.name, place.devfn >> 3,
+			place.devfn & 7);
 	}
 	return 0;
 }
@@ -392,8 +410,8 @@ static int make_vcpus(struct machine *machine, struct error *err)
 	if (acpi_write(&machine->memory, &machine->pci, config->cpus, &boot.rsdp, err) ||
 		linux_load(&machine->memory, &boot, &entry, err))
 		return err->code;
-	machine->vcpus = vcpus_new(
-		machine->vm, &machine->mmio, &machine->pio, config->cpus, &ops, err);
+	machine->vcpus =
+		vcpus_new(machine->vm, &machine->mmio, &machine->pio, config->cpus, &ops, err);
 	if (!machine->vcpus)
 		return err->code;
 	return kvm_vcpu_enter_long_mode(

@@ -80,8 +80,8 @@ static int back(struct memory *memory, struct memory_region *region, enum memory
 {
 	int flags = backing == MEMORY_ANONYMOUS ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED;
 	uint64_t reserved = region->size + HUGE_PAGE;
-	char *at = mmap(NULL, reserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
-		0);
+	char *at =
+		mmap(NULL, reserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	char *aligned;
 
 	if (at == MAP_FAILED)
@@ -122,8 +122,9 @@ int memory_allocate(struct memory *memory, enum memory_backing backing, struct e
 	error_sys(err, code, NULL, "cannot get %s of memory for the guest",
 		size_format(memory->size, text));
 	if (backing == MEMORY_HUGETLB)
-		error_hint(err, "see HugePages_Free in /proc/meminfo; "
-				"sysctl vm.nr_hugepages=%llu reserves enough 2 MiB pages",
+		error_hint(err,
+			"see HugePages_Free in /proc/meminfo; "
+			"sysctl vm.nr_hugepages=%llu reserves enough 2 MiB pages",
 			(unsigned long long)(memory->size / HUGE_PAGE));
 	return code;
 }

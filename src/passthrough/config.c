@@ -56,8 +56,7 @@ uint32_t passthrough_config_read(struct pci_device *pci, unsigned offset, unsign
 	return value;
 }
 
-static void write_direct(
-	struct passthrough *device, unsigned offset, unsigned size, uint32_t value)
+static void write_direct(struct passthrough *device, unsigned offset, unsigned size, uint32_t value)
 {
 	struct vfio_device *vfio = &device->vfio;
 
@@ -102,7 +101,8 @@ void passthrough_config_write(
 	after = pci_get16(pci, PCI_COMMAND);
 	if ((before ^ after) & COMMAND_FORWARDED)
 		forward_command(device);
-	if ((before ^ after) & PCI_COMMAND_INTX_DISABLE || msi_touched(&device->msi, offset, size) ||
+	if ((before ^ after) & PCI_COMMAND_INTX_DISABLE ||
+		msi_touched(&device->msi, offset, size) ||
 		msix_touched(&device->msix, offset, size))
 		passthrough_interrupts_update(device);
 }
@@ -116,8 +116,8 @@ static unsigned capability_size(const uint8_t *original, unsigned at)
 		return 8;
 	case PCI_CAP_ID_EXP:
 		return (original[at + PCI_EXP_FLAGS] & PCI_EXP_FLAGS_VERS) > 1
-			? PCI_CAP_EXP_ENDPOINT_SIZEOF_V2
-			: PCI_CAP_EXP_ENDPOINT_SIZEOF_V1;
+			       ? PCI_CAP_EXP_ENDPOINT_SIZEOF_V2
+			       : PCI_CAP_EXP_ENDPOINT_SIZEOF_V1;
 	case PCI_CAP_ID_MSIX:
 		return PCI_CAP_MSIX_SIZEOF;
 	case PCI_CAP_ID_MSI:
@@ -167,12 +167,12 @@ static int show_capability(
 	case PCI_CAP_ID_MSI:
 		memcpy(&device->pci.config[at], &original[at], min_u64(24, 256 - at));
 		return device->vfio.irqs[VFIO_PCI_MSI_IRQ_INDEX].count
-			? msi_init(&device->msi, &device->pci, at)
-			: -EINVAL;
+			       ? msi_init(&device->msi, &device->pci, at)
+			       : -EINVAL;
 	case PCI_CAP_ID_MSIX:
 		return device->vfio.irqs[VFIO_PCI_MSIX_IRQ_INDEX].count
-			? msix_init(&device->msix, &device->pci, at)
-			: -EINVAL;
+			       ? msix_init(&device->msix, &device->pci, at)
+			       : -EINVAL;
 	default: /* vendor-specific */
 		set_direct(device, at + 2, size - 2);
 		return 0;
@@ -250,10 +250,9 @@ static void show_header(struct passthrough *device, const uint8_t *original, boo
 	memcpy(&pci->config[PCI_SUBSYSTEM_VENDOR_ID], &original[PCI_SUBSYSTEM_VENDOR_ID], 4);
 	pci->config[PCI_STATUS] = original[PCI_STATUS] & PCI_STATUS_CAP_LIST;
 	pci->config[PCI_HEADER_TYPE] = multifunction ? 0x80 : 0;
-	pci->config[PCI_INTERRUPT_PIN] =
-		device->vfio.irqs[VFIO_PCI_INTX_IRQ_INDEX].count
-		? min_u64(original[PCI_INTERRUPT_PIN], 4)
-		: 0;
+	pci->config[PCI_INTERRUPT_PIN] = device->vfio.irqs[VFIO_PCI_INTX_IRQ_INDEX].count
+						 ? min_u64(original[PCI_INTERRUPT_PIN], 4)
+						 : 0;
 	pci->config[PCI_MIN_GNT] = original[PCI_MIN_GNT];
 	pci->config[PCI_MAX_LAT] = original[PCI_MAX_LAT];
 	pci->writable[PCI_LATENCY_TIMER] = 0xff;
@@ -279,7 +278,8 @@ static void show_private(struct passthrough *device, const uint8_t *original)
 	set_direct(device, PCI_STD_HEADER_SIZEOF, first - PCI_STD_HEADER_SIZEOF);
 }
 
-static int init_bar(struct passthrough *device, unsigned i, const uint8_t *original, struct error *err)
+static int init_bar(
+	struct passthrough *device, unsigned i, const uint8_t *original, struct error *err)
 {
 	const struct vfio_region *region = &device->vfio.regions[i];
 	uint32_t type = original[PCI_BASE_ADDRESS_0 + 4 * i];
@@ -308,16 +308,17 @@ int passthrough_config_init(struct passthrough *device, bool multifunction, stru
 	uint64_t size = min_u64(region->size, PCI_CONFIG_SIZE);
 
 	for (unsigned at = 0; at + 4 <= size; at += 4) {
-		uint32_t value = vfio_region_read(
-			&device->vfio, VFIO_PCI_CONFIG_REGION_INDEX, at, 4);
+		uint32_t value =
+			vfio_region_read(&device->vfio, VFIO_PCI_CONFIG_REGION_INDEX, at, 4);
 
 		memcpy(&original[at], &value, 4);
 	}
 	if (original[PCI_VENDOR_ID] == 0xff && original[PCI_VENDOR_ID + 1] == 0xff) {
 		error_set(err, -ENODEV, device->vfio.name,
 			"does not answer: its configuration space reads ff");
-		error_hint(err, "it did not come back from a reset or from D3; remove and rescan it, "
-				"suspend the host, or restart it");
+		error_hint(err,
+			"it did not come back from a reset or from D3; remove and rescan it, "
+			"suspend the host, or restart it");
 		return -ENODEV;
 	}
 	if (original[PCI_HEADER_TYPE] & 0x7f)

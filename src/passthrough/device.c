@@ -3,21 +3,25 @@
 #include "passthrough/passthrough.h"
 
 #include <errno.h>
+#include <linux/pci_regs.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 
 int passthrough_attach(struct passthrough *device, struct kvm_vm *vm, struct pci_bus *bus,
-	uint8_t devfn, bool multifunction, struct error *err)
+	const struct passthrough_place *place, struct error *err)
 {
+	uint8_t pin;
+
 	device->vm = vm;
 	device->request_fd = device->error_fd = -1;
 	pci_device_init(&device->pci, &passthrough_pci_ops);
-	device->pci.devfn = devfn;
-	if (passthrough_config_init(device, multifunction, err) ||
-		passthrough_registers_init(device, err) ||
-		passthrough_interrupts_init(device, err))
+	if (passthrough_config_init(device, place->multifunction, err))
 		return err->code;
-	return pci_bus_add(bus, &device->pci, devfn, err);
+	pin = device->pci.config[PCI_INTERRUPT_PIN];
+	device->gsi = pin ? place->gsi[pin - 1] : 0;
+	if (passthrough_registers_init(device, err) || passthrough_interrupts_init(device, err))
+		return err->code;
+	return pci_bus_add(bus, &device->pci, place->devfn, err);
 }
 
 void passthrough_detach(struct passthrough *device)
@@ -51,8 +55,8 @@ static int watch(struct passthrough *device, unsigned index, int *fd, struct loo
 int passthrough_watch(struct passthrough *device, struct loop *loop, loop_handler requested,
 	loop_handler failed, void *opaque)
 {
-	int code = watch(
-		device, VFIO_PCI_REQ_IRQ_INDEX, &device->request_fd, loop, requested, opaque);
+	int code =
+		watch(device, VFIO_PCI_REQ_IRQ_INDEX, &device->request_fd, loop, requested, opaque);
 
 	if (!code)
 		code = watch(

@@ -2,7 +2,6 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/size.h"
-#include "machine/layout.h"
 #include "passthrough/passthrough.h"
 
 #include <errno.h>
@@ -54,11 +53,6 @@ static void report(struct passthrough *device, const char *what, int code)
 /* INTx: a level. KVM lowers it and signals the resamplefd when the guest has acknowledged; that
  * unmasks the line in VFIO, which raises it again if the device still asserts it. */
 
-static unsigned intx_gsi(const struct passthrough *device)
-{
-	return layout_pci_gsi(device->pci.devfn >> 3, device->pci.config[PCI_INTERRUPT_PIN]);
-}
-
 static bool intx_masked(const struct passthrough *device)
 {
 	return pci_get16(&device->pci, PCI_COMMAND) & PCI_COMMAND_INTX_DISABLE;
@@ -71,8 +65,7 @@ static int intx_attach(struct passthrough *device)
 
 	if (irqs->intx_attached)
 		return 0;
-	code = kvm_irqfd_attach(
-		device->vm, intx_gsi(device), irqs->intx_trigger, irqs->intx_resample);
+	code = kvm_irqfd_attach(device->vm, device->gsi, irqs->intx_trigger, irqs->intx_resample);
 	irqs->intx_attached = !code;
 	return code;
 }
@@ -82,7 +75,7 @@ static void intx_detach(struct passthrough *device)
 	struct passthrough_interrupts *irqs = &device->interrupts;
 
 	if (irqs->intx_attached)
-		kvm_irqfd_detach(device->vm, intx_gsi(device), irqs->intx_trigger);
+		kvm_irqfd_detach(device->vm, device->gsi, irqs->intx_trigger);
 	irqs->intx_attached = false;
 }
 
@@ -145,7 +138,7 @@ static bool vector_wanted(const struct passthrough *device, unsigned i)
 	if (device->interrupts.mode == MODE_MSIX)
 		return !msix_masked(&device->msix, &device->pci, i);
 	return i < msi_enabled_vectors(&device->msi, &device->pci) &&
-		!msi_masked(&device->msi, &device->pci, i);
+	       !msi_masked(&device->msi, &device->pci, i);
 }
 
 static struct msi_message vector_message(const struct passthrough *device, unsigned i)
@@ -216,8 +209,8 @@ static int enable_vectors(struct passthrough *device, unsigned first, unsigned l
 
 	for (unsigned i = first; i <= last; i++)
 		fds[i - first] = irqs->vectors[i].attached || irqs->vectors[i].enabled
-			? irqs->vectors[i].eventfd
-			: -1;
+					 ? irqs->vectors[i].eventfd
+					 : -1;
 	code = vfio_irq_set(&device->vfio, index, first, last - first + 1, fds);
 	for (unsigned i = first; i <= last && !code; i++)
 		irqs->vectors[i].enabled = fds[i - first] >= 0;

@@ -3,7 +3,6 @@
 
 #include "base/loop.h"
 #include "kvm/vm.h"
-#include "machine/memory.h"
 #include "pci/bus.h"
 #include "pci/msi.h"
 #include "vfio/device.h"
@@ -31,8 +30,8 @@ struct passthrough_bar {
 
 /* One MSI or MSI-X vector: what the guest wants of it is in the device, this is what it has. */
 struct passthrough_vector {
-	int eventfd;  /* VFIO signals it, KVM waits on it; -1: never used */
-	int gsi;      /* -1 */
+	int eventfd;   /* VFIO signals it, KVM waits on it; -1: never used */
+	int gsi;       /* -1 */
 	bool attached; /* the irqfd is in KVM */
 	bool enabled;  /* VFIO signals the eventfd */
 	struct msi_message routed;
@@ -41,7 +40,7 @@ struct passthrough_vector {
 enum passthrough_mode { MODE_NONE, MODE_INTX, MODE_MSI, MODE_MSIX };
 
 struct passthrough_interrupts {
-	enum passthrough_mode mode; /* what VFIO is set to */
+	enum passthrough_mode mode;         /* what VFIO is set to */
 	struct passthrough_vector *vectors; /* of MSI or MSI-X */
 	unsigned count;
 	int intx_trigger, intx_resample; /* eventfds; -1 */
@@ -52,21 +51,29 @@ struct passthrough {
 	struct pci_device pci;
 	struct vfio_device vfio;
 	struct kvm_vm *vm;
+	unsigned gsi; /* the line that its interrupt pin is wired to */
 	struct msi msi;
 	struct msix msix;
 	uint8_t direct[PCI_CONFIG_SIZE / 8]; /* a bit a byte: the device itself answers */
 	struct passthrough_bar bars[PCI_BARS];
 	struct passthrough_interrupts interrupts;
-	unsigned unused_vectors; /* counts vectors that could not be set up: told once */
+	unsigned unused_vectors;  /* counts vectors that could not be set up: told once */
 	int request_fd, error_fd; /* the host wants the device back; the device has failed */
+};
+
+/* Where in the guest a device goes. */
+struct passthrough_place {
+	uint8_t devfn;
+	bool multifunction; /* other functions of this slot exist */
+	unsigned gsi[4];    /* the lines of the slot's pins INTA to INTD */
 };
 
 /*
  * Take an opened VFIO device (vfio is filled in by vfio_device_open()) and make it a device of the
- * guest at devfn. multifunction: other functions of the guest's slot exist.
+ * guest at a place.
  */
 int passthrough_attach(struct passthrough *device, struct kvm_vm *vm, struct pci_bus *bus,
-	uint8_t devfn, bool multifunction, struct error *err);
+	const struct passthrough_place *place, struct error *err);
 /* Interrupts off, mappings gone, the VFIO device closed. The guest does not run any more. */
 void passthrough_detach(struct passthrough *device);
 
@@ -74,9 +81,9 @@ void passthrough_detach(struct passthrough *device);
 int passthrough_watch(struct passthrough *device, struct loop *loop, loop_handler requested,
 	loop_handler failed, void *opaque);
 
-/* dma.c: map all guest RAM, and nothing else, for the devices behind this IOMMU. */
+/* dma.c: let the devices behind this IOMMU reach guest RAM: size bytes at gpa, here at hva. */
 int passthrough_map_memory(
-	struct vfio_iommu *iommu, const struct memory *memory, struct error *err);
+	struct vfio_iommu *iommu, uint64_t gpa, uint64_t size, void *hva, struct error *err);
 
 /* Between the files of this room. */
 extern const struct pci_device_ops passthrough_pci_ops;

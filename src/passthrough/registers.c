@@ -31,7 +31,8 @@ static void add_window(struct passthrough_bar *bar, uint64_t start, uint64_t end
 {
 	if (start < end && bar->count < PASSTHROUGH_WINDOWS_MAX)
 		bar->windows[bar->count++] = (struct passthrough_window){
-			.offset = start, .size = end - start, .slot = -1 };
+			.offset = start, .size = end - start, .slot = -1
+		};
 }
 
 /* Add [start, end) without the pages from hole on. */
@@ -78,11 +79,11 @@ int passthrough_registers_init(struct passthrough *device, struct error *err)
 		for (unsigned j = 0; j < bar->count; j++) {
 			struct passthrough_window *window = &bar->windows[j];
 
-			window->hva = vfio_region_map(
-				&device->vfio, i, window->offset, window->size);
+			window->hva =
+				vfio_region_map(&device->vfio, i, window->offset, window->size);
 			if (!window->hva)
-				return error_sys(err, -errno, device->vfio.name,
-					"cannot map BAR %u", i);
+				return error_sys(
+					err, -errno, device->vfio.name, "cannot map BAR %u", i);
 		}
 	}
 	return 0;
@@ -110,8 +111,8 @@ static void bar_mapped(struct pci_device *pci, unsigned i)
 		struct passthrough_window *window = &bar->windows[j];
 
 		/* On failure the accesses are trapped: slower, but right. */
-		window->slot = kvm_slot_map(device->vm, address + window->offset, window->size,
-			window->hva, 0);
+		window->slot = kvm_slot_map(
+			device->vm, address + window->offset, window->size, window->hva, 0);
 		if (window->slot < 0)
 			log_warning("%s: BAR %u is trapped, not mapped (error %d)",
 				device->vfio.name, i, window->slot);
@@ -141,7 +142,7 @@ static bool in_table(const struct passthrough *device, unsigned bar, uint64_t of
 	const struct msix *msix = &device->msix;
 
 	return msix->cap && bar == msix->table_bar &&
-		within(offset, size, msix->table_offset, msix_table_size(msix));
+	       within(offset, size, msix->table_offset, msix_table_size(msix));
 }
 
 static bool in_pba(const struct passthrough *device, unsigned bar, uint64_t offset, unsigned size)
@@ -149,7 +150,7 @@ static bool in_pba(const struct passthrough *device, unsigned bar, uint64_t offs
 	const struct msix *msix = &device->msix;
 
 	return msix->cap && bar == msix->pba_bar &&
-		within(offset, size, msix->pba_offset, msix_pba_size(msix));
+	       within(offset, size, msix->pba_offset, msix_pba_size(msix));
 }
 
 static uint64_t bar_read(struct pci_device *pci, unsigned bar, uint64_t offset, unsigned size)
@@ -177,8 +178,8 @@ static void bar_write(
 	if (in_table(device, bar, offset, size)) {
 		start = offset - device->msix.table_offset;
 		msix_table_write(&device->msix, start, size, value);
-		passthrough_vectors_update(device, start / MSIX_ENTRY_SIZE,
-			(start + size - 1) / MSIX_ENTRY_SIZE);
+		passthrough_vectors_update(
+			device, start / MSIX_ENTRY_SIZE, (start + size - 1) / MSIX_ENTRY_SIZE);
 	} else if (!in_pba(device, bar, offset, size)) {
 		vfio_region_write(&device->vfio, bar, offset, size, value);
 	}

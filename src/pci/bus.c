@@ -98,7 +98,8 @@ static void ports_write(void *opaque, uint64_t offset, unsigned size, uint64_t v
 	/* The address port takes whole double words only (PCI Local Bus 3.0, 3.2.2.3.2). */
 	if (offset == 0 && size == 4)
 		__atomic_store_n(&bus->config_address, value & 0x80fffffc, __ATOMIC_RELAXED);
-	if (offset == RESET_CONTROL - CONFIG_ADDRESS && size == 1 && value & RESET_CPU && bus->reset)
+	if (offset == RESET_CONTROL - CONFIG_ADDRESS && size == 1 && value & RESET_CPU &&
+		bus->reset)
 		bus->reset(bus->reset_opaque);
 	if (offset < 4 || !(address & CONFIG_ENABLE) || address >> 16 & 0xff)
 		return;
@@ -134,7 +135,7 @@ static struct pci_window *window_for(struct pci_bus *bus, enum pci_bar_kind kind
 static bool inside(const struct pci_window *window, uint64_t address, uint64_t size)
 {
 	return address >= window->base && size <= window->size &&
-		address - window->base <= window->size - size;
+	       address - window->base <= window->size - size;
 }
 
 /*
@@ -211,8 +212,7 @@ bool pci_bus_decode(struct pci_bus *bus, const struct pci_bar *bar, struct pci_b
 
 	/* A 64-bit BAR may be put in either memory window. */
 	fits = inside(window_for(bus, bar->kind), bar->address, bar->size) ||
-		(bar->kind == PCI_BAR_MEM64 &&
-			inside(&bus->windows.mem32, bar->address, bar->size));
+	       (bar->kind == PCI_BAR_MEM64 && inside(&bus->windows.mem32, bar->address, bar->size));
 	return fits && space_add(space, bar->address, bar->size, &bar_ops, handle) == 0;
 }
 

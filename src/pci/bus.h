@@ -34,8 +34,8 @@ struct pci_bus {
 	struct space *mmio;
 	struct space *pio;
 	struct pci_windows windows;
-	uint64_t ecam; /* GPA */
-	uint32_t config_address; /* what port CF8 holds */
+	uint64_t ecam;                   /* GPA */
+	uint32_t config_address;         /* what port CF8 holds */
 	struct pci_device *devices[256]; /* by devfn; the owners keep them */
 	/* Port CF9, a byte inside the address port, is the PC's reset register. */
 	void (*reset)(void *opaque);

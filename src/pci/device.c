@@ -63,8 +63,8 @@ void pci_device_set_bar(struct pci_device *device, unsigned bar, enum pci_bar_ki
 	uint64_t mask = ~(size - 1);
 	uint32_t type = 0;
 
-	device->bars[bar] = (struct pci_bar){ .kind = kind, .prefetchable = prefetchable,
-		.size = size };
+	device->bars[bar] =
+		(struct pci_bar){ .kind = kind, .prefetchable = prefetchable, .size = size };
 	if (kind == PCI_BAR_IO)
 		type = PCI_BASE_ADDRESS_SPACE_IO;
 	if (kind == PCI_BAR_MEM64)
@@ -76,8 +76,7 @@ void pci_device_set_bar(struct pci_device *device, unsigned bar, enum pci_bar_ki
 	if (kind == PCI_BAR_MEM64)
 		set_writable32(device, bar_offset(bar + 1), mask >> 32);
 	/* A device decodes only the kinds of address that it has BARs for. */
-	device->writable[PCI_COMMAND] |=
-		kind == PCI_BAR_IO ? PCI_COMMAND_IO : PCI_COMMAND_MEMORY;
+	device->writable[PCI_COMMAND] |= kind == PCI_BAR_IO ? PCI_COMMAND_IO : PCI_COMMAND_MEMORY;
 }
 
 uint64_t pci_device_bar_register(const struct pci_device *device, unsigned bar)
@@ -145,7 +144,7 @@ uint32_t pci_device_config_read(const struct pci_device *device, unsigned offset
 
 	for (unsigned i = 0; i < size; i++)
 		value |= (offset + i < device->config_size ? device->config[offset + i] : 0xffU)
-			<< 8 * i;
+			 << 8 * i;
 	return value;
 }
 
@@ -154,8 +153,8 @@ static bool touches(unsigned offset, unsigned size, unsigned start, unsigned end
 	return offset < end && offset + size > start;
 }
 
-void pci_device_config_write(struct pci_device *device, unsigned offset, unsigned size,
-	uint32_t value)
+void pci_device_config_write(
+	struct pci_device *device, unsigned offset, unsigned size, uint32_t value)
 {
 	for (unsigned i = 0; i < size && offset + i < device->config_size; i++) {
 		uint8_t mask = device->writable[offset + i];

@@ -36,11 +36,11 @@ struct pci_bar {
 struct pci_device_ops {
 	/* Configuration space, in place of pci_device_config_read() and _write(), which they call. */
 	uint32_t (*config_read)(struct pci_device *device, unsigned offset, unsigned size);
-	void (*config_write)(struct pci_device *device, unsigned offset, unsigned size,
-		uint32_t value);
+	void (*config_write)(
+		struct pci_device *device, unsigned offset, unsigned size, uint32_t value);
 	/* A trapped access; offset + size is within the BAR. */
-	uint64_t (*bar_read)(struct pci_device *device, unsigned bar, uint64_t offset,
-		unsigned size);
+	uint64_t (*bar_read)(
+		struct pci_device *device, unsigned bar, uint64_t offset, unsigned size);
 	void (*bar_write)(struct pci_device *device, unsigned bar, uint64_t offset, unsigned size,
 		uint64_t value);
 	/* The BAR has just been decoded at bars[bar].address, or is about to vanish from there. */
@@ -87,8 +87,8 @@ void pci_device_set_bar_register(struct pci_device *device, unsigned bar, uint64
  * the command register moves what is decoded.
  */
 uint32_t pci_device_config_read(const struct pci_device *device, unsigned offset, unsigned size);
-void pci_device_config_write(struct pci_device *device, unsigned offset, unsigned size,
-	uint32_t value);
+void pci_device_config_write(
+	struct pci_device *device, unsigned offset, unsigned size, uint32_t value);
 
 /* Little-endian fields of config[]; the caller knows that they are within it. */
 uint16_t pci_get16(const struct pci_device *device, unsigned offset);

@@ -51,8 +51,7 @@ int msi_init(struct msi *msi, struct pci_device *device, unsigned cap)
 		make_writable(device, cap + PCI_MSI_ADDRESS_HI, 4, UINT32_MAX);
 	make_writable(device, data_offset(msi), 2, UINT16_MAX);
 	if (msi->has_mask) {
-		make_writable(device, mask_offset(msi), 4,
-			(uint32_t)((1ULL << msi->vectors) - 1));
+		make_writable(device, mask_offset(msi), 4, (uint32_t)((1ULL << msi->vectors) - 1));
 		memset(&device->config[mask_offset(msi) + 4], 0, 4); /* nothing is pending */
 	}
 	return 0;
@@ -109,7 +108,7 @@ uint32_t msix_pba_size(const struct msix *msix)
 static bool in_bar(const struct pci_device *device, unsigned bar, uint64_t offset, uint64_t size)
 {
 	return bar < PCI_BARS && device->bars[bar].kind != PCI_BAR_NONE &&
-		device->bars[bar].kind != PCI_BAR_IO && offset + size <= device->bars[bar].size;
+	       device->bars[bar].kind != PCI_BAR_IO && offset + size <= device->bars[bar].size;
 }
 
 static void mask_all(struct msix *msix)
@@ -141,8 +140,8 @@ int msix_init(struct msix *msix, struct pci_device *device, unsigned cap)
 	if (!msix->table)
 		return -ENOMEM;
 	mask_all(msix);
-	make_writable(device, cap + PCI_MSIX_FLAGS, 2,
-		PCI_MSIX_FLAGS_ENABLE | PCI_MSIX_FLAGS_MASKALL);
+	make_writable(
+		device, cap + PCI_MSIX_FLAGS, 2, PCI_MSIX_FLAGS_ENABLE | PCI_MSIX_FLAGS_MASKALL);
 	return 0;
 }
 
@@ -159,8 +158,8 @@ bool msix_enabled(const struct msix *msix, const struct pci_device *device)
 bool msix_masked(const struct msix *msix, const struct pci_device *device, unsigned vector)
 {
 	return pci_get16(device, msix->cap + PCI_MSIX_FLAGS) & PCI_MSIX_FLAGS_MASKALL ||
-		msix->table[vector * MSIX_ENTRY_SIZE + PCI_MSIX_ENTRY_VECTOR_CTRL] &
-			PCI_MSIX_ENTRY_CTRL_MASKBIT;
+	       msix->table[vector * MSIX_ENTRY_SIZE + PCI_MSIX_ENTRY_VECTOR_CTRL] &
+		       PCI_MSIX_ENTRY_CTRL_MASKBIT;
 }
 
 struct msi_message msix_message(const struct msix *msix, unsigned vector)

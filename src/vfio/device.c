@@ -123,8 +123,8 @@ uint64_t vfio_region_read(
 	return value;
 }
 
-void vfio_region_write(struct vfio_device *device, unsigned region, uint64_t offset, unsigned size,
-	uint64_t value)
+void vfio_region_write(
+	struct vfio_device *device, unsigned region, uint64_t offset, unsigned size, uint64_t value)
 {
 	if (pwrite(device->fd, &value, size, device->regions[region].fd_offset + offset) < 0)
 		return; /* lost, as a write to a device that does not answer */
@@ -134,7 +134,8 @@ void vfio_region_write(struct vfio_device *device, unsigned region, uint64_t off
 static void *reserve(uint64_t size, uint64_t alignment, uint64_t remainder)
 {
 	uint64_t total = size + alignment;
-	char *base = mmap(NULL, total, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	char *base =
+		mmap(NULL, total, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	uint64_t skip;
 
 	if (base == MAP_FAILED)
@@ -157,8 +158,8 @@ void *vfio_region_map(struct vfio_device *device, unsigned region, uint64_t offs
 
 	if (!at)
 		return NULL;
-	mapped = mmap(at, size, protection, MAP_SHARED | MAP_FIXED, device->fd,
-		info->fd_offset + offset);
+	mapped = mmap(
+		at, size, protection, MAP_SHARED | MAP_FIXED, device->fd, info->fd_offset + offset);
 	if (mapped == MAP_FAILED) {
 		munmap(at, size);
 		return NULL;

@@ -22,8 +22,8 @@ struct vfio_iommu;
 
 struct vfio_iommu_ops {
 	/* Open a device by its address, "0000:01:00.0"; its group is attached. fd or negative errno. */
-	int (*open_device)(struct vfio_iommu *iommu, int group_fd, const char *name,
-		struct error *err);
+	int (*open_device)(
+		struct vfio_iommu *iommu, int group_fd, const char *name, struct error *err);
 	/* Let devices reach [hva, hva + size) at iova; pages are pinned, so they are better populated. */
 	int (*map)(struct vfio_iommu *iommu, uint64_t iova, uint64_t size, void *hva,
 		struct error *err);

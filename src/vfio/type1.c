@@ -22,8 +22,9 @@ static int type1_open_device(
 	(void)iommu;
 	if (fd < 0) {
 		error_sys(err, -errno, name, "VFIO cannot open the device");
-		error_hint(err, "dmesg tells more; a device that does not come back from D3 or from "
-				"a reset needs the host to be suspended or restarted");
+		error_hint(err,
+			"dmesg tells more; a device that does not come back from D3 or from "
+			"a reset needs the host to be suspended or restarted");
 	}
 	return fd;
 }
@@ -99,7 +100,8 @@ static int set_iommu(int container, const char *name, struct error *err)
 	int code;
 
 	if (ioctl(container, VFIO_CHECK_EXTENSION, VFIO_TYPE1v2_IOMMU) <= 0)
-		return error_set(err, -ENOTSUP, name, "the kernel's VFIO has no type 1 IOMMU, version 2");
+		return error_set(
+			err, -ENOTSUP, name, "the kernel's VFIO has no type 1 IOMMU, version 2");
 	if (ioctl(container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU) == 0)
 		return 0;
 	code = -errno;

@@ -13,10 +13,10 @@
 #include <sys/stat.h>
 
 /* Where the loader's own pieces lie, below 640 KiB. */
-#define GDT_AT     0x00500ULL
-#define ZERO_PAGE  0x07000ULL
-#define PAGE_TABLE 0x09000ULL /* one top table, one of 512 GiB, four of 1 GiB each */
-#define CMDLINE    0x20000ULL
+#define GDT_AT      0x00500ULL
+#define ZERO_PAGE   0x07000ULL
+#define PAGE_TABLE  0x09000ULL /* one top table, one of 512 GiB, four of 1 GiB each */
+#define CMDLINE     0x20000ULL
 #define CMDLINE_MAX (LAYOUT_EBDA - CMDLINE)
 
 #define IDENTITY_MAPPED (4 * GIB) /* what the page tables below cover */
@@ -107,7 +107,8 @@ static int load_kernel(const struct memory *memory, const struct linux_boot *boo
 	at = memory_at(memory, *start, needed);
 	if (!at) {
 		error_set(err, -ENOSPC, boot->kernel_name,
-			"needs %s of contiguous guest RAM to unpack itself", size_format(*end, text));
+			"needs %s of contiguous guest RAM to unpack itself",
+			size_format(*end, text));
 		error_hint(err, "give the guest more with --memory");
 		return -ENOSPC;
 	}

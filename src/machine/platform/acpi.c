@@ -283,8 +283,9 @@ static uint64_t add_facs(struct builder *b)
 
 static struct generic_address ports(uint16_t port, uint8_t bytes)
 {
-	return (struct generic_address){ .space = 1, .bits = 8 * bytes, .access = bytes == 4 ? 3 : bytes,
-		.address = port };
+	return (struct generic_address){
+		.space = 1, .bits = 8 * bytes, .access = bytes == 4 ? 3 : bytes, .address = port
+	};
 }
 
 static uint64_t add_fadt(struct builder *b, uint64_t dsdt, uint64_t facs)
@@ -372,9 +373,9 @@ int acpi_write(const struct memory *memory, const struct pci_bus *pci, unsigned 
 	uint64_t *rsdp, struct error *err)
 {
 	struct builder b = { .out = {
-		.bytes = memory_at(memory, LAYOUT_ACPI, LAYOUT_ACPI_SIZE),
-		.room = LAYOUT_ACPI_SIZE,
-	} };
+				     .bytes = memory_at(memory, LAYOUT_ACPI, LAYOUT_ACPI_SIZE),
+				     .room = LAYOUT_ACPI_SIZE,
+			     } };
 	uint64_t tables[3];
 	size_t start;
 

@@ -8,11 +8,11 @@
 #define TIMER_HZ   3579545
 #define TIMER_MASK 0xffffff
 
-#define STATUS_TIMER  (1U << 0)
-#define STATUS_BUTTON (1U << 8)
-#define STATUS_WAKE   (1U << 15)
-#define CONTROL_SCI   (1U << 0)
-#define CONTROL_SLEEP (1U << 13)
+#define STATUS_TIMER          (1U << 0)
+#define STATUS_BUTTON         (1U << 8)
+#define STATUS_WAKE           (1U << 15)
+#define CONTROL_SCI           (1U << 0)
+#define CONTROL_SLEEP         (1U << 13)
 #define CONTROL_TYPE(control) ((control) >> 10 & 7)
 
 /* The SCI is a level: up as long as an enabled event is pending. */
@@ -27,7 +27,7 @@ static uint32_t timer_ticks(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	return ((uint64_t)now.tv_sec * TIMER_HZ + (uint64_t)now.tv_nsec * TIMER_HZ / 1000000000) &
-		TIMER_MASK;
+	       TIMER_MASK;
 }
 
 static uint64_t power_read(void *opaque, uint64_t offset, unsigned size)
@@ -39,7 +39,7 @@ static uint64_t power_read(void *opaque, uint64_t offset, unsigned size)
 	pthread_mutex_lock(&power->lock);
 	if (offset < 8)
 		registers = power->status | (uint64_t)power->enable << 16 |
-			(uint64_t)(power->control | CONTROL_SCI) << 32;
+			    (uint64_t)(power->control | CONTROL_SCI) << 32;
 	else
 		registers = timer_ticks();
 	pthread_mutex_unlock(&power->lock);

@@ -19,13 +19,13 @@ enum {
 	REG_D = 13,
 };
 
-#define A_DIVIDER   0x26 /* 32.768 kHz, 1.024 kHz rate; no update in progress */
-#define B_SET       0x80
-#define B_BINARY    0x04
-#define B_24_HOURS  0x02
-#define B_WRITABLE  0x87
-#define D_VALID     0x80
-#define HOURS_PM    0x80
+#define A_DIVIDER  0x26 /* 32.768 kHz, 1.024 kHz rate; no update in progress */
+#define B_SET      0x80
+#define B_BINARY   0x04
+#define B_24_HOURS 0x02
+#define B_WRITABLE 0x87
+#define D_VALID    0x80
+#define HOURS_PM   0x80
 
 static uint8_t encode(const struct rtc *rtc, int value)
 {
@@ -79,7 +79,7 @@ static void take_time(struct rtc *rtc)
 		.tm_mday = decode(rtc, rtc->memory[DAY]),
 		.tm_mon = decode(rtc, rtc->memory[MONTH]) - 1,
 		.tm_year = decode(rtc, rtc->memory[RTC_CENTURY]) * 100 +
-			decode(rtc, rtc->memory[YEAR]) - 1900,
+			   decode(rtc, rtc->memory[YEAR]) - 1900,
 	};
 
 	rtc->offset = timegm(&tm) - time(NULL);

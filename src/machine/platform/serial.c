@@ -91,7 +91,7 @@ static uint8_t modem_status(const struct serial *serial)
 	if (!(out & MCR_LOOP))
 		return MSR_CTS | MSR_DSR | MSR_CARRIER;
 	return (out & MCR_RTS ? MSR_CTS : 0) | (out & MCR_DTR ? MSR_DSR : 0) |
-		(out & MCR_OUT1 ? MSR_RING : 0) | (out & MCR_OUT2 ? MSR_CARRIER : 0);
+	       (out & MCR_OUT1 ? MSR_RING : 0) | (out & MCR_OUT2 ? MSR_CARRIER : 0);
 }
 
 static uint8_t read_register(struct serial *serial, unsigned offset)
@@ -115,7 +115,7 @@ static uint8_t read_register(struct serial *serial, unsigned offset)
 		return serial->modem_control;
 	case LINE_STATUS:
 		return (serial->head != serial->tail ? LSR_READY : 0) |
-			(console_has_room(serial->console) ? LSR_EMPTY : 0);
+		       (console_has_room(serial->console) ? LSR_EMPTY : 0);
 	case MODEM_STATUS:
 		return modem_status(serial);
 	default:
@@ -199,8 +199,8 @@ static void serial_write(void *opaque, uint64_t offset, unsigned size, uint64_t 
 
 static const struct space_ops serial_ops = { serial_read, serial_write };
 
-int serial_init(struct serial *serial, struct space *pio, struct kvm_vm *vm,
-	struct console *console)
+int serial_init(
+	struct serial *serial, struct space *pio, struct kvm_vm *vm, struct console *console)
 {
 	serial->vm = vm;
 	serial->console = console;

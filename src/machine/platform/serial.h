@@ -28,8 +28,8 @@ struct serial {
 	unsigned head, tail; /* of the receive FIFO, counted without end */
 };
 
-int serial_init(struct serial *serial, struct space *pio, struct kvm_vm *vm,
-	struct console *console);
+int serial_init(
+	struct serial *serial, struct space *pio, struct kvm_vm *vm, struct console *console);
 
 /* For the console: see struct console_ops. */
 bool serial_receive(struct serial *serial, uint8_t byte);
