@@ -2,11 +2,11 @@
 #include "machine/machine.h"
 
 #include "base/fd.h"
-#include "base/log.h"
 #include "base/loop.h"
 #include "base/size.h"
 #include "kvm/vcpu.h"
 #include "machine/boot/linux.h"
+#include "machine/devices.h"
 #include "machine/layout.h"
 #include "machine/platform/acpi.h"
 #include "machine/platform/power.h"
@@ -14,8 +14,6 @@
 #include "machine/platform/serial.h"
 #include "machine/sandbox.h"
 #include "machine/vcpus.h"
-#include "passthrough/passthrough.h"
-#include "vfio/iommu.h"
 
 #include <errno.h>
 #include <linux/pci_regs.h>
@@ -34,9 +32,7 @@ struct machine {
 	struct serial serial;
 	struct rtc rtc;
 	struct power power;
-	struct vfio_iommu *iommu;
-	struct passthrough *devices; /* config->device_count */
-	unsigned attached;           /* of them */
+	struct machine_devices devices;
 	struct vcpus *vcpus;
 	pthread_mutex_t lock; /* for the next two */
 	enum machine_end end;
@@ -135,122 +131,13 @@ static void console_room(void *opaque)
 	serial_room(&machine->serial);
 }
 
-/* Devices open one by one in threads of their own: the kernel resets each, 100 ms or more. */
-struct opening {
-	pthread_t thread;
-	bool threaded;
-	struct machine *machine;
-	unsigned index;
-	struct error err;
-};
-
-static void *open_device(void *opaque)
-{
-	struct opening *opening = opaque;
-	struct machine *machine = opening->machine;
-	const struct machine_device *device = &machine->config->devices[opening->index];
-
-	vfio_device_open(&machine->devices[opening->index].vfio, machine->iommu, device->group_fd,
-		&device->bdf, &opening->err);
-	return NULL;
-}
-
-static int open_devices(struct machine *machine, struct error *err)
-{
-	unsigned count = machine->config->device_count;
-	cleanup_free struct opening *openings = calloc(count, sizeof(*openings));
-
-	machine->devices = calloc(count, sizeof(*machine->devices));
-	if (!openings || !machine->devices)
-		return error_sys(err, -ENOMEM, NULL, "cannot open the devices");
-	for (unsigned i = 0; i < count; i++) {
-		openings[i].machine = machine;
-		openings[i].index = i;
-		openings[i].threaded = i + 1 < count && !pthread_create(&openings[i].thread, NULL,
-								open_device, &openings[i]);
-		if (!openings[i].threaded)
-			open_device(&openings[i]);
-	}
-	for (unsigned i = 0; i < count; i++) {
-		if (openings[i].threaded)
-			pthread_join(openings[i].thread, NULL);
-		if (openings[i].err.code && !err->code)
-			*err = openings[i].err;
-	}
-	return err->code;
-}
-
-static int open_iommu(struct machine *machine, struct error *err)
-{
-	const struct machine_config *config = machine->config;
-	char text[MACHINE_DEVICES_MAX][BDF_TEXT];
-	const char *names[MACHINE_DEVICES_MAX];
-	int groups[MACHINE_DEVICES_MAX];
-
-	if (!config->device_count)
-		return 0;
-	for (unsigned i = 0; i < config->device_count; i++) {
-		names[i] = bdf_format(&config->devices[i].bdf, text[i]);
-		groups[i] = config->devices[i].group_fd;
-	}
-	machine->iommu =
-		vfio_type1_open(config->container_fd, groups, names, config->device_count, err);
-	if (!machine->iommu)
-		return err->code;
-	/* KVM learns of the groups before their devices open. */
-	for (unsigned i = 0; i < config->device_count; i++) {
-		int code = kvm_add_vfio_group(machine->vm, groups[i]);
-
-		if (code && code != -EEXIST)
-			return error_sys(err, code, names[i], "cannot tell KVM of the VFIO group");
-	}
-	return 0;
-}
-
-static void *populate(void *opaque)
-{
-	struct machine *machine = opaque;
-
-	memory_populate(&machine->memory, machine->err);
-	return NULL;
-}
-
-/* Populating RAM and opening devices both take long and need nothing of each other. */
-static int open_devices_and_memory(struct machine *machine, struct error *err)
-{
-	struct error opening = { 0 };
-	pthread_t thread;
-	bool threaded;
-
-	if (!machine->config->device_count)
-		return 0;
-	threaded = !pthread_create(&thread, NULL, populate, machine);
-	if (!threaded)
-		populate(machine);
-	open_devices(machine, &opening);
-	if (threaded)
-		pthread_join(thread, NULL);
-	if (!err->code)
-		*err = opening;
-	if (err->code)
-		return err->code;
-	for (unsigned i = 0; i < machine->memory.count; i++) {
-		const struct memory_region *region = &machine->memory.regions[i];
-
-		if (passthrough_map_memory(
-			    machine->iommu, region->gpa, region->size, region->hva, err))
-			return err->code;
-	}
-	return 0;
-}
-
 static int make_memory(struct machine *machine, struct error *err)
 {
 	const struct machine_config *config = machine->config;
-	const struct iova_range *ranges = machine->iommu ? machine->iommu->ranges : NULL;
-	unsigned count = machine->iommu ? machine->iommu->range_count : 0;
+	const struct vfio_iommu *iommu = machine->devices.iommu;
 
-	if (memory_place(&machine->memory, config->memory, ranges, count, err) ||
+	if (memory_place(&machine->memory, config->memory, iommu ? iommu->ranges : NULL,
+		    iommu ? iommu->range_count : 0, err) ||
 		memory_allocate(&machine->memory, config->backing, err))
 		return err->code;
 	for (unsigned i = 0; i < machine->memory.count; i++) {
@@ -321,79 +208,6 @@ static int make_platform(struct machine *machine, struct error *err)
 	return code ? error_sys(err, code, NULL, "cannot make the platform's devices") : 0;
 }
 
-static bool same_slot(const struct bdf *a, const struct bdf *b)
-{
-	return a->domain == b->domain && a->bus == b->bus && a->device == b->device;
-}
-
-/* Another function of device i's slot that is passed too; its function 0 where number is 0. */
-static bool has_sibling(const struct machine_config *config, unsigned i, bool function_0)
-{
-	for (unsigned j = 0; j < config->device_count; j++)
-		if (j != i && same_slot(&config->devices[i].bdf, &config->devices[j].bdf) &&
-			(!function_0 || config->devices[j].bdf.function == 0))
-			return true;
-	return false;
-}
-
-/*
- * The guest's slots from 1 on, in the order of the command line. Functions of one slot of the host
- * stay together, as their drivers expect (a graphics card and its sound), if function 0 is there: a
- * slot without one does not exist to a guest.
- */
-static unsigned choose_slot(const struct machine *machine, unsigned i, bool together)
-{
-	const struct machine_config *config = machine->config;
-	const struct bdf *bdf = &config->devices[i].bdf;
-	unsigned slot = 1;
-
-	for (unsigned j = 0; together && j < i; j++)
-		if (same_slot(bdf, &config->devices[j].bdf))
-			return machine->devices[j].pci.devfn >> 3;
-	for (unsigned j = 0; j < i; j++)
-		slot = max_u64(slot, (machine->devices[j].pci.devfn >> 3) + 1);
-	return slot;
-}
-
-static int choose_place(const struct machine *machine, unsigned i, struct passthrough_place *place)
-{
-	uint8_t function = machine->config->devices[i].bdf.function;
-	bool together = has_sibling(machine->config, i, function != 0);
-	unsigned slot = choose_slot(machine, i, together);
-
-	if (slot > 31)
-		return -ENOSPC;
-	place->devfn = slot << 3 | (together ? function : 0);
-	place->multifunction = together;
-	for (unsigned pin = 1; pin <= 4; pin++)
-		place->gsi[pin - 1] = layout_pci_gsi(slot, pin);
-	return 0;
-}
-
-static int attach_devices(struct machine *machine, struct error *err)
-{
-	for (unsigned i = 0; i < machine->config->device_count; i++) {
-		struct passthrough *device = &machine->devices[i];
-		struct passthrough_place place;
-		int code;
-
-		if (choose_place(machine, i, &place))
-			return error_set(err, -ENOSPC, device->vfio.name,
-				"the guest's PCI bus has no slot left");
-		machine->attached = i + 1;
-		if (passthrough_attach(device, machine->vm, &machine->pci, &place, err))
-			return err->code;
-		code = passthrough_watch(
-			device, machine->loop, on_device_requested, on_device_failed, machine);
-		if (code)
-			return error_sys(
-				err, code, device->vfio.name, "cannot watch for its events");
-		log_info("%s is the guest's 00:%02x.%x", device->vfio.name, place.devfn >> 3,
-			place.devfn & 7);
-	}
-	return 0;
-}
-
 static int make_vcpus(struct machine *machine, struct error *err)
 {
 	const struct machine_config *config = machine->config;
@@ -421,6 +235,7 @@ static int make_vcpus(struct machine *machine, struct error *err)
 static int assemble(struct machine *machine, struct error *err)
 {
 	const struct machine_config *config = machine->config;
+	struct devices_events events = { on_device_requested, on_device_failed, machine };
 	int code;
 
 	machine->loop = loop_new(err);
@@ -432,9 +247,12 @@ static int assemble(struct machine *machine, struct error *err)
 	machine->vm = kvm_vm_new(config->kvm_fd, err);
 	if (!machine->vm)
 		return err->code;
-	if (open_iommu(machine, err) || make_memory(machine, err) ||
-		open_devices_and_memory(machine, err) || make_pci(machine, err) ||
-		make_platform(machine, err) || attach_devices(machine, err))
+	if (devices_open_iommu(&machine->devices, config, machine->vm, err) ||
+		make_memory(machine, err) ||
+		devices_open(&machine->devices, &machine->memory, err) || make_pci(machine, err) ||
+		make_platform(machine, err) ||
+		devices_attach(
+			&machine->devices, machine->vm, &machine->pci, machine->loop, &events, err))
 		return err->code;
 	return make_vcpus(machine, err);
 }
@@ -443,13 +261,9 @@ static int assemble(struct machine *machine, struct error *err)
 static void take_apart(struct machine *machine)
 {
 	vcpus_free(machine->vcpus);
-	for (unsigned i = 0; i < machine->attached; i++)
-		passthrough_detach(&machine->devices[i]);
+	devices_close(&machine->devices);
 	if (machine->console.loop)
 		console_destroy(&machine->console);
-	if (machine->iommu)
-		machine->iommu->ops->close(machine->iommu);
-	free(machine->devices);
 	kvm_vm_free(machine->vm);
 	memory_free(&machine->memory);
 	space_destroy(&machine->pio);

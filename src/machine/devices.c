@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "machine/devices.h"
+
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/size.h"
+#include "machine/layout.h"
+
+#include <errno.h>
+#include <pthread.h>
+
+/* Devices open one by one in threads of their own: the kernel resets each, 100 ms or more. */
+struct opening {
+	pthread_t thread;
+	bool threaded;
+	struct machine_devices *devices;
+	unsigned index;
+	struct error err;
+};
+
+static void *open_device(void *opaque)
+{
+	struct opening *opening = opaque;
+	struct machine_devices *devices = opening->devices;
+	const struct machine_device *device = &devices->config->devices[opening->index];
+
+	vfio_device_open(&devices->devices[opening->index].vfio, devices->iommu, device->group_fd,
+		&device->bdf, &opening->err);
+	return NULL;
+}
+
+static int open_all(struct machine_devices *devices, struct error *err)
+{
+	unsigned count = devices->config->device_count;
+	cleanup_free struct opening *openings = calloc(count, sizeof(*openings));
+
+	devices->devices = calloc(count, sizeof(*devices->devices));
+	if (!openings || !devices->devices)
+		return error_sys(err, -ENOMEM, NULL, "cannot open the devices");
+	for (unsigned i = 0; i < count; i++) {
+		openings[i].devices = devices;
+		openings[i].index = i;
+		openings[i].threaded = i + 1 < count && !pthread_create(&openings[i].thread, NULL,
+								open_device, &openings[i]);
+		if (!openings[i].threaded)
+			open_device(&openings[i]);
+	}
+	for (unsigned i = 0; i < count; i++) {
+		if (openings[i].threaded)
+			pthread_join(openings[i].thread, NULL);
+		if (openings[i].err.code && !err->code)
+			*err = openings[i].err;
+	}
+	return err->code;
+}
+
+int devices_open_iommu(struct machine_devices *devices, const struct machine_config *config,
+	struct kvm_vm *vm, struct error *err)
+{
+	char text[MACHINE_DEVICES_MAX][BDF_TEXT];
+	const char *names[MACHINE_DEVICES_MAX];
+	int groups[MACHINE_DEVICES_MAX];
+
+	devices->config = config;
+	if (!config->device_count)
+		return 0;
+	for (unsigned i = 0; i < config->device_count; i++) {
+		names[i] = bdf_format(&config->devices[i].bdf, text[i]);
+		groups[i] = config->devices[i].group_fd;
+	}
+	devices->iommu =
+		vfio_type1_open(config->container_fd, groups, names, config->device_count, err);
+	if (!devices->iommu)
+		return err->code;
+	/* KVM learns of the groups before their devices open. */
+	for (unsigned i = 0; i < config->device_count; i++) {
+		int code = kvm_add_vfio_group(vm, groups[i]);
+
+		if (code && code != -EEXIST)
+			return error_sys(err, code, names[i], "cannot tell KVM of the VFIO group");
+	}
+	return 0;
+}
+
+struct populating {
+	struct memory *memory;
+	struct error err;
+};
+
+static void *populate(void *opaque)
+{
+	struct populating *populating = opaque;
+
+	memory_populate(populating->memory, &populating->err);
+	return NULL;
+}
+
+int devices_open(struct machine_devices *devices, struct memory *memory, struct error *err)
+{
+	struct populating populating = { .memory = memory };
+	pthread_t thread;
+	bool threaded;
+
+	if (!devices->iommu)
+		return 0;
+	threaded = !pthread_create(&thread, NULL, populate, &populating);
+	if (!threaded)
+		populate(&populating);
+	open_all(devices, err);
+	if (threaded)
+		pthread_join(thread, NULL);
+	if (!err->code)
+		*err = populating.err;
+	for (unsigned i = 0; i < memory->count && !err->code; i++) {
+		const struct memory_region *region = &memory->regions[i];
+
+		passthrough_map_memory(devices->iommu, region->gpa, region->size, region->hva, err);
+	}
+	return err->code;
+}
+
+static bool same_slot(const struct bdf *a, const struct bdf *b)
+{
+	return a->domain == b->domain && a->bus == b->bus && a->device == b->device;
+}
+
+/* Another function of device i's slot that is passed too; its function 0 where number is 0. */
+static bool has_sibling(const struct machine_config *config, unsigned i, bool function_0)
+{
+	for (unsigned j = 0; j < config->device_count; j++)
+		if (j != i && same_slot(&config->devices[i].bdf, &config->devices[j].bdf) &&
+			(!function_0 || config->devices[j].bdf.function == 0))
+			return true;
+	return false;
+}
+
+/*
+ * The guest's slots from 1 on, in the order of the command line. Functions of one slot of the host
+ * stay together, as their drivers expect (a graphics card and its sound), if function 0 is there: a
+ * slot without one does not exist to a guest.
+ */
+static unsigned choose_slot(const struct machine_devices *devices, unsigned i, bool together)
+{
+	const struct machine_config *config = devices->config;
+	const struct bdf *bdf = &config->devices[i].bdf;
+	unsigned slot = 1;
+
+	for (unsigned j = 0; together && j < i; j++)
+		if (same_slot(bdf, &config->devices[j].bdf))
+			return devices->devices[j].pci.devfn >> 3;
+	for (unsigned j = 0; j < i; j++)
+		slot = max_u64(slot, (devices->devices[j].pci.devfn >> 3) + 1);
+	return slot;
+}
+
+static int choose_place(
+	const struct machine_devices *devices, unsigned i, struct passthrough_place *place)
+{
+	uint8_t function = devices->config->devices[i].bdf.function;
+	bool together = has_sibling(devices->config, i, function != 0);
+	unsigned slot = choose_slot(devices, i, together);
+
+	if (slot > 31)
+		return -ENOSPC;
+	place->devfn = slot << 3 | (together ? function : 0);
+	place->multifunction = together;
+	for (unsigned pin = 1; pin <= 4; pin++)
+		place->gsi[pin - 1] = layout_pci_gsi(slot, pin);
+	return 0;
+}
+
+int devices_attach(struct machine_devices *devices, struct kvm_vm *vm, struct pci_bus *pci,
+	struct loop *loop, const struct devices_events *events, struct error *err)
+{
+	for (unsigned i = 0; i < devices->config->device_count; i++) {
+		struct passthrough *device = &devices->devices[i];
+		struct passthrough_place place;
+		int code;
+
+		if (choose_place(devices, i, &place))
+			return error_set(err, -ENOSPC, device->vfio.name,
+				"the guest's PCI bus has no slot left");
+		devices->attached = i + 1;
+		if (passthrough_attach(device, vm, pci, &place, err))
+			return err->code;
+		code = passthrough_watch(
+			device, loop, events->requested, events->failed, events->opaque);
+		if (code)
+			return error_sys(
+				err, code, device->vfio.name, "cannot watch for its events");
+		log_info("%s is the guest's 00:%02x.%x", device->vfio.name, place.devfn >> 3,
+			place.devfn & 7);
+	}
+	return 0;
+}
+
+void devices_close(struct machine_devices *devices)
+{
+	for (unsigned i = 0; i < devices->attached; i++)
+		passthrough_detach(&devices->devices[i]);
+	if (devices->iommu)
+		devices->iommu->ops->close(devices->iommu);
+	free(devices->devices);
+}

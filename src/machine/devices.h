@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+
+#include "machine/machine.h"
+#include "passthrough/passthrough.h"
+#include "vfio/iommu.h"
+
+/*
+ * The devices that are passed through to one machine: opened, given the guest's RAM, put into its PCI
+ * bus. The calls come in the order below.
+ */
+
+struct machine_devices {
+	const struct machine_config *config;
+	struct vfio_iommu *iommu;    /* NULL without devices, as all that follows */
+	struct passthrough *devices; /* config->device_count */
+	unsigned attached;           /* of them */
+};
+
+/* Attach the groups to an IOMMU, which then tells the addresses that guest RAM may have. */
+int devices_open_iommu(struct machine_devices *devices, const struct machine_config *config,
+	struct kvm_vm *vm, struct error *err);
+
+/* Open the devices and populate the RAM, both at once for both take long, then map the RAM. */
+int devices_open(struct machine_devices *devices, struct memory *memory, struct error *err);
+
+/* The host asks for a device back, or it has failed. Called by the event loop. */
+struct devices_events {
+	loop_handler requested;
+	loop_handler failed;
+	void *opaque;
+};
+
+int devices_attach(struct machine_devices *devices, struct kvm_vm *vm, struct pci_bus *pci,
+	struct loop *loop, const struct devices_events *events, struct error *err);
+
+/* The guest does not run any more. */
+void devices_close(struct machine_devices *devices);
