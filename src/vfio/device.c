@@ -72,7 +72,6 @@ static void read_irq(struct vfio_device *device, unsigned index)
 		return;
 	device->irqs[index] = (struct vfio_irq){
 		.count = min_u64(info.count, IRQS_IN_ONE_CALL),
-		.can_mask = info.flags & VFIO_IRQ_INFO_MASKABLE,
 		.can_grow = !(info.flags & VFIO_IRQ_INFO_NORESIZE),
 	};
 }
@@ -85,7 +84,6 @@ static int read_all(struct vfio_device *device, struct error *err)
 		return error_sys(err, -errno, device->name, "VFIO does not tell about the device");
 	if (!(info.flags & VFIO_DEVICE_FLAGS_PCI))
 		return error_set(err, -ENODEV, device->name, "is no PCI device to VFIO");
-	device->can_reset = info.flags & VFIO_DEVICE_FLAGS_RESET;
 	for (unsigned i = 0; i < VFIO_REGIONS && i < info.num_regions; i++)
 		if (read_region(device, i, err))
 			return err->code;

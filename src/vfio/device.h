@@ -35,14 +35,12 @@ struct vfio_region {
 
 struct vfio_irq {
 	unsigned count; /* 0: none of this kind */
-	bool can_mask;
 	bool can_grow; /* vectors can be added while others are in use (dynamic MSI-X) */
 };
 
 struct vfio_device {
 	int fd;
 	char name[BDF_TEXT];
-	bool can_reset;
 	struct vfio_region regions[VFIO_REGIONS];
 	struct vfio_irq irqs[VFIO_PCI_NUM_IRQS];
 };

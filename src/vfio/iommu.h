@@ -27,7 +27,6 @@ struct vfio_iommu_ops {
 	/* Let devices reach [hva, hva + size) at iova; pages are pinned, so they are better populated. */
 	int (*map)(struct vfio_iommu *iommu, uint64_t iova, uint64_t size, void *hva,
 		struct error *err);
-	int (*unmap)(struct vfio_iommu *iommu, uint64_t iova, uint64_t size);
 	void (*close)(struct vfio_iommu *iommu);
 };
 
@@ -38,7 +37,6 @@ struct vfio_iommu {
 	/* What may be mapped: sorted, with the host's reserved regions left out. */
 	struct iova_range ranges[IOVA_RANGES_MAX];
 	unsigned range_count;
-	unsigned maps_left; /* how many more mappings the kernel takes */
 };
 
 /*

@@ -52,18 +52,6 @@ static int type1_map(
 	return -errno;
 }
 
-static int type1_unmap(struct vfio_iommu *iommu, uint64_t iova, uint64_t size)
-{
-	struct type1 *type1 = (struct type1 *)iommu;
-	struct vfio_iommu_type1_dma_unmap unmap = {
-		.argsz = sizeof(unmap),
-		.iova = iova,
-		.size = size,
-	};
-
-	return ioctl(type1->container, VFIO_IOMMU_UNMAP_DMA, &unmap) < 0 ? -errno : 0;
-}
-
 static void type1_close(struct vfio_iommu *iommu)
 {
 	free(iommu);
@@ -72,7 +60,6 @@ static void type1_close(struct vfio_iommu *iommu)
 static const struct vfio_iommu_ops type1_ops = {
 	.open_device = type1_open_device,
 	.map = type1_map,
-	.unmap = type1_unmap,
 	.close = type1_close,
 };
 
@@ -137,9 +124,6 @@ static void walk_capabilities(struct vfio_iommu *iommu, struct vfio_iommu_type1_
 
 		if (header->id == VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE)
 			take_ranges(iommu, (void *)header);
-		if (header->id == VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL)
-			iommu->maps_left =
-				((struct vfio_iommu_type1_info_dma_avail *)header)->avail;
 		if (header->next <= at)
 			return;
 		at = header->next;
@@ -162,7 +146,6 @@ static int read_info(struct type1 *type1, struct error *err)
 		return error_sys(err, -errno, NULL, "cannot ask the IOMMU what it can map");
 	type1->iommu.ranges[0] = (struct iova_range){ 0, UINT64_MAX };
 	type1->iommu.range_count = 1;
-	type1->iommu.maps_left = UINT32_MAX;
 	if (info->flags & VFIO_IOMMU_INFO_CAPS && head.argsz > sizeof(head))
 		walk_capabilities(&type1->iommu, info);
 	return 0;
