@@ -101,7 +101,7 @@ static int load_kernel(const struct memory *memory, const struct linux_boot *boo
 		return err->code;
 	*start = header->pref_address;
 	needed = max_u64(size, header->init_size);
-	if (*start < LAYOUT_1M || *start > IDENTITY_MAPPED)
+	if (*start < LAYOUT_1M || *start >= IDENTITY_MAPPED)
 		return not_a_kernel(boot, err, "its preferred address is out of range");
 	*end = *start + needed;
 	at = memory_at(memory, *start, needed);

@@ -56,17 +56,19 @@ static void show_time(struct rtc *rtc)
 {
 	time_t now = time(NULL) + rtc->offset;
 	struct tm tm;
+	int year;
 
 	if (rtc->memory[REG_B] & B_SET || !gmtime_r(&now, &tm))
 		return;
+	year = tm.tm_year > -1900 ? tm.tm_year + 1900 : 0; /* the guest may have set any */
 	rtc->memory[SECONDS] = encode(rtc, tm.tm_sec);
 	rtc->memory[MINUTES] = encode(rtc, tm.tm_min);
 	rtc->memory[HOURS] = encode_hours(rtc, tm.tm_hour);
 	rtc->memory[WEEKDAY] = encode(rtc, tm.tm_wday + 1);
 	rtc->memory[DAY] = encode(rtc, tm.tm_mday);
 	rtc->memory[MONTH] = encode(rtc, tm.tm_mon + 1);
-	rtc->memory[YEAR] = encode(rtc, tm.tm_year % 100);
-	rtc->memory[RTC_CENTURY] = encode(rtc, (tm.tm_year + 1900) / 100);
+	rtc->memory[YEAR] = encode(rtc, year % 100);
+	rtc->memory[RTC_CENTURY] = encode(rtc, year / 100);
 }
 
 /* Take the time that the guest has written as an offset to the host's clock. */
