@@ -23,6 +23,16 @@ static void print_usage(FILE *to)
 	fprintf(to, "\npenstock COMMAND --help tells more of one.\n");
 }
 
+/* getopt(3) begins its messages with argv[0]: let it say "penstock: run". */
+static int run(size_t command, int argc, char **argv)
+{
+	char name[32];
+
+	snprintf(name, sizeof(name), "penstock: %s", commands[command].name);
+	argv[0] = name;
+	return commands[command].run(argc, argv);
+}
+
 int main(int argc, char **argv)
 {
 	if (argc < 2) {
@@ -31,7 +41,7 @@ int main(int argc, char **argv)
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
 		if (strcmp(argv[1], commands[i].name) == 0)
-			return commands[i].run(argc - 1, argv + 1);
+			return run(i, argc - 1, argv + 1);
 	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
 		strcmp(argv[1], "help") == 0) {
 		print_usage(stdout);

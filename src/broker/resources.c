@@ -37,7 +37,8 @@ static int open_kvm(struct error *err)
 
 static int open_input(const char *path, const char *what, struct error *err)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	/* Not to wait for a writer where it is a pipe. */
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	struct stat stat;
 
 	if (fd < 0) {

@@ -4,6 +4,7 @@
 #include "broker/broker.h"
 #include "cmd/cmd.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
@@ -97,7 +98,7 @@ static int parse_cpus(const char *text, struct broker_config *config, struct err
 	char *end;
 	unsigned long cpus = strtoul(text, &end, 10);
 
-	if (*end || end == text || cpus < 1 || cpus > MACHINE_CPUS_MAX) {
+	if (!isdigit((unsigned char)text[0]) || *end || cpus < 1 || cpus > MACHINE_CPUS_MAX) {
 		error_set(err, -EINVAL, NULL, "--cpus %s is not a number from 1 to %d", text,
 			MACHINE_CPUS_MAX);
 		return usage(err);

@@ -113,15 +113,17 @@ struct kvm_vm *kvm_vm_new(int kvm_fd, struct error *err)
 	if (check(kvm_fd, err))
 		return NULL;
 	vm = calloc(1, sizeof(*vm));
-	if (!vm)
+	if (!vm) {
+		error_sys(err, -ENOMEM, NULL, "cannot make a VM");
 		return NULL;
+	}
 	*vm = (struct kvm_vm){ .fd = -1, .kvm_fd = kvm_fd, .vfio_fd = -1 };
 	pthread_mutex_init(&vm->lock, NULL);
 	vm->routing = calloc(1,
 		sizeof(*vm->routing) + (KVM_GSI_MAX + 16) * sizeof(struct kvm_irq_routing_entry));
 	vm->fd = ioctl(kvm_fd, KVM_CREATE_VM, 0);
 	if (vm->fd < 0 || !vm->routing) {
-		error_sys(err, -errno, "/dev/kvm", "cannot make a VM");
+		error_sys(err, vm->routing ? -errno : -ENOMEM, "/dev/kvm", "cannot make a VM");
 		error_hint(err, "is another hypervisor using the CPU's virtualisation? See dmesg");
 		goto fail;
 	}

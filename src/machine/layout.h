@@ -35,8 +35,7 @@
 
 /* Lines of the interrupt controllers (GSIs). */
 #define LAYOUT_GSI_SERIAL 4
-#define LAYOUT_GSI_RTC    8
-#define LAYOUT_GSI_SCI    9
+#define LAYOUT_GSI_BUTTON 9
 #define LAYOUT_GSI_PCI    16 /* eight of them: see layout_pci_gsi() */
 
 /* The line of a PCI device's interrupt pin, 1 (INTA) to 4; the ACPI tables say the same. */
@@ -44,5 +43,3 @@ static inline unsigned layout_pci_gsi(unsigned device, unsigned pin)
 {
 	return LAYOUT_GSI_PCI + (device + pin - 1) % 8;
 }
-
-#define LAYOUT_POWER_PORT 0x600 /* ACPI's power-management registers: see platform/power.h */

@@ -35,7 +35,7 @@ struct vfio_region {
 
 struct vfio_irq {
 	unsigned count; /* 0: none of this kind */
-	bool can_grow; /* vectors can be added while others are in use (dynamic MSI-X) */
+	bool can_grow;  /* vectors can be added while others are in use (dynamic MSI-X) */
 };
 
 struct vfio_device {

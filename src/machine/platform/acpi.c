@@ -65,20 +65,12 @@ struct fadt {
 
 #define FADT_WBINVD      (1U << 0)
 #define FADT_PROC_C1     (1U << 2)
-#define FADT_SLP_BUTTON  (1U << 5) /* there is none as a fixed feature */
+#define FADT_BUTTONS     (3U << 4) /* none is a fixed feature: power and sleep */
 #define FADT_RESET_REG   (1U << 10)
+#define FADT_HW_REDUCED  (1U << 20)
 #define BOOT_LEGACY_DEVS (1U << 0) /* there are devices on an ISA bus: the serial port */
 #define BOOT_NO_VGA      (1U << 2)
 #define BOOT_NO_ASPM     (1U << 4)
-
-struct facs {
-	char signature[4];
-	uint32_t length;
-	uint32_t hardware_signature, waking_vector, global_lock, flags;
-	uint64_t x_waking_vector;
-	uint8_t version;
-	uint8_t reserved[31];
-} __attribute__((packed));
 
 struct rsdp {
 	char signature[8];
@@ -112,6 +104,22 @@ struct madt_nmi {
 	uint8_t type, length, processor;
 	uint16_t flags;
 	uint8_t lint;
+} __attribute__((packed));
+
+struct srat_cpu {
+	uint8_t type, length, domain_low, apic_id;
+	uint32_t flags;
+	uint8_t sapic_eid, domain_high[3];
+	uint32_t clock_domain;
+} __attribute__((packed));
+
+struct srat_memory {
+	uint8_t type, length;
+	uint32_t domain;
+	uint16_t reserved0;
+	uint64_t base, size;
+	uint32_t reserved1, flags;
+	uint64_t reserved2;
 } __attribute__((packed));
 
 struct mcfg {
@@ -232,24 +240,54 @@ static void add_motherboard(struct aml *aml)
 	aml_name_integer(aml, "_UID", 0);
 	crs = aml_open_template(aml, "_CRS");
 	aml_fixed_memory(aml, LAYOUT_ECAM, PCI_ECAM_SIZE);
-	aml_io(aml, LAYOUT_POWER_PORT, POWER_PORTS);
+	aml_io(aml, POWER_SLEEP_PORT, POWER_PORTS);
 	aml_close_template(aml, crs);
 	aml_close(aml, device);
 }
 
-static void add_isa_device(struct aml *aml, const char *name, const char *id, uint16_t port,
-	uint8_t ports, unsigned irq)
+static void add_serial(struct aml *aml)
 {
-	size_t device = aml_open_device(aml, name);
+	size_t device = aml_open_device(aml, "COM1");
 	struct aml_template crs;
 
-	aml_name_eisaid(aml, "_HID", id);
+	aml_name_eisaid(aml, "_HID", "PNP0501");
 	aml_name_integer(aml, "_UID", 0);
-	aml_name_integer(aml, "_STA", 0xf);
 	crs = aml_open_template(aml, "_CRS");
-	aml_io(aml, port, ports);
-	aml_irq(aml, irq);
+	aml_io(aml, SERIAL_PORT, SERIAL_PORTS);
+	aml_interrupt(aml, LAYOUT_GSI_SERIAL);
 	aml_close_template(aml, crs);
+	aml_close(aml, device);
+}
+
+/* Without an interrupt, for it has no alarm; Linux would look for one. */
+static void add_rtc(struct aml *aml)
+{
+	size_t device = aml_open_device(aml, "RTC_");
+	struct aml_template crs;
+
+	aml_name_eisaid(aml, "_HID", "PNP0B00");
+	crs = aml_open_template(aml, "_CRS");
+	aml_io(aml, RTC_PORT, RTC_PORTS);
+	aml_close_template(aml, crs);
+	aml_close(aml, device);
+}
+
+/* The power button, and the generic event device that speaks for it (5.6.9). */
+static void add_button(struct aml *aml)
+{
+	size_t device = aml_open_device(aml, "PWRB"), method;
+	struct aml_template crs;
+
+	aml_name_eisaid(aml, "_HID", "PNP0C0C");
+	aml_close(aml, device);
+	device = aml_open_device(aml, "GED_");
+	aml_name_string(aml, "_HID", "ACPI0013");
+	crs = aml_open_template(aml, "_CRS");
+	aml_interrupt(aml, LAYOUT_GSI_BUTTON);
+	aml_close_template(aml, crs);
+	method = aml_open_method(aml, "_EVT", 1);
+	aml_notify(aml, "PWRB", 0x80);
+	aml_close(aml, method);
 	aml_close(aml, device);
 }
 
@@ -261,8 +299,9 @@ static uint64_t add_dsdt(struct builder *b, const struct pci_bus *pci)
 	scope = aml_open_scope(aml, "\\_SB_");
 	add_host_bridge(aml, &pci->windows);
 	add_motherboard(aml);
-	add_isa_device(aml, "COM1", "PNP0501", SERIAL_PORT, SERIAL_PORTS, LAYOUT_GSI_SERIAL);
-	add_isa_device(aml, "RTC_", "PNP0B00", RTC_PORT, RTC_PORTS, LAYOUT_GSI_RTC);
+	add_serial(aml);
+	add_rtc(aml);
+	add_button(aml);
 	aml_close(aml, scope);
 	aml_name(aml, "\\_S5_");
 	sleep = aml_open_package(aml, 4);
@@ -272,47 +311,27 @@ static uint64_t add_dsdt(struct builder *b, const struct pci_bus *pci)
 	return close_table(b, start);
 }
 
-static uint64_t add_facs(struct builder *b)
+static struct generic_address port(uint16_t address)
 {
-	struct facs facs = { .signature = "FACS", .length = sizeof(facs), .version = 2 };
-
-	align_table(b);
-	aml_bytes(&b->out, &facs, sizeof(facs));
-	return LAYOUT_ACPI + b->out.size - sizeof(facs);
+	return (struct generic_address){ .space = 1, .bits = 8, .access = 1, .address = address };
 }
 
-static struct generic_address ports(uint16_t port, uint8_t bytes)
-{
-	return (struct generic_address){
-		.space = 1, .bits = 8 * bytes, .access = bytes == 4 ? 3 : bytes, .address = port
-	};
-}
-
-static uint64_t add_fadt(struct builder *b, uint64_t dsdt, uint64_t facs)
+static uint64_t add_fadt(struct builder *b, uint64_t dsdt)
 {
 	size_t start = open_table(b, "FACP", 6);
 	struct fadt fadt = {
-		.firmware_ctrl = facs,
-		.dsdt = dsdt,
-		.sci_int = LAYOUT_GSI_SCI,
-		.pm1a_evt_blk = POWER_EVENT_PORT,
-		.pm1a_cnt_blk = POWER_CONTROL_PORT,
-		.pm_tmr_blk = POWER_TIMER_PORT,
-		.pm1_evt_len = 4,
-		.pm1_cnt_len = 2,
-		.pm_tmr_len = 4,
 		.p_lvl2_lat = 0xfff, /* no C2, no C3 */
 		.p_lvl3_lat = 0xfff,
 		.century = RTC_CENTURY,
 		.iapc_boot_arch = BOOT_LEGACY_DEVS | BOOT_NO_VGA | BOOT_NO_ASPM,
-		.flags = FADT_WBINVD | FADT_PROC_C1 | FADT_SLP_BUTTON | FADT_RESET_REG,
-		.reset_reg = ports(POWER_RESET_PORT, 1),
+		.flags = FADT_WBINVD | FADT_PROC_C1 | FADT_BUTTONS | FADT_RESET_REG |
+			 FADT_HW_REDUCED,
+		.reset_reg = port(POWER_RESET_PORT),
 		.reset_value = POWER_RESET_VALUE,
 		.minor_version = 4,
 		.x_dsdt = dsdt,
-		.x_pm1a_evt_blk = ports(POWER_EVENT_PORT, 4),
-		.x_pm1a_cnt_blk = ports(POWER_CONTROL_PORT, 2),
-		.x_pm_tmr_blk = ports(POWER_TIMER_PORT, 4),
+		.sleep_control_reg = port(POWER_SLEEP_PORT),
+		.sleep_status_reg = port(POWER_SLEEP_PORT + 1),
 	};
 
 	memcpy(&fadt.hypervisor_id, "PENSTOCK", 8);
@@ -324,9 +343,8 @@ static uint64_t add_madt(struct builder *b, unsigned cpus)
 {
 	size_t start = open_table(b, "APIC", 5);
 	struct madt_ioapic ioapic = { 1, sizeof(ioapic), 0, 0, LAYOUT_IOAPIC, 0 };
-	/* The 8254's IRQ 0 is wired to pin 2; the SCI is a level, active high. */
+	/* The 8254's IRQ 0 is wired to pin 2. */
 	struct madt_override timer = { 2, sizeof(timer), 0, 0, 2, 0 };
-	struct madt_override sci = { 2, sizeof(sci), 0, LAYOUT_GSI_SCI, LAYOUT_GSI_SCI, 0xd };
 	struct madt_nmi nmi = { 4, sizeof(nmi), 0xff, 0, 1 };
 	uint32_t head[2] = { LAYOUT_LOCAL_APIC, 1 /* there are 8259s as well */ };
 
@@ -338,8 +356,36 @@ static uint64_t add_madt(struct builder *b, unsigned cpus)
 	}
 	aml_bytes(&b->out, &ioapic, sizeof(ioapic));
 	aml_bytes(&b->out, &timer, sizeof(timer));
-	aml_bytes(&b->out, &sci, sizeof(sci));
 	aml_bytes(&b->out, &nmi, sizeof(nmi));
+	return close_table(b, start);
+}
+
+/*
+ * One node with all CPUs and all RAM (5.2.16). Linux on an AMD CPU that finds no such table looks for
+ * the processors' own at 32 PCI slots.
+ */
+static uint64_t add_srat(struct builder *b, const struct memory *memory, unsigned cpus)
+{
+	size_t start = open_table(b, "SRAT", 3);
+	const uint32_t head[3] = { 1 };
+
+	aml_bytes(&b->out, head, sizeof(head));
+	for (unsigned i = 0; i < cpus; i++) {
+		struct srat_cpu cpu = { .length = sizeof(cpu), .apic_id = i, .flags = 1 };
+
+		aml_bytes(&b->out, &cpu, sizeof(cpu));
+	}
+	for (unsigned i = 0; i < memory->count; i++) {
+		struct srat_memory region = {
+			.type = 1,
+			.length = sizeof(region),
+			.base = memory->regions[i].gpa,
+			.size = memory->regions[i].size,
+			.flags = 1,
+		};
+
+		aml_bytes(&b->out, &region, sizeof(region));
+	}
 	return close_table(b, start);
 }
 
@@ -376,14 +422,15 @@ int acpi_write(const struct memory *memory, const struct pci_bus *pci, unsigned 
 				     .bytes = memory_at(memory, LAYOUT_ACPI, LAYOUT_ACPI_SIZE),
 				     .room = LAYOUT_ACPI_SIZE,
 			     } };
-	uint64_t tables[3];
+	uint64_t tables[4];
 	size_t start;
 
 	if (!b.out.bytes)
 		return error_set(err, -ENOSPC, NULL, "no room for the ACPI tables in guest RAM");
-	tables[0] = add_fadt(&b, add_dsdt(&b, pci), add_facs(&b));
+	tables[0] = add_fadt(&b, add_dsdt(&b, pci));
 	tables[1] = add_madt(&b, cpus);
 	tables[2] = add_mcfg(&b, pci);
+	tables[3] = add_srat(&b, memory, cpus);
 	start = open_table(&b, "XSDT", 1);
 	aml_bytes(&b.out, tables, sizeof(tables));
 	*rsdp = add_rsdp(&b, close_table(&b, start));

@@ -6,7 +6,7 @@
 #include "pci/bus.h"
 
 /*
- * Write the ACPI tables (ACPI 6.4, chapter 5: RSDP, XSDT, FADT, FACS, MADT, MCFG, DSDT) into guest
+ * Write the ACPI tables (ACPI 6.4, chapter 5: RSDP, XSDT, FADT, MADT, MCFG, SRAT, DSDT) into guest
  * RAM at LAYOUT_ACPI, where a BIOS has them. Gives the GPA of the RSDP.
  */
 int acpi_write(const struct memory *memory, const struct pci_bus *pci, unsigned cpus,

@@ -139,6 +139,20 @@ void aml_name_eisaid(struct aml *aml, const char *name, const char *id)
 	aml_name_integer(aml, name, __builtin_bswap32(value));
 }
 
+void aml_name_string(struct aml *aml, const char *name, const char *value)
+{
+	aml_name(aml, name);
+	byte(aml, 0x0d);
+	aml_bytes(aml, value, strlen(value) + 1);
+}
+
+void aml_notify(struct aml *aml, const char *object, uint8_t value)
+{
+	byte(aml, 0x86);
+	name_string(aml, object);
+	aml_integer(aml, value);
+}
+
 void aml_return_argument(struct aml *aml, unsigned argument)
 {
 	byte(aml, 0xa4);
@@ -181,10 +195,11 @@ void aml_io(struct aml *aml, uint16_t port, uint8_t length)
 	byte(aml, length);
 }
 
-void aml_irq(struct aml *aml, unsigned irq)
+void aml_interrupt(struct aml *aml, uint32_t gsi)
 {
-	byte(aml, 0x22); /* edge, active high, exclusive */
-	little_endian(aml, 1U << irq, 2);
+	/* Length, then: consumer, edge, active high, exclusive; one interrupt. */
+	aml_bytes(aml, "\x89\x06\x00\x03\x01", 5);
+	little_endian(aml, gsi, 4);
 }
 
 void aml_fixed_memory(struct aml *aml, uint32_t base, uint32_t size)

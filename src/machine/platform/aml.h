@@ -33,6 +33,9 @@ void aml_integer(struct aml *aml, uint64_t value);
 void aml_name_integer(struct aml *aml, const char *name, uint64_t value);
 /* Name(_HID or _CID, EisaId("PNP0A08")). */
 void aml_name_eisaid(struct aml *aml, const char *name, const char *id);
+void aml_name_string(struct aml *aml, const char *name, const char *value);
+/* Notify(object, value). */
+void aml_notify(struct aml *aml, const char *object, uint8_t value);
 void aml_return_argument(struct aml *aml, unsigned argument);
 
 /* Name(_CRS, ResourceTemplate() {...}): open, add descriptors (ACPI 6.4, 6.4), close. */
@@ -43,7 +46,8 @@ struct aml_template {
 struct aml_template aml_open_template(struct aml *aml, const char *name);
 void aml_close_template(struct aml *aml, struct aml_template template);
 void aml_io(struct aml *aml, uint16_t port, uint8_t length);
-void aml_irq(struct aml *aml, unsigned irq);
+/* Any GSI, edge-triggered. */
+void aml_interrupt(struct aml *aml, uint32_t gsi);
 void aml_fixed_memory(struct aml *aml, uint32_t base, uint32_t size);
 
 enum aml_range { AML_MEMORY = 0, AML_IO = 1, AML_BUS = 2 };
