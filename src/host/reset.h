@@ -20,6 +20,7 @@ struct host_reset {
 	struct bdf hits[HOST_GROUP_MAX]; /* what a bus reset hits, the device among them, sorted */
 	unsigned hit_count;              /* 0: it is behind no bridge, so there is none */
 	char used[RESET_METHOD_NAME];    /* "": none yet */
+	struct host_device lost;         /* with -ENODEV: which one has not come back */
 };
 
 /* What could be done. */
@@ -35,6 +36,17 @@ int host_reset_read(const struct host *host, const struct bdf *bdf, struct host_
  */
 int host_reset_run(const struct host *host, struct host_reset *reset, const char *method,
 	bool dry_run, struct error *err);
+
+/*
+ * For host_reset_run(): a bus reset through VFIO, of device and all others behind its bridge. All
+ * must be at vfio-pci and used by nobody. Runs in a child; 0 or a negative errno.
+ */
+struct reset_bus {
+	char device[BDF_TEXT];
+	int groups[HOST_GROUP_MAX]; /* theirs, each once, the device's own first */
+	unsigned group_count;
+};
+int reset_bus_run(const void *reset_bus);
 
 /*
  * Ways to get back a device that does not answer, as shell commands: the n-th one (from 0) with a

@@ -141,7 +141,8 @@ static long read_index(const struct host *host, const char *interface)
 int host_vf_set(const struct host *host, const struct bdf *vf, const struct vf_settings *settings,
 	bool dry_run, struct error *err)
 {
-	char name[BDF_TEXT], parent[BDF_TEXT], interface[IFNAMSIZ], request[VF_REQUEST_SIZE];
+	char name[BDF_TEXT], parent[BDF_TEXT], interface[IFNAMSIZ];
+	_Alignas(struct nlmsghdr) char request[VF_REQUEST_SIZE];
 	struct guard guard = { host, name, "its network card to take the settings", -1 };
 	unsigned number;
 	struct bdf pf;

@@ -24,10 +24,11 @@
 #define LAYOUT_LOCAL_APIC  0xfee00000ULL
 #define LAYOUT_HIGH_RAM    0x100000000ULL
 
-#define LAYOUT_EBDA      0x0009fc00ULL /* end of conventional memory */
-#define LAYOUT_ACPI      0x000e0000ULL
-#define LAYOUT_ACPI_SIZE 0x00020000ULL
-#define LAYOUT_1M        0x00100000ULL
+#define LAYOUT_EBDA         0x0009fc00ULL /* end of conventional memory */
+#define LAYOUT_ACPI         0x000e0000ULL
+#define LAYOUT_ACPI_SIZE    0x00010000ULL
+#define LAYOUT_RESET_VECTOR 0x000ffff0ULL
+#define LAYOUT_1M           0x00100000ULL
 
 /* I/O ports that PCI devices may have. */
 #define LAYOUT_IO_BASE 0x6000

@@ -198,6 +198,17 @@ static void write_page_tables(const struct memory *memory)
 		table[1024 + i] = i * 2 * MIB | PTE_PRESENT | PTE_WRITE | PTE_LARGE;
 }
 
+/*
+ * Where a PC starts, and so where a system jumps that knows no better way to restart (Linux does on a
+ * hardware-reduced platform without UEFI): mov dx, 0xcf9; mov al, 6; out dx, al; hlt.
+ */
+static void write_reset_vector(const struct memory *memory)
+{
+	static const uint8_t code[] = { 0xba, 0xf9, 0x0c, 0xb0, 0x06, 0xee, 0xf4 };
+
+	memcpy(memory_at(memory, LAYOUT_RESET_VECTOR, sizeof(code)), code, sizeof(code));
+}
+
 int linux_load(const struct memory *memory, const struct linux_boot *boot,
 	struct linux_entry *entry, struct error *err)
 {
@@ -218,6 +229,7 @@ int linux_load(const struct memory *memory, const struct linux_boot *boot,
 	params->acpi_rsdp_addr = boot->rsdp;
 	fill_e820(params, memory);
 	write_page_tables(memory);
+	write_reset_vector(memory);
 	memcpy(memory_at(memory, GDT_AT, sizeof(kvm_vcpu_gdt)), kvm_vcpu_gdt, sizeof(kvm_vcpu_gdt));
 	*entry = (struct linux_entry){
 		.cr3 = PAGE_TABLE,
