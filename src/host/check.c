@@ -5,6 +5,7 @@
 #include "host/journal.h"
 #include "host/processes.h"
 #include "host/use.h"
+#include "host/vf.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -133,7 +134,7 @@ static int check_free(const struct host *host, const struct host_device *device,
 		error_hint(err, "stop that program first");
 		return -EBUSY;
 	}
-	return 0;
+	return host_vf_check_unused(host, &device->bdf, err);
 }
 
 static int check_rights(const struct host *host, const struct host_device *device, const char *name,

@@ -140,6 +140,19 @@ static bool take_holder(char **at, struct host_holder *holder)
 	return strcmp(value, again) == 0;
 }
 
+/* Only there when a user has been given the node. */
+static bool take_user(char **at, uid_t *user)
+{
+	char value[16], again[16];
+
+	if (strncmp(*at, "user ", 5))
+		return true;
+	if (!take_line(at, "user ", value, sizeof(value)) || sscanf(value, "%u", user) != 1)
+		return false;
+	snprintf(again, sizeof(again), "%u", *user);
+	return *user && strcmp(value, again) == 0;
+}
+
 static bool take_end(char **at)
 {
 	char nothing[1];
@@ -158,7 +171,8 @@ static bool parse_record(char *text, struct host_record *record)
 	       take_line(&text, "override ", record->override, sizeof(record->override)) &&
 	       take_holder(&text, &record->holder) &&
 	       take_flag(&text, "persist ", &record->persist) &&
-	       take_flag(&text, "companion ", &record->companion) && take_end(&text);
+	       take_flag(&text, "companion ", &record->companion) &&
+	       take_user(&text, &record->user) && take_end(&text);
 }
 
 static bool parse_name(char *text, struct host_holder *holder)
@@ -171,14 +185,16 @@ static bool parse_name(char *text, struct host_holder *holder)
 
 static int format_record(const struct host_record *record, char text[static RECORD_SIZE])
 {
-	char address[BDF_TEXT];
+	char address[BDF_TEXT], user[24] = "";
 
+	if (record->user)
+		snprintf(user, sizeof(user), "user %u\n", record->user);
 	return snprintf(text, RECORD_SIZE,
 		FIRST_LINE "\naddress %s\ndriver %s\noverride %s\nholder %d %" PRIu64
-			   "\nname %s\npersist %s\ncompanion %s\nend\n",
+			   "\nname %s\npersist %s\ncompanion %s\n%send\n",
 		bdf_format(&record->bdf, address), record->driver, record->override,
 		record->holder.pid, record->holder.start, record->holder.name,
-		record->persist ? "yes" : "no", record->companion ? "yes" : "no");
+		record->persist ? "yes" : "no", record->companion ? "yes" : "no", user);
 }
 
 /* Length, or a negative errno. */

@@ -31,6 +31,7 @@ struct host_record {
 	struct host_holder holder;
 	bool persist;   /* bound by "penstock bind": it stays so when its holder ends */
 	bool companion; /* bound only because another device of its group was */
+	uid_t user;     /* "bind --user": has the node of its group; 0: nobody but root */
 };
 
 /* 0 or -EINVAL with the reason. A name is 1 to 63 letters, digits, '.', '_' and '-'. */

@@ -6,8 +6,10 @@
 #include "host/change.h"
 #include "host/guard.h"
 #include "host/journal.h"
+#include "host/node.h"
 #include "host/processes.h"
 #include "host/use.h"
+#include "host/vf.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -125,7 +127,9 @@ static int move(const struct host *host, const struct host_device *device, const
 	change_init(&change, host, device, lock);
 	if (is_settled(host, device, goal))
 		return change_override(&change, goal->override, err);
-	if (host_driver_is_vfio(device->driver) && wait_for_users(host, device, err))
+	if (host_driver_is_vfio(device->driver) &&
+		(wait_for_users(host, device, err) ||
+			host_vf_check_unused(host, &device->bdf, err)))
 		return err->code;
 	if (change_override(&change, meanwhile, err) || change_unbind(&change, err))
 		return err->code;
@@ -219,6 +223,8 @@ static int release_recorded(const struct host *host, struct host_record *record,
 	strcpy(goal.driver, record->driver);
 	strcpy(goal.override, record->override);
 	code = give_back(host, &record->bdf, &goal, lock, err);
+	if (code == 0 && record->user)
+		code = host_node_take_back(host, &record->bdf, err);
 	return code ? code : host_journal_remove(host, &record->bdf, err);
 }
 

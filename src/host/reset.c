@@ -116,8 +116,8 @@ static int check_driver(const struct host_device *device, const char *name, stru
 	if (host_driver_is_viable(device->driver))
 		return 0;
 	error_set(err, -EBUSY, name, "it is at the host's driver %s", device->driver);
-	error_hint(err, "'penstock bind %s' first, and afterwards 'penstock release %s'", name,
-		name);
+	error_hint(
+		err, "'penstock bind %s' first, and afterwards 'penstock release %s'", name, name);
 	return -EBUSY;
 }
 
@@ -161,15 +161,14 @@ static void list_hits(const struct host_reset *reset, char *text, size_t size)
 			bdf_format(&reset->hits[i], name));
 }
 
-static int check_hit(const struct host *host, const struct host_reset *reset,
-	const struct bdf *bdf, struct error *err)
+static int check_hit(const struct host *host, const struct host_reset *reset, const struct bdf *bdf,
+	struct error *err)
 {
 	char name[BDF_TEXT], hits[144];
 	struct error why = { 0 };
 	struct host_device device;
 
-	if (check_ours(host, bdf, &why) == 0 &&
-		host_device_read(host, bdf, &device, &why) == 0 &&
+	if (check_ours(host, bdf, &why) == 0 && host_device_read(host, bdf, &device, &why) == 0 &&
 		reset->hit_count > 1 && !host_driver_is_vfio(device.driver)) {
 		error_set(&why, -EBUSY, bdf_format(bdf, name), "it is not at vfio-pci");
 		error_hint(&why, "'penstock bind %s' first", name);
@@ -304,8 +303,8 @@ static bool is_bus(const char *method)
 }
 
 /* The kernel's own, without a bus reset that is VFIO's to do. */
-static int plan_attempt(const struct host *host, const struct host_reset *reset,
-	const char *wanted, struct attempt *attempt)
+static int plan_attempt(const struct host *host, const struct host_reset *reset, const char *wanted,
+	struct attempt *attempt)
 {
 	char name[BDF_TEXT];
 
@@ -342,8 +341,8 @@ static int explain(const struct host *host, int code, const char *name, struct e
 	return code;
 }
 
-static int reset_function(const struct host *host, struct host_reset *reset,
-	const struct attempt *attempt, int lock)
+static int reset_function(
+	const struct host *host, struct host_reset *reset, const struct attempt *attempt, int lock)
 {
 	char name[BDF_TEXT];
 	struct guard guard = { host, bdf_format(&reset->device.bdf, name), "its reset", lock };

@@ -34,6 +34,11 @@ static bool needs_vendor_reset(const struct host_device *device)
 	return false;
 }
 
+static void set_what(struct reset_way *way, const char *what)
+{
+	snprintf(way->what, sizeof(way->what), "%s", what);
+}
+
 bool host_reset_way_out(const struct host_device *device, unsigned n, struct reset_way *way)
 {
 	char name[BDF_TEXT];
@@ -43,9 +48,8 @@ bool host_reset_way_out(const struct host_device *device, unsigned n, struct res
 		n++;
 	switch (n) {
 	case 0:
-		*way = (struct reset_way){
-			"this chip has a reset of its own, in the kernel module vendor-reset"
-		};
+		set_what(
+			way, "this chip has a reset of its own, in the kernel module vendor-reset");
 		snprintf(way->command, sizeof(way->command),
 			"modprobe vendor-reset && "
 			"echo device_specific > /sys/bus/pci/devices/%s/reset_method && "
@@ -53,17 +57,15 @@ bool host_reset_way_out(const struct host_device *device, unsigned n, struct res
 			name, name);
 		return true;
 	case 1:
-		*way = (struct reset_way){ "let the kernel find the device anew" };
+		set_what(way, "let the kernel find the device anew");
 		snprintf(way->command, sizeof(way->command),
 			"echo 1 > /sys/bus/pci/devices/%s/remove; sleep 1; "
 			"echo 1 > /sys/bus/pci/rescan",
 			name);
 		return true;
 	case 2:
-		*way = (struct reset_way){
-			"take its power away for a moment: the host sleeps for ten seconds",
-			"rtcwake -m mem -s 10",
-		};
+		set_what(way, "take its power away for a moment: the host sleeps for ten seconds");
+		snprintf(way->command, sizeof(way->command), "rtcwake -m mem -s 10");
 		return true;
 	default:
 		return false;

@@ -44,15 +44,17 @@ const uint64_t kvm_vcpu_gdt[4] = { 0, 0, 0x00af9b000000ffff, 0x00cf93000000ffff 
  */
 static int set_mtrr(struct kvm_vcpu *vcpu)
 {
-	struct {
-		struct kvm_msrs head;
-		struct kvm_msr_entry entry;
-	} msrs = {
-		.head.nmsrs = 1,
-		.entry = { .index = MSR_MTRR_DEF_TYPE, .data = MTRR_ENABLE | MTRR_WRITE_BACK },
+	struct kvm_msr_entry entry = {
+		.index = MSR_MTRR_DEF_TYPE,
+		.data = MTRR_ENABLE | MTRR_WRITE_BACK,
 	};
+	cleanup_free struct kvm_msrs *msrs = calloc(1, sizeof(*msrs) + sizeof(entry));
 
-	return ioctl(vcpu->fd, KVM_SET_MSRS, &msrs) == 1 ? 0 : -EIO;
+	if (!msrs)
+		return -ENOMEM;
+	msrs->nmsrs = 1;
+	msrs->entries[0] = entry;
+	return ioctl(vcpu->fd, KVM_SET_MSRS, msrs) == 1 ? 0 : -EIO;
 }
 
 /*

@@ -143,6 +143,9 @@ static const unsigned long allowed_ioctls[] = {
 /* Threads alone: none of the flags that make a process or a namespace. */
 #define CLONE_THREAD_FLAGS (CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD)
 
+#define MASKED(argument, mask, value) \
+	((struct scmp_arg_cmp){ (argument), SCMP_CMP_MASKED_EQ, (mask), (value) })
+
 static int add_rules(scmp_filter_ctx filter)
 {
 	int code = 0;
@@ -152,22 +155,22 @@ static int add_rules(scmp_filter_ctx filter)
 	/* The request is an unsigned int to the kernel; libcs differ in what they put above it. */
 	for (size_t i = 0; i < ARRAY_SIZE(allowed_ioctls) && !code; i++)
 		code = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
-			SCMP_A1(SCMP_CMP_MASKED_EQ, UINT32_MAX, allowed_ioctls[i]));
+			MASKED(1, UINT32_MAX, allowed_ioctls[i]));
 	if (!code)
 		code = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(clone), 1,
-			SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD_FLAGS, CLONE_THREAD_FLAGS));
+			MASKED(0, CLONE_THREAD_FLAGS, CLONE_THREAD_FLAGS));
 	/* Its flags are in memory, where a filter cannot see them; libc then takes clone(2). */
 	if (!code)
 		code = seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
 	if (!code)
-		code = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 1,
-			SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
+		code = seccomp_rule_add(
+			filter, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 1, MASKED(2, PROT_EXEC, 0));
 	if (!code)
-		code = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(mprotect), 1,
-			SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
+		code = seccomp_rule_add(
+			filter, SCMP_ACT_ALLOW, SCMP_SYS(mprotect), 1, MASKED(2, PROT_EXEC, 0));
 	if (!code)
 		code = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1,
-			SCMP_A0(SCMP_CMP_EQ, getpid()));
+			MASKED(0, UINT32_MAX, (uint64_t)getpid()));
 	return code;
 }
 

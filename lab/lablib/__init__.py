@@ -1,0 +1,1 @@
+"""What lab/build and lab/run are made of."""

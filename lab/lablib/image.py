@@ -1,0 +1,100 @@
+"""The emulated host's root file system: Debian, by mmdebstrap, in a squashfs."""
+
+import os
+import shutil
+import subprocess
+import tarfile
+from pathlib import Path
+
+from lablib.report import LabError, step
+
+SUITE = "trixie"
+SOURCES = Path(__file__).resolve().parent.parent / "root"
+
+# What the initramfs images are packed from, so that they can be repacked without the squashfs.
+PIECES = ("boot/vmlinuz-", "usr/lib/modules/", "usr/bin/busybox", "usr/bin/lspci",
+          "usr/share/misc/pci.ids", "usr/lib/x86_64-linux-gnu/", "usr/lib64/")
+
+TOOLS = {"mmdebstrap": "mmdebstrap", "tar2sqfs": "squashfs-tools-ng",
+         "qemu-system-x86_64": "qemu-system-x86", "gcc": "gcc libc6-dev",
+         "strip": "binutils", "zstd": "zstd"}
+
+
+def check_tools():
+    missing = [package for tool, package in TOOLS.items() if not shutil.which(tool)]
+    if missing:
+        raise LabError(f"the lab needs programs that are not installed. As root:\n"
+                       f"    apt-get install --no-install-recommends {' '.join(missing)}")
+
+
+def inputs():
+    return [SUITE, os.environ.get("PENSTOCK_LAB_MIRROR", ""), SOURCES, Path(__file__)]
+
+
+def make(directory):
+    check_tools()
+    tar = directory / "root.tar"
+    _debootstrap(tar)
+    step("root: packing the squashfs")
+    with open(tar) as stream:
+        subprocess.run(["tar2sqfs", "--quiet", "--no-xattr", "--compressor", "lz4",
+                        directory / "root.squashfs"], stdin=stream, check=True)
+    step("root: taking out the kernel, modules and programs of the initramfs images")
+    _extract_pieces(tar, directory / "tree")
+    tar.unlink()
+
+
+def _mode():
+    """mmdebstrap as root, or in a user namespace where the host lets us have one."""
+    if os.geteuid() == 0:
+        return "root"
+    if shutil.which("newuidmap") and subprocess.run(
+            ["unshare", "--map-root-user", "--map-auto", "true"],
+            stderr=subprocess.DEVNULL).returncode == 0:
+        return "unshare"
+    raise LabError(
+        "making the lab's root file system without being root needs user namespaces:\n"
+        "    the package uidmap; a line for you in /etc/subuid and in /etc/subgid;\n"
+        "    and `sysctl kernel.unprivileged_userns_clone=1` where that is 0.\n"
+        "Or run lab/build once as root, with PENSTOCK_LAB_CACHE set to where you can read it.")
+
+
+def _debootstrap(tar):
+    lines = (SOURCES / "packages").read_text().splitlines()
+    packages = ",".join(line for line in lines if line and not line.startswith("#"))
+    command = ["mmdebstrap", "--mode=" + _mode(), "--variant=essential", "--format=tar",
+               "--include=" + packages, f"--dpkgopt={SOURCES}/dpkg.cfg",
+               '--aptopt=APT::Install-Recommends "false"', '--aptopt=Acquire::Retries "3"',
+               f"--customize-hook={SOURCES}/customize", SUITE, str(tar)]
+    mirror = os.environ.get("PENSTOCK_LAB_MIRROR")
+    if mirror:
+        command.append(mirror)
+    step(f"root: Debian {SUITE} by mmdebstrap: some 130 MB of packages")
+    log = _run_showing_stages(command)
+    if log:
+        raise LabError("mmdebstrap failed; its last lines:\n" + "".join(log[-20:]))
+
+
+def _run_showing_stages(command):
+    """Runs mmdebstrap; shows its stages. Returns its output if it failed."""
+    log = []
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, errors="replace") as process:
+        try:
+            for line in process.stdout:
+                log.append(line)
+                if line.startswith("I: ") and line.rstrip().endswith("..."):
+                    step("root: " + line[3:].rstrip(".\n"))
+        except BaseException:
+            process.terminate()
+            raise
+    return log if process.returncode else None
+
+
+def _extract_pieces(tar, tree):
+    with tarfile.open(tar) as archive:
+        for member in archive:
+            member.name = member.name.removeprefix("./")
+            if member.name.startswith(PIECES) and (member.isfile() or member.issym()):
+                member.mode |= 0o644
+                archive.extract(member, tree)

@@ -1,0 +1,177 @@
+"""Each kind of device works in a guest by its stock driver, and is whole afterwards."""
+
+import contextlib
+import ctypes
+import mmap
+import socket
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import harness
+from harness import (E1000E, EDU, NVME_A, NVME_B, PAIR_NIC, PAIR_NVME, TESTDEV, XHCI, Machine,
+                     Penstock, check, run_guest, test, verify_stamp)
+
+
+@test()
+def small_guest():
+    """256 MiB, one CPU, one disk; and typing at the console."""
+    with Machine("console,mem,cpus,nvme", cmdline="stamp=small cpus.count=1", memory="256M",
+                 cpus=1, devices=[NVME_A]) as machine:
+        machine.expect("CONSOLE-READY")
+        machine.type("hello\n")
+        machine.succeed("console", "mem", "cpus", "nvme")
+    check("CONSOLE-GOT hello" in machine.output, f"typed input got lost; {machine.last_words()}")
+    verify_stamp(NVME_A, "small")
+
+
+@test()
+def two_disks_two_cpus():
+    run_guest("nvme,cpus", cmdline="stamp=two nvme.count=2 cpus.count=2", cpus=2,
+              devices=[NVME_A, NVME_B])
+    verify_stamp(NVME_A, "two")
+    verify_stamp(NVME_B, "two")
+
+
+@test()
+def big_guest():
+    """More than 4 GiB, four CPUs: DMA above the 32-bit hole, MSI to each CPU."""
+    output = run_guest("cpus,edu,nvme,mem", cmdline="stamp=big cpus.count=4", memory="4608M",
+                       cpus=4, devices=[NVME_A, EDU])
+    address = int(output.split("DMA pages from address ")[1].split()[0], 16)
+    check(address >= 4 << 30, f"edu's DMA was at {address:#x}, below 4 GiB")
+    verify_stamp(NVME_A, "big")
+
+
+@test()
+def hugepages():
+    pool = Path("/proc/sys/vm/nr_hugepages")
+    pool.write_text("256")
+    try:
+        with Machine("wait", memory="256M", devices=[NVME_A], more=["--hugepages"]) as machine:
+            machine.expect("WAITING")
+            free = int(Path("/proc/meminfo").read_text().split("HugePages_Free:")[1].split()[0])
+            check(free <= 128, f"{free} of 256 huge pages are free while 256 MiB run on them")
+            machine.process.terminate()
+            machine.wait()
+    finally:
+        pool.write_text("0")
+
+
+@contextlib.contextmanager
+def bulk_peer():
+    """The other end of the guest's bulk transfer: takes what comes, verifies it, sends as much."""
+    seen = []
+
+    def serve():
+        with contextlib.suppress(OSError):      # the server's end, below
+            while True:
+                link, _ = server.accept()
+                with link:
+                    data = b"".join(iter(lambda: link.recv(1 << 20), b""))
+                    good = harness.sectors("bulk", 0, len(data) // harness.SECTOR)
+                    seen.append(bool(data) and data == good)
+                    link.sendall(good)
+
+    with socket.create_server(("10.99.0.1", 7777)) as server:
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield seen
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+@test()
+def nic_and_test_devices():
+    """e1000e, and the two devices that have no driver: edu and pci-testdev."""
+    with bulk_peer() as seen:
+        run_guest("net,edu,testdev", cpus=2, devices=[E1000E, EDU, TESTDEV])
+    check(seen == [True], "the host did not receive what the guest sent")
+
+
+@test()
+def usb_controller():
+    """The USB disk is read and written, and keys that are pressed outside arrive."""
+    with Machine("usb", devices=[XHCI]) as machine:
+        machine.expect("KEYBOARD-READY")
+        for key in "penstock":
+            subprocess.run(["/lab/monitor", "sendkey", key], check=True)
+            time.sleep(0.3)
+        machine.succeed("usb")
+
+
+@test()
+def pair_in_one_group():
+    with bulk_peer() as seen:
+        run_guest("multi", cmdline="stamp=pair", devices=[PAIR_NVME, PAIR_NIC])
+    check(seen == [True], "the host did not receive what the guest sent")
+    verify_stamp(PAIR_NVME, "pair")
+
+
+@test()
+def config_space_and_bars_abused():
+    abuse = "hard" if harness.vmm is Penstock else "mild"
+    output = run_guest("pciinfo", cmdline=f"stamp=abused abuse={abuse}", devices=[NVME_A])
+    check("Non-Volatile memory controller" in output, "lspci in the guest does not list the disk")
+    verify_stamp(NVME_A, "abused")
+
+
+@test()
+def config_space_by_ports():
+    """The same through CF8 and CFC: without ECAM the guest's kernel uses nothing else."""
+    abuse = "hard" if harness.vmm is Penstock else "mild"
+    run_guest("pciinfo", cmdline=f"pci=nommconf stamp=ports abuse={abuse}", devices=[NVME_A])
+    verify_stamp(NVME_A, "ports")
+
+
+# --- isolation ------------------------------------------------------------------------------------
+
+SECRET = b"penstock-lab secret "
+
+
+def locked_page():
+    """A page of ours that stays where it is, and its physical address."""
+    page = mmap.mmap(-1, mmap.PAGESIZE)
+    page.write((SECRET * 256)[:mmap.PAGESIZE])
+    address = ctypes.addressof(ctypes.c_char.from_buffer(page))
+    libc = ctypes.CDLL(None, use_errno=True)
+    check(libc.mlock(ctypes.c_void_p(address), mmap.PAGESIZE) == 0, "mlock failed")
+    with open("/proc/self/pagemap", "rb") as pagemap:
+        pagemap.seek(address // mmap.PAGESIZE * 8)
+        entry = int.from_bytes(pagemap.read(8), "little")
+    return page, (entry & ((1 << 55) - 1)) * mmap.PAGESIZE
+
+
+def memory_bar(bdf):
+    return int((harness.device(bdf) / "resource").read_text().split()[0], 16)
+
+
+@test()
+def dma_outside_of_guest_memory():
+    """DMA to the host's memory and to another device's BAR changes and tells nothing."""
+    page, physical = locked_page()
+    bar = memory_bar(NVME_B)
+    check(physical >= 512 << 20, f"the host's page at {physical:#x} could be the guest's own")
+    faults = kernel_faults()
+    run_guest("edu-isolation", cmdline=f"target={physical:#x},{bar:#x}", devices=[EDU])
+    check(page[:] == (SECRET * 256)[:mmap.PAGESIZE], "the guest's DMA changed the host's memory")
+    verify_first_sectors(NVME_B)
+    new = kernel_faults()[len(faults):]
+    for address in (physical, bar):
+        check(any(f"{address:#x}" in line for line in new),
+              f"the host's IOMMU driver logged no fault at {address:#x}; new faults: {new}")
+
+
+def kernel_faults():
+    return [line for line in harness.kernel_log().splitlines()
+            if "DMAR:" in line and "fault addr" in line]
+
+
+def verify_first_sectors(bdf):
+    """Past the page cache: the controller still answers."""
+    path = harness.block_device(bdf)
+    data = subprocess.run(["dd", f"if={path}", "bs=4096", "count=16", "iflag=direct", "status=none"],
+                          capture_output=True, check=True).stdout
+    check(data == harness.sectors(harness.DISK_NAMES[bdf], 0, len(data) // harness.SECTOR),
+          f"{path} does not read as it should")

@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "fixture.h"
+
+#include <ftw.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+int fixture_setup(void **state)
+{
+	struct fixture *fixture = calloc(1, sizeof(*fixture));
+	struct error err = { 0 };
+	char run[80];
+
+	assert_non_null(fixture);
+	strcpy(fixture->tree, "/tmp/penstock-host-XXXXXX");
+	assert_non_null(mkdtemp(fixture->tree));
+	snprintf(run, sizeof(run), "%s/run", fixture->tree);
+	assert_int_equal(host_init(&fixture->host, fixture->tree, run, &err), 0);
+	*state = fixture;
+	return 0;
+}
+
+static int remove_one(const char *path, const struct stat *stat, int type, struct FTW *walk)
+{
+	(void)stat, (void)type, (void)walk;
+	return remove(path);
+}
+
+int fixture_teardown(void **state)
+{
+	struct fixture *fixture = *state;
+
+	nftw(fixture->tree, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	free(fixture);
+	return 0;
+}
+
+static void full_path(const struct fixture *fixture, char full[PATH_MAX], const char *path)
+{
+	snprintf(full, PATH_MAX, "%s%s", fixture->tree, path);
+	for (char *at = full + strlen(fixture->tree) + 1; (at = strchr(at, '/')); at++) {
+		*at = '\0';
+		mkdir(full, 0755);
+		*at = '/';
+	}
+}
+
+void fixture_file(struct fixture *fixture, const char *path, const char *text)
+{
+	char full[PATH_MAX];
+	FILE *stream;
+
+	full_path(fixture, full, path);
+	stream = fopen(full, "w");
+	assert_non_null(stream);
+	fputs(text, stream);
+	fclose(stream);
+}
+
+void fixture_link(struct fixture *fixture, const char *path, const char *target)
+{
+	char full[PATH_MAX], relative[PATH_MAX] = "";
+
+	full_path(fixture, full, path);
+	for (const char *at = path + 1; (at = strchr(at, '/')); at++)
+		strcat(relative, "../");
+	strcat(relative, target + 1);
+	assert_int_equal(symlink(relative, full), 0);
+}
+
+static const char *last(const char *path)
+{
+	return strrchr(path, '/') + 1;
+}
+
+__attribute__((format(printf, 2, 3))) static const char *text(
+	char buffer[PATH_MAX], const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(buffer, PATH_MAX, format, args);
+	va_end(args);
+	return buffer;
+}
+
+void fixture_device(struct fixture *fixture, const char *path, const char *class_code,
+	const char *driver, int group)
+{
+	char a[PATH_MAX], b[PATH_MAX];
+
+	fixture_file(fixture, text(a, "%s/vendor", path), "0x8086\n");
+	fixture_file(fixture, text(a, "%s/device", path), "0x1533\n");
+	fixture_file(fixture, text(a, "%s/subsystem_vendor", path), "0x1043\n");
+	fixture_file(fixture, text(a, "%s/subsystem_device", path), "0x85f0\n");
+	fixture_file(fixture, text(a, "%s/class", path), text(b, "%s\n", class_code));
+	fixture_file(fixture, text(a, "%s/numa_node", path), "-1\n");
+	fixture_file(fixture, text(a, "%s/driver_override", path), "(null)\n");
+	fixture_link(fixture, text(a, "/sys/bus/pci/devices/%s", last(path)), path);
+	if (driver) {
+		fixture_file(fixture, text(a, "/sys/bus/pci/drivers/%s/bind", driver), "");
+		fixture_link(fixture, text(a, "%s/driver", path),
+			text(b, "/sys/bus/pci/drivers/%s", driver));
+	}
+	if (group < 0)
+		return;
+	fixture_link(fixture, text(a, "%s/iommu_group", path),
+		text(b, "/sys/kernel/iommu_groups/%d", group));
+	fixture_link(fixture, text(a, "/sys/kernel/iommu_groups/%d/devices/%s", group, last(path)),
+		path);
+}
+
+void fixture_disk(struct fixture *fixture, const char *path, const char *number)
+{
+	char a[PATH_MAX];
+
+	fixture_file(fixture, text(a, "%s/dev", path), number);
+	fixture_link(fixture, text(a, "/sys/block/%s", last(path)), path);
+}
+
+void fixture_partition(struct fixture *fixture, const char *path, const char *number)
+{
+	char a[PATH_MAX];
+
+	fixture_file(fixture, text(a, "%s/dev", path), number);
+	fixture_file(fixture, text(a, "%s/partition", path), "1\n");
+}
+
+void fixture_holder(struct fixture *fixture, const char *path, const char *holder)
+{
+	char a[PATH_MAX];
+
+	fixture_link(fixture, text(a, "%s/holders/%s", path, last(holder)), holder);
+}
+
+void fixture_interface(struct fixture *fixture, const char *path)
+{
+	char a[PATH_MAX];
+
+	fixture_file(fixture, text(a, "%s/flags", path), "0x1003\n");
+	fixture_link(fixture, text(a, "/sys/class/net/%s", last(path)), path);
+}

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+
+#include "host/host.h"
+
+/* A made-up host in a temporary directory: TREE/sys, TREE/proc, and TREE/run for the journal. */
+struct fixture {
+	char tree[64];
+	struct host host;
+};
+
+/* For cmocka: state becomes a struct fixture. */
+int fixture_setup(void **state);
+int fixture_teardown(void **state);
+
+/* A file with its directories. */
+void fixture_file(struct fixture *fixture, const char *path, const char *text);
+
+/* A symbolic link to another path of the tree, relative as in sysfs. */
+void fixture_link(struct fixture *fixture, const char *path, const char *target);
+
+/*
+ * A PCI device at the end of path, as "/sys/devices/pci0000:00/0000:01:00.0", with its class, and
+ * with a driver and a group unless these are NULL and -1.
+ */
+void fixture_device(struct fixture *fixture, const char *path, const char *class_code,
+	const char *driver, int group);
+
+/* A disk or partition at path, with its device number; a disk gets its link in /sys/block. */
+void fixture_disk(struct fixture *fixture, const char *path, const char *number);
+void fixture_partition(struct fixture *fixture, const char *path, const char *number);
+
+/* A link in the holders directory of the block device at path to the one at holder. */
+void fixture_holder(struct fixture *fixture, const char *path, const char *holder);
+
+/* A network interface at path, with its link in /sys/class/net. */
+void fixture_interface(struct fixture *fixture, const char *path);

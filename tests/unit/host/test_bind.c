@@ -1,0 +1,333 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "fixture.h"
+
+#include "host/bind.h"
+#include "host/check.h"
+#include "host/journal.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define PORT  "/sys/devices/pci0000:00/0000:00:01.0"
+#define CARD  PORT "/0000:01:00.0"
+#define SOUND PORT "/0000:01:00.1"
+
+static const struct bdf card = { 0, 1, 0, 0 };
+static const struct bdf sound = { 0, 1, 0, 1 };
+static const struct bdf port = { 0, 0, 1, 0 };
+static const struct bdf nothing = { 0, 9, 0, 0 };
+
+static const struct bind_options plain = { .owner = "demo" };
+static const struct bind_options forced = { .owner = "demo", .force = true };
+
+/* A graphics card with its audio function behind a root port, all in one group. */
+static void make_card(struct fixture *fixture, const char *card_driver, const char *sound_driver)
+{
+	fixture_device(fixture, PORT, "0x060400", "pcieport", 13);
+	fixture_device(fixture, CARD, "0x030000", card_driver, 13);
+	fixture_device(fixture, SOUND, "0x040300", sound_driver, 13);
+}
+
+static void mount_disk_of_sound(struct fixture *fixture)
+{
+	fixture_disk(fixture, SOUND "/nvme/nvme0/nvme0n1", "259:0\n");
+	fixture_file(
+		fixture, "/proc/self/mountinfo", "22 1 259:0 / /data rw - ext4 /dev/nvme0n1 rw\n");
+}
+
+static void assert_refused(struct fixture *fixture, const struct bdf *bdf, int code,
+	const char *what, const char *hint)
+{
+	struct error err = { 0 };
+	struct host_record record;
+
+	assert_int_equal(host_bind(&fixture->host, bdf, 1, &plain, &err), code);
+	if (!strstr(err.what, what) || !strstr(err.hint, hint))
+		fail_msg("%s: %s; %s", err.object, err.what, err.hint);
+	assert_int_equal(host_journal_read(&fixture->host, &card, &record, &err), -ENOENT);
+}
+
+static void the_group_comes_along(void **state)
+{
+	struct fixture *fixture = *state;
+	struct error err = { 0 };
+	struct plan plan;
+
+	make_card(fixture, "amdgpu", "snd_hda_intel");
+	assert_int_equal(plan_make(&plan, &fixture->host, &card, 1, &plain, &err), 0);
+	assert_int_equal(plan.count, 2);
+	assert_true(bdf_equal(&plan.entries[0].device.bdf, &card));
+	assert_false(plan.entries[0].companion);
+	assert_true(bdf_equal(&plan.entries[1].device.bdf, &sound));
+	assert_true(plan.entries[1].companion);
+	plan_free(&plan);
+}
+
+static void what_was_asked_for_is_no_companion(void **state)
+{
+	const struct bdf asked[] = { { 0, 1, 0, 1 }, { 0, 1, 0, 0 }, { 0, 1, 0, 1 } };
+	struct fixture *fixture = *state;
+	struct error err = { 0 };
+	struct plan plan;
+
+	make_card(fixture, "amdgpu", "snd_hda_intel");
+	assert_int_equal(plan_make(&plan, &fixture->host, asked, 3, &plain, &err), 0);
+	assert_int_equal(plan.count, 2);
+	assert_false(plan.entries[0].companion);
+	assert_false(plan.entries[1].companion);
+	plan_free(&plan);
+}
+
+static void viable_companions_are_left_alone(void **state)
+{
+	struct fixture *fixture = *state;
+	struct error err = { 0 };
+	struct plan plan;
+
+	make_card(fixture, "amdgpu", NULL);
+	fixture_device(fixture, PORT "/0000:01:00.2", "0x0c0330", "vfio-pci", 13);
+	fixture_device(fixture, PORT "/0000:01:00.3", "0x0c8000", "pci-stub", 13);
+	assert_int_equal(plan_make(&plan, &fixture->host, &card, 1, &plain, &err), 0);
+	assert_int_equal(plan.count, 1);
+	plan_free(&plan);
+}
+
+static void an_unknown_device_is_refused(void **state)
+{
+	make_card(*state, "amdgpu", NULL);
+	assert_refused(*state, &nothing, -ENODEV, "no such PCI device", "ls");
+}
+
+static void a_bridge_is_refused(void **state)
+{
+	make_card(*state, "amdgpu", NULL);
+	assert_refused(*state, &port, -EINVAL, "is a PCI bridge", "behind it");
+}
+
+static void a_companion_in_use_refuses_all(void **state)
+{
+	make_card(*state, "amdgpu", "nvme");
+	mount_disk_of_sound(*state);
+	assert_refused(*state, &sound, -EBUSY,
+		"the host is using it: its disk nvme0n1 is mounted at /data", "umount '/data'");
+	assert_refused(*state, &card, -EBUSY,
+		"it cannot be had without 0000:01:00.1 of the same IOMMU group 13, and that one the "
+		"host is using: its disk nvme0n1 is mounted at /data",
+		"--force");
+}
+
+static void force_takes_what_is_in_use(void **state)
+{
+	struct fixture *fixture = *state;
+	struct error err = { 0 };
+	struct plan plan;
+
+	make_card(fixture, "amdgpu", "nvme");
+	mount_disk_of_sound(fixture);
+	assert_int_equal(plan_make(&plan, &fixture->host, &card, 1, &forced, &err), 0);
+	assert_int_equal(plan.count, 2);
+	plan_free(&plan);
+}
+
+static void a_held_companion_refuses_all(void **state)
+{
+	struct fixture *fixture = *state;
+	struct host_record record = { .bdf = sound, .driver = "snd_hda_intel" };
+	struct error err = { 0 };
+	int ends[2];
+	char byte;
+	pid_t child;
+
+	make_card(fixture, "amdgpu", "vfio-pci");
+	assert_int_equal(pipe(ends), 0);
+	child = fork();
+	if (child == 0) {
+		host_holder_self("other", &record.holder, &err);
+		host_journal_write(&fixture->host, &record, &err);
+		if (write(ends[1], "", 1) == 1)
+			pause();
+		_exit(1);
+	}
+	assert_int_equal(read(ends[0], &byte, 1), 1);
+	assert_refused(
+		fixture, &card, -EBUSY, "it is held by penstock 'other' (pid ", "free again");
+	kill(child, SIGKILL);
+	waitpid(child, NULL, 0);
+	close(ends[0]);
+	close(ends[1]);
+}
+
+static void a_damaged_record_is_told(void **state)
+{
+	struct fixture *fixture = *state;
+	struct error err = { 0 };
+
+	make_card(fixture, "vfio-pci", NULL);
+	fixture_file(fixture, "/run/devices/0000:01:00.0", "penstock dev");
+	assert_int_equal(host_bind(&fixture->host, &card, 1, &plain, &err), -EBADMSG);
+	assert_int_equal(host_release_stale(&fixture->host, false, &(struct error){ 0 }), -EBADMSG);
+}
+
+static void firmware_without_iommu(void **state)
+{
+	fixture_device(*state, CARD, "0x030000", NULL, -1);
+	assert_refused(*state, &card, -ENODEV, "IOMMU is not in use", "in the firmware's setup");
+}
+
+static void intel_without_the_option(void **state)
+{
+	fixture_device(*state, CARD, "0x030000", NULL, -1);
+	fixture_file(*state, "/sys/firmware/acpi/tables/DMAR", "");
+	fixture_file(*state, "/proc/cmdline", "BOOT_IMAGE=/vmlinuz root=/dev/sda1 quiet\n");
+	assert_refused(*state, &card, -ENODEV, "IOMMU is not in use", "add 'intel_iommu=on'");
+}
+
+static void amd_switched_off(void **state)
+{
+	fixture_device(*state, CARD, "0x030000", NULL, -1);
+	fixture_file(*state, "/sys/firmware/acpi/tables/IVRS", "");
+	fixture_file(*state, "/proc/cmdline", "quiet amd_iommu=off\n");
+	assert_refused(
+		*state, &card, -ENODEV, "IOMMU is not in use", "has 'amd_iommu=off': remove it");
+}
+
+static void one_device_without_a_group(void **state)
+{
+	fixture_device(*state, CARD, "0x030000", NULL, -1);
+	fixture_device(*state, SOUND, "0x040300", NULL, 3);
+	assert_refused(*state, &card, -ENODEV, "though other devices have", "another slot");
+}
+
+static void a_kernel_without_vfio(void **state)
+{
+	make_card(*state, NULL, NULL);
+	assert_refused(*state, &card, -ENOENT, "no vfio-pci module", "");
+}
+
+static void a_dry_run_changes_nothing(void **state)
+{
+	const struct bind_options dry = { .owner = "demo", .dry_run = true };
+	struct fixture *fixture = *state;
+	struct error err = { 0 };
+
+	make_card(fixture, "amdgpu", "snd_hda_intel");
+	assert_int_equal(host_bind(&fixture->host, &card, 1, &dry, &err), 0);
+	assert_int_not_equal(access(fixture->host.run, F_OK), 0);
+}
+
+/* In a tree of plain files a device that needs no change can go through it all. */
+static void a_device_at_vfio_is_held_and_left_there(void **state)
+{
+	struct fixture *fixture = *state;
+	struct host_record record;
+	struct error err = { 0 };
+
+	make_card(fixture, "vfio-pci", NULL);
+	assert_int_equal(host_bind(&fixture->host, &card, 1, &plain, &err), 0);
+	assert_int_equal(host_journal_read(&fixture->host, &card, &record, &err), 0);
+	assert_string_equal(record.driver, "vfio-pci");
+	assert_true(host_holder_is_self(&record.holder));
+	assert_int_equal(host_release_stale(&fixture->host, false, &err), 0);
+	assert_int_equal(host_journal_read(&fixture->host, &card, &record, &err), 0);
+	assert_int_equal(host_release_owned(&fixture->host, NULL, &err), 0);
+	assert_int_equal(host_journal_read(&fixture->host, &card, &record, &err), -ENOENT);
+}
+
+static void what_bind_keeps_outlives_a_machine(void **state)
+{
+	struct fixture *fixture = *state;
+	struct host_record record = { .bdf = card, .driver = "amdgpu", .persist = true };
+	struct error err = { 0 };
+
+	make_card(fixture, "vfio-pci", NULL);
+	strcpy(record.holder.name, "bind");
+	assert_int_equal(host_journal_write(&fixture->host, &record, &err), 0);
+	assert_int_equal(host_bind(&fixture->host, &card, 1, &plain, &err), 0);
+	assert_int_equal(host_journal_read(&fixture->host, &card, &record, &err), 0);
+	assert_string_equal(record.holder.name, "demo");
+	assert_string_equal(record.driver, "amdgpu");
+	assert_int_equal(host_release_owned(&fixture->host, &card, &err), 0);
+	assert_int_equal(host_journal_read(&fixture->host, &card, &record, &err), 0);
+	assert_int_equal(record.holder.pid, 0);
+	assert_string_equal(record.driver, "amdgpu");
+	assert_int_equal(host_release_stale(&fixture->host, false, &err), 0);
+	assert_int_equal(host_journal_read(&fixture->host, &card, &record, &err), 0);
+}
+
+static void the_record_of_a_pulled_device_goes(void **state)
+{
+	struct fixture *fixture = *state;
+	struct host_record record = { .bdf = nothing, .driver = "nvme", .persist = true };
+	struct error err = { 0 };
+
+	assert_int_equal(host_release(&fixture->host, &nothing, false, &err), -ENODEV);
+	err = (struct error){ 0 };
+	strcpy(record.holder.name, "bind");
+	assert_int_equal(host_journal_write(&fixture->host, &record, &err), 0);
+	assert_int_equal(host_release(&fixture->host, &nothing, false, &err), 0);
+	assert_int_equal(host_journal_read(&fixture->host, &nothing, &record, &err), -ENOENT);
+}
+
+/* A named pipe that nobody reads hangs the writer as a driver does that does not let go. */
+static void a_hung_driver_costs_no_more_than_the_time_limit(void **state)
+{
+	struct fixture *fixture = *state;
+	struct host_record record;
+	struct error err = { 0 };
+	char path[128];
+
+	fixture_device(fixture, CARD, "0x010802", "nvme", 13);
+	fixture_file(fixture, "/sys/bus/pci/drivers/vfio-pci/bind", "");
+	snprintf(path, sizeof(path), "%s/sys/bus/pci/drivers/nvme/unbind", fixture->tree);
+	assert_int_equal(mkfifo(path, 0600), 0);
+	fixture->host.limit_ms = 200;
+	assert_int_equal(host_bind(&fixture->host, &card, 1, &plain, &err), -ETIMEDOUT);
+	assert_string_equal(err.object, "0000:01:00.0");
+	assert_non_null(strstr(err.what, "driver nvme to let go of it"));
+	assert_non_null(strstr(err.hint, "penstock release 0000:01:00.0"));
+	/* What is still to be put right when the kernel has finished is on record. */
+	assert_int_equal(host_journal_read(&fixture->host, &card, &record, &err), 0);
+	assert_string_equal(record.driver, "nvme");
+	/* And that has only begun: until then it is the override that is put back. */
+	assert_int_equal(host_release_owned(&fixture->host, NULL, &(struct error){ 0 }), 0);
+	assert_int_equal(host_journal_read(&fixture->host, &card, &record, &err), -ENOENT);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(the_group_comes_along),
+		TEST(what_was_asked_for_is_no_companion),
+		TEST(viable_companions_are_left_alone),
+		TEST(an_unknown_device_is_refused),
+		TEST(a_bridge_is_refused),
+		TEST(a_companion_in_use_refuses_all),
+		TEST(force_takes_what_is_in_use),
+		TEST(a_held_companion_refuses_all),
+		TEST(a_damaged_record_is_told),
+		TEST(firmware_without_iommu),
+		TEST(intel_without_the_option),
+		TEST(amd_switched_off),
+		TEST(one_device_without_a_group),
+		TEST(a_kernel_without_vfio),
+		TEST(a_dry_run_changes_nothing),
+		TEST(a_device_at_vfio_is_held_and_left_there),
+		TEST(what_bind_keeps_outlives_a_machine),
+		TEST(the_record_of_a_pulled_device_goes),
+		TEST(a_hung_driver_costs_no_more_than_the_time_limit),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

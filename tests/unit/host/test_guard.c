@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "fixture.h"
+
+#include "host/guard.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static struct guard make_guard(struct fixture *fixture, int lock)
+{
+	return (struct guard){ &fixture->host, "0000:01:00.0", "the test to let go of it", lock };
+}
+
+static void a_write_gets_there(void **state)
+{
+	struct fixture *fixture = *state;
+	struct guard guard = make_guard(fixture, -1);
+	char path[128], text[16];
+
+	fixture_file(fixture, "/file", "");
+	snprintf(path, sizeof(path), "%s/file", fixture->tree);
+	assert_int_equal(guard_write(&guard, path, "hello"), 0);
+	assert_int_equal(host_read(&fixture->host, text, sizeof(text), "/file"), 5);
+	assert_string_equal(text, "hello");
+}
+
+static void an_error_comes_back(void **state)
+{
+	struct fixture *fixture = *state;
+	struct guard guard = make_guard(fixture, -1);
+
+	assert_int_equal(guard_write(&guard, "/nonexistent/file", "hello"), -ENOENT);
+	assert_int_equal(guard_write(&guard, "/dev/full", "hello"), -ENOSPC);
+}
+
+static int crash(const void *argument)
+{
+	(void)argument;
+	return raise(SIGKILL);
+}
+
+static void a_child_that_dies_is_an_error(void **state)
+{
+	struct guard guard = make_guard(*state, -1);
+
+	assert_int_equal(guard_call(&guard, crash, NULL), -EIO);
+}
+
+/* Opening a named pipe that nobody reads hangs, as a driver does. */
+static void a_hang_is_given_up(void **state)
+{
+	struct fixture *fixture = *state;
+	struct guard guard = make_guard(fixture, -1);
+	uint64_t start = guard_now();
+	char path[128];
+
+	snprintf(path, sizeof(path), "%s/pipe", fixture->tree);
+	assert_int_equal(mkfifo(path, 0600), 0);
+	fixture->host.progress_ms = 100;
+	fixture->host.limit_ms = 300;
+	assert_int_equal(guard_write(&guard, path, "hello"), -ETIMEDOUT);
+	assert_in_range(guard_now() - start, 300, 5000);
+}
+
+static int announce_and_linger(const void *path)
+{
+	int fd = open(path, O_WRONLY | O_CREAT, 0600);
+
+	usleep(500000);
+	return fd;
+}
+
+/* A killed penstock's child still keeps others from the device. */
+static void the_lock_lives_as_long_as_the_child(void **state)
+{
+	struct fixture *fixture = *state;
+	char path[128], started[128];
+	int other;
+	pid_t parent;
+
+	fixture_file(fixture, "/lock", "");
+	snprintf(path, sizeof(path), "%s/lock", fixture->tree);
+	snprintf(started, sizeof(started), "%s/started", fixture->tree);
+	parent = fork();
+	if (parent == 0) {
+		struct guard guard = make_guard(fixture, open(path, O_RDONLY | O_CLOEXEC));
+
+		if (flock(guard.lock, LOCK_EX) == 0)
+			guard_call(&guard, announce_and_linger, started);
+		_exit(1);
+	}
+	while (access(started, F_OK))
+		usleep(1000);
+	kill(parent, SIGKILL);
+	waitpid(parent, NULL, 0);
+	other = open(path, O_RDONLY | O_CLOEXEC);
+	assert_int_equal(flock(other, LOCK_EX | LOCK_NB), -1);
+	assert_int_equal(flock(other, LOCK_EX), 0);
+	close(other);
+}
+
+static int count_open(const void *argument)
+{
+	int count = 0;
+
+	(void)argument;
+	for (int fd = 0; fd < 64; fd++)
+		count += fcntl(fd, F_GETFD) >= 0;
+	return count;
+}
+
+static void nothing_is_inherited(void **state)
+{
+	struct guard guard = make_guard(*state, open("/dev/null", O_RDONLY | O_CLOEXEC));
+	int extra = dup2(guard.lock, 50);
+
+	/* The standard ones, the answer's pipe, the lock. */
+	assert_int_equal(guard_call(&guard, count_open, NULL), 5);
+	close(extra);
+	close(guard.lock);
+	guard.lock = -1;
+	assert_int_equal(guard_call(&guard, count_open, NULL), 4);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(a_write_gets_there),
+		TEST(an_error_comes_back),
+		TEST(a_child_that_dies_is_an_error),
+		TEST(a_hang_is_given_up),
+		TEST(the_lock_lives_as_long_as_the_child),
+		TEST(nothing_is_inherited),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "fixture.h"
+
+#include "host/bind.h"
+#include "host/journal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define RECORD "/run/devices/0000:01:00.0"
+
+static const struct bdf card = { 0, 1, 0, 0 };
+
+static struct host_record make_record(void)
+{
+	struct host_record record = { .bdf = card, .driver = "nvme", .companion = true };
+	struct error err = { 0 };
+
+	assert_int_equal(host_holder_self("demo", &record.holder, &err), 0);
+	return record;
+}
+
+/* A child of ours that lives until it is ended; it is a penstock with devices. */
+static pid_t start_other(struct host_holder *holder)
+{
+	struct error err = { 0 };
+	int ends[2];
+	pid_t child;
+
+	assert_int_equal(pipe(ends), 0);
+	child = fork();
+	if (child == 0) {
+		struct host_holder self = { 0 };
+
+		host_holder_self("other", &self, &err);
+		if (write(ends[1], &self, sizeof(self)) == sizeof(self))
+			pause();
+		_exit(1);
+	}
+	assert_int_equal(read(ends[0], holder, sizeof(*holder)), sizeof(*holder));
+	close(ends[0]);
+	close(ends[1]);
+	return child;
+}
+
+static void end_other(pid_t child)
+{
+	kill(child, SIGKILL);
+	waitpid(child, NULL, 0);
+}
+
+static void a_record_comes_back(void **state)
+{
+	struct fixture *fixture = *state;
+	struct host_record record = make_record(), again;
+	struct error err = { 0 };
+	struct bdf *devices;
+
+	assert_int_equal(host_journal_list(&fixture->host, &devices, &err), 0);
+	assert_int_equal(host_journal_read(&fixture->host, &card, &again, &err), -ENOENT);
+	assert_int_equal(host_journal_write(&fixture->host, &record, &err), 0);
+	assert_int_equal(host_journal_read(&fixture->host, &card, &again, &err), 0);
+	assert_true(bdf_equal(&again.bdf, &card));
+	assert_string_equal(again.driver, "nvme");
+	assert_string_equal(again.override, "");
+	assert_string_equal(again.holder.name, "demo");
+	assert_true(host_holder_is_self(&again.holder));
+	assert_true(host_holder_is_alive(&again.holder));
+	assert_true(again.companion);
+	assert_false(again.persist);
+	assert_int_equal(host_journal_list(&fixture->host, &devices, &err), 1);
+	assert_true(bdf_equal(&devices[0], &card));
+	free(devices);
+	assert_int_equal(host_journal_remove(&fixture->host, &card, &err), 0);
+	assert_int_equal(host_journal_remove(&fixture->host, &card, &err), 0);
+	assert_int_equal(host_journal_read(&fixture->host, &card, &again, &err), -ENOENT);
+	assert_int_equal(err.code, 0);
+}
+
+static void modes_do_not_depend_on_umask(void **state)
+{
+	struct fixture *fixture = *state;
+	struct host_record record = make_record();
+	struct error err = { 0 };
+	struct stat stat_;
+	mode_t mask = umask(0077);
+
+	assert_int_equal(host_journal_write(&fixture->host, &record, &err), 0);
+	umask(mask);
+	assert_int_equal(stat(fixture->host.run, &stat_), 0);
+	assert_int_equal(stat_.st_mode & 07777, 0755);
+}
+
+static void assert_damaged(struct fixture *fixture, const char *text)
+{
+	struct host_record record;
+	struct error err = { 0 };
+
+	fixture_file(fixture, RECORD, text);
+	if (host_journal_read(&fixture->host, &card, &record, &err) != -EBADMSG)
+		fail_msg("was taken: %s", text);
+	assert_non_null(strstr(err.object, RECORD));
+	assert_non_null(strstr(err.hint, "penstock release 0000:01:00.0"));
+}
+
+static void damaged_records_are_seen(void **state)
+{
+	static const char sound[] =
+		"penstock device 1\naddress 0000:01:00.0\ndriver nvme\n"
+		"override \nholder 12 34\nname demo\npersist no\ncompanion no\nend\n";
+	struct fixture *fixture = *state;
+	struct host_record record;
+	struct error err = { 0 };
+	char text[sizeof(sound) + 16];
+
+	fixture_file(fixture, RECORD, sound);
+	assert_int_equal(host_journal_read(&fixture->host, &card, &record, &err), 0);
+	for (size_t length = 0; length < strlen(sound); length++) {
+		snprintf(text, sizeof(text), "%.*s", (int)length, sound);
+		assert_damaged(fixture, text);
+	}
+	snprintf(text, sizeof(text), "%s\n", sound);
+	assert_damaged(fixture, text);
+	assert_damaged(fixture,
+		"penstock device 1\naddress 0000:02:00.0\ndriver nvme\n"
+		"override \nholder 12 34\nname demo\npersist no\ncompanion no\nend\n");
+	assert_damaged(fixture,
+		"penstock device 1\naddress 0000:01:00.0\ndriver ../../evil\n"
+		"override \nholder 12 34\nname demo\npersist no\ncompanion no\nend\n");
+	assert_damaged(fixture,
+		"penstock device 1\naddress 0000:01:00.0\ndriver nvme\n"
+		"override \nholder -1 34\nname demo\npersist no\ncompanion no\nend\n");
+	assert_damaged(fixture,
+		"penstock device 1\naddress 0000:01:00.0\ndriver nvme\n"
+		"override \nholder 12 034\nname demo\npersist no\ncompanion no\nend\n");
+	assert_damaged(fixture,
+		"penstock device 1\naddress 0000:01:00.0\ndriver nvme\n"
+		"override \nholder 12 34\nname demo\npersist maybe\ncompanion no\nend\n");
+	assert_damaged(fixture, "\xff\xfe\x01garbage");
+}
+
+static void huge_and_strange_records_are_seen(void **state)
+{
+	struct fixture *fixture = *state;
+	struct host_record record;
+	struct error err = { 0 };
+	char huge[5000], path[128];
+
+	memset(huge, 'a', sizeof(huge) - 1);
+	huge[sizeof(huge) - 1] = '\0';
+	assert_damaged(fixture, huge);
+	snprintf(path, sizeof(path), "%s" RECORD, fixture->tree);
+	assert_int_equal(remove(path), 0);
+	assert_int_equal(symlink("/etc/passwd", path), 0);
+	assert_int_equal(host_journal_read(&fixture->host, &card, &record, &err), -EBADMSG);
+	assert_int_equal(remove(path), 0);
+	assert_int_equal(mkfifo(path, 0600), 0);
+	err = (struct error){ 0 };
+	assert_int_equal(host_journal_read(&fixture->host, &card, &record, &err), -EBADMSG);
+}
+
+static void odd_names_of_drivers(void **state)
+{
+	struct fixture *fixture = *state;
+	struct host_record record = make_record(), again;
+	struct error err = { 0 };
+
+	strcpy(record.driver, "a driver, with spaces");
+	assert_int_equal(host_journal_write(&fixture->host, &record, &err), 0);
+	assert_int_equal(host_journal_read(&fixture->host, &card, &again, &err), 0);
+	assert_string_equal(again.driver, record.driver);
+	strcpy(record.driver, "two\nlines");
+	assert_int_equal(host_journal_write(&fixture->host, &record, &err), -EINVAL);
+}
+
+static void symbolic_links_are_not_followed(void **state)
+{
+	struct fixture *fixture = *state;
+	struct host_record record = make_record();
+	struct error err = { 0 };
+	char run[300], target[300];
+
+	snprintf(run, sizeof(run), "%s/run", fixture->tree);
+	snprintf(target, sizeof(target), "%s/elsewhere", fixture->tree);
+	assert_int_equal(mkdir(target, 0755), 0);
+	assert_int_equal(symlink("elsewhere", run), 0);
+	assert_true(host_journal_write(&fixture->host, &record, &err) < 0);
+	assert_true(err.hint[0]);
+	assert_int_equal(rmdir(target), 0);
+}
+
+static void a_journal_that_others_may_write_is_refused(void **state)
+{
+	struct fixture *fixture = *state;
+	struct host_record record = make_record();
+	struct error err = { 0 };
+
+	assert_int_equal(mkdir(fixture->host.run, 0755), 0);
+	assert_int_equal(chmod(fixture->host.run, 0777), 0);
+	assert_int_equal(host_journal_write(&fixture->host, &record, &err), -EPERM);
+}
+
+static void only_the_living_hold(void **state)
+{
+	struct host_holder holder;
+	pid_t child = start_other(&holder);
+
+	(void)state;
+	assert_true(host_holder_is_alive(&holder));
+	assert_false(host_holder_is_self(&holder));
+	holder.start++; /* another process has got its id */
+	assert_false(host_holder_is_alive(&holder));
+	holder.start--;
+	kill(child, SIGKILL);
+	assert_int_equal(waitid(P_PID, child, &(siginfo_t){ 0 }, WEXITED | WNOWAIT), 0);
+	assert_false(host_holder_is_alive(&holder)); /* a zombie */
+	end_other(child);
+	assert_false(host_holder_is_alive(&holder));
+	assert_false(host_holder_is_alive(&(struct host_holder){ .name = "bind" }));
+}
+
+static void a_held_device_is_refused_with_its_holder(void **state)
+{
+	struct fixture *fixture = *state;
+	struct host_record record = make_record();
+	struct error err = { 0 };
+	pid_t child = start_other(&record.holder);
+	int lock;
+
+	assert_int_equal(host_journal_write(&fixture->host, &record, &err), 0);
+	assert_int_equal(host_journal_lock(&fixture->host, &card, &err), -EBUSY);
+	assert_non_null(strstr(err.what, "penstock 'other' (pid "));
+	end_other(child);
+	err = (struct error){ 0 };
+	lock = host_journal_lock(&fixture->host, &card, &err);
+	assert_true(lock >= 0);
+	close(lock);
+}
+
+static void a_change_under_way_is_waited_for(void **state)
+{
+	struct fixture *fixture = *state;
+	struct error err = { 0 };
+	int lock = host_journal_lock(&fixture->host, &card, &err);
+
+	assert_true(lock >= 0);
+	fixture->host.limit_ms = 200;
+	assert_int_equal(host_journal_lock(&fixture->host, &card, &err), -ETIMEDOUT);
+	close(lock);
+	err = (struct error){ 0 };
+	lock = host_journal_lock(&fixture->host, &card, &err);
+	assert_true(lock >= 0);
+	close(lock);
+}
+
+static void names_belong_to_the_living(void **state)
+{
+	struct fixture *fixture = *state;
+	struct error err = { 0 };
+	int status;
+	pid_t child;
+
+	assert_int_equal(host_claim_name(&fixture->host, "demo", &err), 0);
+	child = fork();
+	if (child == 0) {
+		host_release_name(&fixture->host, "demo"); /* not its to give up */
+		_exit(host_claim_name(&fixture->host, "demo", &err) == -EEXIST ? 0 : 1);
+	}
+	waitpid(child, &status, 0);
+	assert_int_equal(status, 0);
+	host_release_name(&fixture->host, "demo");
+	child = fork();
+	if (child == 0)
+		_exit(host_claim_name(&fixture->host, "demo", &err) == 0 ? 0 : 1);
+	waitpid(child, &status, 0);
+	assert_int_equal(status, 0);
+	/* Which has ended without giving it up. */
+	assert_int_equal(host_claim_name(&fixture->host, "demo", &err), 0);
+	fixture_file(fixture, "/run/names/demo", "garbage");
+	assert_int_equal(host_claim_name(&fixture->host, "demo", &err), 0);
+}
+
+static void bad_names_are_refused(void **state)
+{
+	static const char *const bad[] = { "", ".", "..", ".a", "-a", "a/b", "a b", "a\n",
+		"\xc3\xa4", "0123456789012345678901234567890123456789012345678901234567890123" };
+	struct fixture *fixture = *state;
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		struct error err = { 0 };
+
+		assert_int_equal(host_claim_name(&fixture->host, bad[i], &err), -EINVAL);
+	}
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(a_record_comes_back),
+		TEST(modes_do_not_depend_on_umask),
+		TEST(damaged_records_are_seen),
+		TEST(huge_and_strange_records_are_seen),
+		TEST(odd_names_of_drivers),
+		TEST(symbolic_links_are_not_followed),
+		TEST(a_journal_that_others_may_write_is_refused),
+		TEST(only_the_living_hold),
+		TEST(a_held_device_is_refused_with_its_holder),
+		TEST(a_change_under_way_is_waited_for),
+		TEST(names_belong_to_the_living),
+		TEST(bad_names_are_refused),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,497 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "base/fd.h"
+#include "base/size.h"
+#include "machine/layout.h"
+#include "machine/platform/acpi.h"
+#include "machine/platform/aml.h"
+#include "machine/platform/power.h"
+#include "machine/platform/rtc.h"
+#include "test.h"
+
+#include <errno.h>
+#include <ftw.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The tables, read by the offsets of ACPI 6.4 as a system would. */
+struct fixture {
+	struct memory memory;
+	struct space mmio, pio;
+	struct pci_bus pci;
+	uint64_t rsdp;
+	char directory[32]; /* for files of a test; empty: none */
+};
+
+static int setup(void **state)
+{
+	static const struct pci_windows windows = {
+		.io = { LAYOUT_IO_BASE, LAYOUT_IO_SIZE, LAYOUT_IO_BASE },
+		.mem32 = { LAYOUT_MEM32_BASE, LAYOUT_MEM32_SIZE, LAYOUT_MEM32_BASE },
+		.mem64 = { 1ULL << 45, 1ULL << 45, 1ULL << 45 },
+	};
+	static struct fixture fixture;
+	struct error err = { 0 };
+
+	memset(&fixture, 0, sizeof(fixture));
+	space_init(&fixture.mmio);
+	space_init(&fixture.pio);
+	pci_bus_init(&fixture.pci, &fixture.mmio, &fixture.pio, LAYOUT_ECAM, &windows, &err);
+	memory_place(&fixture.memory, 16 * MIB, NULL, 0, &err);
+	memory_allocate(&fixture.memory, MEMORY_ANONYMOUS, &err);
+	*state = &fixture;
+	return err.code;
+}
+
+static int remove_one(const char *path, const struct stat *stat, int type, struct FTW *walk)
+{
+	(void)stat, (void)type, (void)walk;
+	return remove(path);
+}
+
+static int teardown(void **state)
+{
+	struct fixture *fixture = *state;
+
+	if (fixture->directory[0])
+		nftw(fixture->directory, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+	memory_free(&fixture->memory);
+	space_destroy(&fixture->mmio);
+	space_destroy(&fixture->pio);
+	return 0;
+}
+
+static void write_tables(struct fixture *fixture, unsigned cpus)
+{
+	struct error err = { 0 };
+
+	assert_int_equal(
+		acpi_write(&fixture->memory, &fixture->pci, cpus, &fixture->rsdp, &err), 0);
+}
+
+static uint64_t field(const uint8_t *table, unsigned offset, unsigned size)
+{
+	uint64_t value = 0;
+
+	memcpy(&value, table + offset, size);
+	return value;
+}
+
+static void assert_checksum(const uint8_t *bytes, size_t size)
+{
+	uint8_t sum = 0;
+
+	for (size_t i = 0; i < size; i++)
+		sum += bytes[i];
+	assert_int_equal(sum, 0);
+}
+
+static const uint8_t *at(struct fixture *fixture, uint64_t gpa, uint64_t size)
+{
+	const uint8_t *found = memory_at(&fixture->memory, gpa, size);
+
+	/* Where the memory map says that no RAM is to be used. */
+	assert_true(gpa >= LAYOUT_ACPI && gpa + size <= LAYOUT_1M);
+	assert_non_null(found);
+	return found;
+}
+
+/* A table with its signature, length and checksum looked at. */
+static const uint8_t *table_at(struct fixture *fixture, uint64_t gpa, const char *signature)
+{
+	const uint8_t *table = at(fixture, gpa, 36);
+	uint32_t length = field(table, 4, 4);
+
+	assert_memory_equal(table, signature, 4);
+	assert_true(length >= 36);
+	assert_checksum(at(fixture, gpa, length), length);
+	return table;
+}
+
+static const uint8_t *root(struct fixture *fixture)
+{
+	const uint8_t *rsdp = at(fixture, fixture->rsdp, 36);
+
+	return table_at(fixture, field(rsdp, 24, 8), "XSDT");
+}
+
+/* The table with this signature that the root names. */
+static const uint8_t *find(struct fixture *fixture, const char *signature)
+{
+	const uint8_t *xsdt = root(fixture);
+
+	for (unsigned i = 36; i < field(xsdt, 4, 4); i += 8) {
+		uint64_t gpa = field(xsdt, i, 8);
+
+		if (memcmp(at(fixture, gpa, 4), signature, 4) == 0)
+			return table_at(fixture, gpa, signature);
+	}
+	fail_msg("there is no %s", signature);
+	return NULL;
+}
+
+static void the_root_is_where_a_system_looks(void **state)
+{
+	struct fixture *fixture = *state;
+	const uint8_t *rsdp;
+
+	write_tables(fixture, 1);
+	rsdp = at(fixture, fixture->rsdp, 36);
+	assert_int_equal(fixture->rsdp % 16, 0);
+	assert_memory_equal(rsdp, "RSD PTR ", 8);
+	assert_checksum(rsdp, 20);
+	assert_checksum(rsdp, 36);
+	assert_int_equal(rsdp[15], 2);
+	assert_int_equal(field(rsdp, 20, 4), 36);
+	root(fixture);
+}
+
+static void the_platform_is_hardware_reduced(void **state)
+{
+	struct fixture *fixture = *state;
+	const uint8_t *fadt;
+
+	write_tables(fixture, 1);
+	fadt = find(fixture, "FACP");
+	assert_int_equal(field(fadt, 4, 4), 276);
+	/* No PM1 registers, no PM timer. */
+	for (unsigned offset = 56; offset < 88; offset += 4)
+		assert_int_equal(field(fadt, offset, 4), 0);
+	assert_int_equal(fadt[108], RTC_CENTURY);
+	/* Neither button is fixed hardware (bits 4 and 5), there is a reset register (10). */
+	assert_int_equal(
+		field(fadt, 112, 4) & (3 << 4 | 1 << 10 | 1 << 20), 3 << 4 | 1 << 10 | 1 << 20);
+	/* The reset register: one byte at port CF9, 6. */
+	assert_int_equal(field(fadt, 116, 4), 0x01000801);
+	assert_int_equal(field(fadt, 120, 8), POWER_RESET_PORT);
+	assert_int_equal(fadt[128], POWER_RESET_VALUE);
+	/* Sleep control and status: a byte each. */
+	assert_int_equal(field(fadt, 244, 4), 0x01000801);
+	assert_int_equal(field(fadt, 248, 8), POWER_SLEEP_PORT);
+	assert_int_equal(field(fadt, 260, 8), POWER_SLEEP_PORT + 1);
+	table_at(fixture, field(fadt, 140, 8), "DSDT");
+}
+
+/* Each structure of the MADT: how many of a type, and the last of them. */
+static unsigned count_of(const uint8_t *madt, uint8_t type, const uint8_t **last)
+{
+	unsigned end = field(madt, 4, 4), count = 0, i;
+
+	for (i = 44; i < end; i += madt[i + 1]) {
+		assert_true(madt[i + 1] >= 2);
+		if (madt[i] != type)
+			continue;
+		*last = madt + i;
+		count++;
+	}
+	assert_int_equal(i, end);
+	return count;
+}
+
+static void every_cpu_is_listed(void **state)
+{
+	static const unsigned counts[] = { 1, 2, 64 };
+	struct fixture *fixture = *state;
+
+	for (size_t i = 0; i < ARRAY_SIZE(counts); i++) {
+		const uint8_t *madt, *last;
+
+		write_tables(fixture, counts[i]);
+		madt = find(fixture, "APIC");
+		assert_int_equal(field(madt, 36, 4), LAYOUT_LOCAL_APIC);
+		assert_int_equal(count_of(madt, 0, &last), counts[i]);
+		assert_int_equal(last[3], counts[i] - 1); /* APIC ID */
+		assert_int_equal(last[4], 1);             /* enabled */
+		assert_int_equal(count_of(madt, 1, &last), 1);
+		assert_int_equal(field(last, 4, 4), LAYOUT_IOAPIC);
+		assert_int_equal(field(last, 8, 4), 0);
+		assert_int_equal(count_of(madt, 2, &last), 1);
+		assert_int_equal(last[3], 0); /* the timer's line is pin 2 */
+		assert_int_equal(field(last, 4, 4), 2);
+	}
+}
+
+static void ecam_is_told(void **state)
+{
+	struct fixture *fixture = *state;
+	const uint8_t *mcfg;
+
+	write_tables(fixture, 1);
+	mcfg = find(fixture, "MCFG");
+	assert_int_equal(field(mcfg, 4, 4), 60);
+	assert_int_equal(field(mcfg, 44, 8), LAYOUT_ECAM);
+	assert_int_equal(field(mcfg, 52, 2), 0);
+	assert_int_equal(mcfg[54], 0);
+	assert_int_equal(mcfg[55], PCI_ECAM_BUSES - 1);
+}
+
+static void all_memory_and_cpus_are_one_node(void **state)
+{
+	struct fixture *fixture = *state;
+	const uint8_t *srat;
+
+	write_tables(fixture, 2);
+	srat = find(fixture, "SRAT");
+	assert_int_equal(field(srat, 4, 4), 48 + 2 * 16 + 40);
+	assert_int_equal(srat[48 + 16 + 3], 1); /* the second CPU's APIC ID */
+	assert_int_equal(field(srat, 48 + 32, 2), 40 << 8 | 1);
+	assert_int_equal(field(srat, 48 + 32 + 8, 8), 0);
+	assert_int_equal(field(srat, 48 + 32 + 16, 8), 16 * MIB);
+}
+
+static void tables_without_room_are_an_error(void **state)
+{
+	struct fixture *fixture = *state;
+	struct error err = { 0 };
+
+	fixture->memory.regions[0].size = LAYOUT_ACPI + LAYOUT_ACPI_SIZE - 1;
+	assert_int_equal(
+		acpi_write(&fixture->memory, &fixture->pci, 1, &fixture->rsdp, &err), -ENOSPC);
+	fixture->memory.regions[0].size = 16 * MIB;
+	/* As many CPUs as no machine has: the tables must not run out of their room. */
+	memset(&err, 0, sizeof(err));
+	memset(memory_at(&fixture->memory, LAYOUT_1M, 4096), 0x5a, 4096);
+	assert_int_equal(
+		acpi_write(&fixture->memory, &fixture->pci, 100000, &fixture->rsdp, &err), -ENOSPC);
+	for (unsigned i = 0; i < 4096; i++)
+		assert_int_equal(*(uint8_t *)memory_at(&fixture->memory, LAYOUT_1M + i, 1), 0x5a);
+}
+
+/* The compiler of ACPI's own project reads it back. */
+
+static int run(const struct fixture *fixture, const char *command)
+{
+	char line[256];
+
+	snprintf(line, sizeof(line), "cd %s && %s >log 2>&1 </dev/null", fixture->directory,
+		command);
+	return system(line);
+}
+
+static void save_dsdt(struct fixture *fixture)
+{
+	const uint8_t *fadt = find(fixture, "FACP");
+	const uint8_t *dsdt = table_at(fixture, field(fadt, 140, 8), "DSDT");
+	char path[64];
+	FILE *file;
+
+	strcpy(fixture->directory, "/tmp/penstock-acpi-XXXXXX");
+	assert_non_null(mkdtemp(fixture->directory));
+	snprintf(path, sizeof(path), "%s/dsdt.aml", fixture->directory);
+	file = fopen(path, "w");
+	assert_non_null(file);
+	assert_int_equal(fwrite(dsdt, field(dsdt, 4, 4), 1, file), 1);
+	fclose(file);
+}
+
+static void the_dsdt_disassembles_and_compiles(void **state)
+{
+	static const char *const lines[] = {
+		"Scope (\\_SB)",
+		"Device (PCI0)",
+		"Name (_HID, EisaId (\"PNP0A08\")",
+		"Name (_CID, EisaId (\"PNP0A03\")",
+		"Device (COM1)",
+		"EisaId (\"PNP0501\")",
+		"EisaId (\"PNP0B00\")",
+		"Name (_HID, \"ACPI0013\"",
+		"Notify (PWRB, 0x80)",
+		"Method (_OSC, 4, NotSerialized)",
+		"Return (Arg3)",
+		"Name (\\_S5, Package (0x04)",
+		/* The windows, by their ends. */
+		"0x80000000,         // Range Minimum",
+		"0xDFFFFFFF,         // Range Maximum",
+		"0x0000200000000000, // Range Minimum",
+		"0x00003FFFFFFFFFFF, // Range Maximum",
+		"0x6000,             // Range Minimum",
+		"0xFFFF,             // Range Maximum",
+		/* All functions of the last slot. */
+		"0x001FFFFF",
+	};
+	struct fixture *fixture = *state;
+	static char text[64 * KIB];
+	char path[64];
+
+	if (system("iasl -v >/dev/null 2>&1")) {
+		print_message("skipped: iasl (package acpica-tools) is not installed\n");
+		skip();
+	}
+	write_tables(fixture, 2);
+	save_dsdt(fixture);
+	assert_int_equal(run(fixture, "iasl -d dsdt.aml"), 0);
+	snprintf(path, sizeof(path), "%s/dsdt.dsl", fixture->directory);
+	assert_true(fd_read_file(path, text, sizeof(text)) > 0);
+	for (size_t i = 0; i < ARRAY_SIZE(lines); i++)
+		if (!strstr(text, lines[i]))
+			fail_msg("the disassembled DSDT lacks: %s", lines[i]);
+	assert_int_equal(run(fixture, "iasl -p again dsdt.dsl"), 0);
+	assert_int_equal(
+		run(fixture, "{ iasl -p again dsdt.dsl | grep '0 Errors, 0 Warnings'; }"), 0);
+}
+
+/* AML: against bytes that the specification gives (ACPI 6.4, chapter 20). */
+
+#define assert_aml(aml, bytes) assert_bytes(aml, (const uint8_t *)(bytes), sizeof(bytes) - 1)
+
+static void assert_bytes(struct aml *aml, const uint8_t *bytes, size_t size)
+{
+	assert_false(aml->overflow);
+	assert_int_equal(aml->size, size);
+	assert_memory_equal(aml->bytes, bytes, size);
+	aml->size = 0;
+}
+
+TEST(integers_are_as_short_as_they_can_be)
+{
+	uint8_t buffer[64];
+	struct aml aml = { .bytes = buffer, .room = sizeof(buffer) };
+
+	aml_integer(&aml, 0);
+	assert_aml(&aml, "\x00");
+	aml_integer(&aml, 1);
+	assert_aml(&aml, "\x01");
+	aml_integer(&aml, 2);
+	assert_aml(&aml, "\x0a\x02");
+	aml_integer(&aml, 0xff);
+	assert_aml(&aml, "\x0a\xff");
+	aml_integer(&aml, 0x100);
+	assert_aml(&aml, "\x0b\x00\x01");
+	aml_integer(&aml, 0xffff);
+	assert_aml(&aml, "\x0b\xff\xff");
+	aml_integer(&aml, 0x10000);
+	assert_aml(&aml, "\x0c\x00\x00\x01\x00");
+	aml_integer(&aml, 0x123456789);
+	assert_aml(&aml, "\x0e\x89\x67\x45\x23\x01\x00\x00\x00");
+}
+
+TEST(names_come_before_what_they_name)
+{
+	uint8_t buffer[64];
+	struct aml aml = { .bytes = buffer, .room = sizeof(buffer) };
+
+	aml_name_integer(&aml, "_UID", 5);
+	assert_aml(&aml, "\x08_UID\x0a\x05");
+	aml_name_eisaid(&aml, "_HID", "PNP0A03");
+	assert_aml(&aml, "\x08_HID\x0c\x41\xd0\x0a\x03");
+	aml_name_eisaid(&aml, "_HID", "PNP0501");
+	assert_aml(&aml, "\x08_HID\x0c\x41\xd0\x05\x01");
+	aml_return_argument(&aml, 3);
+	assert_aml(&aml, "\xa4\x6b");
+}
+
+/* Lengths count themselves: three bytes here, so 0x80 and a nibble, then two bytes. */
+TEST(packages_know_their_length)
+{
+	static uint8_t buffer[5000];
+	struct aml aml = { .bytes = buffer, .room = sizeof(buffer) };
+	size_t outer, inner;
+
+	outer = aml_open_package(&aml, 2);
+	aml_integer(&aml, 1);
+	inner = aml_open_package(&aml, 0);
+	aml_close(&aml, inner);
+	aml_close(&aml, outer);
+	assert_aml(&aml, "\x12\x8a\x00\x00\x02\x01\x12\x84\x00\x00\x00");
+	outer = aml_open_device(&aml, "COM1");
+	aml_close(&aml, outer);
+	assert_aml(&aml, "\x5b\x82\x87\x00\x00"
+			 "COM1");
+	outer = aml_open_scope(&aml, "\\_SB_");
+	aml_close(&aml, outer);
+	assert_aml(&aml, "\x10\x88\x00\x00\\_SB_");
+	outer = aml_open_method(&aml, "_OSC", 4);
+	aml_close(&aml, outer);
+	assert_aml(&aml, "\x14\x88\x00\x00_OSC\x04");
+	outer = aml_open_package(&aml, 0);
+	for (unsigned i = 0; i < 0x1230 - 4; i++)
+		aml_integer(&aml, 0);
+	aml_close(&aml, outer);
+	assert_memory_equal(buffer, "\x12\x80\x23\x01", 4);
+}
+
+TEST(resources_are_in_a_buffer)
+{
+	uint8_t buffer[128];
+	struct aml aml = { .bytes = buffer, .room = sizeof(buffer) };
+	struct aml_template crs = aml_open_template(&aml, "_CRS");
+
+	aml_io(&aml, 0x3f8, 8);
+	aml_interrupt(&aml, 4);
+	aml_close_template(&aml, crs);
+	assert_aml(&aml, "\x08_CRS\x11\x89\x01\x00\x0b\x13\x00"
+			 "\x47\x01\xf8\x03\xf8\x03\x01\x08"
+			 "\x89\x06\x00\x03\x01\x04\x00\x00\x00"
+			 "\x79\x00");
+	aml_fixed_memory(&aml, 0xe0000000, 0x100000);
+	assert_aml(&aml, "\x86\x09\x00\x01\x00\x00\x00\xe0\x00\x00\x10\x00");
+}
+
+TEST(windows_have_three_widths)
+{
+	uint8_t buffer[128];
+	struct aml aml = { .bytes = buffer, .room = sizeof(buffer) };
+
+	aml_window(&aml, AML_BUS, 16, 0, 256);
+	assert_aml(&aml, "\x88\x0d\x00\x02\x0c\x00\x00\x00\x00\x00\xff\x00\x00\x00\x00\x01");
+	aml_window(&aml, AML_IO, 16, 0x6000, 0xa000);
+	assert_aml(&aml, "\x88\x0d\x00\x01\x0c\x03\x00\x00\x00\x60\xff\xff\x00\x00\x00\xa0");
+	aml_window(&aml, AML_MEMORY, 32, 0x80000000, 0x60000000);
+	assert_aml(&aml, "\x87\x17\x00\x00\x0c\x01\x00\x00\x00\x00\x00\x00\x00\x80"
+			 "\xff\xff\xff\xdf\x00\x00\x00\x00\x00\x00\x00\x60");
+	aml_window(&aml, AML_MEMORY, 64, 1ULL << 45, 1ULL << 45);
+	assert_aml(&aml, "\x8a\x2b\x00\x00\x0c\x01"
+			 "\x00\x00\x00\x00\x00\x00\x00\x00"
+			 "\x00\x00\x00\x00\x00\x20\x00\x00"
+			 "\xff\xff\xff\xff\xff\x3f\x00\x00"
+			 "\x00\x00\x00\x00\x00\x00\x00\x00"
+			 "\x00\x00\x00\x00\x00\x20\x00\x00");
+}
+
+/* At each length of the buffer: nothing is written behind it, and the overflow is told. */
+TEST(a_full_buffer_drops_the_rest)
+{
+	uint8_t buffer[64];
+
+	for (size_t room = 0; room < sizeof(buffer); room++) {
+		struct aml aml = { .bytes = buffer, .room = room };
+		struct aml_template crs;
+		size_t device;
+
+		memset(buffer, 0x5a, sizeof(buffer));
+		device = aml_open_device(&aml, "COM1");
+		aml_name_eisaid(&aml, "_HID", "PNP0501");
+		crs = aml_open_template(&aml, "_CRS");
+		aml_io(&aml, 0x3f8, 8);
+		aml_interrupt(&aml, 4);
+		aml_close_template(&aml, crs);
+		aml_close(&aml, device);
+		assert_int_equal(aml.overflow, room < 50);
+		assert_true(aml.size <= room);
+		for (size_t i = room; i < sizeof(buffer); i++)
+			assert_int_equal(buffer[i], 0x5a);
+	}
+}
+
+#define ACPI_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		ACPI_TEST(the_root_is_where_a_system_looks),
+		ACPI_TEST(the_platform_is_hardware_reduced),
+		ACPI_TEST(every_cpu_is_listed),
+		ACPI_TEST(ecam_is_told),
+		ACPI_TEST(all_memory_and_cpus_are_one_node),
+		ACPI_TEST(tables_without_room_are_an_error),
+		ACPI_TEST(the_dsdt_disassembles_and_compiles),
+		cmocka_unit_test(integers_are_as_short_as_they_can_be),
+		cmocka_unit_test(names_come_before_what_they_name),
+		cmocka_unit_test(packages_know_their_length),
+		cmocka_unit_test(resources_are_in_a_buffer),
+		cmocka_unit_test(windows_have_three_widths),
+		cmocka_unit_test(a_full_buffer_drops_the_rest),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

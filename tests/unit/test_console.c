@@ -1,0 +1,535 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "base/size.h"
+#include "machine/console.h"
+#include "test.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#define WAIT_MS  5000 /* for what must come */
+#define QUIET_MS 50   /* for what must not */
+
+/*
+ * A console between two pipes, its loop in a thread of its own, and a guest that takes as many bytes
+ * as the test allows.
+ */
+struct fixture {
+	struct loop *loop;
+	struct console console;
+	int in[2], out[2];
+	pthread_t thread;
+	bool running;
+	pthread_mutex_t lock; /* for the rest */
+	pthread_cond_t changed;
+	uint8_t received[4096];
+	unsigned count, allowed;
+	unsigned rooms, quits, presses;
+};
+
+static bool receive(void *opaque, uint8_t byte)
+{
+	struct fixture *fixture = opaque;
+	bool taken;
+
+	pthread_mutex_lock(&fixture->lock);
+	taken = fixture->count < fixture->allowed;
+	if (taken)
+		fixture->received[fixture->count++] = byte;
+	pthread_cond_signal(&fixture->changed);
+	pthread_mutex_unlock(&fixture->lock);
+	return taken;
+}
+
+static void count_one(struct fixture *fixture, unsigned *count)
+{
+	pthread_mutex_lock(&fixture->lock);
+	(*count)++;
+	pthread_cond_signal(&fixture->changed);
+	pthread_mutex_unlock(&fixture->lock);
+}
+
+static void room(void *opaque)
+{
+	struct fixture *fixture = opaque;
+
+	count_one(fixture, &fixture->rooms);
+}
+
+static void quit(void *opaque)
+{
+	struct fixture *fixture = opaque;
+
+	count_one(fixture, &fixture->quits);
+}
+
+static void press_button(void *opaque)
+{
+	struct fixture *fixture = opaque;
+
+	count_one(fixture, &fixture->presses);
+}
+
+static int setup(void **state)
+{
+	static struct fixture fixture;
+	struct error err = { 0 };
+
+	memset(&fixture, 0, sizeof(fixture));
+	pthread_mutex_init(&fixture.lock, NULL);
+	pthread_cond_init(&fixture.changed, NULL);
+	fixture.allowed = sizeof(fixture.received);
+	fixture.loop = loop_new(&err);
+	if (err.code || pipe(fixture.in) < 0 || pipe(fixture.out) < 0)
+		return -1;
+	fcntl(fixture.out[0], F_SETFL, O_NONBLOCK);
+	signal(SIGPIPE, SIG_IGN);
+	*state = &fixture;
+	return 0;
+}
+
+static void *run_loop(void *loop)
+{
+	loop_run(loop);
+	return NULL;
+}
+
+static void start_with(struct fixture *fixture, struct console_config config)
+{
+	const struct console_ops ops = { receive, room, quit, press_button, fixture };
+	struct error err = { 0 };
+
+	assert_int_equal(console_init(&fixture->console, fixture->loop, &config, &ops, &err), 0);
+	fixture->running = true;
+	assert_int_equal(pthread_create(&fixture->thread, NULL, run_loop, fixture->loop), 0);
+}
+
+static void start(struct fixture *fixture)
+{
+	start_with(
+		fixture, (struct console_config){ .in = fixture->in[0], .out = fixture->out[1] });
+}
+
+static void stop(struct fixture *fixture)
+{
+	if (!fixture->running)
+		return;
+	loop_stop(fixture->loop);
+	pthread_join(fixture->thread, NULL);
+	console_destroy(&fixture->console);
+	fixture->running = false;
+}
+
+static int teardown(void **state)
+{
+	struct fixture *fixture = *state;
+
+	/* Or what is still buffered would be waited for. */
+	close(fixture->out[0]);
+	stop(fixture);
+	loop_free(fixture->loop);
+	close(fixture->in[0]);
+	close(fixture->in[1]);
+	close(fixture->out[1]);
+	return 0;
+}
+
+/* Until *count is at least wanted. */
+static void wait_for(struct fixture *fixture, const unsigned *count, unsigned wanted)
+{
+	struct timespec end;
+	int code = 0;
+	unsigned seen;
+
+	clock_gettime(CLOCK_REALTIME, &end);
+	end.tv_sec += WAIT_MS / 1000;
+	pthread_mutex_lock(&fixture->lock);
+	while (*count < wanted && !code)
+		code = pthread_cond_timedwait(&fixture->changed, &fixture->lock, &end);
+	seen = *count;
+	pthread_mutex_unlock(&fixture->lock);
+	if (seen < wanted)
+		fail_msg("%u of %u came", seen, wanted);
+}
+
+static void pause_ms(unsigned ms)
+{
+	usleep(ms * 1000);
+}
+
+static void put(struct fixture *fixture, const char *text)
+{
+	while (*text)
+		console_put(&fixture->console, *text++);
+}
+
+static void type(struct fixture *fixture, const char *text)
+{
+	assert_int_equal(write(fixture->in[1], text, strlen(text)), strlen(text));
+}
+
+/* Read size bytes of what comes out; fewer where no more come. */
+static size_t read_out(struct fixture *fixture, uint8_t *bytes, size_t size)
+{
+	struct pollfd out = { .fd = fixture->out[0], .events = POLLIN };
+	size_t used = 0;
+
+	while (used < size && poll(&out, 1, WAIT_MS) == 1) {
+		ssize_t got = read(fixture->out[0], bytes + used, size - used);
+
+		if (got <= 0)
+			break;
+		used += got;
+	}
+	return used;
+}
+
+static void assert_out(struct fixture *fixture, const char *text)
+{
+	uint8_t bytes[256] = "";
+
+	assert_int_equal(read_out(fixture, bytes, strlen(text)), strlen(text));
+	assert_string_equal((char *)bytes, text);
+}
+
+/* Output */
+
+static void output_comes_out(void **state)
+{
+	struct fixture *fixture = *state;
+
+	start(fixture);
+	put(fixture, "hello\n");
+	assert_out(fixture, "hello\n");
+	put(fixture, "again");
+	assert_out(fixture, "again");
+}
+
+/* Several times the buffer, with a reader that keeps up: in order, and whole. */
+static void much_output_stays_in_order(void **state)
+{
+	static uint8_t bytes[1000];
+	struct fixture *fixture = *state;
+	unsigned at = 0;
+
+	start(fixture);
+	for (unsigned round = 0; round < 3 * CONSOLE_BUFFER / sizeof(bytes); round++) {
+		for (unsigned i = 0; i < sizeof(bytes); i++)
+			console_put(&fixture->console, (round * sizeof(bytes) + i) % 251);
+		assert_int_equal(read_out(fixture, bytes, sizeof(bytes)), sizeof(bytes));
+		for (unsigned i = 0; i < sizeof(bytes); i++)
+			assert_int_equal(bytes[i], at++ % 251);
+	}
+}
+
+static void output_may_be_a_file(void **state)
+{
+	struct fixture *fixture = *state;
+	int file = memfd_create("log", MFD_CLOEXEC);
+	char text[32] = "";
+
+	start_with(fixture, (struct console_config){ .in = -1, .out = file });
+	put(fixture, "hello ");
+	pause_ms(QUIET_MS);
+	put(fixture, "file");
+	stop(fixture);
+	assert_int_equal(pread(file, text, sizeof(text), 0), 10);
+	assert_string_equal(text, "hello file");
+	close(file);
+}
+
+static void what_is_buffered_comes_out_at_the_end(void **state)
+{
+	struct fixture *fixture = *state;
+	uint8_t bytes[3000];
+
+	start(fixture);
+	loop_stop(fixture->loop);
+	pthread_join(fixture->thread, NULL);
+	for (unsigned i = 0; i < sizeof(bytes); i++)
+		console_put(&fixture->console, i);
+	console_destroy(&fixture->console);
+	fixture->running = false;
+	assert_int_equal(read_out(fixture, bytes, sizeof(bytes)), sizeof(bytes));
+	for (unsigned i = 0; i < sizeof(bytes); i++)
+		assert_int_equal(bytes[i], i & 0xff);
+}
+
+/* Until there is no room; how many bytes that took. */
+static unsigned fill(struct fixture *fixture)
+{
+	unsigned count = 0, idle = 0;
+
+	/* The loop takes from the buffer as long as the pipe does. */
+	while (idle < 5) {
+		if (console_has_room(&fixture->console)) {
+			console_put(&fixture->console, count++ % 251);
+			idle = 0;
+		} else {
+			pause_ms(10);
+			idle++;
+		}
+	}
+	return count;
+}
+
+static void a_slow_reader_is_waited_for(void **state)
+{
+	struct fixture *fixture = *state;
+	static uint8_t bytes[1 << 20];
+	unsigned count;
+
+	start(fixture);
+	count = fill(fixture);
+	assert_true(count > CONSOLE_BUFFER);
+	assert_true(count < sizeof(bytes));
+	/* The note that there is room comes once there is some, and only then. */
+	fixture->rooms = 0;
+	pause_ms(QUIET_MS);
+	assert_int_equal(fixture->rooms, 0);
+	assert_int_equal(read_out(fixture, bytes, count), count);
+	wait_for(fixture, &fixture->rooms, 1);
+	assert_true(console_has_room(&fixture->console));
+	for (unsigned i = 0; i < count; i++)
+		assert_int_equal(bytes[i], i % 251);
+}
+
+static void what_finds_no_room_is_dropped(void **state)
+{
+	struct fixture *fixture = *state;
+	static uint8_t bytes[1 << 20];
+	unsigned count;
+
+	start(fixture);
+	count = fill(fixture);
+	put(fixture, "dropped");
+	assert_int_equal(read_out(fixture, bytes, count), count);
+	put(fixture, "kept");
+	assert_out(fixture, "kept");
+}
+
+/* A pseudo-terminal that nobody may be looking at. */
+static void a_lossy_console_never_holds_up(void **state)
+{
+	struct fixture *fixture = *state;
+	struct console_config config = { .in = -1, .out = fixture->out[1], .lossy = true };
+
+	start_with(fixture, config);
+	for (unsigned i = 0; i < 200 * KIB; i++) {
+		assert_true(console_has_room(&fixture->console));
+		console_put(&fixture->console, 'x');
+	}
+	assert_true(console_has_room(&fixture->console));
+}
+
+static void without_an_end_output_is_dropped(void **state)
+{
+	struct fixture *fixture = *state;
+
+	start_with(fixture, (struct console_config){ .in = -1, .out = -1 });
+	for (unsigned i = 0; i < 2 * CONSOLE_BUFFER; i++)
+		console_put(&fixture->console, 'x');
+	assert_true(console_has_room(&fixture->console));
+}
+
+static void a_reader_that_has_gone_holds_up_nothing(void **state)
+{
+	struct fixture *fixture = *state;
+
+	start(fixture);
+	fill(fixture);
+	fixture->rooms = 0;
+	close(fixture->out[0]);
+	wait_for(fixture, &fixture->rooms, 1);
+	for (unsigned i = 0; i < 10 * CONSOLE_BUFFER; i++) {
+		for (unsigned tries = 0; !console_has_room(&fixture->console); tries++) {
+			assert_true(tries < WAIT_MS);
+			pause_ms(1);
+		}
+		console_put(&fixture->console, 'x');
+	}
+	fixture->out[0] = open("/dev/null", O_RDONLY); /* for the teardown */
+}
+
+/* Input */
+
+static void input_arrives(void **state)
+{
+	struct fixture *fixture = *state;
+
+	start(fixture);
+	type(fixture, "hello\x01x\x03\x1c");
+	wait_for(fixture, &fixture->count, 9);
+	assert_memory_equal(fixture->received, "hello\x01x\x03\x1c", 9);
+	assert_int_equal(fixture->quits, 0);
+}
+
+static void the_guest_is_waited_for(void **state)
+{
+	struct fixture *fixture = *state;
+
+	fixture->allowed = 3;
+	start(fixture);
+	type(fixture, "abcdefgh");
+	wait_for(fixture, &fixture->count, 3);
+	pause_ms(QUIET_MS);
+	console_resume(&fixture->console); /* still no room */
+	pause_ms(QUIET_MS);
+	assert_int_equal(fixture->count, 3);
+	fixture->allowed = 5;
+	console_resume(&fixture->console);
+	wait_for(fixture, &fixture->count, 5);
+	fixture->allowed = 100;
+	console_resume(&fixture->console);
+	wait_for(fixture, &fixture->count, 8);
+	assert_memory_equal(fixture->received, "abcdefgh", 8);
+}
+
+static void input_may_be_a_file(void **state)
+{
+	struct fixture *fixture = *state;
+	int file = memfd_create("script", MFD_CLOEXEC);
+
+	assert_int_equal(write(file, "abcdefgh", 8), 8);
+	lseek(file, 0, SEEK_SET);
+	fixture->allowed = 3;
+	start_with(fixture, (struct console_config){ .in = file, .out = fixture->out[1] });
+	wait_for(fixture, &fixture->count, 3);
+	fixture->allowed = 100;
+	console_resume(&fixture->console);
+	wait_for(fixture, &fixture->count, 8);
+	assert_memory_equal(fixture->received, "abcdefgh", 8);
+	put(fixture, "ok");
+	assert_out(fixture, "ok");
+	stop(fixture);
+	close(file);
+}
+
+static void without_an_end_there_is_no_input(void **state)
+{
+	struct fixture *fixture = *state;
+
+	start_with(fixture, (struct console_config){ .in = -1, .out = fixture->out[1] });
+	console_resume(&fixture->console);
+	put(fixture, "ok");
+	assert_out(fixture, "ok");
+	assert_int_equal(fixture->count, 0);
+}
+
+static long cpu_ms(pthread_t thread)
+{
+	struct timespec used;
+	clockid_t clock;
+
+	pthread_getcpuclockid(thread, &clock);
+	clock_gettime(clock, &used);
+	return used.tv_sec * 1000 + used.tv_nsec / 1000000;
+}
+
+/* An end of file is always readable: it must not keep the loop busy. */
+static void the_end_of_the_input_is_quiet(void **state)
+{
+	struct fixture *fixture = *state;
+	long before;
+
+	start(fixture);
+	type(fixture, "last");
+	wait_for(fixture, &fixture->count, 4);
+	close(fixture->in[1]);
+	fixture->in[1] = -1;
+	pause_ms(QUIET_MS);
+	before = cpu_ms(fixture->thread);
+	pause_ms(4 * QUIET_MS);
+	assert_true(cpu_ms(fixture->thread) - before < 2 * QUIET_MS);
+	console_resume(&fixture->console);
+	put(fixture, "ok");
+	assert_out(fixture, "ok");
+}
+
+/* Escapes */
+
+static void start_terminal(struct fixture *fixture)
+{
+	start_with(
+		fixture, (struct console_config){
+				 .in = fixture->in[0], .out = fixture->out[1], .escapes = true });
+}
+
+static void ctrl_a_x_leaves(void **state)
+{
+	struct fixture *fixture = *state;
+
+	start_terminal(fixture);
+	type(fixture, "xp\x01x");
+	wait_for(fixture, &fixture->quits, 1);
+	assert_int_equal(fixture->count, 2);
+	assert_int_equal(fixture->presses, 0);
+}
+
+static void ctrl_a_p_presses_the_button(void **state)
+{
+	struct fixture *fixture = *state;
+
+	start_terminal(fixture);
+	type(fixture, "\x01");
+	pause_ms(QUIET_MS); /* the two keys need not come together */
+	type(fixture, "pa");
+	wait_for(fixture, &fixture->count, 1);
+	assert_int_equal(fixture->presses, 1);
+	assert_int_equal(fixture->quits, 0);
+	assert_int_equal(fixture->received[0], 'a');
+}
+
+static void ctrl_a_twice_is_one_ctrl_a(void **state)
+{
+	struct fixture *fixture = *state;
+
+	start_terminal(fixture);
+	type(fixture, "\x01\x01x\x01\x01\x01\x01p");
+	wait_for(fixture, &fixture->count, 5);
+	assert_memory_equal(fixture->received, "\x01x\x01\x01p", 5);
+	assert_int_equal(fixture->quits + fixture->presses, 0);
+}
+
+static void other_letters_after_ctrl_a_are_dropped(void **state)
+{
+	struct fixture *fixture = *state;
+
+	start_terminal(fixture);
+	type(fixture, "\x01zyx");
+	wait_for(fixture, &fixture->count, 2);
+	assert_memory_equal(fixture->received, "yx", 2);
+	assert_int_equal(fixture->quits, 0);
+}
+
+#define CONSOLE_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		CONSOLE_TEST(output_comes_out),
+		CONSOLE_TEST(much_output_stays_in_order),
+		CONSOLE_TEST(output_may_be_a_file),
+		CONSOLE_TEST(what_is_buffered_comes_out_at_the_end),
+		CONSOLE_TEST(a_slow_reader_is_waited_for),
+		CONSOLE_TEST(what_finds_no_room_is_dropped),
+		CONSOLE_TEST(a_lossy_console_never_holds_up),
+		CONSOLE_TEST(without_an_end_output_is_dropped),
+		CONSOLE_TEST(a_reader_that_has_gone_holds_up_nothing),
+		CONSOLE_TEST(input_arrives),
+		CONSOLE_TEST(the_guest_is_waited_for),
+		CONSOLE_TEST(input_may_be_a_file),
+		CONSOLE_TEST(without_an_end_there_is_no_input),
+		CONSOLE_TEST(the_end_of_the_input_is_quiet),
+		CONSOLE_TEST(ctrl_a_x_leaves),
+		CONSOLE_TEST(ctrl_a_p_presses_the_button),
+		CONSOLE_TEST(ctrl_a_twice_is_one_ctrl_a),
+		CONSOLE_TEST(other_letters_after_ctrl_a_are_dropped),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "base/size.h"
+#include "machine/layout.h"
+#include "machine/memory.h"
+#include "test.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define HUGE_PAGE (2 * MIB)
+
+/* The holes that an Intel host's IOMMU leaves: below, the local APICs' page range, above. */
+static const struct iova_range usual[] = {
+	{ 0, 0xfedfffff },
+	{ 0xfef00000, (1ULL << 39) - 1 },
+};
+
+static int place(
+	struct memory *memory, uint64_t size, const struct iova_range *ranges, unsigned count)
+{
+	struct error err = { 0 };
+	int code = memory_place(memory, size, ranges, count, &err);
+
+	assert_int_equal(code, err.code);
+	return code;
+}
+
+static void assert_region(const struct memory *memory, unsigned i, uint64_t gpa, uint64_t size)
+{
+	assert_true(i < memory->count);
+	assert_int_equal(memory->regions[i].gpa, gpa);
+	assert_int_equal(memory->regions[i].size, size);
+}
+
+TEST(little_memory_is_one_region)
+{
+	struct memory memory;
+
+	assert_int_equal(place(&memory, 512 * MIB, NULL, 0), 0);
+	assert_int_equal(memory.count, 1);
+	assert_region(&memory, 0, 0, 512 * MIB);
+	assert_int_equal(memory_end(&memory), 512 * MIB);
+	assert_int_equal(place(&memory, 2 * GIB, usual, 2), 0);
+	assert_int_equal(memory.count, 1);
+	/* Not a multiple of a huge page. */
+	assert_int_equal(place(&memory, 3 * MIB + 4 * KIB, NULL, 0), 0);
+	assert_region(&memory, 0, 0, 3 * MIB + 4 * KIB);
+	assert_int_equal(memory.size, 3 * MIB + 4 * KIB);
+}
+
+TEST(more_goes_on_above_4_gib)
+{
+	struct memory memory;
+
+	assert_int_equal(place(&memory, 5 * GIB, NULL, 0), 0);
+	assert_int_equal(memory.count, 2);
+	assert_region(&memory, 0, 0, LAYOUT_LOW_RAM_END);
+	assert_region(&memory, 1, LAYOUT_HIGH_RAM, 3 * GIB);
+	assert_int_equal(memory_end(&memory), 7 * GIB);
+	assert_int_equal(place(&memory, 5 * GIB, usual, 2), 0);
+	assert_int_equal(memory.count, 2);
+	assert_region(&memory, 1, LAYOUT_HIGH_RAM, 3 * GIB);
+	assert_int_equal(place(&memory, 2 * GIB + 4 * KIB, NULL, 0), 0);
+	assert_region(&memory, 1, LAYOUT_HIGH_RAM, 4 * KIB);
+}
+
+TEST(ram_lies_around_what_the_host_reserves)
+{
+	static const struct iova_range low[] = { { 0, 0x3fffffff }, { 0x40100000, UINT64_MAX } };
+	static const struct iova_range high[] = { { 0, 0x1ffffffff }, { 0x210000000, UINT64_MAX } };
+	struct memory memory;
+
+	assert_int_equal(place(&memory, 3 * GIB, low, 2), 0);
+	assert_int_equal(memory.count, 3);
+	assert_region(&memory, 0, 0, GIB);
+	assert_region(&memory, 1, 0x40200000, GIB - 2 * MIB);
+	assert_region(&memory, 2, LAYOUT_HIGH_RAM, GIB + 2 * MIB);
+	assert_int_equal(place(&memory, 7 * GIB, high, 2), 0);
+	assert_int_equal(memory.count, 3);
+	assert_region(&memory, 1, LAYOUT_HIGH_RAM, 4 * GIB);
+	assert_region(&memory, 2, 0x210000000, GIB);
+}
+
+/* Never a byte outside the ranges, whatever they are; the sizes add up. */
+TEST(every_region_is_inside_a_range)
+{
+	static const struct iova_range odd[] = { { 0, 0x12345677 }, { 0x12345679, 0x2fffffff },
+		{ 0x30000001, 0x30000001 }, { 0x30001000, 0x301fffff }, { 0x30200001, 0x1fffffffe },
+		{ 0x200000000, UINT64_MAX } };
+	struct memory memory;
+	uint64_t sum = 0;
+
+	assert_int_equal(place(&memory, 9 * GIB, odd, ARRAY_SIZE(odd)), 0);
+	for (unsigned i = 0; i < memory.count; i++) {
+		const struct memory_region *region = &memory.regions[i];
+		bool inside = false;
+
+		assert_int_equal(region->gpa % HUGE_PAGE, 0);
+		for (size_t j = 0; j < ARRAY_SIZE(odd); j++)
+			inside |= region->gpa >= odd[j].first &&
+				  region->gpa + region->size - 1 <= odd[j].last;
+		assert_true(inside);
+		if (i)
+			assert_true(region->gpa >=
+				    memory.regions[i - 1].gpa + memory.regions[i - 1].size);
+		sum += region->size;
+	}
+	assert_int_equal(sum, 9 * GIB);
+}
+
+TEST(memory_that_does_not_fit_is_refused)
+{
+	static const struct iova_range narrow[] = { { 0, 0xffffffff } };
+	static const struct iova_range none[] = { { 0, 0 } };
+	struct memory memory;
+
+	assert_int_equal(place(&memory, 2 * GIB, narrow, 1), 0);
+	assert_int_equal(place(&memory, 2 * GIB + 4 * KIB, narrow, 1), -ENOSPC);
+	assert_int_equal(place(&memory, 2 * MIB, none, 1), -ENOSPC);
+	assert_int_equal(place(&memory, 1ULL << 50, NULL, 0), -ENOSPC);
+	assert_int_equal(place(&memory, UINT64_MAX & ~0xfffULL, NULL, 0), -ENOSPC);
+	assert_int_equal(place(&memory, 0, NULL, 0), -ENOSPC);
+}
+
+/* The kernel and the tables lie in the first 16 MiB. */
+TEST(a_hole_at_the_bottom_is_refused)
+{
+	static const struct iova_range first[] = { { 0x200000, UINT64_MAX } };
+	static const struct iova_range hole[] = { { 0, 0x7fffff }, { 0x900000, UINT64_MAX } };
+	static const struct iova_range allowed[] = { { 0, 0xffffff }, { 0x1200000, UINT64_MAX } };
+	struct memory memory;
+
+	assert_int_equal(place(&memory, 512 * MIB, first, 1), -ENOSPC);
+	assert_int_equal(place(&memory, 512 * MIB, hole, 2), -ENOSPC);
+	assert_int_equal(place(&memory, 4 * MIB, hole, 2), 0);
+	assert_int_equal(place(&memory, 512 * MIB, allowed, 2), 0);
+	assert_int_equal(memory.count, 2);
+}
+
+TEST(too_many_holes_are_refused)
+{
+	struct iova_range ranges[MEMORY_REGIONS_MAX + 1];
+	struct memory memory;
+
+	for (unsigned i = 0; i <= MEMORY_REGIONS_MAX; i++)
+		ranges[i] = (struct iova_range){ i * 64 * MIB, i * 64 * MIB + 32 * MIB - 1 };
+	assert_int_equal(
+		place(&memory, MEMORY_REGIONS_MAX * 32 * MIB, ranges, MEMORY_REGIONS_MAX + 1), 0);
+	assert_int_equal(memory.count, MEMORY_REGIONS_MAX);
+	assert_int_equal(place(&memory, MEMORY_REGIONS_MAX * 32 * MIB + 4 * KIB, ranges,
+				 MEMORY_REGIONS_MAX + 1),
+		-ENOSPC);
+}
+
+static void allocate(struct memory *memory, uint64_t size, const struct iova_range *ranges,
+	unsigned count, enum memory_backing backing)
+{
+	struct error err = { 0 };
+
+	assert_int_equal(place(memory, size, ranges, count), 0);
+	assert_int_equal(memory_allocate(memory, backing, &err), 0);
+}
+
+TEST(addresses_are_found_within_one_region_alone)
+{
+	static const struct iova_range ranges[] = { { 0, 0x1ffffff }, { 0x2200000, UINT64_MAX } };
+	struct memory memory;
+	char *first, *second;
+
+	allocate(&memory, 64 * MIB, ranges, 2, MEMORY_ANONYMOUS);
+	first = memory.regions[0].hva;
+	second = memory.regions[1].hva;
+	assert_ptr_equal(memory_at(&memory, 0, 1), first);
+	assert_ptr_equal(memory_at(&memory, 0, 32 * MIB), first);
+	assert_ptr_equal(memory_at(&memory, 32 * MIB - 1, 1), first + 32 * MIB - 1);
+	assert_null(memory_at(&memory, 32 * MIB - 1, 2));
+	assert_null(memory_at(&memory, 0, 32 * MIB + 1));
+	assert_null(memory_at(&memory, 32 * MIB, 1)); /* in the hole */
+	assert_null(memory_at(&memory, 0x21fffff, 2));
+	assert_ptr_equal(memory_at(&memory, 0x2200000, 4), second);
+	assert_null(memory_at(&memory, memory_end(&memory), 1));
+	assert_null(memory_at(&memory, memory_end(&memory) - 1, 2));
+	assert_non_null(memory_at(&memory, memory_end(&memory) - 1, 1));
+	/* Sums that wrap round. */
+	assert_null(memory_at(&memory, 4096, UINT64_MAX));
+	assert_null(memory_at(&memory, UINT64_MAX, 2));
+	assert_null(memory_at(&memory, UINT64_MAX - 4095, 8192));
+	assert_null(memory_at(&memory, 0, UINT64_MAX));
+	memory_free(&memory);
+	assert_int_equal(memory.count, 0);
+}
+
+/* A huge page serves guest and process only where both addresses agree in their low bits. */
+TEST(addresses_agree_modulo_a_huge_page)
+{
+	struct memory memory;
+
+	allocate(&memory, 2 * GIB + 6 * MIB, NULL, 0, MEMORY_ANONYMOUS);
+	for (unsigned i = 0; i < memory.count; i++)
+		assert_int_equal(
+			((uintptr_t)memory.regions[i].hva - memory.regions[i].gpa) % HUGE_PAGE, 0);
+	assert_int_equal(memory.fd, -1);
+	memory_free(&memory);
+}
+
+/* Each region has its own part of the file: another process that maps it sees the same RAM. */
+TEST(shared_memory_is_one_file)
+{
+	struct memory memory;
+	char *mapped;
+
+	allocate(&memory, 2 * GIB + 6 * MIB, NULL, 0, MEMORY_SHARED);
+	assert_true(memory.fd >= 0);
+	strcpy(memory_at(&memory, 4096, 4), "low");
+	strcpy(memory_at(&memory, LAYOUT_HIGH_RAM + 4096, 5), "high");
+	mapped = mmap(NULL, memory.size, PROT_READ, MAP_SHARED, memory.fd, 0);
+	assert_ptr_not_equal(mapped, MAP_FAILED);
+	assert_string_equal(mapped + 4096, "low");
+	assert_string_equal(mapped + 2 * GIB + 4096, "high");
+	munmap(mapped, memory.size);
+	memory_free(&memory);
+	assert_int_equal(memory.fd, -1);
+}
+
+static void assert_populated(const struct memory *memory)
+{
+	for (unsigned i = 0; i < memory->count; i++) {
+		const struct memory_region *region = &memory->regions[i];
+		size_t pages = region->size / 4096;
+		unsigned char *there = test_malloc(pages);
+
+		assert_int_equal(mincore(region->hva, region->size, there), 0);
+		for (size_t j = 0; j < pages; j++)
+			if (!(there[j] & 1))
+				fail_msg("page %zu of region %u is missing", j, i);
+		test_free(there);
+	}
+}
+
+/* Enough for more than one thread, and pieces that do not divide evenly. */
+TEST(populating_touches_every_page)
+{
+	static const struct iova_range ranges[] = { { 0, 0x8ffffff }, { 0x9200000, UINT64_MAX } };
+	struct error err = { 0 };
+	struct memory memory;
+
+	allocate(&memory, 150 * MIB + 12 * KIB, ranges, 2, MEMORY_SHARED);
+	assert_int_equal(memory_populate(&memory, &err), 0);
+	assert_populated(&memory);
+	memory_free(&memory);
+	allocate(&memory, 4 * MIB + 4 * KIB, NULL, 0, MEMORY_ANONYMOUS);
+	assert_int_equal(memory_populate(&memory, &err), 0);
+	assert_populated(&memory);
+	memory_free(&memory);
+}
+
+TEST(memory_that_the_host_does_not_have_is_an_error)
+{
+	struct error err = { 0 };
+	struct memory memory;
+
+	/* More than 47 bits of addresses hold. */
+	memory = (struct memory){ .fd = -1, .count = 1, .size = 1ULL << 50 };
+	memory.regions[0].size = 1ULL << 50;
+	assert_int_equal(memory_allocate(&memory, MEMORY_ANONYMOUS, &err), -ENOMEM);
+	assert_true(err.what[0]);
+	memory_free(&memory);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(little_memory_is_one_region),
+		cmocka_unit_test(more_goes_on_above_4_gib),
+		cmocka_unit_test(ram_lies_around_what_the_host_reserves),
+		cmocka_unit_test(every_region_is_inside_a_range),
+		cmocka_unit_test(memory_that_does_not_fit_is_refused),
+		cmocka_unit_test(a_hole_at_the_bottom_is_refused),
+		cmocka_unit_test(too_many_holes_are_refused),
+		cmocka_unit_test(addresses_are_found_within_one_region_alone),
+		cmocka_unit_test(addresses_agree_modulo_a_huge_page),
+		cmocka_unit_test(shared_memory_is_one_file),
+		cmocka_unit_test(populating_touches_every_page),
+		cmocka_unit_test(memory_that_the_host_does_not_have_is_an_error),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "base/size.h"
+#include "test.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* The command as a user meets it: the built program, named by the environment's PENSTOCK. */
+
+#define ARGUMENTS_MAX 160
+#define LIMIT_S       10 /* a command that hangs is killed */
+
+struct outcome {
+	int code; /* 128 + N where signal N ended it */
+	char out[8192];
+	char err[8192];
+};
+
+static void take_text(int fd, char *text, size_t size)
+{
+	ssize_t got = pread(fd, text, size - 1, 0);
+
+	text[got < 0 ? 0 : got] = '\0';
+	close(fd);
+}
+
+static void become(char *const *argv, int out, int err)
+{
+	alarm(LIMIT_S);
+	dup2(open("/dev/null", O_RDONLY), STDIN_FILENO);
+	dup2(out, STDOUT_FILENO);
+	dup2(err, STDERR_FILENO);
+	execv(argv[0], argv);
+	_exit(127);
+}
+
+/* Run "penstock ARGUMENTS", which a NULL ends. */
+static struct outcome penstock(const char *const *arguments)
+{
+	const char *argv[ARGUMENTS_MAX + 2] = { getenv("PENSTOCK") };
+	int out = memfd_create("out", MFD_CLOEXEC), err = memfd_create("err", MFD_CLOEXEC), status;
+	struct outcome outcome;
+	pid_t pid;
+
+	assert_non_null(argv[0]);
+	for (unsigned i = 0; i < ARGUMENTS_MAX && arguments[i]; i++)
+		argv[i + 1] = arguments[i];
+	pid = fork();
+	if (pid == 0)
+		become((char *const *)argv, out, err);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	outcome.code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+	take_text(out, outcome.out, sizeof(outcome.out));
+	take_text(err, outcome.err, sizeof(outcome.err));
+	return outcome;
+}
+
+#define run(...) penstock((const char *const[]){ "run", __VA_ARGS__, NULL })
+
+static unsigned count_lines(const char *text, const char *start)
+{
+	unsigned count = 0;
+
+	while (*text) {
+		size_t length = strcspn(text, "\n");
+
+		count += strncmp(text, start, strlen(start)) == 0;
+		text += length + (text[length] == '\n');
+	}
+	return count;
+}
+
+/* One line that says what is wrong, at most one that says what to do; nothing on stdout. */
+static void assert_one_error(const struct outcome *outcome, int code, const char *words)
+{
+	if (outcome->code != code)
+		fail_msg("exit code %d, not %d: %s", outcome->code, code, outcome->err);
+	if (count_lines(outcome->err, "penstock") != 1 ||
+		count_lines(outcome->err, "") - count_lines(outcome->err, "  next: ") != 1)
+		fail_msg("not one error: %s", outcome->err);
+	if (!strstr(outcome->err, words))
+		fail_msg("'%s' is not in: %s", words, outcome->err);
+	assert_string_equal(outcome->out, "");
+}
+
+#define assert_usage(words, ...)                            \
+	do {                                                \
+		struct outcome outcome_ = run(__VA_ARGS__); \
+                                                            \
+		assert_one_error(&outcome_, 2, words);      \
+	} while (0)
+
+#define assert_failure(words, ...)                          \
+	do {                                                \
+		struct outcome outcome_ = run(__VA_ARGS__); \
+                                                            \
+		assert_one_error(&outcome_, 1, words);      \
+	} while (0)
+
+/* With a kernel that is there, so that nothing else is wrong. */
+#define assert_bad(words, ...) assert_usage(words, "--kernel", "/dev/null", __VA_ARGS__)
+
+TEST(help_tells_of_every_option)
+{
+	static const char *const options[] = { "--kernel", "--initrd", "--cmdline", "--memory",
+		"--cpus", "--device", "--serial", "--name", "--hugepages", "--shared-memory",
+		"--no-reboot", "--force", "--help" };
+	struct outcome outcome = run("--help");
+
+	assert_int_equal(outcome.code, 0);
+	assert_string_equal(outcome.err, "");
+	for (size_t i = 0; i < ARRAY_SIZE(options); i++)
+		if (!strstr(outcome.out, options[i]))
+			fail_msg("the help does not tell of %s", options[i]);
+	assert_int_equal(run("-h").code, 0);
+	/* Whatever else is said. */
+	assert_int_equal(run("--cpus", "1", "--help").code, 0);
+}
+
+TEST(a_kernel_is_needed)
+{
+	struct outcome outcome = penstock((const char *const[]){ "run", NULL });
+
+	assert_one_error(&outcome, 2, "--kernel");
+	assert_usage("--kernel", "--memory", "1G");
+}
+
+TEST(memory_must_be_a_size)
+{
+	static const char *const bad[] = { "0", "", "x", "-1", "1.5G", "512Q", "1G ", "4097",
+		"2049K1", "1M", "2097151", "99999999999999999999", "16777216T",
+		"18446744073709551615" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+		assert_bad("--memory", "--memory", bad[i]);
+}
+
+TEST(cpus_must_be_a_number)
+{
+	static const char *const bad[] = { "0", "65", "x", "", "-1", "1x", "1.5",
+		"99999999999999999999", "-18446744073709551615", "0x" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+		assert_bad("--cpus", "--cpus", bad[i]);
+}
+
+TEST(a_device_must_be_an_address)
+{
+	static const char *const bad[] = { "", "x", "0000:01:00", "01:00.8", "01:20.0", "nvme0",
+		"0000:01:00.0/", "/sys/bus/pci/devices/0000:01:00.0", "0000:0000:01:00.0" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+		assert_bad("--device", "--device", bad[i]);
+	assert_bad("twice", "--device", "01:00.0", "--device", "0000:01:00.0");
+}
+
+TEST(too_many_devices_are_refused)
+{
+	const char *arguments[ARGUMENTS_MAX + 1] = { "run", "--kernel", "/dev/null" };
+	char text[65][16];
+	struct outcome outcome;
+
+	for (unsigned i = 0; i < 65; i++) {
+		snprintf(text[i], sizeof(text[i]), "%02x:00.0", i);
+		arguments[3 + 2 * i] = "--device";
+		arguments[4 + 2 * i] = text[i];
+	}
+	outcome = penstock(arguments);
+	assert_one_error(&outcome, 2, "64");
+}
+
+TEST(serial_must_be_a_place)
+{
+	static const char *const bad[] = { "", "x", "file", "file:", "STDIO", "stdio ", "pty:1" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+		assert_bad("--serial", "--serial", bad[i]);
+}
+
+TEST(memory_has_one_backing)
+{
+	assert_bad("--hugepages", "--hugepages", "--shared-memory");
+	assert_bad("--hugepages", "--shared-memory", "--hugepages");
+}
+
+TEST(what_is_no_option_is_refused)
+{
+	assert_bad("--bogus", "--bogus");
+	assert_bad("x", "-x");
+	assert_bad("more", "more");
+	assert_bad("more", "--no-reboot", "--", "more");
+}
+
+TEST(an_option_must_have_its_value)
+{
+	assert_usage("kernel", "--kernel");
+	assert_bad("memory", "--memory");
+	assert_bad("force", "--force=yes");
+}
+
+TEST(a_file_that_is_not_there_is_an_error)
+{
+	assert_failure("/nonexistent/vmlinuz", "--kernel", "/nonexistent/vmlinuz");
+	assert_failure("/nonexistent/initrd", "--kernel", getenv("PENSTOCK"), "--initrd",
+		"/nonexistent/initrd");
+	assert_failure("regular", "--kernel", "/");
+	assert_failure("regular", "--kernel", "/dev/null");
+	assert_failure("regular", "--kernel", getenv("PENSTOCK"), "--initrd", "/dev/null");
+}
+
+/* Opening one waits until somebody writes to it, unless asked not to. */
+TEST(a_pipe_is_no_kernel)
+{
+	char path[] = "/tmp/penstock-fifo-XXXXXX";
+
+	assert_non_null(mkdtemp(path));
+	assert_int_equal(rmdir(path), 0);
+	assert_int_equal(mkfifo(path, 0600), 0);
+	{
+		struct outcome outcome = run("--kernel", path);
+
+		unlink(path);
+		assert_one_error(&outcome, 1, "regular");
+	}
+}
+
+TEST(the_program_itself_tells_its_commands)
+{
+	struct outcome outcome = penstock((const char *const[]){ NULL });
+
+	assert_int_equal(outcome.code, 2);
+	outcome = penstock((const char *const[]){ "--help", NULL });
+	assert_int_equal(outcome.code, 0);
+	assert_non_null(strstr(outcome.out, "run"));
+	outcome = penstock((const char *const[]){ "--version", NULL });
+	assert_int_equal(outcome.code, 0);
+	assert_int_equal(strncmp(outcome.out, "penstock ", 9), 0);
+	outcome = penstock((const char *const[]){ "bogus", NULL });
+	assert_int_equal(outcome.code, 2);
+	assert_non_null(strstr(outcome.err, "bogus"));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(help_tells_of_every_option),
+		cmocka_unit_test(a_kernel_is_needed),
+		cmocka_unit_test(memory_must_be_a_size),
+		cmocka_unit_test(cpus_must_be_a_number),
+		cmocka_unit_test(a_device_must_be_an_address),
+		cmocka_unit_test(too_many_devices_are_refused),
+		cmocka_unit_test(serial_must_be_a_place),
+		cmocka_unit_test(memory_has_one_backing),
+		cmocka_unit_test(what_is_no_option_is_refused),
+		cmocka_unit_test(an_option_must_have_its_value),
+		cmocka_unit_test(a_file_that_is_not_there_is_an_error),
+		cmocka_unit_test(a_pipe_is_no_kernel),
+		cmocka_unit_test(the_program_itself_tells_its_commands),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

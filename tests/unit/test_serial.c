@@ -1,0 +1,392 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "irq_lines.h"
+#include "machine/layout.h"
+#include "machine/platform/serial.h"
+#include "test.h"
+
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Registers, and their bits, by the names of the data sheet. */
+enum { DATA, IER, IIR, LCR, MCR, LSR, MSR, SCR };
+
+#define FCR      IIR
+#define IER_RX   0x01
+#define IER_TX   0x02
+#define IIR_NONE 0x01
+#define IIR_TX   0x02
+#define IIR_RX   0x04
+#define IIR_FIFO 0xc0
+#define DLAB     0x80
+#define LOOP     0x10
+#define READY    0x01
+#define EMPTY    0x60
+
+struct fixture {
+	struct kvm_vm vm;
+	struct space pio;
+	struct loop *loop;
+	struct console console;
+	struct serial serial;
+	int in[2], out[2]; /* pipes: [0] to read, [1] to write */
+};
+
+static bool receive(void *opaque, uint8_t byte)
+{
+	struct fixture *fixture = opaque;
+
+	return serial_receive(&fixture->serial, byte);
+}
+
+static void room(void *opaque)
+{
+	struct fixture *fixture = opaque;
+
+	serial_room(&fixture->serial);
+}
+
+static void nothing(void *opaque)
+{
+	(void)opaque;
+}
+
+static int setup(void **state)
+{
+	static struct fixture fixture;
+	const struct console_ops ops = { receive, room, nothing, nothing, &fixture };
+	struct console_config config = { 0 };
+	struct error err = { 0 };
+
+	memset(&fixture, 0, sizeof(fixture));
+	irq_lines_reset(&fixture.vm);
+	space_init(&fixture.pio);
+	fixture.loop = loop_new(&err);
+	if (pipe(fixture.in) < 0 || pipe(fixture.out) < 0)
+		return -1;
+	config.in = fixture.in[0];
+	config.out = fixture.out[1];
+	console_init(&fixture.console, fixture.loop, &config, &ops, &err);
+	serial_init(&fixture.serial, &fixture.pio, &fixture.vm, &fixture.console);
+	*state = &fixture;
+	return err.code;
+}
+
+static int teardown(void **state)
+{
+	struct fixture *fixture = *state;
+
+	/* What is still buffered must have room, or this waits. */
+	fixture->console.tail = fixture->console.head;
+	console_destroy(&fixture->console);
+	loop_free(fixture->loop);
+	space_destroy(&fixture->pio);
+	for (int i = 0; i < 2; i++) {
+		close(fixture->in[i]);
+		close(fixture->out[i]);
+	}
+	return 0;
+}
+
+static uint8_t get(struct fixture *fixture, unsigned reg)
+{
+	return space_read(&fixture->pio, SERIAL_PORT + reg, 1);
+}
+
+static void set(struct fixture *fixture, unsigned reg, uint8_t value)
+{
+	space_write(&fixture->pio, SERIAL_PORT + reg, 1, value);
+}
+
+static bool line(void)
+{
+	return irq_line[LAYOUT_GSI_SERIAL];
+}
+
+static void what_is_sent_comes_out_in_order(void **state)
+{
+	struct fixture *fixture = *state;
+	char text[16] = "";
+
+	for (const char *at = "hello"; *at; at++)
+		set(fixture, DATA, *at);
+	/* A word's upper byte is not another one. */
+	space_write(&fixture->pio, SERIAL_PORT, 2, '!' | '?' << 8);
+	console_destroy(&fixture->console);
+	assert_int_equal(read(fixture->out[0], text, sizeof(text)), 6);
+	assert_string_equal(text, "hello!");
+	fixture->console.wake = dup(0); /* for the teardown to close */
+}
+
+static void registers_hold_what_they_are_given(void **state)
+{
+	struct fixture *fixture = *state;
+
+	set(fixture, SCR, 0xa5);
+	set(fixture, LCR, 0x1b);
+	set(fixture, MCR, 0xff);
+	set(fixture, IER, 0xff);
+	assert_int_equal(get(fixture, SCR), 0xa5);
+	assert_int_equal(get(fixture, LCR), 0x1b);
+	assert_int_equal(get(fixture, MCR), 0x1f);
+	assert_int_equal(get(fixture, IER), 0x0f);
+	set(fixture, MCR, 0);
+	set(fixture, MSR, 0xff);
+	set(fixture, LSR, 0xff);
+	assert_int_equal(get(fixture, MSR), 0xb0); /* a modem that is there */
+	assert_int_equal(get(fixture, LSR), EMPTY);
+}
+
+static void the_divisor_hides_two_registers(void **state)
+{
+	struct fixture *fixture = *state;
+
+	set(fixture, IER, IER_RX);
+	set(fixture, LCR, DLAB);
+	set(fixture, DATA, 0x34);
+	set(fixture, IER, 0x12);
+	assert_int_equal(get(fixture, DATA), 0x34);
+	assert_int_equal(get(fixture, IER), 0x12);
+	assert_int_equal(fixture->console.head, 0);
+	set(fixture, LCR, 0);
+	assert_int_equal(get(fixture, IER), IER_RX);
+}
+
+static void without_a_fifo_there_is_one_byte(void **state)
+{
+	struct fixture *fixture = *state;
+
+	assert_int_equal(get(fixture, DATA), 0);
+	assert_int_equal(get(fixture, LSR), EMPTY);
+	assert_true(serial_receive(&fixture->serial, 'a'));
+	assert_false(serial_receive(&fixture->serial, 'b'));
+	assert_int_equal(get(fixture, LSR), EMPTY | READY);
+	assert_int_equal(get(fixture, DATA), 'a');
+	assert_int_equal(get(fixture, LSR), EMPTY);
+	assert_true(serial_receive(&fixture->serial, 'b'));
+}
+
+static void the_fifo_has_sixteen_bytes(void **state)
+{
+	struct fixture *fixture = *state;
+
+	set(fixture, FCR, 0x01);
+	for (unsigned round = 0; round < 3; round++) {
+		for (unsigned i = 0; i < 16; i++)
+			assert_true(serial_receive(&fixture->serial, 'a' + i));
+		assert_false(serial_receive(&fixture->serial, 'z'));
+		for (unsigned i = 0; i < 5; i++)
+			assert_int_equal(get(fixture, DATA), 'a' + i);
+		for (unsigned i = 0; i < 5; i++)
+			assert_true(serial_receive(&fixture->serial, 'A' + i));
+		for (unsigned i = 5; i < 16; i++)
+			assert_int_equal(get(fixture, DATA), 'a' + i);
+		for (unsigned i = 0; i < 5; i++)
+			assert_int_equal(get(fixture, DATA), 'A' + i);
+		assert_int_equal(get(fixture, LSR) & READY, 0);
+	}
+}
+
+static void the_fifo_can_be_cleared(void **state)
+{
+	struct fixture *fixture = *state;
+
+	set(fixture, FCR, 0x01);
+	serial_receive(&fixture->serial, 'a');
+	set(fixture, FCR, 0x01);
+	assert_int_equal(get(fixture, LSR) & READY, READY);
+	set(fixture, FCR, 0x03);
+	assert_int_equal(get(fixture, LSR) & READY, 0);
+	/* Switching it on or off clears it, too. */
+	serial_receive(&fixture->serial, 'a');
+	serial_receive(&fixture->serial, 'b');
+	set(fixture, FCR, 0x00);
+	assert_int_equal(get(fixture, LSR) & READY, 0);
+	assert_true(serial_receive(&fixture->serial, 'c'));
+	assert_int_equal(get(fixture, DATA), 'c');
+}
+
+static void a_fifo_shows_in_the_interrupt_id(void **state)
+{
+	struct fixture *fixture = *state;
+
+	assert_int_equal(get(fixture, IIR), IIR_NONE);
+	set(fixture, FCR, 0x07);
+	assert_int_equal(get(fixture, IIR), IIR_FIFO | IIR_NONE);
+	set(fixture, FCR, 0);
+	assert_int_equal(get(fixture, IIR), IIR_NONE);
+}
+
+static void input_raises_an_interrupt(void **state)
+{
+	struct fixture *fixture = *state;
+
+	serial_receive(&fixture->serial, 'a');
+	assert_false(line());
+	assert_int_equal(get(fixture, IIR), IIR_NONE);
+	set(fixture, IER, IER_RX);
+	assert_true(line());
+	assert_int_equal(get(fixture, IIR), IIR_RX);
+	assert_true(line());
+	get(fixture, DATA);
+	assert_false(line());
+	assert_int_equal(get(fixture, IIR), IIR_NONE);
+	serial_receive(&fixture->serial, 'b');
+	assert_true(line());
+	set(fixture, IER, 0);
+	assert_false(line());
+}
+
+static void an_empty_transmitter_raises_an_interrupt(void **state)
+{
+	struct fixture *fixture = *state;
+
+	assert_false(line());
+	set(fixture, IER, IER_TX);
+	assert_true(line());
+	assert_int_equal(get(fixture, IIR), IIR_TX);
+	assert_false(line());
+	assert_int_equal(get(fixture, IIR), IIR_NONE);
+	/* Written again as it is, the bit raises nothing. */
+	set(fixture, IER, IER_TX);
+	assert_false(line());
+	set(fixture, DATA, 'x');
+	assert_true(line());
+	assert_int_equal(get(fixture, IIR), IIR_TX);
+	assert_false(line());
+}
+
+static void input_goes_before_output(void **state)
+{
+	struct fixture *fixture = *state;
+
+	set(fixture, IER, IER_RX | IER_TX);
+	serial_receive(&fixture->serial, 'a');
+	assert_int_equal(get(fixture, IIR), IIR_RX);
+	get(fixture, DATA);
+	assert_true(line());
+	assert_int_equal(get(fixture, IIR), IIR_TX);
+	assert_false(line());
+}
+
+static void in_loop_back_the_line_hears_itself(void **state)
+{
+	struct fixture *fixture = *state;
+
+	set(fixture, FCR, 0x01);
+	set(fixture, MCR, LOOP);
+	set(fixture, DATA, 'a');
+	set(fixture, DATA, 'b');
+	assert_int_equal(fixture->console.head, 0);
+	assert_int_equal(get(fixture, DATA), 'a');
+	assert_int_equal(get(fixture, DATA), 'b');
+	/* DTR, RTS, OUT1, OUT2 come back as DSR, CTS, RI, DCD. */
+	assert_int_equal(get(fixture, MSR), 0);
+	set(fixture, MCR, LOOP | 0x01);
+	assert_int_equal(get(fixture, MSR), 0x20);
+	set(fixture, MCR, LOOP | 0x02);
+	assert_int_equal(get(fixture, MSR), 0x10);
+	set(fixture, MCR, LOOP | 0x04);
+	assert_int_equal(get(fixture, MSR), 0x40);
+	set(fixture, MCR, LOOP | 0x08);
+	assert_int_equal(get(fixture, MSR), 0x80);
+	for (unsigned i = 0; i < 100; i++)
+		set(fixture, DATA, i);
+	for (unsigned i = 0; i < 16; i++)
+		assert_int_equal(get(fixture, DATA), i);
+	assert_int_equal(get(fixture, LSR) & READY, 0);
+}
+
+/* A reader that is slow holds up the guest's driver, not its vCPU, and loses nothing. */
+static void a_full_buffer_is_not_empty(void **state)
+{
+	struct fixture *fixture = *state;
+
+	set(fixture, IER, IER_TX);
+	get(fixture, IIR);
+	for (unsigned i = 0; i < CONSOLE_BUFFER; i++) {
+		assert_int_equal(get(fixture, LSR), EMPTY);
+		set(fixture, DATA, i);
+	}
+	assert_int_equal(get(fixture, LSR), 0);
+	assert_int_equal(get(fixture, IIR), IIR_NONE);
+	assert_false(line());
+	fixture->console.tail += 100; /* as if written out */
+	serial_room(&fixture->serial);
+	assert_true(line());
+	assert_int_equal(get(fixture, LSR), EMPTY);
+	assert_int_equal(get(fixture, IIR), IIR_TX);
+}
+
+static void odd_accesses_do_no_harm(void **state)
+{
+	struct fixture *fixture = *state;
+
+	for (unsigned size = 1; size <= 8; size *= 2)
+		for (unsigned reg = 0; reg < 8; reg++) {
+			space_write(&fixture->pio, SERIAL_PORT + reg, size, UINT64_MAX);
+			space_read(&fixture->pio, SERIAL_PORT + reg, size);
+		}
+	assert_true(space_read(&fixture->pio, SERIAL_PORT + 7, 2) == UINT64_MAX);
+	assert_true(space_read(&fixture->pio, SERIAL_PORT + 8, 1) == UINT64_MAX);
+}
+
+static void *run_loop(void *loop)
+{
+	loop_run(loop);
+	return NULL;
+}
+
+/* Far more than the FIFO holds: the console waits for the guest, byte by byte. */
+static void no_input_is_lost(void **state)
+{
+	struct fixture *fixture = *state;
+	struct timespec pause = { .tv_nsec = 100000 };
+	unsigned got = 0;
+	uint8_t sent[1000];
+	pthread_t thread;
+
+	for (unsigned i = 0; i < sizeof(sent); i++)
+		sent[i] = i * 7;
+	set(fixture, FCR, 0x01);
+	assert_int_equal(write(fixture->in[1], sent, sizeof(sent)), sizeof(sent));
+	assert_int_equal(pthread_create(&thread, NULL, run_loop, fixture->loop), 0);
+	for (unsigned tries = 0; got < sizeof(sent) && tries < 50000; tries++) {
+		if (!(get(fixture, LSR) & READY)) {
+			nanosleep(&pause, NULL);
+			continue;
+		}
+		if (get(fixture, DATA) != sent[got])
+			break;
+		got++;
+	}
+	loop_stop(fixture->loop);
+	pthread_join(thread, NULL);
+	assert_int_equal(got, sizeof(sent));
+}
+
+#define SERIAL_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		SERIAL_TEST(what_is_sent_comes_out_in_order),
+		SERIAL_TEST(registers_hold_what_they_are_given),
+		SERIAL_TEST(the_divisor_hides_two_registers),
+		SERIAL_TEST(without_a_fifo_there_is_one_byte),
+		SERIAL_TEST(the_fifo_has_sixteen_bytes),
+		SERIAL_TEST(the_fifo_can_be_cleared),
+		SERIAL_TEST(a_fifo_shows_in_the_interrupt_id),
+		SERIAL_TEST(input_raises_an_interrupt),
+		SERIAL_TEST(an_empty_transmitter_raises_an_interrupt),
+		SERIAL_TEST(input_goes_before_output),
+		SERIAL_TEST(in_loop_back_the_line_hears_itself),
+		SERIAL_TEST(a_full_buffer_is_not_empty),
+		SERIAL_TEST(odd_accesses_do_no_harm),
+		SERIAL_TEST(no_input_is_lost),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
