@@ -13,6 +13,9 @@ static const struct {
 	{ "run", cmd_run, "run a virtual machine, with devices of this host" },
 	{ "bind", cmd_bind, "take devices from their drivers, for a machine" },
 	{ "release", cmd_release, "give devices back to their drivers" },
+	{ "reset", cmd_reset, "reset devices, and see that they come back" },
+	{ "rom", cmd_rom, "read and check option ROMs" },
+	{ "vf", cmd_vf, "make, set and remove virtual functions (SR-IOV)" },
 };
 
 static void print_usage(FILE *to)

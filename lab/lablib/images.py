@@ -21,6 +21,10 @@ HOST_MODULES = ("virtio_blk", "squashfs", "overlay", "9pnet_virtio", "9p")
 GUEST_MODULES = ("nvme", "e1000e", "e1000", "xhci_pci", "usb_storage", "sd_mod", "usbhid",
                  "hid_generic", "evdev", "button", "uio_pci_generic", "virtio_blk", "virtio_net")
 
+# See tests/lab/guest/main.c
+GUEST_PROGRAMS = ("bulk", "disk", "edu", "edu-isolation", "keyboard", "pci-abuse", "testdev",
+                  "touch-memory")
+
 LSPCI_LIBRARIES = ("ld-linux-x86-64.so.2", "libc.so.6", "libcap.so.2", "libcrypto.so.3",
                    "libkmod.so.2", "libpci.so.3", "libudev.so.1", "libz.so.1", "libzstd.so.1")
 PCI_VENDORS = ("1af4 ", "1b36 ", "8086 ", "C ")
@@ -63,6 +67,7 @@ def _make_host(root, directory):
     archive.copy("init", LAB / "host/initramfs-init", 0o755)
     for name in ("init", "monitor"):
         archive.copy(f"lab/{name}", LAB / "host" / name, 0o755)
+    archive.file("lab/keep-kvm", _compiled(directory, [LAB / "host/keep-kvm.c"]), 0o755)
     order = modules.ordered(HOST_MODULES)
     for path in order:
         archive.copy("modules/" + os.path.basename(path), modules.directory / path)
@@ -127,18 +132,23 @@ def _pci_ids(path):
 
 def _add_tests(archive, directory):
     """Scripts as they are; the C programs as one static program that looks at its name."""
-    program = directory / "programs"
-    sources = sorted(GUEST_TESTS.glob("*.c"))
-    subprocess.run(["gcc", "-std=gnu17", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-static",
-                    "-s", "-o", program, *sources], check=True)
-    names = subprocess.run([program], check=True, capture_output=True, text=True).stdout.split()
-    archive.copy("tests/programs", program, 0o755)
-    program.unlink()
-    for name in names:
+    program = _compiled(directory, sorted(GUEST_TESTS.glob("*.c")))
+    archive.file("tests/programs", program, 0o755)
+    for name in GUEST_PROGRAMS:
         archive.link(f"tests/{name}", "programs")
     for path in sorted(GUEST_TESTS.iterdir()):
         if not path.suffix:
             archive.copy(f"tests/{path.name}", path, 0o755)
+
+
+def _compiled(directory, sources):
+    """A static program: the root file system's C library need not be that of this machine."""
+    program = directory / "program"
+    subprocess.run(["gcc", "-std=gnu17", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-static",
+                    "-s", "-o", program, *sources], check=True)
+    data = program.read_bytes()
+    program.unlink()
+    return data
 
 
 def _compressed(data):

@@ -15,7 +15,7 @@ from lablib.report import LabError
 # The split interrupt controller is what interrupt remapping needs; an AMD processor because the
 # emulator knows SVM but not VMX; caching mode is what VFIO in the host needs of the IOMMU.
 HARDWARE = """
-    -machine q35,kernel-irqchip=split,sata=off -accel tcg,thread=multi,tb-size=1024 -cpu EPYC-Rome,+svm,+npt
+    -machine q35,kernel-irqchip=split,sata=off -accel tcg,thread=single,tb-size=1024 -cpu EPYC-Rome,+svm,+npt
     -device intel-iommu,intremap=on,caching-mode=on,aw-bits=48
     -nodefaults -no-user-config -display none -no-reboot
 """

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "host/bind.h"
-#include "base/bdf.h"
 #include "cmd/cmd.h"
-#include "host/journal.h"
+#include "host/address.h"
+#include "host/node.h"
 
+#include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 static const char usage[] =
 	"Usage: penstock bind [OPTION]... ADDRESS...\n"
@@ -19,17 +19,19 @@ static const char usage[] =
 	"devices keep their drivers. A device that the host is using is refused: a mounted disk, swap,\n"
 	"a network card with the default route, the boot display.\n"
 	"\n"
-	"  ADDRESS        a PCI address such as 0000:01:00.0 or 01:00.0\n"
-	"      --group    first show the IOMMU groups of the devices\n"
-	"      --force    take devices that the host is using\n"
-	"      --dry-run  check everything and say what would be done, but change nothing\n"
-	"      --help     show this text\n"
-	"\n"
+	"      --user NAME  let this user open the devices, to run machines without root; until\n"
+	"                   'penstock release'\n"
+	"      --group      first show the IOMMU groups of the devices\n"
+	"      --force      take devices that the host is using\n"
+	"      --dry-run    check everything and say what would be done, but change nothing\n"
+	"      --help       show this text\n"
+	"\n" HOST_ADDRESS_FORMS "\n"
 	"Exit status: 0 done, 1 failed, 2 wrong usage.\n";
 
-enum { OPTION_GROUP = 256, OPTION_FORCE, OPTION_DRY_RUN, OPTION_HELP };
+enum { OPTION_USER = 256, OPTION_GROUP, OPTION_FORCE, OPTION_DRY_RUN, OPTION_HELP };
 
 static const struct option long_options[] = {
+	{ "user", required_argument, NULL, OPTION_USER },
 	{ "group", no_argument, NULL, OPTION_GROUP },
 	{ "force", no_argument, NULL, OPTION_FORCE },
 	{ "dry-run", no_argument, NULL, OPTION_DRY_RUN },
@@ -39,9 +41,11 @@ static const struct option long_options[] = {
 
 struct arguments {
 	struct bind_options options;
+	const char *user;
 	bool group;
-	struct bdf *devices;
+	char **words;
 	size_t count;
+	struct bdf *devices;
 };
 
 static int wrong_usage(void)
@@ -50,34 +54,16 @@ static int wrong_usage(void)
 	return 2;
 }
 
-static int parse_addresses(struct arguments *arguments, int count, char **words)
-{
-	if (!count) {
-		fputs("penstock: bind: no address of a device is given\n", stderr);
-		return wrong_usage();
-	}
-	arguments->devices = calloc(count, sizeof(*arguments->devices));
-	if (!arguments->devices)
-		return 1;
-	for (int i = 0; i < count; i++) {
-		if (bdf_parse(words[i], &arguments->devices[i])) {
-			fprintf(stderr,
-				"penstock: bind: '%s' is not a PCI address such as 0000:01:00.0\n",
-				words[i]);
-			return wrong_usage();
-		}
-	}
-	arguments->count = count;
-	return 0;
-}
-
 /* -1: go on. Else the exit status. */
 static int parse(struct arguments *arguments, int argc, char **argv)
 {
-	int option, status;
+	int option;
 
 	while ((option = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
 		switch (option) {
+		case OPTION_USER:
+			arguments->user = optarg;
+			break;
 		case OPTION_GROUP:
 			arguments->group = true;
 			break;
@@ -94,8 +80,12 @@ static int parse(struct arguments *arguments, int argc, char **argv)
 			return wrong_usage();
 		}
 	}
-	status = parse_addresses(arguments, argc - optind, argv + optind);
-	return status ? status : -1;
+	arguments->words = argv + optind;
+	arguments->count = argc - optind;
+	if (arguments->count)
+		return -1;
+	fputs("penstock: bind: no device is given\n", stderr);
+	return wrong_usage();
 }
 
 static int print_group(const struct host *host, int group, struct error *err)
@@ -153,18 +143,43 @@ static int print_groups(
 	return 0;
 }
 
-static int run(const struct arguments *arguments)
+/* 0 done, or a negative errno. */
+static int bind_devices(
+	const struct host *host, const struct arguments *arguments, struct error *err)
+{
+	uid_t user = 0;
+	int code = 0;
+
+	if (arguments->user)
+		code = host_node_find_user(arguments->user, &user, err);
+	if (code == 0 && arguments->group)
+		code = print_groups(host, arguments, err);
+	if (code == 0)
+		code = host_bind(
+			host, arguments->devices, arguments->count, &arguments->options, err);
+	if (code == 0 && user && !arguments->options.dry_run)
+		code = host_node_give(host, arguments->devices, arguments->count, user, err);
+	return code;
+}
+
+static int run(struct arguments *arguments)
 {
 	struct error err = { 0 };
 	struct host host;
+	int code = host_init(&host, NULL, NULL, &err), status = 1;
+	ssize_t found = code ? code
+			     : host_address_find_all(&host, arguments->words, arguments->count,
+				       &arguments->devices, &err);
 
-	if (host_init(&host, NULL, NULL, &err) ||
-		(arguments->group && print_groups(&host, arguments, &err)) ||
-		host_bind(&host, arguments->devices, arguments->count, &arguments->options, &err)) {
-		error_print(&err);
-		return 1;
+	if (found == -EINVAL)
+		status = EXIT_USAGE;
+	if (found >= 0) {
+		arguments->count = found;
+		code = bind_devices(&host, arguments, &err);
 	}
-	return 0;
+	if (err.code)
+		error_print(&err);
+	return found >= 0 && code == 0 ? 0 : status;
 }
 
 int cmd_bind(int argc, char **argv)

@@ -10,4 +10,7 @@
 
 int cmd_bind(int argc, char **argv);
 int cmd_release(int argc, char **argv);
+int cmd_reset(int argc, char **argv);
+int cmd_rom(int argc, char **argv);
 int cmd_run(int argc, char **argv);
+int cmd_vf(int argc, char **argv);

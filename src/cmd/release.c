@@ -1,24 +1,25 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "base/bdf.h"
+#include "base/fd.h"
 #include "cmd/cmd.h"
+#include "host/address.h"
 #include "host/bind.h"
 
+#include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
-#include <string.h>
 
 static const char usage[] =
 	"Usage: penstock release [--dry-run] ADDRESS...\n"
 	"       penstock release [--dry-run] --stale | --all\n"
 	"Give PCI devices back to the drivers that they had before 'penstock bind' or 'penstock run'.\n"
 	"\n"
-	"  ADDRESS        a PCI address such as 0000:01:00.0 or 01:00.0; with it go the devices of its\n"
-	"                 IOMMU group that were bound only on its account\n"
+	"With a device go those of its IOMMU group that were bound only on its account.\n"
+	"\n"
 	"      --stale    all devices of machines that have ended without giving them back\n"
 	"      --all      these, and all devices that 'penstock bind' has bound\n"
 	"      --dry-run  say what would be done, but change nothing\n"
 	"      --help     show this text\n"
-	"\n"
+	"\n" HOST_ADDRESS_FORMS "\n"
 	"A device of a running machine is refused. When nothing is left to do, that is a success.\n"
 	"Exit status: 0 done, 1 failed, 2 wrong usage.\n";
 
@@ -46,22 +47,10 @@ static int wrong_usage(void)
 
 static int check_arguments(const struct arguments *arguments)
 {
-	struct bdf bdf;
-
-	if (arguments->stale + arguments->all + (arguments->count > 0) != 1) {
-		fputs("penstock: release: give either addresses of devices, or --stale, or --all\n",
-			stderr);
-		return wrong_usage();
-	}
-	for (int i = 0; i < arguments->count; i++) {
-		if (bdf_parse(arguments->addresses[i], &bdf)) {
-			fprintf(stderr,
-				"penstock: release: '%s' is not a PCI address such as 0000:01:00.0\n",
-				arguments->addresses[i]);
-			return wrong_usage();
-		}
-	}
-	return -1;
+	if (arguments->stale + arguments->all + (arguments->count > 0) == 1)
+		return -1;
+	fputs("penstock: release: give either devices, or --stale, or --all\n", stderr);
+	return wrong_usage();
 }
 
 /* -1: go on. Else the exit status. */
@@ -95,19 +84,23 @@ static int parse(struct arguments *arguments, int argc, char **argv)
 /* One that fails does not keep the others bound. */
 static int release_addresses(const struct host *host, const struct arguments *arguments)
 {
+	cleanup_free struct bdf *devices = NULL;
+	struct error err = { 0 };
+	ssize_t count =
+		host_address_find_all(host, arguments->addresses, arguments->count, &devices, &err);
 	int status = 0;
 
-	for (int i = 0; i < arguments->count; i++) {
-		struct error err = { 0 };
-		struct bdf bdf;
+	if (count < 0)
+		error_print(&err);
+	for (ssize_t i = 0; i < count; i++) {
+		struct error why = { 0 };
 
-		bdf_parse(arguments->addresses[i], &bdf);
-		if (host_release(host, &bdf, arguments->dry_run, &err)) {
-			error_print(&err);
+		if (host_release(host, &devices[i], arguments->dry_run, &why)) {
+			error_print(&why);
 			status = 1;
 		}
 	}
-	return status;
+	return count >= 0 ? status : count == -EINVAL ? EXIT_USAGE : 1;
 }
 
 static int run(const struct arguments *arguments)

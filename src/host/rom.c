@@ -153,9 +153,7 @@ static void explain_none(struct rom *rom, struct bytes bytes)
 	size_t size = sizeof(rom->broken);
 
 	rom->shift = find_shift(bytes);
-	if (!bytes.size)
-		snprintf(text, size, "it is empty");
-	else if (rom->shift)
+	if (rom->shift)
 		snprintf(text, size, "the ROM begins only at byte %zu, after something else",
 			rom->shift);
 	else if (!has(bytes, 0, 2) || get(bytes, 0, 2) != 0xaa55)
@@ -196,6 +194,10 @@ static bool next_image(struct rom *rom, struct bytes all, const struct host_devi
 void rom_parse(struct rom *rom, const uint8_t *data, size_t size, const struct host_device *device)
 {
 	*rom = (struct rom){ 0 };
+	if (!size) {
+		snprintf(rom->broken, sizeof(rom->broken), "it is empty");
+		return;
+	}
 	while (next_image(rom, (struct bytes){ data, size }, device))
 		;
 }

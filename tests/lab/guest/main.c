@@ -34,14 +34,11 @@ int main(int argc, char **argv)
 
 	program = slash ? slash + 1 : argv[0];
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	/* Without a known name it lists its names: that is how the image gets its links. */
 	for (size_t i = 0; i < sizeof(programs) / sizeof(programs[0]); i++) {
 		if (strcmp(program, programs[i].name) == 0)
 			return programs[i].main(argc, argv);
 	}
-	for (size_t i = 0; i < sizeof(programs) / sizeof(programs[0]); i++)
-		puts(programs[i].name);
-	return 0;
+	fail("there is no such program");
 }
 
 void fail(const char *format, ...)

@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "host/reset.h"
+#include "base/fd.h"
+#include "cmd/cmd.h"
+#include "host/address.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <json-c/json.h>
+#include <stdio.h>
+
+static const char usage[] =
+	"Usage: penstock reset [OPTION]... ADDRESS...\n"
+	"Reset PCI devices that are at vfio-pci or have no driver, and check that they come back.\n"
+	"\n"
+	"The kernel's methods for each device are shown in the order in which they are tried: flr, pm\n"
+	"and others reset one function alone; bus resets every device behind the same bridge, which\n"
+	"are named, and is refused while one of them is in use.\n"
+	"\n"
+	"      --method NAME  by this method only\n"
+	"      --dry-run      show the methods and check, but change nothing\n"
+	"      --json         the result as JSON\n"
+	"      --help         show this text\n"
+	"\n" HOST_ADDRESS_FORMS "\n"
+	"JSON: a list with, for each device, \"address\", \"methods\" (names, in order), \"bus_reset\"\n"
+	"(addresses that one hits; empty: there is none), \"used\" (a method or null), \"lost\" (the\n"
+	"address of a device that has not come back, or null), \"ways_out\" (for that one, each with\n"
+	"\"what\" and \"command\") and \"error\" (a text or null).\n"
+	"\n"
+	"Exit status: 0 done, 1 failed, 2 wrong usage.\n";
+
+enum { OPTION_METHOD = 256, OPTION_DRY_RUN, OPTION_JSON, OPTION_HELP };
+
+static const struct option long_options[] = {
+	{ "method", required_argument, NULL, OPTION_METHOD },
+	{ "dry-run", no_argument, NULL, OPTION_DRY_RUN },
+	{ "json", no_argument, NULL, OPTION_JSON },
+	{ "help", no_argument, NULL, OPTION_HELP },
+	{ 0 },
+};
+
+struct arguments {
+	const char *method;
+	bool dry_run, json;
+};
+
+static int wrong_usage(void)
+{
+	fputs("Try 'penstock reset --help'.\n", stderr);
+	return EXIT_USAGE;
+}
+
+/* -1: go on. Else the exit status. */
+static int parse(struct arguments *arguments, int argc, char **argv)
+{
+	int option;
+
+	while ((option = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
+		switch (option) {
+		case OPTION_METHOD:
+			arguments->method = optarg;
+			break;
+		case OPTION_DRY_RUN:
+			arguments->dry_run = true;
+			break;
+		case OPTION_JSON:
+			arguments->json = true;
+			break;
+		case OPTION_HELP:
+			fputs(usage, stdout);
+			return 0;
+		default:
+			return wrong_usage();
+		}
+	}
+	if (optind < argc)
+		return -1;
+	fputs("penstock: reset: no device is given\n", stderr);
+	return wrong_usage();
+}
+
+static void print_before(const struct host_reset *reset)
+{
+	char name[BDF_TEXT];
+
+	printf("%s: reset methods:", bdf_format(&reset->device.bdf, name));
+	for (unsigned i = 0; i < reset->method_count; i++)
+		printf(" %s", reset->methods[i]);
+	printf("%s\n", reset->method_count ? "" : " none of its own");
+	if (reset->hit_count > 1) {
+		printf("  a bus reset hits all of:");
+		for (unsigned i = 0; i < reset->hit_count; i++)
+			printf(" %s", bdf_format(&reset->hits[i], name));
+		putchar('\n');
+	}
+	fflush(stdout);
+}
+
+static void print_ways_out(const struct host_device *lost)
+{
+	struct reset_way way;
+
+	for (unsigned n = 0; host_reset_way_out(lost, n, &way); n++)
+		fprintf(stderr, "  or: %s:\n      %s\n", way.what, way.command);
+}
+
+static json_object *text_or_null(const char *text)
+{
+	return text[0] ? json_object_new_string(text) : NULL;
+}
+
+static json_object *list_ways_out(const struct host_device *lost)
+{
+	json_object *list = json_object_new_array();
+	struct reset_way way;
+
+	for (unsigned n = 0; lost && host_reset_way_out(lost, n, &way); n++) {
+		json_object *one = json_object_new_object();
+
+		json_object_object_add(one, "what", json_object_new_string(way.what));
+		json_object_object_add(one, "command", json_object_new_string(way.command));
+		json_object_array_add(list, one);
+	}
+	return list;
+}
+
+static json_object *describe(const struct host_reset *reset, const struct error *err)
+{
+	const struct host_device *lost = err->code == -ENODEV ? &reset->lost : NULL;
+	json_object *object = json_object_new_object(), *methods = json_object_new_array(),
+		    *hits = json_object_new_array();
+	char name[BDF_TEXT];
+
+	for (unsigned i = 0; i < reset->method_count; i++)
+		json_object_array_add(methods, json_object_new_string(reset->methods[i]));
+	for (unsigned i = 0; i < reset->hit_count; i++)
+		json_object_array_add(
+			hits, json_object_new_string(bdf_format(&reset->hits[i], name)));
+	json_object_object_add(
+		object, "address", json_object_new_string(bdf_format(&reset->device.bdf, name)));
+	json_object_object_add(object, "methods", methods);
+	json_object_object_add(object, "bus_reset", hits);
+	json_object_object_add(object, "used", text_or_null(reset->used));
+	json_object_object_add(
+		object, "lost", lost ? text_or_null(bdf_format(&lost->bdf, name)) : NULL);
+	json_object_object_add(object, "ways_out", list_ways_out(lost));
+	json_object_object_add(object, "error", text_or_null(err->what));
+	return object;
+}
+
+/* The device itself is missing, which needs no ways out. */
+static int fail_early(const struct error *err)
+{
+	error_print(err);
+	return 1;
+}
+
+static int reset_one(const struct host *host, const struct bdf *bdf,
+	const struct arguments *arguments, json_object *list)
+{
+	struct error err = { 0 };
+	struct host_reset reset;
+	char name[BDF_TEXT];
+
+	if (host_reset_read(host, bdf, &reset, &err))
+		return fail_early(&err);
+	if (!arguments->json)
+		print_before(&reset);
+	host_reset_run(host, &reset, arguments->method, arguments->dry_run, &err);
+	if (err.code)
+		error_print(&err);
+	if (err.code == -ENODEV)
+		print_ways_out(&reset.lost);
+	if (arguments->json)
+		json_object_array_add(list, describe(&reset, &err));
+	else if (!err.code && reset.used[0])
+		printf("%s: reset by %s; it has come back\n", bdf_format(bdf, name), reset.used);
+	return err.code ? 1 : 0;
+}
+
+static int run(const struct arguments *arguments, char **words, int count)
+{
+	json_object *list = json_object_new_array();
+	cleanup_free struct bdf *devices = NULL;
+	struct error err = { 0 };
+	struct host host;
+	int code = host_init(&host, NULL, NULL, &err), status = 0;
+	ssize_t found = code ? code : host_address_find_all(&host, words, count, &devices, &err);
+
+	if (found < 0) {
+		error_print(&err);
+		status = found == -EINVAL ? EXIT_USAGE : 1;
+	}
+	for (ssize_t i = 0; i < found; i++)
+		status |= reset_one(&host, &devices[i], arguments, list);
+	if (arguments->json && found >= 0)
+		puts(json_object_to_json_string_ext(
+			list, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE));
+	json_object_put(list);
+	return status;
+}
+
+int cmd_reset(int argc, char **argv)
+{
+	struct arguments arguments = { 0 };
+	int status = parse(&arguments, argc, argv);
+
+	return status < 0 ? run(&arguments, argv + optind, argc - optind) : status;
+}

@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "host/vf.h"
+#include "base/fd.h"
+#include "cmd/cmd.h"
+#include "host/address.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <getopt.h>
+#include <json-c/json.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char usage[] =
+	"Usage: penstock vf create [--bind] [--json] [--dry-run] ADDRESS N\n"
+	"       penstock vf destroy [--dry-run] ADDRESS\n"
+	"       penstock vf set [--mac MAC] [--vlan ID] [--trust on|off] [--dry-run] ADDRESS\n"
+	"Make virtual functions (SR-IOV) of a device, remove them all, or set one of a network card.\n"
+	"'create' prints the addresses of the VFs. For 'create' and 'destroy' ADDRESS is that of the\n"
+	"physical function, for 'set' that of the VF.\n"
+	"\n"
+	"      --bind         give the VFs to vfio-pci, as 'penstock bind' does\n"
+	"      --mac MAC      the VF's address, as 52:54:00:12:34:56\n"
+	"      --vlan ID      put its traffic into a VLAN, 1 to 4094; 0: none\n"
+	"      --trust on     its driver may change the address, and receive what is for others\n"
+	"      --json         the result as JSON\n"
+	"      --dry-run      check, and say what would be done, but change nothing\n"
+	"      --help         show this text\n"
+	"\n" HOST_ADDRESS_FORMS "\n"
+	"JSON: \"pf\" (address) and \"vfs\", each with \"number\", \"address\", \"driver\" (a name or null)\n"
+	"and \"iommu_group\" (a number or null).\n"
+	"\n"
+	"Exit status: 0 done, 1 failed, 2 wrong usage.\n";
+
+enum {
+	OPTION_BIND = 256,
+	OPTION_MAC,
+	OPTION_VLAN,
+	OPTION_TRUST,
+	OPTION_JSON,
+	OPTION_DRY_RUN,
+	OPTION_HELP
+};
+
+static const struct option long_options[] = {
+	{ "bind", no_argument, NULL, OPTION_BIND },
+	{ "mac", required_argument, NULL, OPTION_MAC },
+	{ "vlan", required_argument, NULL, OPTION_VLAN },
+	{ "trust", required_argument, NULL, OPTION_TRUST },
+	{ "json", no_argument, NULL, OPTION_JSON },
+	{ "dry-run", no_argument, NULL, OPTION_DRY_RUN },
+	{ "help", no_argument, NULL, OPTION_HELP },
+	{ 0 },
+};
+
+struct arguments {
+	bool bind, json, dry_run;
+	struct vf_settings settings;
+	unsigned count;
+	char *address;
+};
+
+/* What is wrong, on which word; "" on none. */
+static int wrong_usage(const char *word, const char *what)
+{
+	if (word[0])
+		fprintf(stderr, "penstock: vf: '%s' %s\n", word, what);
+	else
+		fprintf(stderr, "penstock: vf: %s\n", what);
+	fputs("Try 'penstock vf --help'.\n", stderr);
+	return EXIT_USAGE;
+}
+
+static bool parse_mac(const char *text, struct vf_settings *settings)
+{
+	const char *at = text;
+
+	for (int i = 0; i < 6; i++, at += 3) {
+		if (!isxdigit((unsigned char)at[0]) || !isxdigit((unsigned char)at[1]) ||
+			at[2] != (i < 5 ? ':' : '\0'))
+			return false;
+		settings->mac[i] = strtoul(at, NULL, 16);
+	}
+	settings->set_mac = true;
+	return !(settings->mac[0] & 1); /* not a group's address */
+}
+
+static bool parse_number(const char *text, unsigned long most, unsigned long *number)
+{
+	char *end;
+
+	errno = 0;
+	*number = strtoul(text, &end, 10);
+	return isdigit((unsigned char)text[0]) && !*end && !errno && *number <= most;
+}
+
+static bool parse_vlan(const char *text, struct vf_settings *settings)
+{
+	unsigned long number;
+
+	if (!parse_number(text, 4094, &number))
+		return false;
+	settings->vlan = number;
+	settings->set_vlan = true;
+	return true;
+}
+
+static bool parse_trust(const char *text, struct vf_settings *settings)
+{
+	settings->trust = strcmp(text, "on") == 0;
+	settings->set_trust = true;
+	return settings->trust || strcmp(text, "off") == 0;
+}
+
+/* -1: go on. Else the exit status. */
+static int parse_option(struct arguments *arguments, int option)
+{
+	switch (option) {
+	case OPTION_BIND:
+		arguments->bind = true;
+		return -1;
+	case OPTION_MAC:
+		return parse_mac(optarg, &arguments->settings)
+			       ? -1
+			       : wrong_usage(optarg, "is no MAC address of a single card");
+	case OPTION_VLAN:
+		return parse_vlan(optarg, &arguments->settings)
+			       ? -1
+			       : wrong_usage(optarg, "is no VLAN, 0 to 4094");
+	case OPTION_TRUST:
+		return parse_trust(optarg, &arguments->settings)
+			       ? -1
+			       : wrong_usage(optarg, "is neither on nor off");
+	case OPTION_JSON:
+		arguments->json = true;
+		return -1;
+	case OPTION_DRY_RUN:
+		arguments->dry_run = true;
+		return -1;
+	case OPTION_HELP:
+		fputs(usage, stdout);
+		return 0;
+	default:
+		fputs("Try 'penstock vf --help'.\n", stderr);
+		return EXIT_USAGE;
+	}
+}
+
+static json_object *describe_vf(const struct host *host, const struct bdf *bdf, unsigned number)
+{
+	json_object *object = json_object_new_object();
+	struct error ignored = { 0 };
+	struct host_device device;
+	char name[BDF_TEXT];
+	bool there = host_device_read(host, bdf, &device, &ignored) == 0;
+
+	json_object_object_add(object, "number", json_object_new_int(number));
+	json_object_object_add(object, "address", json_object_new_string(bdf_format(bdf, name)));
+	json_object_object_add(object, "driver",
+		there && device.driver[0] ? json_object_new_string(device.driver) : NULL);
+	json_object_object_add(object, "iommu_group",
+		there && device.group >= 0 ? json_object_new_int(device.group) : NULL);
+	return object;
+}
+
+static void print_json(
+	const struct host *host, const struct bdf *pf, const struct bdf *vfs, ssize_t count)
+{
+	json_object *object = json_object_new_object(), *list = json_object_new_array();
+	char name[BDF_TEXT];
+
+	for (ssize_t i = 0; i < count; i++)
+		json_object_array_add(list, describe_vf(host, &vfs[i], i));
+	json_object_object_add(object, "pf", json_object_new_string(bdf_format(pf, name)));
+	json_object_object_add(object, "vfs", list);
+	puts(json_object_to_json_string_ext(
+		object, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE));
+	json_object_put(object);
+}
+
+static int create(const struct host *host, const struct bdf *bdf, const struct arguments *arguments,
+	struct error *err)
+{
+	cleanup_free struct bdf *vfs = NULL;
+	char name[BDF_TEXT];
+	ssize_t count;
+	int code = host_vf_create(
+		host, bdf, arguments->count, arguments->bind, arguments->dry_run, err);
+
+	if (code)
+		return code;
+	count = host_vf_list(host, bdf, &vfs, err);
+	if (count < 0)
+		return count;
+	if (arguments->json)
+		print_json(host, bdf, vfs, count);
+	for (ssize_t i = 0; i < count && !arguments->json; i++)
+		printf("%s\n", bdf_format(&vfs[i], name));
+	return 0;
+}
+
+static int destroy(const struct host *host, const struct bdf *bdf,
+	const struct arguments *arguments, struct error *err)
+{
+	return host_vf_destroy(host, bdf, arguments->dry_run, err);
+}
+
+static int set(const struct host *host, const struct bdf *bdf, const struct arguments *arguments,
+	struct error *err)
+{
+	return host_vf_set(host, bdf, &arguments->settings, arguments->dry_run, err);
+}
+
+typedef int (*action)(const struct host *host, const struct bdf *bdf,
+	const struct arguments *arguments, struct error *err);
+
+static int run(const struct arguments *arguments, action act)
+{
+	struct error err = { 0 };
+	struct host host;
+	struct bdf bdf;
+	int code = host_init(&host, NULL, NULL, &err), status = 1;
+
+	if (code == 0) {
+		code = host_address_find_one(&host, arguments->address, &bdf, &err);
+		status = code == -EINVAL ? EXIT_USAGE : 1;
+	}
+	if (code == 0)
+		code = act(&host, &bdf, arguments, &err);
+	if (code)
+		error_print(&err);
+	return code ? status : 0;
+}
+
+static int check_words(struct arguments *arguments, int count, char **words, action *act)
+{
+	const struct vf_settings *settings = &arguments->settings;
+	bool sets = settings->set_mac || settings->set_vlan || settings->set_trust;
+	const char *verb = count ? words[0] : "";
+	unsigned long number;
+
+	*act = strcmp(verb, "create") == 0    ? create
+	       : strcmp(verb, "destroy") == 0 ? destroy
+	       : strcmp(verb, "set") == 0     ? set
+					      : NULL;
+	if (!*act)
+		return wrong_usage(verb, verb[0] ? "is none of create, destroy and set"
+						 : "give one of create, destroy and set");
+	if (count != (*act == create ? 3 : 2))
+		return wrong_usage("", *act == create ? "create wants an address and a number"
+						      : "one address is wanted");
+	if (*act == create && (!parse_number(words[2], 65535, &number) || !number))
+		return wrong_usage(words[2], "is no number of VFs, 1 or more");
+	if (sets != (*act == set))
+		return wrong_usage("", "--mac, --vlan and --trust go with set, and it needs one");
+	if (*act != create && (arguments->bind || arguments->json))
+		return wrong_usage("", "--bind and --json go with create");
+	arguments->count = *act == create ? number : 0;
+	arguments->address = words[1];
+	return -1;
+}
+
+int cmd_vf(int argc, char **argv)
+{
+	struct arguments arguments = { 0 };
+	int option, status = -1;
+	action act;
+
+	while (status < 0 && (option = getopt_long(argc, argv, "", long_options, NULL)) != -1)
+		status = parse_option(&arguments, option);
+	if (status < 0)
+		status = check_words(&arguments, argc - optind, argv + optind, &act);
+	return status < 0 ? run(&arguments, act) : status;
+}
