@@ -2,10 +2,12 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import tarfile
 from pathlib import Path
 
+from lablib.process import dying_with_parent
 from lablib.report import LabError, step
 
 SUITE = "trixie"
@@ -78,8 +80,10 @@ def _debootstrap(tar):
 def _run_showing_stages(command):
     """Runs mmdebstrap; shows its stages. Returns its output if it failed."""
     log = []
+    # A session of its own: mmdebstrap, when it is told to end, tells its whole process group.
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, text=True, errors="replace") as process:
+                          stderr=subprocess.STDOUT, text=True, errors="replace",
+                          start_new_session=True, preexec_fn=dying_with_parent(signal.SIGTERM)) as process:
         try:
             for line in process.stdout:
                 log.append(line)

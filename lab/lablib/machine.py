@@ -1,21 +1,21 @@
 """The emulated host as a QEMU process: its command line, its channels, its end."""
 
-import ctypes
 import json
 import os
 import shlex
-import signal
 import socket
 import subprocess
 from pathlib import Path
 
 from lablib.initrd import Archive
+from lablib.process import dying_with_parent
 from lablib.report import LabError
 
 # The split interrupt controller is what interrupt remapping needs; an AMD processor because the
 # emulator knows SVM but not VMX; caching mode is what VFIO in the host needs of the IOMMU.
 HARDWARE = """
-    -machine q35,kernel-irqchip=split,sata=off -accel tcg,thread=single,tb-size=1024 -cpu EPYC-Rome,+svm,+npt
+    -machine q35,kernel-irqchip=split,sata=off -accel tcg,thread=multi,tb-size=1024
+    -cpu EPYC-Rome,+svm,+npt
     -device intel-iommu,intremap=on,caching-mode=on,aw-bits=48
     -nodefaults -no-user-config -display none -no-reboot
 """
@@ -26,8 +26,6 @@ CHANNELS = ("stdout", "stderr", "control", "monitor")
 # What the host inside may ask of QEMU's monitor outside.
 MONITOR_COMMANDS = ("device_add", "device_del", "info", "mouse_button", "mouse_move",
                     "screendump", "sendkey")
-
-PR_SET_PDEATHSIG = 1
 
 
 class Machine:
@@ -42,7 +40,7 @@ class Machine:
         with open(directory / "qemu.log", "w") as log:
             self.process = subprocess.Popen(
                 arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                start_new_session=True, preexec_fn=_die_with_parent,
+                start_new_session=True, preexec_fn=dying_with_parent(),
                 pass_fds=[end.fileno() for end in self._theirs])
         for end in self._theirs:
             end.close()
@@ -144,11 +142,3 @@ class Machine:
 
 def _escape(path):
     return str(path).replace(",", ",,")
-
-
-def _die_with_parent():
-    """In the child: even if lab/run is killed hard, no machine is left behind."""
-    parent = os.getppid()
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(1)

@@ -14,6 +14,7 @@ void boot_list_free(struct boot_list *list);
 /* Parts of a plan. They note in the plan when there is no memory. */
 void boot_plan_note(struct boot_plan *plan, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
+/* A command to run after the files were written, and after they were put back. */
 void boot_plan_next(struct boot_plan *plan, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 void boot_plan_word(struct boot_plan *plan, const char *word);
@@ -68,7 +69,8 @@ struct boot_entry *boot_state_find(const struct boot_state *state, const char *p
 /* A new entry at the end; NULL without memory. */
 struct boot_entry *boot_state_add(struct boot_state *state, const char *path);
 
-/* Files. */
+/* Files. None that is read or written is larger; those of configuration do not come near it. */
+#define BOOT_SIZE_MAX (4u << 20)
 
 /* A copy; without memory false. */
 bool boot_bytes_copy(struct boot_bytes *to, const struct boot_bytes *from);

@@ -158,37 +158,34 @@ int boot_words_add(enum boot_edit edit, const char *text, const char *words, cha
 		quote, span.end));
 }
 
+/* A word goes with the blanks before it, so that the others stay as they are. */
+static void copy_others(const struct span *span, const char *words, char *to)
+{
+	const char *words_end = words + strlen(words), *at = span->start, *word;
+	bool any = false;
+	size_t length;
+
+	for (; (word = next_word(at, span->end, &length)), length; at = word + length) {
+		const char *from = any || at == span->start ? at : word;
+
+		if (has_word(words, words_end, word, length))
+			continue;
+		memcpy(to, from, word + length - from);
+		to += word + length - from;
+		any = true;
+	}
+	strcpy(to, at);
+}
+
 int boot_words_remove(enum boot_edit edit, const char *text, const char *words, char **result)
 {
 	struct span span = { 0 };
-	int code = find(edit, text, &span);
-	const char *at = span.start;
-	size_t length;
-	char *to;
 
 	*result = strdup(text);
 	if (!*result)
 		return -ENOMEM;
-	if (code)
-		return 0; /* where there is no place for the words, there are none */
-	to = *result + (span.start - text);
-	for (;;) {
-		const char *word = next_word(at, span.end, &length);
-
-		if (!length)
-			break;
-		/* A word goes with the blanks before it, so that the others stay as they are. */
-		if (has_word(words, words + strlen(words), word, length)) {
-			if (at == span.start)
-				span.start = word + length;
-		} else {
-			if (at == span.start && at != (*result - *result) + text)
-				at = at == text ? at : at;
-			memcpy(to, at, word + length - at);
-			to += word + length - at;
-		}
-		at = word + length;
-	}
-	strcpy(to, at);
+	/* Where there is no place for words, there are none. */
+	if (find(edit, text, &span) == 0)
+		copy_others(&span, words, *result + (span.start - text));
 	return 0;
 }

@@ -291,7 +291,6 @@ static int try_all(const void *argument)
 		code = try_one(attempt, attempt->methods[i]);
 		used = i;
 	}
-	/* A list with a method that the kernel has since found useless is refused as a whole. */
 	if (attempt->method[0] && fd_write_file(attempt->method, attempt->previous))
 		fd_write_file(attempt->method, "default");
 	return code ? code : used;
@@ -302,7 +301,11 @@ static bool is_bus(const char *method)
 	return strcmp(method, BUS) == 0;
 }
 
-/* The kernel's own, without a bus reset that is VFIO's to do. */
+/*
+ * The kernel's own methods, without a bus reset that is VFIO's to do. One is chosen through
+ * reset_method only where the kernel's own list could use another one: writing the list back can
+ * fail, when it has a method that the kernel has since found useless.
+ */
 static int plan_attempt(const struct host *host, const struct host_reset *reset, const char *wanted,
 	struct attempt *attempt)
 {
@@ -314,7 +317,7 @@ static int plan_attempt(const struct host *host, const struct host_reset *reset,
 			!(is_bus(reset->methods[i]) && reset->hit_count > 1))
 			strcpy(attempt->methods[attempt->count++], reset->methods[i]);
 	bdf_format(&reset->device.bdf, name);
-	if (reset->method_count > 1 &&
+	if ((attempt->count > 1 || (wanted && reset->method_count > 1)) &&
 		(host_path(host, attempt->method, DEVICES "%s/reset_method", name) ||
 			host_read(host, attempt->previous, sizeof(attempt->previous),
 				DEVICES "%s/reset_method", name) < 0))
@@ -322,7 +325,7 @@ static int plan_attempt(const struct host *host, const struct host_reset *reset,
 	return host_path(host, attempt->reset, DEVICES "%s/reset", name);
 }
 
-static int explain(const struct host *host, int code, const char *name, struct error *err)
+static int explain(const struct host *host, int code, bool bus, const char *name, struct error *err)
 {
 	if (code == -ETIMEDOUT) {
 		error_set(err, code, name, "gave up after %u seconds of waiting for its reset",
@@ -331,7 +334,9 @@ static int explain(const struct host *host, int code, const char *name, struct e
 		return code;
 	}
 	if (code == -ENOTTY)
-		error_set(err, code, name, "none of its reset methods works");
+		error_set(err, code, name, "%s",
+			bus ? "the reset of its bus does not work"
+			    : "no reset that was tried works");
 	else
 		error_sys(err, code, name, "the kernel could not reset it");
 	if (code == -EACCES || code == -EPERM)
@@ -450,7 +455,7 @@ static int run(const struct host *host, struct host_reset *reset, const struct a
 		if (code != -ETIMEDOUT)
 			check_targets(host, reset, targets, err);
 		if (code && !err->code)
-			explain(host, code, name, err);
+			explain(host, code, bus, name, err);
 	}
 	unlock(targets, targets->count);
 	return err->code;

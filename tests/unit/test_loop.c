@@ -178,6 +178,7 @@ static void a_removed_descriptor_may_come_back(void **state)
 
 	add_both(fixture);
 	loop_remove(fixture->loop, fixture->a);
+	assert_int_equal(loop_change(fixture->loop, fixture->a, EPOLLIN), -ENOENT);
 	assert_int_equal(loop_add(fixture->loop, fixture->a, EPOLLIN, on_b, fixture), 0);
 	eventfd_write(fixture->a, 1);
 	loop_run(fixture->loop);

@@ -197,7 +197,7 @@ TEST(addresses_agree_modulo_a_huge_page)
 {
 	struct memory memory;
 
-	allocate(&memory, 2 * GIB + 6 * MIB, NULL, 0, MEMORY_ANONYMOUS);
+	allocate(&memory, 2 * GIB + 6 * MIB + 4 * KIB, NULL, 0, MEMORY_ANONYMOUS);
 	for (unsigned i = 0; i < memory.count; i++)
 		assert_int_equal(
 			((uintptr_t)memory.regions[i].hva - memory.regions[i].gpa) % HUGE_PAGE, 0);

@@ -254,6 +254,17 @@ static int do_hidden_ioctl(void)
 	return syscall(SYS_ioctl, 0, (unsigned long)KVM_RUN << 32 | TIOCSTI, "x");
 }
 
+/* One that differs in a single bit from one that is listed, high or low. */
+static int do_similar_ioctl(void)
+{
+	return syscall(SYS_ioctl, -1, KVM_RUN ^ 0x100, 0);
+}
+
+static int do_other_direction_ioctl(void)
+{
+	return syscall(SYS_ioctl, -1, KVM_RUN ^ (1U << 30), 0);
+}
+
 static int do_listed_ioctls(void)
 {
 	static const unsigned long listed[] = { KVM_RUN, KVM_CREATE_VM, KVM_IRQFD,
@@ -271,6 +282,8 @@ TEST(only_listed_ioctls_pass)
 	assert_kills(do_terminal_ioctl);
 	assert_kills(do_size_ioctl);
 	assert_kills(do_hidden_ioctl);
+	assert_kills(do_similar_ioctl);
+	assert_kills(do_other_direction_ioctl);
 	assert_works(do_listed_ioctls);
 }
 
