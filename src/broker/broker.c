@@ -52,6 +52,8 @@ static int catch_signals(struct broker *broker, struct error *err)
 	sigprocmask(SIG_BLOCK, &broker->signals, &broker->before);
 	broker->signal_fd = signalfd(-1, &broker->signals, SFD_CLOEXEC | SFD_NONBLOCK);
 	signal(SIGPIPE, SIG_IGN);
+	/* Whoever started us may ignore it, and the kernel would then reap the machine itself. */
+	signal(SIGCHLD, SIG_DFL);
 	return broker->signal_fd < 0 ? error_sys(err, -errno, NULL, "cannot catch signals") : 0;
 }
 
@@ -139,13 +141,17 @@ static int wait_for_machine(struct broker *broker, int control, pid_t pid)
 {
 	struct pollfd signals = { .fd = broker->signal_fd, .events = POLLIN };
 	bool ending = false;
-	int status;
+	int status, ready;
 
 	for (;;) {
-		int ready;
+		pid_t ended = waitpid(pid, &status, WNOHANG);
 
-		if (waitpid(pid, &status, WNOHANG) == pid)
+		if (ended == pid)
 			break;
+		if (ended < 0 && errno != EINTR) {
+			status = MACHINE_FAILED << 8;
+			break;
+		}
 		ready = poll(&signals, 1, ending ? END_MS : -1);
 		if (ending && ready == 0)
 			kill(pid, SIGKILL);

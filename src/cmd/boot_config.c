@@ -220,7 +220,13 @@ static size_t count_common_lines(const struct boot_bytes *a, const struct boot_b
 	return lines;
 }
 
-/* The end of what differs: whole lines that both end with are left out. */
+/* Does a line start here, where size bytes are left behind it? */
+static bool is_line_start(const struct boot_bytes *bytes, size_t start, size_t left)
+{
+	return bytes->size - left == start || bytes->data[bytes->size - left - 1] == '\n';
+}
+
+/* The size of the whole lines that both end with, behind start. */
 static size_t common_end(const struct boot_bytes *a, const struct boot_bytes *b, size_t start)
 {
 	size_t common = 0, whole = 0;
@@ -228,8 +234,7 @@ static size_t common_end(const struct boot_bytes *a, const struct boot_bytes *b,
 	while (common < a->size - start && common < b->size - start &&
 		a->data[a->size - 1 - common] == b->data[b->size - 1 - common]) {
 		common++;
-		if (common == a->size - start || common == b->size - start ||
-			a->data[a->size - 1 - common] == '\n')
+		if (is_line_start(a, start, common) && is_line_start(b, start, common))
 			whole = common;
 	}
 	return whole;

@@ -90,6 +90,18 @@ static void forward_command(struct passthrough *device)
 		(pci_get16(&device->pci, PCI_COMMAND) & COMMAND_FORWARDED) | decode);
 }
 
+/*
+ * Outside of D0 a device answers no access to its BARs, and VFIO would turn one through our mapping
+ * into a fault of ours: the BARs vanish for as long.
+ */
+static void follow_power_state(struct passthrough *device)
+{
+	uint16_t control = vfio_region_read(
+		&device->vfio, VFIO_PCI_CONFIG_REGION_INDEX, device->pm + PCI_PM_CTRL, 2);
+
+	pci_device_set_asleep(&device->pci, control & PCI_PM_CTRL_STATE_MASK);
+}
+
 void passthrough_config_write(
 	struct pci_device *pci, unsigned offset, unsigned size, uint32_t value)
 {
@@ -98,6 +110,9 @@ void passthrough_config_write(
 
 	pci_device_config_write(pci, offset, size, value);
 	write_direct(device, offset, size, value);
+	if (device->pm && offset < device->pm + PCI_PM_CTRL + 2 &&
+		offset + size > device->pm + PCI_PM_CTRL)
+		follow_power_state(device);
 	after = pci_get16(pci, PCI_COMMAND);
 	if ((before ^ after) & COMMAND_FORWARDED)
 		forward_command(device);
@@ -156,6 +171,7 @@ static int show_capability(
 {
 	switch (original[at]) {
 	case PCI_CAP_ID_PM:
+		device->pm = at;
 		set_direct(device, at + PCI_PM_CTRL, 4);
 		return 0;
 	case PCI_CAP_ID_VPD:

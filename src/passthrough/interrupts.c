@@ -286,10 +286,12 @@ static int open_vectors(struct passthrough *device, unsigned count)
 	for (unsigned i = 0; i < count; i++)
 		irqs->vectors[i] = (struct passthrough_vector){ .eventfd = -1, .gsi = -1 };
 	/* What may be needed later and cannot be added then, the device has to have from the start. */
-	if (irqs->mode == MODE_MSI ? device->msi.has_mask
-				   : !device->vfio.irqs[VFIO_PCI_MSIX_IRQ_INDEX].can_grow)
-		return enable_vectors(device, 0, count - 1);
-	return 0;
+	if (irqs->mode == MODE_MSI)
+		return device->msi.has_mask ? enable_vectors(device, 0, count - 1) : 0;
+	/* MSI-X is switched on at the device when the guest does so, be it with no vector in use:
+	 * firmware looks at that, and an INTx that is free now must not be raised. */
+	return enable_vectors(
+		device, 0, device->vfio.irqs[VFIO_PCI_MSIX_IRQ_INDEX].can_grow ? 0 : count - 1);
 }
 
 static void leave_mode(struct passthrough *device)

@@ -130,12 +130,19 @@ static void update_bars(struct pci_device *device)
 
 		if (bar->kind == PCI_BAR_NONE)
 			continue;
-		wanted = command & (bar->kind == PCI_BAR_IO ? PCI_COMMAND_IO : PCI_COMMAND_MEMORY);
+		wanted = !device->asleep &&
+			 command & (bar->kind == PCI_BAR_IO ? PCI_COMMAND_IO : PCI_COMMAND_MEMORY);
 		if (bar->decoded && (!wanted || address != bar->address))
 			unmap_bar(device, i);
 		if (wanted && !bar->decoded)
 			map_bar(device, i, address);
 	}
+}
+
+void pci_device_set_asleep(struct pci_device *device, bool asleep)
+{
+	device->asleep = asleep;
+	update_bars(device);
 }
 
 uint32_t pci_device_config_read(const struct pci_device *device, unsigned offset, unsigned size)

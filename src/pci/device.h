@@ -67,6 +67,7 @@ struct pci_device {
 	uint8_t config[PCI_CONFIG_SIZE];
 	uint8_t writable[PCI_CONFIG_SIZE]; /* bits that a guest's write changes */
 	struct pci_bar bars[PCI_BARS];
+	bool asleep; /* not in D0: decodes nothing */
 	struct pci_bar_handle handles[PCI_BARS];
 };
 
@@ -81,6 +82,9 @@ void pci_device_set_bar(struct pci_device *device, unsigned bar, enum pci_bar_ki
 /* The address that the BAR's register holds. */
 uint64_t pci_device_bar_register(const struct pci_device *device, unsigned bar);
 void pci_device_set_bar_register(struct pci_device *device, unsigned bar, uint64_t address);
+
+/* The device has left or entered D0; lock held. */
+void pci_device_set_asleep(struct pci_device *device, bool asleep);
 
 /*
  * The guest's access, lock held; bytes beyond the end of the space read as ones. A write to a BAR or

@@ -171,6 +171,7 @@ static int set_irqs(struct vfio_device *device, uint32_t flags, unsigned index, 
 {
 	size_t size = sizeof(struct vfio_irq_set) + (fds ? count * sizeof(*fds) : 0);
 	cleanup_free struct vfio_irq_set *set = calloc(1, size);
+	int result;
 
 	if (!set)
 		return -ENOMEM;
@@ -183,7 +184,9 @@ static int set_irqs(struct vfio_device *device, uint32_t flags, unsigned index, 
 	};
 	if (fds)
 		memcpy(set->data, fds, count * sizeof(*fds));
-	return ioctl(device->fd, VFIO_DEVICE_SET_IRQS, set) < 0 ? -errno : 0;
+	/* A positive answer: the host has only so many vectors, and none was enabled. */
+	result = ioctl(device->fd, VFIO_DEVICE_SET_IRQS, set);
+	return result < 0 ? -errno : result ? -ENOSPC : 0;
 }
 
 int vfio_irq_set(struct vfio_device *device, unsigned index, unsigned first, unsigned count,
