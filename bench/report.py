@@ -13,9 +13,9 @@ Aim = namedtuple("Aim", "what limit form value why")
 
 
 def middle(rounds):
-    """The median of each kind."""
+    """The median of each kind. A difference of two counts may fall below nothing by a few."""
     kinds = {kind for found in rounds for kind in found}
-    return {kind: median(found.get(kind, 0) for found in rounds) for kind in kinds}
+    return {kind: max(median(found.get(kind, 0) for found in rounds), 0) for kind in kinds}
 
 
 def largest(kinds, form="{:,.0f}"):
@@ -30,6 +30,7 @@ class Results:
         self.machines = raw["machines"]
         for machine in self.machines.values():
             machine["kinds"] = middle(machine["start"])
+            machine["read"] = middle(machine["reads"])
             machine["time"] = median(machine["seconds"])
 
     def time_ratio(self, machine):

@@ -180,15 +180,15 @@ static int show_capability(
 	case PCI_CAP_ID_EXP:
 		show_express(device, at, size, original);
 		return 0;
-	case PCI_CAP_ID_MSI:
-		memcpy(&device->pci.config[at], &original[at], min_u64(24, 256 - at));
-		return device->vfio.irqs[VFIO_PCI_MSI_IRQ_INDEX].count
-			       ? msi_init(&device->msi, &device->pci, at)
-			       : -EINVAL;
+	case PCI_CAP_ID_MSI: /* of each kind the first alone, as for systems */
+		if (device->msi.cap || !device->vfio.irqs[VFIO_PCI_MSI_IRQ_INDEX].count)
+			return -EINVAL;
+		memcpy(&device->pci.config[at + 2], &original[at + 2], min_u64(22, 254 - at));
+		return msi_init(&device->msi, &device->pci, at);
 	case PCI_CAP_ID_MSIX:
-		return device->vfio.irqs[VFIO_PCI_MSIX_IRQ_INDEX].count
-			       ? msix_init(&device->msix, &device->pci, at)
-			       : -EINVAL;
+		if (device->msix.cap || !device->vfio.irqs[VFIO_PCI_MSIX_IRQ_INDEX].count)
+			return -EINVAL;
+		return msix_init(&device->msix, &device->pci, at);
 	default: /* vendor-specific */
 		set_direct(device, at + 2, size - 2);
 		return 0;
