@@ -26,7 +26,6 @@ struct broker {
 	struct broker_files files;
 	struct broker_console console;
 	sigset_t signals; /* that arrive at signal_fd instead of a handler */
-	sigset_t before;
 	int signal_fd;
 	int stopped_by; /* the signal that asked for the end; 0 */
 };
@@ -49,7 +48,7 @@ static int catch_signals(struct broker *broker, struct error *err)
 	sigemptyset(&broker->signals);
 	for (size_t i = 0; i < sizeof(caught) / sizeof(caught[0]); i++)
 		sigaddset(&broker->signals, caught[i]);
-	sigprocmask(SIG_BLOCK, &broker->signals, &broker->before);
+	sigprocmask(SIG_BLOCK, &broker->signals, NULL);
 	broker->signal_fd = signalfd(-1, &broker->signals, SFD_CLOEXEC | SFD_NONBLOCK);
 	signal(SIGPIPE, SIG_IGN);
 	/* Whoever started us may ignore it, and the kernel would then reap the machine itself. */
@@ -79,6 +78,7 @@ static void run_machine(struct broker *broker, const struct broker_vfio *vfio, i
 	};
 	struct error err = { 0 };
 	enum machine_end how;
+	sigset_t none; /* not what our caller had blocked: a vCPU is stopped by a signal */
 
 	prctl(PR_SET_NAME, "penstock-vm");
 	close(broker->signal_fd);
@@ -86,7 +86,8 @@ static void run_machine(struct broker *broker, const struct broker_vfio *vfio, i
 	signal(SIGINT, SIG_IGN);
 	signal(SIGQUIT, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
-	sigprocmask(SIG_SETMASK, &broker->before, NULL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
 	for (unsigned i = 0; i < config->device_count; i++)
 		machine.devices[i] = (struct machine_device){ config->devices[i], vfio->groups[i] };
 	how = machine_run(&machine, &err);
@@ -179,7 +180,7 @@ static int killed(const struct broker *broker, int signal, struct error *err)
 /* One life of the machine, from start to end. *again: the guest has asked for a reboot. */
 static int live_once(struct broker *broker, bool *again, struct error *err)
 {
-	int control = -1, status;
+	int control = -1, status, how;
 	pid_t pid = -1;
 
 	*again = false;
@@ -194,8 +195,9 @@ static int live_once(struct broker *broker, bool *again, struct error *err)
 		return 128 + broker->stopped_by;
 	if (WIFSIGNALED(status))
 		return killed(broker, WTERMSIG(status), err);
-	*again = WEXITSTATUS(status) == MACHINE_RESET && !broker->config->no_reboot;
-	return WEXITSTATUS(status) == MACHINE_FAILED ? 1 : 0;
+	how = WEXITSTATUS(status);
+	*again = how == MACHINE_RESET && !broker->config->no_reboot;
+	return how == MACHINE_OFF || how == MACHINE_RESET || how == MACHINE_QUIT ? 0 : 1;
 }
 
 static int live(struct broker *broker, struct error *err)

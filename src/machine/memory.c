@@ -78,7 +78,10 @@ int memory_place(struct memory *memory, uint64_t size, const struct iova_range *
 static int back(struct memory *memory, struct memory_region *region, enum memory_backing backing,
 	uint64_t offset)
 {
-	int flags = backing == MEMORY_ANONYMOUS ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED;
+	/* Huge pages are reserved here, so that a pool that is too small is an error and no SIGBUS. */
+	int flags = backing == MEMORY_HUGETLB  ? MAP_SHARED
+		    : backing == MEMORY_SHARED ? MAP_SHARED | MAP_NORESERVE
+					       : MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
 	uint64_t reserved = region->size + HUGE_PAGE;
 	char *at =
 		mmap(NULL, reserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -88,8 +91,8 @@ static int back(struct memory *memory, struct memory_region *region, enum memory
 		return -errno;
 	/* GPA and HVA must agree in their low 21 bits for one huge page to serve both. */
 	aligned = (char *)align_up((uintptr_t)at, HUGE_PAGE);
-	region->hva = mmap(aligned, region->size, PROT_READ | PROT_WRITE,
-		flags | MAP_NORESERVE | MAP_FIXED, memory->fd, offset);
+	region->hva = mmap(aligned, region->size, PROT_READ | PROT_WRITE, flags | MAP_FIXED,
+		memory->fd, offset);
 	if (region->hva == MAP_FAILED) {
 		region->hva = NULL;
 		return -errno;

@@ -107,11 +107,15 @@ void passthrough_config_write(
 {
 	struct passthrough *device = (struct passthrough *)pci;
 	uint16_t before = pci_get16(pci, PCI_COMMAND), after;
+	bool power = device->pm && offset < device->pm + PCI_PM_CTRL + 2 &&
+		     offset + size > device->pm + PCI_PM_CTRL;
 
+	/* Away before the device can fall asleep: another vCPU may be using them. */
+	if (power)
+		pci_device_set_asleep(pci, true);
 	pci_device_config_write(pci, offset, size, value);
 	write_direct(device, offset, size, value);
-	if (device->pm && offset < device->pm + PCI_PM_CTRL + 2 &&
-		offset + size > device->pm + PCI_PM_CTRL)
+	if (power)
 		follow_power_state(device);
 	after = pci_get16(pci, PCI_COMMAND);
 	if ((before ^ after) & COMMAND_FORWARDED)
@@ -125,6 +129,8 @@ void passthrough_config_write(
 /* Bytes of the capability at an offset; 0: the guest must not see it. */
 static unsigned capability_size(const uint8_t *original, unsigned at)
 {
+	uint16_t flags;
+
 	switch (original[at]) {
 	case PCI_CAP_ID_PM:
 	case PCI_CAP_ID_VPD:
@@ -136,7 +142,9 @@ static unsigned capability_size(const uint8_t *original, unsigned at)
 	case PCI_CAP_ID_MSIX:
 		return PCI_CAP_MSIX_SIZEOF;
 	case PCI_CAP_ID_MSI:
-		return 2; /* msi_init() knows the rest */
+		flags = original[at + PCI_MSI_FLAGS] | original[at + PCI_MSI_FLAGS + 1] << 8;
+		return 10 + (flags & PCI_MSI_FLAGS_64BIT ? 4 : 0) +
+		       (flags & PCI_MSI_FLAGS_MASKBIT ? 10 : 0);
 	case PCI_CAP_ID_VNDR:
 		return max_u64(original[at + 2], 3);
 	default:
@@ -183,7 +191,6 @@ static int show_capability(
 	case PCI_CAP_ID_MSI: /* of each kind the first alone, as for systems */
 		if (device->msi.cap || !device->vfio.irqs[VFIO_PCI_MSI_IRQ_INDEX].count)
 			return -EINVAL;
-		memcpy(&device->pci.config[at + 2], &original[at + 2], min_u64(22, 254 - at));
 		return msi_init(&device->msi, &device->pci, at);
 	case PCI_CAP_ID_MSIX:
 		if (device->msix.cap || !device->vfio.irqs[VFIO_PCI_MSIX_IRQ_INDEX].count)

@@ -118,25 +118,34 @@ static void map_bar(struct pci_device *device, unsigned bar, uint64_t address)
 		device->ops->bar_mapped(device, bar);
 }
 
-/* Bring what is decoded in line with the command register and the BARs' registers. */
-static void update_bars(struct pci_device *device)
+static bool wants_decoding(const struct pci_device *device, unsigned i)
 {
 	uint16_t command = pci_get16(device, PCI_COMMAND);
 
-	for (unsigned i = 0; i < PCI_BARS; i++) {
-		struct pci_bar *bar = &device->bars[i];
-		uint64_t address = pci_device_bar_register(device, i);
-		bool wanted;
-
-		if (bar->kind == PCI_BAR_NONE)
-			continue;
-		wanted = !device->asleep &&
-			 command & (bar->kind == PCI_BAR_IO ? PCI_COMMAND_IO : PCI_COMMAND_MEMORY);
-		if (bar->decoded && (!wanted || address != bar->address))
-			unmap_bar(device, i);
-		if (wanted && !bar->decoded)
-			map_bar(device, i, address);
+	switch (device->bars[i].kind) {
+	case PCI_BAR_NONE:
+		return false;
+	case PCI_BAR_IO:
+		return !device->asleep && command & PCI_COMMAND_IO;
+	default:
+		return !device->asleep && command & PCI_COMMAND_MEMORY;
 	}
+}
+
+/*
+ * Bring what is decoded in line with the command register and the BARs' registers: first away with
+ * what moves, for one BAR may take the place that another leaves.
+ */
+static void update_bars(struct pci_device *device)
+{
+	for (unsigned i = 0; i < PCI_BARS; i++)
+		if (device->bars[i].decoded &&
+			(!wants_decoding(device, i) ||
+				pci_device_bar_register(device, i) != device->bars[i].address))
+			unmap_bar(device, i);
+	for (unsigned i = 0; i < PCI_BARS; i++)
+		if (!device->bars[i].decoded && wants_decoding(device, i))
+			map_bar(device, i, pci_device_bar_register(device, i));
 }
 
 void pci_device_set_asleep(struct pci_device *device, bool asleep)
