@@ -134,7 +134,7 @@ static int check_free(const struct host *host, const struct host_device *device,
 		error_hint(err, "stop that program first");
 		return -EBUSY;
 	}
-	return host_vf_check_unused(host, &device->bdf, err);
+	return host_vf_check_none(host, device, err);
 }
 
 static int check_rights(const struct host *host, const struct host_device *device, const char *name,

@@ -107,6 +107,20 @@ int host_vf_check_unused(const struct host *host, const struct bdf *pf, struct e
 	return count < 0 ? (int)count : 0;
 }
 
+int host_vf_check_none(const struct host *host, const struct host_device *device, struct error *err)
+{
+	long count = read_count(host, &device->bdf, "sriov_numvfs");
+	char name[BDF_TEXT];
+	int code = host_vf_check_unused(host, &device->bdf, err);
+
+	if (code || count <= 0 || host_driver_is_vfio(device->driver))
+		return code;
+	error_set(err, -EBUSY, bdf_format(&device->bdf, name),
+		"it has %ld VFs, and vfio-pci takes no device that has some", count);
+	error_hint(err, "'penstock vf destroy %s' removes them; or bind the VFs instead", name);
+	return -EBUSY;
+}
+
 /* Not even a driver of the host's may lose one with a mounted disk or a route. */
 static int check_host_use(const struct host *host, const char *name, const struct bdf *vfs,
 	ssize_t count, struct error *err)
@@ -424,7 +438,7 @@ int host_vf_destroy(const struct host *host, const struct bdf *pf, bool dry_run,
 		log_info("%s: %zd VFs would go", name, count);
 	else if (code == 0 && count == 0)
 		log_info("%s: has no VFs", name);
-	else if (code == 0)
-		code = destroy(host, pf, vfs, count, err);
+	else if (code == 0 && (code = destroy(host, pf, vfs, count, err)) == 0)
+		log_info("%s: its %zd VFs are gone", name, count);
 	return code;
 }

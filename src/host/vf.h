@@ -20,6 +20,10 @@ int host_vf_parent(const struct host *host, const struct bdf *vf, struct bdf *pf
 /* -EBUSY where a machine, or another program through VFIO, uses a VF of this device. */
 int host_vf_check_unused(const struct host *host, const struct bdf *pf, struct error *err);
 
+/* For a device that is to go to vfio-pci, which takes none that has VFs: -EBUSY where it has. */
+int host_vf_check_none(
+	const struct host *host, const struct host_device *device, struct error *err);
+
 /* Make count VFs, and with bind give them to vfio-pci, as "penstock bind" does. All or none. */
 int host_vf_create(const struct host *host, const struct bdf *pf, unsigned count, bool bind,
 	bool dry_run, struct error *err);

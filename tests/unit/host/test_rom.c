@@ -252,6 +252,29 @@ static void a_cut_one(void **state)
 	assert_int_equal(rom.images[0].problems, ROM_PROBLEM_CUT);
 }
 
+/* In memory of its exact size, so that AddressSanitizer sees a read behind the end. */
+static void cut_at_every_byte(void **state)
+{
+	struct sample sample = make_sample();
+
+	(void)state;
+	/* The list of devices is the last thing in the ROM, without an end. */
+	put(sample.data + PCIR + 6, 0x2505, 2);
+	put(sample.data + PCIR + 8, 0x20, 2);
+	memset(sample.data + PCIR + 0x20, 0x11, UNIT);
+	for (size_t size = 1; size < sizeof(sample.data); size++) {
+		uint8_t *data = malloc(size);
+		struct rom rom;
+
+		assert_non_null(data);
+		memcpy(data, sample.data, size);
+		rom_parse(&rom, data, size, &card);
+		free(data);
+		assert_false(rom_is_good(&rom));
+		assert_true(rom.used <= size);
+	}
+}
+
 static void a_header_in_front_is_found(void **state)
 {
 	struct sample sample = make_sample();
@@ -330,6 +353,7 @@ int main(void)
 		TEST(a_list_of_more_devices),
 		TEST(chains_that_break),
 		TEST(a_cut_one),
+		TEST(cut_at_every_byte),
 		TEST(a_header_in_front_is_found),
 		TEST(too_many_images),
 		TEST(files),

@@ -235,6 +235,20 @@ static void a_vf_in_use_protects_its_pf(void **state)
 	assert_int_equal(host_vf_destroy(&fixture->host, &pf, false, &(struct error){ 0 }), 0);
 }
 
+/* vfio-pci refuses it, which would show only when its driver has let go of it. */
+static void a_device_with_vfs_is_not_bound(void **state)
+{
+	static const struct bind_options dry = { .owner = "demo", .dry_run = true };
+	struct fixture *fixture = *state;
+	struct error err = { 0 };
+
+	make_card(fixture, "igb", "2\n", NULL);
+	assert_int_equal(host_bind(&fixture->host, &pf, 1, &dry, &err), -EBUSY);
+	assert_error(&err, "it has 2 VFs, and vfio-pci takes no", "vf destroy 0000:01:00.0");
+	fixture_file(fixture, PF "/sriov_numvfs", "0\n");
+	assert_int_equal(host_bind(&fixture->host, &pf, 1, &dry, &(struct error){ 0 }), 0);
+}
+
 static void a_vf_that_the_host_uses_stays(void **state)
 {
 	struct fixture *fixture = *state;
@@ -405,6 +419,7 @@ int main(void)
 		TEST(no_driver),
 		TEST(too_few_have_appeared),
 		TEST(a_vf_in_use_protects_its_pf),
+		TEST(a_device_with_vfs_is_not_bound),
 		TEST(a_vf_that_the_host_uses_stays),
 		TEST(records_go_with_the_vfs),
 		TEST(hostile_numbers),
