@@ -64,17 +64,28 @@ def _mode():
 def _debootstrap(tar):
     lines = (SOURCES / "packages").read_text().splitlines()
     packages = ",".join(line for line in lines if line and not line.startswith("#"))
-    command = ["mmdebstrap", "--mode=" + _mode(), "--variant=essential", "--format=tar",
+    mode = _mode()
+    command = ["mmdebstrap", f"--mode={mode}", "--variant=essential", "--format=tar",
                "--include=" + packages, f"--dpkgopt={SOURCES}/dpkg.cfg",
                '--aptopt=APT::Install-Recommends "false"', '--aptopt=Acquire::Retries "3"',
                f"--customize-hook={SOURCES}/customize", SUITE, str(tar)]
     mirror = os.environ.get("PENSTOCK_LAB_MIRROR")
     if mirror:
         command.append(mirror)
+    if mode == "root":
+        command = [*_private_mounts(), *command]
     step(f"root: Debian {SUITE} by mmdebstrap: some 130 MB of packages")
     log = _run_showing_stages(command)
     if log:
         raise LabError("mmdebstrap failed; its last lines:\n" + "".join(log[-20:]))
+
+
+def _private_mounts():
+    """mmdebstrap puts /proc, /sys and /dev/shm of this machine into the root that it makes. Where
+    it is killed they must vanish with it: whoever then removes its directory would empty them."""
+    prefix = ["unshare", "--mount", "--propagation", "private"]
+    possible = subprocess.run([*prefix, "true"], stderr=subprocess.DEVNULL).returncode == 0
+    return prefix if possible else []
 
 
 def _run_showing_stages(command):
