@@ -5,6 +5,25 @@
 #include <fcntl.h>
 #include <string.h>
 
+static int compare(const void *a, const void *b)
+{
+	return *(const int *)a - *(const int *)b;
+}
+
+void fd_close_except(int *keep, size_t count)
+{
+	int first = 3;
+
+	qsort(keep, count, sizeof(*keep), compare);
+	for (size_t i = 0; i < count; i++) {
+		if (keep[i] > first)
+			close_range(first, keep[i] - 1, 0);
+		if (keep[i] >= first)
+			first = keep[i] + 1;
+	}
+	close_range(first, ~0U, 0);
+}
+
 ssize_t fd_read_file(const char *path, char *buffer, size_t size)
 {
 	cleanup_fd int fd = open(path, O_RDONLY | O_CLOEXEC);

@@ -29,6 +29,9 @@ static inline int take_fd(int *fd)
 	return taken;
 }
 
+/* Close every descriptor from 3 on but these, which are sorted. */
+void fd_close_except(int *keep, size_t count);
+
 /* Read a whole small file, at most size - 1 bytes, into a string. Length, or a negative errno. */
 ssize_t fd_read_file(const char *path, char *buffer, size_t size);
 

@@ -22,14 +22,6 @@ struct loop {
 	struct source *sources;
 };
 
-static struct source *find(struct loop *loop, int fd)
-{
-	for (struct source *source = loop->sources; source; source = source->next)
-		if (source->fd == fd && source->handler)
-			return source;
-	return NULL;
-}
-
 int loop_add(struct loop *loop, int fd, uint32_t events, loop_handler handler, void *opaque)
 {
 	struct source *source = calloc(1, sizeof(*source));
@@ -48,13 +40,12 @@ int loop_add(struct loop *loop, int fd, uint32_t events, loop_handler handler, v
 	return 0;
 }
 
-int loop_change(struct loop *loop, int fd, uint32_t events)
+static struct source *find(struct loop *loop, int fd)
 {
-	struct epoll_event event = { .events = events, .data.ptr = find(loop, fd) };
-
-	if (!event.data.ptr)
-		return -ENOENT;
-	return epoll_ctl(loop->epoll, EPOLL_CTL_MOD, fd, &event) < 0 ? -errno : 0;
+	for (struct source *source = loop->sources; source; source = source->next)
+		if (source->fd == fd && source->handler)
+			return source;
+	return NULL;
 }
 
 /* A batch of events may still name the source, so it is only marked here and freed by sweep(). */

@@ -23,7 +23,6 @@ void loop_free(struct loop *loop);
  * is always ready and cannot be watched.
  */
 int loop_add(struct loop *loop, int fd, uint32_t events, loop_handler handler, void *opaque);
-int loop_change(struct loop *loop, int fd, uint32_t events);
 void loop_remove(struct loop *loop, int fd);
 
 /* Run handlers until loop_stop(). */

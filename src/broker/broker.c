@@ -3,12 +3,15 @@
 
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/size.h"
 #include "broker/resources.h"
 #include "broker/serial.h"
 #include "host/bind.h"
+#include "host/guard.h"
 #include "host/journal.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -43,11 +46,18 @@ static void raise_file_limit(void)
 
 static int catch_signals(struct broker *broker, struct error *err)
 {
-	static const int caught[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPWR, SIGCHLD };
+	static const int always[] = { SIGTERM, SIGPWR, SIGCHLD };
+	/* As nohup does, or a shell for what runs in the background. */
+	static const int unless_ignored[] = { SIGINT, SIGHUP, SIGQUIT };
+	struct sigaction before;
 
 	sigemptyset(&broker->signals);
-	for (size_t i = 0; i < sizeof(caught) / sizeof(caught[0]); i++)
-		sigaddset(&broker->signals, caught[i]);
+	for (size_t i = 0; i < ARRAY_SIZE(always); i++)
+		sigaddset(&broker->signals, always[i]);
+	for (size_t i = 0; i < ARRAY_SIZE(unless_ignored); i++)
+		if (sigaction(unless_ignored[i], NULL, &before) == 0 &&
+			before.sa_handler != SIG_IGN)
+			sigaddset(&broker->signals, unless_ignored[i]);
 	sigprocmask(SIG_BLOCK, &broker->signals, NULL);
 	broker->signal_fd = signalfd(-1, &broker->signals, SFD_CLOEXEC | SFD_NONBLOCK);
 	signal(SIGPIPE, SIG_IGN);
@@ -56,8 +66,35 @@ static int catch_signals(struct broker *broker, struct error *err)
 	return broker->signal_fd < 0 ? error_sys(err, -errno, NULL, "cannot catch signals") : 0;
 }
 
-/* The child: nothing of the broker's but the descriptors that the machine is made of. */
-static void run_machine(struct broker *broker, const struct broker_vfio *vfio, int control)
+/*
+ * The machine keeps the descriptors that it is made of and stderr: none of the broker's, and none that
+ * our caller has left open, which whoever breaks out of the guest would have.
+ */
+static void close_the_rest(const struct machine_config *machine)
+{
+	int keep[7 + MACHINE_DEVICES_MAX] = {
+		machine->kernel_fd,
+		machine->initrd_fd,
+		machine->console.in,
+		machine->console.out,
+		machine->kvm_fd,
+		machine->container_fd,
+		machine->control_fd,
+	};
+	size_t count = 7;
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	if (null >= 0) {
+		dup2(null, STDIN_FILENO);
+		dup2(null, STDOUT_FILENO);
+	}
+	for (unsigned i = 0; i < machine->device_count; i++)
+		keep[count++] = machine->devices[i].group_fd;
+	fd_close_except(keep, count);
+}
+
+static _Noreturn void run_machine(
+	struct broker *broker, const struct broker_vfio *vfio, int control)
 {
 	const struct broker_config *config = broker->config;
 	struct machine_config machine = {
@@ -81,7 +118,6 @@ static void run_machine(struct broker *broker, const struct broker_vfio *vfio, i
 	sigset_t none; /* not what our caller had blocked: a vCPU is stopped by a signal */
 
 	prctl(PR_SET_NAME, "penstock-vm");
-	close(broker->signal_fd);
 	/* Ctrl-C reaches the whole process group; it is the broker's to act on. */
 	signal(SIGINT, SIG_IGN);
 	signal(SIGQUIT, SIG_IGN);
@@ -90,6 +126,7 @@ static void run_machine(struct broker *broker, const struct broker_vfio *vfio, i
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	for (unsigned i = 0; i < config->device_count; i++)
 		machine.devices[i] = (struct machine_device){ config->devices[i], vfio->groups[i] };
+	close_the_rest(&machine);
 	how = machine_run(&machine, &err);
 	if (how == MACHINE_FAILED)
 		error_print(&err);
@@ -108,14 +145,14 @@ static int start_machine(struct broker *broker, int *control, pid_t *pid, struct
 		goto out;
 	}
 	*pid = fork();
-	if (*pid == 0) {
-		close(pair[0]);
+	if (*pid == 0)
 		run_machine(broker, &vfio, pair[1]);
-	}
-	if (*pid < 0)
-		error_sys(err, -errno, NULL, "cannot start the machine's process");
-	close(pair[1]);
 	*control = pair[0];
+	if (*pid < 0) {
+		error_sys(err, -errno, NULL, "cannot start the machine's process");
+		close(pair[0]);
+	}
+	close(pair[1]);
 out:
 	/* From here on only the machine has them, so that they close with it. */
 	broker_vfio_close(&vfio);
@@ -141,8 +178,9 @@ static bool take_signals(struct broker *broker, int control)
 static int wait_for_machine(struct broker *broker, int control, pid_t pid)
 {
 	struct pollfd signals = { .fd = broker->signal_fd, .events = POLLIN };
+	uint64_t deadline = 0;
 	bool ending = false;
-	int status, ready;
+	int status, wait;
 
 	for (;;) {
 		pid_t ended = waitpid(pid, &status, WNOHANG);
@@ -153,12 +191,15 @@ static int wait_for_machine(struct broker *broker, int control, pid_t pid)
 			status = MACHINE_FAILED << 8;
 			break;
 		}
-		ready = poll(&signals, 1, ending ? END_MS : -1);
-		if (ending && ready == 0)
+		wait = ending ? (int)(deadline - min_u64(guard_now(), deadline)) : -1;
+		if (poll(&signals, 1, wait) == 0) {
 			kill(pid, SIGKILL);
+			deadline = guard_now() + END_MS;
+		}
 		if (!take_signals(broker, ending ? -1 : control) || ending)
 			continue;
 		ending = true;
+		deadline = guard_now() + END_MS;
 		close(control);
 	}
 	if (!ending)

@@ -24,8 +24,7 @@ static int open_kvm(struct error *err)
 
 	if (fd >= 0)
 		return fd;
-	error_sys(err, -errno, "/dev/kvm", "cannot be opened");
-	if (errno == EACCES)
+	if (error_sys(err, -errno, "/dev/kvm", "cannot be opened") == -EACCES)
 		error_hint(err,
 			"add yourself to the group kvm: usermod -aG kvm $USER, then log in anew");
 	else
@@ -72,7 +71,7 @@ void broker_files_close(struct broker_files *files)
 			close(all[i]);
 }
 
-/* A line of /proc/meminfo in bytes or pages, as it stands there; 0 where it is missing. */
+/* A line of /proc/meminfo as it stands there; 0 where it is missing. */
 static uint64_t meminfo(const char *meminfo, const char *key)
 {
 	const char *line = strstr(meminfo, key);
@@ -81,21 +80,27 @@ static uint64_t meminfo(const char *meminfo, const char *key)
 	return line && sscanf(line + strlen(key), ": %llu", &value) == 1 ? value : 0;
 }
 
-static int check_hugepages(const struct broker_config *config, const char *text, struct error *err)
-{
-	uint64_t page = meminfo(text, "Hugepagesize") * KIB;
-	uint64_t free_pages = meminfo(text, "HugePages_Free");
-	uint64_t needed = page ? config->memory / page : 0;
+#define HUGEPAGES "/sys/kernel/mm/hugepages/hugepages-2048kB/"
 
-	if (page && config->memory % page)
+static int check_hugepages(const struct broker_config *config, struct error *err)
+{
+	long needed = config->memory / (2 * MIB), usable;
+	struct host host;
+
+	if (config->memory % (2 * MIB))
 		return error_set(err, -EINVAL, NULL,
-			"with --hugepages the memory must be a multiple of %llu KiB",
-			(unsigned long long)(page / KIB));
-	if (free_pages >= needed && page)
+			"with --hugepages the memory must be a multiple of 2 MiB");
+	if (host_init(&host, NULL, NULL, err))
+		return err->code;
+	usable = host_read_number(&host, 0, HUGEPAGES "free_hugepages") -
+		 host_read_number(&host, 0, HUGEPAGES "resv_hugepages");
+	if (usable >= needed)
 		return 0;
-	error_set(err, -ENOMEM, NULL, "the host has %llu free huge pages, the guest needs %llu",
-		(unsigned long long)free_pages, (unsigned long long)needed);
-	error_hint(err, "sysctl vm.nr_hugepages=%llu reserves them", (unsigned long long)needed);
+	error_set(err, -ENOMEM, NULL,
+		"the host has %ld huge pages of 2 MiB that nobody uses, the guest needs %ld",
+		usable, needed);
+	error_hint(err, "echo %ld >" HUGEPAGES "nr_hugepages",
+		host_read_number(&host, 0, HUGEPAGES "nr_hugepages") + needed - usable);
 	return err->code;
 }
 
@@ -145,7 +150,7 @@ int broker_check_memory(const struct broker_config *config, struct error *err)
 
 	if (fd_read_file("/proc/meminfo", text, sizeof(text)) < 0)
 		text[0] = '\0';
-	if (config->backing == MEMORY_HUGETLB ? check_hugepages(config, text, err)
+	if (config->backing == MEMORY_HUGETLB ? check_hugepages(config, err)
 					      : check_free(config, text, err))
 		return err->code;
 	return config->device_count ? raise_memlock(config, err) : 0;
@@ -167,9 +172,10 @@ static int open_container(struct error *err)
 
 	if (fd >= 0)
 		return fd;
-	error_sys(err, -errno, "/dev/vfio/vfio", "cannot be opened");
-	error_hint(err, errno == EACCES ? "run as root, or ask for access to VFIO"
-					: "modprobe vfio_iommu_type1; is VFIO in this kernel?");
+	if (error_sys(err, -errno, "/dev/vfio/vfio", "cannot be opened") == -EACCES)
+		error_hint(err, "run as root, or ask for access to VFIO");
+	else
+		error_hint(err, "modprobe vfio_iommu_type1; is VFIO in this kernel?");
 	return err->code;
 }
 
@@ -177,16 +183,16 @@ static int open_group(const struct host *host, const struct host_device *device,
 	struct error *err)
 {
 	char path[64], holder[128];
-	int fd;
+	int fd, code;
 
 	snprintf(path, sizeof(path), "/dev/vfio/%d", device->group);
 	fd = open(path, O_RDWR | O_CLOEXEC);
 	if (fd >= 0)
 		return fd;
-	error_sys(err, -errno, name, "cannot open its IOMMU group, %s", path);
-	if (errno == EBUSY && host_processes_using_vfio(host, device, holder, sizeof(holder)))
+	code = error_sys(err, -errno, name, "cannot open its IOMMU group, %s", path);
+	if (code == -EBUSY && host_processes_using_vfio(host, device, holder, sizeof(holder)))
 		error_hint(err, "%s: end that first", holder);
-	else if (errno == EACCES || errno == EPERM)
+	else if (code == -EACCES || code == -EPERM)
 		error_hint(err, "run as root, or: chown $USER %s", path);
 	return err->code;
 }

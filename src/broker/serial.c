@@ -24,7 +24,7 @@ static int open_stdio(struct broker_console *console, struct error *err)
 
 static int open_file(struct broker_console *console, const char *path, struct error *err)
 {
-	console->config.out = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+	console->config.out = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY, 0666);
 	if (console->config.out < 0)
 		return error_sys(err, -errno, path, "cannot be written");
 	return 0;

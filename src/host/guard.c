@@ -28,29 +28,18 @@ static int write_file(const void *argument)
 	return fd_write_file(write->path, write->text);
 }
 
-static void close_others(int a, int b)
-{
-	int low = a < b ? a : b, high = a < b ? b : a;
-
-	if (low > 3)
-		close_range(3, low - 1, 0);
-	if (high > low + 1 && high > 3)
-		close_range(low < 3 ? 3 : low + 1, high - 1, 0);
-	close_range(high + 1, ~0U, 0);
-}
-
 /*
  * A child that hangs must not keep open what others wait to see closed: the terminal's pipes, the
  * sockets and VFIO descriptors of a machine.
  */
 static void close_inherited(int result, int lock)
 {
-	int null = open("/dev/null", O_RDWR);
+	int keep[] = { result, lock }, null = open("/dev/null", O_RDWR);
 
 	for (int fd = 0; fd < 3; fd++)
 		if (null < 0 || dup2(null, fd) < 0)
 			close(fd);
-	close_others(result, lock);
+	fd_close_except(keep, 2);
 }
 
 /* Above the standard ones, which this process may have been started without. */

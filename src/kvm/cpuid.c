@@ -5,6 +5,7 @@
 #include "kvm/vm.h"
 
 #include <errno.h>
+#include <string.h>
 #include <sys/ioctl.h>
 
 #define ENTRIES_MAX 256
@@ -42,6 +43,38 @@ static void set_bits(uint32_t *reg, unsigned high, unsigned low, uint32_t value)
 	*reg = (*reg & ~mask) | (value << low & mask);
 }
 
+/* AMD's, and Hygon's, which is AMD's. */
+static bool is_amd(const struct kvm_cpuid2 *cpuid)
+{
+	for (unsigned i = 0; i < cpuid->nent; i++)
+		if (cpuid->entries[i].function == 0)
+			return memcmp(&cpuid->entries[i].ebx, "Auth", 4) == 0 ||
+			       memcmp(&cpuid->entries[i].ebx, "Hygo", 4) == 0;
+	return false;
+}
+
+static void patch_amd(struct kvm_cpuid_entry2 *entry, unsigned id, unsigned count)
+{
+	switch (entry->function) {
+	case 0x80000001:
+		set_bits(&entry->ecx, 1, 1, count > 1); /* legacy multi-core */
+		break;
+	case 0x80000008:
+		set_bits(&entry->ecx, 7, 0, count - 1);
+		set_bits(&entry->ecx, 15, 12, bits_for(count));
+		break;
+	case 0x8000001d: /* caches, as leaf 4 */
+		if (entry->eax & 0x1f)
+			set_bits(&entry->eax, 25, 14, (entry->eax >> 5 & 7) == 3 ? count - 1 : 0);
+		break;
+	case 0x8000001e:
+		entry->eax = id;
+		entry->ebx = id & 0xff; /* core; one thread each */
+		entry->ecx = 0;         /* node 0 of 1 */
+		break;
+	}
+}
+
 static void patch(struct kvm_cpuid_entry2 *entry, unsigned id, unsigned count, bool deadline_timer)
 {
 	unsigned bits = bits_for(count);
@@ -61,22 +94,6 @@ static void patch(struct kvm_cpuid_entry2 *entry, unsigned id, unsigned count, b
 			break;
 		set_bits(&entry->eax, 31, 26, (1U << bits) - 1);
 		set_bits(&entry->eax, 25, 14, (entry->eax >> 5 & 7) == 3 ? count - 1 : 0);
-		break;
-	case 0x80000001:
-		set_bits(&entry->ecx, 1, 1, count > 1); /* AMD: legacy multi-core */
-		break;
-	case 0x80000008:
-		set_bits(&entry->ecx, 7, 0, count - 1);
-		set_bits(&entry->ecx, 15, 12, bits);
-		break;
-	case 0x8000001d: /* AMD's caches, as leaf 4 */
-		if (entry->eax & 0x1f)
-			set_bits(&entry->eax, 25, 14, (entry->eax >> 5 & 7) == 3 ? count - 1 : 0);
-		break;
-	case 0x8000001e:
-		entry->eax = id;
-		entry->ebx = id & 0xff; /* core; one thread each */
-		entry->ecx = 0;         /* node 0 of 1 */
 		break;
 	}
 }
@@ -118,12 +135,15 @@ int kvm_cpuid_set(int kvm_fd, int vcpu_fd, unsigned id, unsigned count)
 {
 	cleanup_free struct kvm_cpuid2 *cpuid = supported(kvm_fd);
 	bool deadline_timer = ioctl(kvm_fd, KVM_CHECK_EXTENSION, KVM_CAP_TSC_DEADLINE_TIMER) > 0;
-	bool has_topology = false;
+	bool has_topology = false, amd;
 
 	if (!cpuid)
 		return errno ? -errno : -ENOMEM;
+	amd = is_amd(cpuid);
 	for (unsigned i = 0; i < cpuid->nent; i++) {
 		patch(&cpuid->entries[i], id, count, deadline_timer);
+		if (amd)
+			patch_amd(&cpuid->entries[i], id, count);
 		has_topology |= cpuid->entries[i].function == 0xb;
 	}
 	drop(cpuid, 0x1f);

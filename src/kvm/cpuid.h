@@ -7,3 +7,6 @@
  * negative errno.
  */
 int kvm_cpuid_set(int kvm_fd, int vcpu_fd, unsigned id, unsigned count);
+
+/* Width of a guest-physical address that the second-level tables and CPUID allow, in bits. */
+unsigned kvm_physical_bits(int kvm_fd);

@@ -22,7 +22,7 @@ void kvm_vcpu_close(struct kvm_vcpu *vcpu);
 
 /*
  * Registers for an entry in 64-bit mode with flat segments (Linux boot protocol): page tables at GPA
- * cr3, a global descriptor table at GPA gdt (see kvm_vcpu_gdt()), rip and rsi as given.
+ * cr3, kvm_vcpu_gdt[] at GPA gdt, rip and rsi as given.
  */
 int kvm_vcpu_enter_long_mode(struct kvm_vcpu *vcpu, uint64_t cr3, uint64_t gdt, uint64_t rip,
 	uint64_t rsi, struct error *err);

@@ -16,9 +16,10 @@
 #define KVM_X86_QUIRK_SLOT_ZAP_ALL (1 << 7)
 #endif
 
-/* Three pages near the end of 32-bit space, for real mode on CPUs that cannot run it directly. */
-#define TSS_ADDRESS          0xfffbd000
-#define IDENTITY_MAP_ADDRESS 0xfffbc000ULL
+/* For real mode on CPUs that cannot run it directly: four pages below the local APICs' and the MSIs'
+ * addresses, where neither RAM nor firmware lies. */
+#define IDENTITY_MAP_ADDRESS 0xfeffc000ULL
+#define TSS_ADDRESS          0xfeffd000
 
 static const struct {
 	int cap;
@@ -119,8 +120,8 @@ struct kvm_vm *kvm_vm_new(int kvm_fd, struct error *err)
 	}
 	*vm = (struct kvm_vm){ .fd = -1, .kvm_fd = kvm_fd, .vfio_fd = -1 };
 	pthread_mutex_init(&vm->lock, NULL);
-	vm->routing = calloc(1,
-		sizeof(*vm->routing) + (KVM_GSI_MAX + 16) * sizeof(struct kvm_irq_routing_entry));
+	vm->routing = calloc(
+		1, sizeof(*vm->routing) + KVM_ROUTES_MAX * sizeof(struct kvm_irq_routing_entry));
 	vm->fd = ioctl(kvm_fd, KVM_CREATE_VM, 0);
 	if (vm->fd < 0 || !vm->routing) {
 		error_sys(err, vm->routing ? -errno : -ENOMEM, "/dev/kvm", "cannot make a VM");

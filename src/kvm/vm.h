@@ -15,7 +15,8 @@
  */
 
 #define KVM_IOAPIC_PINS 24   /* GSIs 0 to 23 are the IOAPIC's; MSIs take theirs from 24 on */
-#define KVM_GSI_MAX     4096 /* KVM_MAX_IRQ_ROUTES */
+#define KVM_ROUTES_MAX  4096 /* KVM_MAX_IRQ_ROUTES; a line of the PC takes one or two */
+#define KVM_GSI_MAX     (KVM_ROUTES_MAX - 14)
 #define KVM_SLOTS_MAX   1024
 #define KVM_VCPUS_MAX   64
 
@@ -27,7 +28,7 @@ struct kvm_vm {
 	bool can_prefault;
 	pthread_mutex_t lock; /* for all below */
 	uint64_t slots_used[KVM_SLOTS_MAX / 64];
-	uint64_t gsis_used[KVM_GSI_MAX / 64];
+	uint64_t gsis_used[KVM_ROUTES_MAX / 64];
 	struct kvm_irq_routing *routing; /* the whole table, as KVM wants it each time */
 };
 
@@ -68,6 +69,3 @@ int kvm_routes_commit(struct kvm_vm *vm);
 
 /* Tell KVM of a VFIO group before its devices are opened (non-coherent DMA, devices that need it). */
 int kvm_add_vfio_group(struct kvm_vm *vm, int group_fd);
-
-/* Width of a guest-physical address that the second-level tables and CPUID allow, in bits. */
-unsigned kvm_physical_bits(int kvm_fd);

@@ -23,9 +23,11 @@ void console_put(struct console *console, uint8_t byte)
 {
 	bool was_empty;
 
+	if (console->config.out < 0)
+		return;
 	pthread_mutex_lock(&console->lock);
 	was_empty = console->head == console->tail;
-	if (console->config.out >= 0 && console->head - console->tail < CONSOLE_BUFFER)
+	if (console->head - console->tail < CONSOLE_BUFFER)
 		console->buffer[console->head++ % CONSOLE_BUFFER] = byte;
 	pthread_mutex_unlock(&console->lock);
 	if (was_empty)
@@ -90,12 +92,15 @@ static void on_writable(void *opaque, uint32_t events)
 
 static void start_writing(struct console *console)
 {
+	int code;
+
 	if (console->writing || console->config.out < 0)
 		return;
-	if (!console->always_ready)
-		console->always_ready = loop_add(console->loop, console->config.out, EPOLLOUT,
-						on_writable, console) == -EPERM;
-	console->writing = !console->always_ready;
+	if (!console->always_ready) {
+		code = loop_add(console->loop, console->config.out, EPOLLOUT, on_writable, console);
+		console->writing = !code;
+		console->always_ready = code == -EPERM;
+	}
 	while (console->always_ready && write_piece(console))
 		continue;
 }
@@ -190,7 +195,7 @@ int console_init(struct console *console, struct loop *loop, const struct consol
 	code = loop_add(loop, console->wake, EPOLLIN, on_wake, console);
 	if (code)
 		return error_sys(err, code, NULL, "cannot set up the serial console");
-	start_reading(console);
+	wake_loop(console); /* once all that receives is there, and the loop runs, reading starts */
 	return 0;
 }
 

@@ -169,9 +169,31 @@ static int choose_place(
 	return 0;
 }
 
-int devices_attach(struct machine_devices *devices, struct kvm_vm *vm, struct pci_bus *pci,
-	struct loop *loop, const struct devices_events *events, struct error *err)
+static void on_requested(void *opaque, const char *name)
 {
+	struct machine_devices *devices = opaque;
+	struct error failure = { 0 };
+
+	error_set(&failure, -EBUSY, name,
+		"the host wants it back: someone unbinds it, or removes it or its driver");
+	devices->failed(devices->opaque, &failure);
+}
+
+static void on_failed(void *opaque, const char *name)
+{
+	struct machine_devices *devices = opaque;
+	struct error failure = { 0 };
+
+	error_set(&failure, -EIO, name, "it reports an uncorrectable error");
+	error_hint(&failure, "dmesg says which (AER)");
+	devices->failed(devices->opaque, &failure);
+}
+
+int devices_attach(struct machine_devices *devices, struct kvm_vm *vm, struct pci_bus *pci,
+	struct loop *loop, struct error *err)
+{
+	const struct passthrough_events events = { on_requested, on_failed, devices };
+
 	for (unsigned i = 0; i < devices->config->device_count; i++) {
 		struct passthrough *device = &devices->devices[i];
 		struct passthrough_place place;
@@ -183,8 +205,7 @@ int devices_attach(struct machine_devices *devices, struct kvm_vm *vm, struct pc
 		devices->attached = i + 1;
 		if (passthrough_attach(device, vm, pci, &place, err))
 			return err->code;
-		code = passthrough_watch(
-			device, loop, events->requested, events->failed, events->opaque);
+		code = passthrough_watch(device, loop, &events);
 		if (code)
 			return error_sys(
 				err, code, device->vfio.name, "cannot watch for its events");

@@ -15,6 +15,9 @@ struct machine_devices {
 	struct vfio_iommu *iommu;    /* NULL without devices, as all that follows */
 	struct passthrough *devices; /* config->device_count */
 	unsigned attached;           /* of them */
+	/* The host asks for a device back, or a device has failed. Called by the event loop. */
+	void (*failed)(void *opaque, const struct error *failure);
+	void *opaque;
 };
 
 /* Attach the groups to an IOMMU, which then tells the addresses that guest RAM may have. */
@@ -24,15 +27,8 @@ int devices_open_iommu(struct machine_devices *devices, const struct machine_con
 /* Open the devices and populate the RAM, both at once for both take long, then map the RAM. */
 int devices_open(struct machine_devices *devices, struct memory *memory, struct error *err);
 
-/* The host asks for a device back, or it has failed. Called by the event loop. */
-struct devices_events {
-	loop_handler requested;
-	loop_handler failed;
-	void *opaque;
-};
-
 int devices_attach(struct machine_devices *devices, struct kvm_vm *vm, struct pci_bus *pci,
-	struct loop *loop, const struct devices_events *events, struct error *err);
+	struct loop *loop, struct error *err);
 
 /* The guest does not run any more. */
 void devices_close(struct machine_devices *devices);

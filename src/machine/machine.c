@@ -4,6 +4,7 @@
 #include "base/fd.h"
 #include "base/loop.h"
 #include "base/size.h"
+#include "kvm/cpuid.h"
 #include "kvm/vcpu.h"
 #include "machine/boot/linux.h"
 #include "machine/devices.h"
@@ -34,7 +35,7 @@ struct machine {
 	struct power power;
 	struct machine_devices devices;
 	struct vcpus *vcpus;
-	pthread_mutex_t lock; /* for the next two */
+	pthread_mutex_t lock; /* for what follows */
 	enum machine_end end;
 	struct error *err;
 	bool ended;
@@ -74,7 +75,7 @@ static void on_button(void *opaque)
 	power_press_button(&machine->power);
 }
 
-static void on_vcpu_failed(void *opaque, const struct error *failure)
+static void on_failure(void *opaque, const struct error *failure)
 {
 	struct machine *machine = opaque;
 
@@ -82,26 +83,6 @@ static void on_vcpu_failed(void *opaque, const struct error *failure)
 	if (!machine->ended)
 		*machine->err = *failure;
 	pthread_mutex_unlock(&machine->lock);
-	end(machine, MACHINE_FAILED);
-}
-
-static void on_device_requested(void *opaque, uint32_t events)
-{
-	struct machine *machine = opaque;
-
-	(void)events;
-	error_set(machine->err, -EBUSY, machine->config->name,
-		"the host wants a device back (someone unbinds it or removes its driver)");
-	end(machine, MACHINE_FAILED);
-}
-
-static void on_device_failed(void *opaque, uint32_t events)
-{
-	struct machine *machine = opaque;
-
-	(void)events;
-	error_set(machine->err, -EIO, machine->config->name,
-		"a device has reported an uncorrectable error; dmesg says which (AER)");
 	end(machine, MACHINE_FAILED);
 }
 
@@ -218,7 +199,7 @@ static int make_vcpus(struct machine *machine, struct error *err)
 		.initrd_name = config->initrd_name,
 		.cmdline = config->cmdline,
 	};
-	struct vcpus_ops ops = { on_reset, on_vcpu_failed, machine };
+	struct vcpus_ops ops = { on_reset, on_failure, machine };
 	struct linux_entry entry;
 
 	if (acpi_write(&machine->memory, &machine->pci, config->cpus, &boot.rsdp, err) ||
@@ -235,7 +216,6 @@ static int make_vcpus(struct machine *machine, struct error *err)
 static int assemble(struct machine *machine, struct error *err)
 {
 	const struct machine_config *config = machine->config;
-	struct devices_events events = { on_device_requested, on_device_failed, machine };
 	int code;
 
 	machine->loop = loop_new(err);
@@ -251,8 +231,7 @@ static int assemble(struct machine *machine, struct error *err)
 		make_memory(machine, err) ||
 		devices_open(&machine->devices, &machine->memory, err) || make_pci(machine, err) ||
 		make_platform(machine, err) ||
-		devices_attach(
-			&machine->devices, machine->vm, &machine->pci, machine->loop, &events, err))
+		devices_attach(&machine->devices, machine->vm, &machine->pci, machine->loop, err))
 		return err->code;
 	return make_vcpus(machine, err);
 }
@@ -274,7 +253,12 @@ static void take_apart(struct machine *machine)
 
 enum machine_end machine_run(const struct machine_config *config, struct error *err)
 {
-	struct machine machine = { .config = config, .end = MACHINE_FAILED, .err = err };
+	struct machine machine = {
+		.config = config,
+		.end = MACHINE_FAILED,
+		.err = err,
+		.devices = { .failed = on_failure, .opaque = &machine },
+	};
 	bool prefault = config->device_count; /* only then is all of the RAM there already */
 
 	if (sandbox_enter(err))

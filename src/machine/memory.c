@@ -5,6 +5,7 @@
 #include "machine/layout.h"
 
 #include <errno.h>
+#include <linux/memfd.h>
 #include <pthread.h>
 #include <sched.h>
 #include <sys/mman.h>
@@ -110,9 +111,9 @@ int memory_allocate(struct memory *memory, enum memory_backing backing, struct e
 	int code = 0;
 
 	if (backing != MEMORY_ANONYMOUS) {
-		unsigned flags = MFD_CLOEXEC | (backing == MEMORY_HUGETLB ? MFD_HUGETLB : 0);
+		unsigned huge = backing == MEMORY_HUGETLB ? MFD_HUGETLB | MFD_HUGE_2MB : 0;
 
-		memory->fd = memfd_create("guest-ram", flags);
+		memory->fd = memfd_create("guest-ram", MFD_CLOEXEC | huge);
 		if (memory->fd < 0 || ftruncate(memory->fd, memory->size) < 0)
 			code = -errno;
 	}
@@ -126,9 +127,7 @@ int memory_allocate(struct memory *memory, enum memory_backing backing, struct e
 		size_format(memory->size, text));
 	if (backing == MEMORY_HUGETLB)
 		error_hint(err,
-			"see HugePages_Free in /proc/meminfo; "
-			"sysctl vm.nr_hugepages=%llu reserves enough 2 MiB pages",
-			(unsigned long long)(memory->size / HUGE_PAGE));
+			"others have taken huge pages just now; see HugePages_Free in /proc/meminfo");
 	return code;
 }
 

@@ -126,6 +126,30 @@ void passthrough_config_write(
 		passthrough_interrupts_update(device);
 }
 
+/* Bytes from an offset to the next capability in space, which need not be the next of the list. */
+static unsigned room_at(const uint8_t *original, unsigned at)
+{
+	unsigned next = 256, other = original[PCI_CAPABILITY_LIST] & ~3U;
+
+	for (unsigned i = 0; i < CAPS_MAX && other >= PCI_STD_HEADER_SIZEOF; i++) {
+		if (other > at && other < next)
+			next = other;
+		other = original[other + 1] & ~3U;
+	}
+	return next - at;
+}
+
+/* Devices in a root complex may leave out what follows the device's or the link's registers. */
+static unsigned express_size(const uint8_t *original, unsigned at)
+{
+	unsigned room = room_at(original, at);
+
+	if ((original[at + PCI_EXP_FLAGS] & PCI_EXP_FLAGS_VERS) > 1 &&
+		room >= PCI_CAP_EXP_ENDPOINT_SIZEOF_V2)
+		return PCI_CAP_EXP_ENDPOINT_SIZEOF_V2;
+	return room < PCI_EXP_LNKCAP ? 0 : min_u64(room, PCI_CAP_EXP_ENDPOINT_SIZEOF_V1);
+}
+
 /* Bytes of the capability at an offset; 0: the guest must not see it. */
 static unsigned capability_size(const uint8_t *original, unsigned at)
 {
@@ -136,9 +160,7 @@ static unsigned capability_size(const uint8_t *original, unsigned at)
 	case PCI_CAP_ID_VPD:
 		return 8;
 	case PCI_CAP_ID_EXP:
-		return (original[at + PCI_EXP_FLAGS] & PCI_EXP_FLAGS_VERS) > 1
-			       ? PCI_CAP_EXP_ENDPOINT_SIZEOF_V2
-			       : PCI_CAP_EXP_ENDPOINT_SIZEOF_V1;
+		return express_size(original, at);
 	case PCI_CAP_ID_MSIX:
 		return PCI_CAP_MSIX_SIZEOF;
 	case PCI_CAP_ID_MSI:
@@ -163,7 +185,7 @@ static void show_express(
 	uint16_t flags = pci_get16(pci, at + PCI_EXP_FLAGS);
 	unsigned type = (flags & PCI_EXP_FLAGS_TYPE) >> 4;
 
-	if (type == PCI_EXP_TYPE_ENDPOINT)
+	if (type == PCI_EXP_TYPE_ENDPOINT || type == PCI_EXP_TYPE_LEG_END)
 		flags = (flags & ~PCI_EXP_FLAGS_TYPE) | PCI_EXP_TYPE_RC_END << 4;
 	memset(&pci->config[at + PCI_EXP_LNKCAP], 0, size - PCI_EXP_LNKCAP);
 	pci_set16(pci, at + PCI_EXP_FLAGS, flags & ~(PCI_EXP_FLAGS_SLOT | PCI_EXP_FLAGS_IRQ));
@@ -294,6 +316,8 @@ static void show_private(struct passthrough *device, const uint8_t *original)
 	unsigned at = original[PCI_CAPABILITY_LIST] & ~3U;
 	unsigned first = 256;
 
+	if (!(original[PCI_STATUS] & PCI_STATUS_CAP_LIST))
+		at = 0;
 	for (unsigned i = 0; i < CAPS_MAX && at >= PCI_STD_HEADER_SIZEOF; i++) {
 		first = min_u64(first, at);
 		at = original[at + 1] & ~3U;
@@ -319,8 +343,10 @@ static int init_bar(
 		return error_set(err, -EINVAL, device->vfio.name,
 			"BAR %u has a size that no BAR can have: %#llx", i,
 			(unsigned long long)region->size);
+	/* No less than a page, so that no other BAR can get into the page that it is mapped by. */
 	pci_device_set_bar(&device->pci, i, kind,
-		kind != PCI_BAR_IO && type & PCI_BASE_ADDRESS_MEM_PREFETCH, region->size);
+		kind != PCI_BAR_IO && type & PCI_BASE_ADDRESS_MEM_PREFETCH,
+		kind == PCI_BAR_IO ? region->size : max_u64(region->size, 4 * KIB));
 	return 0;
 }
 

@@ -39,7 +39,7 @@ void passthrough_detach(struct passthrough *device)
 
 /* An event that this device does not have is none that we could miss. */
 static int watch(struct passthrough *device, unsigned index, int *fd, struct loop *loop,
-	loop_handler handler, void *opaque)
+	loop_handler handler)
 {
 	int code;
 
@@ -49,17 +49,33 @@ static int watch(struct passthrough *device, unsigned index, int *fd, struct loo
 	if (*fd < 0)
 		return -errno;
 	code = vfio_irq_set(&device->vfio, index, 0, 1, fd);
-	return code ? code : loop_add(loop, *fd, EPOLLIN, handler, opaque);
+	return code ? code : loop_add(loop, *fd, EPOLLIN, handler, device);
 }
 
-int passthrough_watch(struct passthrough *device, struct loop *loop, loop_handler requested,
-	loop_handler failed, void *opaque)
+static void on_request(void *opaque, uint32_t events)
 {
-	int code =
-		watch(device, VFIO_PCI_REQ_IRQ_INDEX, &device->request_fd, loop, requested, opaque);
+	struct passthrough *device = opaque;
 
+	(void)events;
+	device->events.requested(device->events.opaque, device->vfio.name);
+}
+
+static void on_error(void *opaque, uint32_t events)
+{
+	struct passthrough *device = opaque;
+
+	(void)events;
+	device->events.failed(device->events.opaque, device->vfio.name);
+}
+
+int passthrough_watch(
+	struct passthrough *device, struct loop *loop, const struct passthrough_events *events)
+{
+	int code;
+
+	device->events = *events;
+	code = watch(device, VFIO_PCI_REQ_IRQ_INDEX, &device->request_fd, loop, on_request);
 	if (!code)
-		code = watch(
-			device, VFIO_PCI_ERR_IRQ_INDEX, &device->error_fd, loop, failed, opaque);
+		code = watch(device, VFIO_PCI_ERR_IRQ_INDEX, &device->error_fd, loop, on_error);
 	return code;
 }

@@ -45,9 +45,10 @@ static enum passthrough_mode wanted_mode(const struct passthrough *device)
 
 static void report(struct passthrough *device, const char *what, int code)
 {
-	if (device->unused_vectors++ == 0)
+	if (!device->told)
 		log_warning("%s: %s: %s; the guest will miss interrupts", device->vfio.name, what,
 			strerror(-code));
+	device->told = true;
 }
 
 /* INTx: a level. KVM lowers it and signals the resamplefd when the guest has acknowledged; that
@@ -163,7 +164,7 @@ static int prepare_vector(struct passthrough *device, struct passthrough_vector 
 	return 0;
 }
 
-/* Set the route if the guest's message is another than before. True: a commit is needed. */
+/* Set the route if the guest's message is another than KVM has. True: a commit is needed. */
 static bool route_vector(struct passthrough *device, unsigned i)
 {
 	struct passthrough_vector *vector = &device->interrupts.vectors[i];
@@ -204,17 +205,26 @@ static int enable_vectors(struct passthrough *device, unsigned first, unsigned l
 {
 	struct passthrough_interrupts *irqs = &device->interrupts;
 	unsigned index = vfio_index(irqs->mode);
-	int fds[MSIX_VECTORS_MAX] = { -1 };
+	unsigned count = last - first + 1;
+	int fds[MSIX_VECTORS_MAX];
 	int code;
 
-	for (unsigned i = first; i <= last; i++)
-		fds[i - first] = irqs->vectors[i].attached || irqs->vectors[i].enabled
-					 ? irqs->vectors[i].eventfd
-					 : -1;
-	code = vfio_irq_set(&device->vfio, index, first, last - first + 1, fds);
-	for (unsigned i = first; i <= last && !code; i++)
-		irqs->vectors[i].enabled = fds[i - first] >= 0;
-	return code;
+	fds[0] = -1; /* gcc cannot see that count is not 0 */
+	for (unsigned i = 0; i < count; i++)
+		fds[i] = irqs->vectors[first + i].attached || irqs->vectors[first + i].enabled
+				 ? irqs->vectors[first + i].eventfd
+				 : -1;
+	code = vfio_irq_set(&device->vfio, index, first, count, fds);
+	if (code > 0 && (unsigned)code < count) {
+		/* The host has that many left: better some than none. */
+		report(device, "the host has too few interrupt vectors", -ENOSPC);
+		count = code;
+		code = vfio_irq_set(&device->vfio, index, first, count, fds);
+	}
+	/* A call that fails leaves none of its vectors enabled. */
+	for (unsigned i = 0; i < count; i++)
+		irqs->vectors[first + i].enabled = !code && fds[i] >= 0;
+	return code > 0 ? -ENOSPC : code;
 }
 
 /* Bring vectors first to last in line with what the guest wants of them. */
@@ -239,6 +249,8 @@ static void update_vectors(struct passthrough *device, unsigned first, unsigned 
 	code = commit ? kvm_routes_commit(device->vm) : 0;
 	if (code)
 		report(device, "cannot set interrupt routes", code);
+	for (unsigned i = first; i <= last && code; i++)
+		irqs->vectors[i].routed = (struct msi_message){ 0 }; /* to be tried again */
 	for (unsigned i = first; i <= last; i++) {
 		struct passthrough_vector *vector = &irqs->vectors[i];
 
@@ -308,7 +320,7 @@ static void leave_mode(struct passthrough *device)
 	irqs->mode = MODE_NONE;
 }
 
-static void enter_mode(struct passthrough *device, enum passthrough_mode mode)
+static int enter_mode(struct passthrough *device, enum passthrough_mode mode)
 {
 	int code = 0;
 
@@ -319,21 +331,23 @@ static void enter_mode(struct passthrough *device, enum passthrough_mode mode)
 		code = open_vectors(device, msi_enabled_vectors(&device->msi, &device->pci));
 	if (mode == MODE_MSIX)
 		code = open_vectors(device, device->msix.vectors);
-	if (!code)
-		return;
-	report(device, "cannot switch interrupts on", code);
-	leave_mode(device);
+	if (code)
+		leave_mode(device);
+	return code;
 }
 
 void passthrough_interrupts_update(struct passthrough *device)
 {
 	struct passthrough_interrupts *irqs = &device->interrupts;
 	enum passthrough_mode mode = wanted_mode(device);
+	int code = 0;
 
 	if (mode != irqs->mode) {
 		leave_mode(device);
-		enter_mode(device, mode);
+		code = enter_mode(device, mode);
 	}
+	if (code)
+		report(device, "cannot switch interrupts on", code);
 	if (irqs->mode == MODE_INTX)
 		update_intx(device);
 	else if (irqs->count)
@@ -362,16 +376,34 @@ uint64_t passthrough_pending(struct passthrough *device, unsigned first_vector)
 	return pending;
 }
 
+/* The line may be shared with a device that the host uses; a driver that has MSI does without. */
+static int go_without_intx(struct passthrough *device, int code, struct error *err)
+{
+	if (device->msi.cap || device->msix.cap) {
+		log_warning("%s: the guest gets it without INTx: %s", device->vfio.name,
+			strerror(-code));
+		device->pci.config[PCI_INTERRUPT_PIN] = 0;
+		return 0;
+	}
+	error_sys(err, code, device->vfio.name,
+		"its interrupt (INTx) cannot be set up, and it has no MSI");
+	if (code == -EBUSY)
+		error_hint(err,
+			"/proc/interrupts shows what shares its line: bind that to vfio-pci as well, "
+			"or put the device into another slot");
+	return code;
+}
+
 int passthrough_interrupts_init(struct passthrough *device, struct error *err)
 {
+	int code;
+
 	device->interrupts = (struct passthrough_interrupts){
 		.intx_trigger = -1,
 		.intx_resample = -1,
 	};
-	passthrough_interrupts_update(device);
-	if (device->unused_vectors)
-		return error_set(err, -EIO, device->vfio.name, "its INTx cannot be set up");
-	return 0;
+	code = enter_mode(device, wanted_mode(device));
+	return code ? go_without_intx(device, code, err) : 0;
 }
 
 void passthrough_interrupts_destroy(struct passthrough *device)

@@ -47,6 +47,13 @@ struct passthrough_interrupts {
 	bool intx_attached;
 };
 
+/* What a device can tell while it runs, by its address on the host; in the event loop's thread. */
+struct passthrough_events {
+	void (*requested)(void *opaque, const char *name);
+	void (*failed)(void *opaque, const char *name);
+	void *opaque;
+};
+
 struct passthrough {
 	struct pci_device pci;
 	struct vfio_device vfio;
@@ -58,8 +65,9 @@ struct passthrough {
 	uint8_t direct[PCI_CONFIG_SIZE / 8]; /* a bit a byte: the device itself answers */
 	struct passthrough_bar bars[PCI_BARS];
 	struct passthrough_interrupts interrupts;
-	unsigned unused_vectors;  /* counts vectors that could not be set up: told once */
-	int request_fd, error_fd; /* the host wants the device back; the device has failed */
+	bool told; /* of an interrupt that could not be set up: once is enough */
+	struct passthrough_events events;
+	int request_fd, error_fd; /* eventfds of these */
 };
 
 /* Where in the guest a device goes. */
@@ -78,9 +86,9 @@ int passthrough_attach(struct passthrough *device, struct kvm_vm *vm, struct pci
 /* Interrupts off, mappings gone, the VFIO device closed. The guest does not run any more. */
 void passthrough_detach(struct passthrough *device);
 
-/* Call back when the host asks for the device (VFIO_PCI_REQ_ERR_IRQ) or it reports a fatal error. */
-int passthrough_watch(struct passthrough *device, struct loop *loop, loop_handler requested,
-	loop_handler failed, void *opaque);
+/* Call back with the device's name when these come: the host wants it back, it reports an error. */
+int passthrough_watch(
+	struct passthrough *device, struct loop *loop, const struct passthrough_events *events);
 
 /* dma.c: let the devices behind this IOMMU reach guest RAM: size bytes at gpa, here at hva. */
 int passthrough_map_memory(

@@ -104,9 +104,6 @@ static void bar_mapped(struct pci_device *pci, unsigned i)
 	struct passthrough_bar *bar = &device->bars[i];
 	uint64_t address = pci->bars[i].address;
 
-	/* A guest may put a BAR smaller than a page anywhere in one; then it stays trapped. */
-	if (address % PAGE)
-		return;
 	for (unsigned j = 0; j < bar->count; j++) {
 		struct passthrough_window *window = &bar->windows[j];
 

@@ -54,8 +54,6 @@ static uint64_t ecam_read(void *opaque, uint64_t offset, unsigned size)
 	unsigned devfn = offset >> 12 & 0xff, at = offset & 0xfff;
 	uint64_t value;
 
-	if (offset >> 20)
-		return UINT64_MAX;
 	if (size == 8)
 		value = config_read(opaque, devfn, at, 4) |
 			(uint64_t)config_read(opaque, devfn, at + 4, 4) << 32;
@@ -68,8 +66,6 @@ static void ecam_write(void *opaque, uint64_t offset, unsigned size, uint64_t va
 {
 	unsigned devfn = offset >> 12 & 0xff, at = offset & 0xfff;
 
-	if (offset >> 20)
-		return;
 	config_write(opaque, devfn, at, size == 8 ? 4 : size, value);
 	if (size == 8)
 		config_write(opaque, devfn, at + 4, 4, value >> 32);
@@ -138,22 +134,17 @@ static bool inside(const struct pci_window *window, uint64_t address, uint64_t s
 	       address - window->base <= window->size - size;
 }
 
-/*
- * Each memory BAR has at least a page for itself, so that one smaller than a page can be mapped and
- * shares it with nobody.
- */
 static int place_bar(struct pci_bus *bus, struct pci_device *device, unsigned i, struct error *err)
 {
 	struct pci_bar *bar = &device->bars[i];
 	struct pci_window *window = window_for(bus, bar->kind);
-	uint64_t step = bar->kind == PCI_BAR_IO ? bar->size : max_u64(bar->size, 4 * KIB);
-	uint64_t address = align_up(window->next, step);
+	uint64_t address = align_up(window->next, bar->size);
 	char size[24];
 
-	if (!inside(window, address, step))
+	if (!inside(window, address, bar->size))
 		return error_set(err, -ENOSPC, NULL, "no room in the guest for BAR %u of %s", i,
 			size_format(bar->size, size));
-	window->next = address + step;
+	window->next = address + bar->size;
 	pci_device_set_bar_register(device, i, address);
 	return 0;
 }

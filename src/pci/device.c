@@ -63,8 +63,7 @@ void pci_device_set_bar(struct pci_device *device, unsigned bar, enum pci_bar_ki
 	uint64_t mask = ~(size - 1);
 	uint32_t type = 0;
 
-	device->bars[bar] =
-		(struct pci_bar){ .kind = kind, .prefetchable = prefetchable, .size = size };
+	device->bars[bar] = (struct pci_bar){ .kind = kind, .size = size };
 	if (kind == PCI_BAR_IO)
 		type = PCI_BASE_ADDRESS_SPACE_IO;
 	if (kind == PCI_BAR_MEM64)

@@ -26,7 +26,6 @@ enum pci_bar_kind {
 
 struct pci_bar {
 	enum pci_bar_kind kind;
-	bool prefetchable;
 	uint64_t size;    /* a power of two */
 	uint64_t address; /* GPA or port where it is decoded now */
 	bool decoded;

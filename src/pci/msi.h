@@ -49,7 +49,7 @@ struct msix {
 	uint8_t *table; /* vectors * MSIX_ENTRY_SIZE bytes, as the guest sees it */
 };
 
-/* As msi_init(). bar_sizes[] bounds table and PBA: -EINVAL where they do not lie within their BARs. */
+/* As msi_init(); also -EINVAL where table or PBA do not lie within their BARs. */
 int msix_init(struct msix *msix, struct pci_device *device, unsigned cap);
 void msix_destroy(struct msix *msix);
 

@@ -184,9 +184,8 @@ static int set_irqs(struct vfio_device *device, uint32_t flags, unsigned index, 
 	};
 	if (fds)
 		memcpy(set->data, fds, count * sizeof(*fds));
-	/* A positive answer: the host has only so many vectors, and none was enabled. */
 	result = ioctl(device->fd, VFIO_DEVICE_SET_IRQS, set);
-	return result < 0 ? -errno : result ? -ENOSPC : 0;
+	return result < 0 ? -errno : result;
 }
 
 int vfio_irq_set(struct vfio_device *device, unsigned index, unsigned first, unsigned count,

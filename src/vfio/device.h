@@ -68,7 +68,9 @@ void *vfio_region_map(struct vfio_device *device, unsigned region, uint64_t offs
 /*
  * Interrupts; index is VFIO_PCI_INTX_IRQ_INDEX and so on. vfio_irq_set() connects vectors first to
  * first + count - 1 to eventfds (-1: to none); the first call for an index enables it with as many
- * vectors. vfio_irq_disable() switches the whole index off. 0 or a negative errno.
+ * vectors. vfio_irq_disable() switches the whole index off. 0 or a negative errno; from the call that
+ * enables MSI or MSI-X also the number of vectors that the host has left, where that is too small: then
+ * none is enabled.
  */
 int vfio_irq_set(struct vfio_device *device, unsigned index, unsigned first, unsigned count,
 	const int *eventfds);

@@ -181,7 +181,8 @@ vmm = Penstock
 class Machine:
     """A running VMM with a guest: `with Machine(...) as machine`."""
 
-    def __init__(self, test=None, cmdline="", **options):
+    def __init__(self, test=None, cmdline="", inherited=(), **options):
+        self._inherited = inherited      # descriptors that it is started with
         words = ["console=ttyS0 quiet panic=-1", f"test={test}" if test else "", cmdline]
         self._command = vmm.command(cmdline=" ".join(filter(None, words)), **options)
         self._binding = vmm.binding(options.get("devices", ()))
@@ -193,7 +194,7 @@ class Machine:
         self._errors = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(self._command, stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, stderr=self._errors, bufsize=0,
-                                        start_new_session=True)
+                                        start_new_session=True, pass_fds=self._inherited)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         return self

@@ -92,8 +92,12 @@ def machine_process(machine):
 @test(only=Penstock)
 def confinement_and_second_start():
     """The machine process is confined; a running machine's name and devices are taken."""
-    with busy_machine(name="taken") as machine:
-        status = Path(f"/proc/{machine_process(machine)}/status").read_text()
+    with open("/etc/hostname", "rb") as secret, \
+            busy_machine(name="taken", inherited=[secret.fileno()]) as machine:
+        process = Path(f"/proc/{machine_process(machine)}")
+        opened = [os.readlink(fd) for fd in (process / "fd").iterdir()]
+        check(secret.name not in opened, f"the machine process inherits {secret.name}")
+        status = (process / "status").read_text()
         fields = dict(line.split(":\t", 1) for line in status.splitlines())
         check(fields["NoNewPrivs"] == "1", "the machine process may gain privileges")
         check(fields["Seccomp"] == "2", "the machine process has no seccomp filter")
@@ -130,9 +134,13 @@ def ctrl_c():
 
 @test(only=Penstock)
 def power_button():
-    """SIGPWR presses it: the guest sees an ACPI event."""
+    """SIGPWR presses it: the guest sees an ACPI event. A SIGHUP that the caller ignores (nohup) is
+    ignored."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     with Machine("power-button") as machine:
+        signal.signal(signal.SIGHUP, before)
         machine.expect("POWER-BUTTON-READY")
+        machine.process.send_signal(signal.SIGHUP)
         machine.process.send_signal(signal.SIGPWR)
         machine.succeed("power-button")
 

@@ -178,25 +178,11 @@ static void a_removed_descriptor_may_come_back(void **state)
 
 	add_both(fixture);
 	loop_remove(fixture->loop, fixture->a);
-	assert_int_equal(loop_change(fixture->loop, fixture->a, EPOLLIN), -ENOENT);
 	assert_int_equal(loop_add(fixture->loop, fixture->a, EPOLLIN, on_b, fixture), 0);
 	eventfd_write(fixture->a, 1);
 	loop_run(fixture->loop);
 	assert_int_equal(fixture->calls_a, 0);
 	assert_int_equal(fixture->calls_b, 1);
-}
-
-static void the_events_can_be_changed(void **state)
-{
-	struct fixture *fixture = *state;
-
-	add_both(fixture);
-	eventfd_write(fixture->a, 1);
-	eventfd_write(fixture->b, 1);
-	assert_int_equal(loop_change(fixture->loop, fixture->a, 0), 0);
-	loop_run(fixture->loop);
-	assert_int_equal(fixture->calls_a, 0);
-	assert_int_equal(loop_change(fixture->loop, 12345, EPOLLIN), -ENOENT);
 }
 
 static void what_cannot_be_watched_is_told(void **state)
@@ -224,7 +210,6 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_handler_may_remove_itself, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			a_removed_descriptor_may_come_back, setup, teardown),
-		cmocka_unit_test_setup_teardown(the_events_can_be_changed, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_cannot_be_watched_is_told, setup, teardown),
 	};
 

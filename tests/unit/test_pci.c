@@ -393,7 +393,6 @@ static void bars_are_placed_like_firmware_does(void **state)
 	assert_int_equal(address_of(fixture, MEM32), MEM32_BASE);
 	assert_int_equal(address_of(fixture, PORTS), IO_BASE);
 	assert_true(address_of(fixture, MEM64) == MEM64_BASE);
-	/* A page of its own, so that it can be mapped. */
 	assert_int_equal(address_of(fixture, SMALL), MEM32_BASE + 16 * KIB);
 }
 
@@ -410,22 +409,6 @@ static void a_second_device_lies_behind_the_first(void **state)
 	assert_int_equal(pci_device_bar_register(&other, PORTS), IO_BASE + 32);
 	assert_int_equal(pci_device_bar_register(&other, MEM32), MEM32_BASE + 32 * KIB);
 	assert_true(pci_device_bar_register(&other, MEM64) == MEM64_BASE + 8 * GIB);
-	pci_device_destroy(&other);
-}
-
-/* Or one could not be mapped without the other. */
-static void small_bars_do_not_share_a_page(void **state)
-{
-	struct fixture *fixture = *state;
-	struct pci_device other;
-	struct error err = { 0 };
-
-	pci_device_init(&other, &ops);
-	pci_device_set_bar(&other, 0, PCI_BAR_MEM32, false, 16);
-	pci_device_set_bar(&other, 1, PCI_BAR_MEM32, false, 16);
-	assert_int_equal(pci_bus_add(&fixture->bus, &other, DEVFN + 1, &err), 0);
-	assert_int_equal(pci_device_bar_register(&other, 0), MEM32_BASE + 20 * KIB);
-	assert_int_equal(pci_device_bar_register(&other, 1), MEM32_BASE + 24 * KIB);
 	pci_device_destroy(&other);
 }
 
@@ -682,7 +665,6 @@ int main(void)
 		PCI_TEST(sizing_tells_the_size_and_the_kind),
 		PCI_TEST(bars_are_placed_like_firmware_does),
 		PCI_TEST(a_second_device_lies_behind_the_first),
-		PCI_TEST(small_bars_do_not_share_a_page),
 		PCI_TEST(a_bar_without_room_is_an_error),
 		PCI_TEST(decoding_is_off_at_first),
 		PCI_TEST(memory_and_ports_are_decoded_apart),
