@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 """Runs the lab's tests, inside the emulated host: lab/run -- tests/lab/run.py [NAME...]
 
-The host's kernel command line tells which kind of host this is; each kind has its tests:
+The host itself tells which kind it is; each kind has its tests:
     default         what lab/run starts
+    one-cpu         lab/run --cpus 1, for guests with several: lab/README.md says why
     no-intremap     lab/run --kernel-args intremap=off
     no-iommu        lab/run --kernel-args intel_iommu=off
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -24,7 +26,7 @@ def kind_of_host():
     for word, kind in (("intremap=off", "no-intremap"), ("intel_iommu=off", "no-iommu")):
         if word in words:
             return kind
-    return "default"
+    return "one-cpu" if os.cpu_count() == 1 else "default"
 
 
 def main():
