@@ -14,17 +14,27 @@ ENTRY = re.compile(r"\{ (.*?) *\} hitcount: +(\d+)")
 
 
 class Counting:
-    """Counts from the start of a with-block until pause(). `keys` are the fields by event."""
+    """Counts from the start of a with-block, or restart(), until pause(). `keys`: fields by event.
+
+    Start it before a machine. The kernel patches its code to switch a tracepoint on, and the lab's
+    emulator may trip over that in code which another CPU is running: an "Oops: int3".
+    """
 
     def __init__(self, keys):
         self._triggers = {event: f"hist:keys={fields}:size=8192" for event, fields in keys.items()}
 
     def __enter__(self):
+        # Else the first trigger would patch the scheduler, to record the names of tasks.
+        (EVENTS.parent / "options/record-cmd").write_text("0")
         self._write_all("", "")
         return self
 
     def __exit__(self, *_):
         self._write_all("!", "")
+
+    def restart(self):
+        self._write_all("", ":clear")
+        self._write_all("", ":cont")
 
     def pause(self):
         self._write_all("", ":pause")

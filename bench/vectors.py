@@ -5,9 +5,9 @@ The disk's driver takes no more vectors than there are CPUs, so the guest's shel
 MSI-X code does, for any number of them: the same accesses, in the same order.
 """
 
-from trace import Counting
-
 DEVICE = "/sys/bus/pci/devices/0000:00:01.0"
+IOCTL = "syscalls/sys_enter_ioctl"
+IOCTLS = {IOCTL: "cmd"}         # to count
 CAPABILITIES, MSIX = 0x34, 0x11
 ENABLE, MASK_ALL = 0x8000, 0x4000
 
@@ -55,13 +55,13 @@ class Msix:
             at = self._config[at + 1]
         return at
 
-    def ioctls(self, count):
+    def ioctls(self, counting, count):
         """Requests by name, to switch on `count` vectors; they are off again afterwards."""
         self._guest.sh(f"count={count}")
-        with Counting({"syscalls/sys_enter_ioctl": "cmd"}) as counting:
-            self._guest.sh("switch_on")
-            counting.pause()
-            made = counting.counts("syscalls/sys_enter_ioctl")
+        counting.restart()
+        self._guest.sh("switch_on")
+        counting.pause()
+        made = counting.counts(IOCTL)
         self._guest.sh("switch_off")
         result = dict.fromkeys(NAMES, 0)
         for (request,), number in made.items():
