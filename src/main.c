@@ -12,6 +12,7 @@ static const struct {
 	int (*run)(int argc, char **argv);
 	const char *summary;
 } commands[] = {
+	{ "ls", cmd_ls, "show IOMMU groups and their devices" },
 	{ "run", cmd_run, "run a virtual machine, with devices of this host" },
 	{ "bind", cmd_bind, "take devices from their drivers, for a machine" },
 	{ "release", cmd_release, "give devices back to their drivers" },

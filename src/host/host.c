@@ -28,6 +28,8 @@ int host_init(struct host *host, const char *root, const char *run, struct error
 {
 	const char *user = geteuid() ? getenv("XDG_RUNTIME_DIR") : NULL;
 
+	if (!root)
+		root = getenv("PENSTOCK_ROOT");
 	*host = (struct host){
 		.root = root ? root : "",
 		.progress_ms = PROGRESS_MS,
@@ -35,6 +37,8 @@ int host_init(struct host *host, const char *root, const char *run, struct error
 	};
 	if (run)
 		return set_run(host, run, "", err);
+	if (host->root[0])
+		return set_run(host, host->root, RUN_DIRECTORY, err);
 	return user && user[0] == '/' ? set_run(host, user, "/penstock", err)
 				      : set_run(host, RUN_DIRECTORY, "", err);
 }

@@ -30,8 +30,9 @@ struct host {
 };
 
 /*
- * root and run may be NULL: the live host, and /run/penstock or, for a user other than root,
- * $XDG_RUNTIME_DIR/penstock.
+ * root and run may be NULL. The root then is $PENSTOCK_ROOT, for commands that are to look at a
+ * recorded host, or the live one; run is /run/penstock below the root or, on a live host for a user
+ * other than root, $XDG_RUNTIME_DIR/penstock.
  */
 int host_init(struct host *host, const char *root, const char *run, struct error *err);
 

@@ -148,3 +148,81 @@ void fixture_interface(struct fixture *fixture, const char *path)
 	fixture_file(fixture, text(a, "%s/flags", path), "0x1003\n");
 	fixture_link(fixture, text(a, "/sys/class/net/%s", last(path)), path);
 }
+
+static void put_bytes(struct fixture *fixture, const char *path, const char *bytes, size_t size)
+{
+	char full[PATH_MAX];
+	FILE *stream;
+
+	full_path(fixture, full, path);
+	stream = fopen(full, "w");
+	assert_non_null(stream);
+	assert_int_equal(fwrite(bytes, 1, size, stream), size);
+	fclose(stream);
+}
+
+/* In place: what is left is no longer than what was there. */
+static size_t decode_text(char *text)
+{
+	char *to = text;
+
+	for (const char *from = text; *from; from++) {
+		if (*from == '\\' && from[1])
+			*to++ = *++from == 'n' ? '\n' : *from;
+		else
+			*to++ = *from;
+	}
+	*to++ = '\n';
+	return to - text;
+}
+
+static size_t decode_hex(char *text)
+{
+	size_t size = 0;
+	unsigned byte;
+
+	while (sscanf(text + 2 * size, "%2x", &byte) == 1)
+		text[size++] = byte;
+	return size;
+}
+
+static void load_line(struct fixture *fixture, char *line)
+{
+	char full[PATH_MAX], *space = strchr(line, ' ');
+
+	if (!space) {
+		full_path(fixture, full, line); /* makes all up to the last slash */
+		return;
+	}
+	*space = '\0';
+	if (strncmp(space + 1, "-> ", 3) == 0) {
+		full_path(fixture, full, line);
+		assert_int_equal(symlink(space + 4, full), 0);
+	} else if (strncmp(space + 1, ": ", 2) == 0) {
+		put_bytes(fixture, line, space + 3, decode_hex(space + 3));
+	} else {
+		assert_int_equal(strncmp(space + 1, "= ", 2), 0);
+		put_bytes(fixture, line, space + 3, decode_text(space + 3));
+	}
+}
+
+void fixture_load(struct fixture *fixture, const char *name)
+{
+	char path[PATH_MAX], *line = NULL;
+	size_t room = 0;
+	ssize_t length;
+	FILE *stream;
+
+	snprintf(path, sizeof(path), "%s/%s.host", getenv("PENSTOCK_HOSTS"), name);
+	stream = fopen(path, "r");
+	assert_non_null(stream);
+	while ((length = getline(&line, &room, stream)) > 0) {
+		/* A byte of room for what decode_text() adds. */
+		if (line[length - 1] == '\n')
+			line[length - 1] = '\0';
+		if (line[0] == '/')
+			load_line(fixture, line);
+	}
+	free(line);
+	fclose(stream);
+}

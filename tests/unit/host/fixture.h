@@ -35,3 +35,15 @@ void fixture_holder(struct fixture *fixture, const char *path, const char *holde
 
 /* A network interface at path, with its link in /sys/class/net. */
 void fixture_interface(struct fixture *fixture, const char *path);
+
+/*
+ * The recorded host tests/hosts/NAME.host (in $PENSTOCK_HOSTS), as scripts/record-host writes it: an
+ * entry a line, each with its path,
+ *
+ *   /sys/path = text       a file; \\ and \n stand for a backslash and a new line, one more ends it
+ *   /sys/path : 8680d310   a file of these bytes
+ *   /sys/path -> ../path   a symbolic link
+ *   /sys/path/             a directory
+ *   # remark
+ */
+void fixture_load(struct fixture *fixture, const char *name);

@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "host/fixture.h"
+#include "test.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+
+/* "penstock ls" ($PENSTOCK) on recorded hosts. */
+
+static char output[256 * 1024];
+
+/* The exit status; what is printed goes into output, what is complained of is dropped. */
+static int ls(const struct fixture *fixture, const char *arguments)
+{
+	char command[512];
+	size_t size;
+	FILE *pipe;
+
+	snprintf(command, sizeof(command), "LC_ALL=C.UTF-8 PENSTOCK_ROOT=%s %s ls %s 2>/dev/null",
+		fixture->tree, getenv("PENSTOCK"), arguments);
+	pipe = popen(command, "r");
+	assert_non_null(pipe);
+	size = fread(output, 1, sizeof(output) - 1, pipe);
+	output[size] = '\0';
+	return WEXITSTATUS(pclose(pipe));
+}
+
+static void assert_says(const char *text)
+{
+	if (!strstr(output, text))
+		fail_msg("'%s' is not in:\n%s", text, output);
+}
+
+static void assert_silent_of(const char *text)
+{
+	if (strstr(output, text))
+		fail_msg("'%s' is in:\n%s", text, output);
+}
+
+/* Source document 002 shows this part of its machine's list. */
+static void the_classic_list_is_that_of_the_document(void **state)
+{
+	static const char *const document[] = {
+		"IOMMU Group 28:\n"
+		"\t2f:00.0 VGA compatible controller [0300]: Advanced Micro Devices, Inc. [AMD/ATI] "
+		"Navi 22 [Radeon RX 6700/6700 XT/6750 XT / 6800M] [1002:73df] (rev c1)\n"
+		"IOMMU Group 29:\n"
+		"\t2f:00.1 Audio device [0403]: Advanced Micro Devices, Inc. [AMD/ATI] Navi 21/23 "
+		"HDMI/DP Audio Controller [1002:ab28]\n",
+		"IOMMU Group 32:\n"
+		"\t32:00.0 VGA compatible controller [0300]: Advanced Micro Devices, Inc. [AMD/ATI] "
+		"Navi 23 [Radeon RX 6600/6600 XT/6600M] [1002:73ff] (rev c1)\n"
+		"IOMMU Group 33:\n"
+		"\t32:00.1 Audio device [0403]: Advanced Micro Devices, Inc. [AMD/ATI] Navi 21/23 "
+		"HDMI/DP Audio Controller [1002:ab28]\n",
+		"IOMMU Group 23:\n"
+		"\t23:00.0 Non-Volatile memory controller [0108]: Samsung Electronics Co Ltd NVMe SSD "
+		"Controller SM981/PM981/PM983 [144d:a808]\n",
+		"IOMMU Group 36:\n"
+		"\t34:00.3 USB controller [0c03]: Advanced Micro Devices, Inc. [AMD] Matisse USB 3.0 "
+		"Host Controller [1022:149c]\n",
+	};
+	struct fixture *fixture = *state;
+
+	fixture_load(fixture, "ryzen-5900x");
+	assert_int_equal(ls(fixture, "--plain"), 0);
+	for (size_t i = 0; i < sizeof(document) / sizeof(document[0]); i++)
+		assert_says(document[i]);
+}
+
+static void the_tree_tells_what_matters(void **state)
+{
+	struct fixture *fixture = *state;
+
+	fixture_load(fixture, "ryzen-5900x");
+	assert_int_equal(ls(fixture, ""), 0);
+	assert_says("IOMMU group 28\n└─ 0000:2f:00.0  VGA compatible controller");
+	assert_says("reset: bus, BARs 16 GiB + 256 MiB + 256 ports + 1 MiB");
+	assert_says("IN USE: its disk nvme0n1p1 is mounted at /boot");
+	assert_says("carries the default route");
+	assert_says("boot display");
+	assert_says("same ID as 0000:32:00.1");
+	assert_says("same ID as 0000:2f:00.1");
+	/* Groups of bridges are only counted. */
+	assert_silent_of("PCI bridge");
+	assert_says("groups hold only bridges");
+	assert_int_equal(ls(fixture, "--all"), 0);
+	assert_says("PCI bridge");
+}
+
+static unsigned width(const char *line, size_t size)
+{
+	unsigned characters = 0;
+
+	for (size_t i = 0; i < size; i++)
+		characters += (line[i] & 0xc0) != 0x80;
+	return characters;
+}
+
+static void lines_fit_a_terminal(void **state)
+{
+	static const char *const hosts[] = { "ryzen-5900x", "shared-group", "sriov-no-mmio" };
+	struct fixture *fixture = *state;
+
+	for (size_t i = 0; i < sizeof(hosts) / sizeof(hosts[0]); i++) {
+		fixture_load(fixture, hosts[i]);
+		assert_int_equal(ls(fixture, "--all"), 0);
+		for (const char *line = output, *end; (end = strchr(line, '\n')); line = end + 1)
+			if (width(line, end - line) > 80)
+				fail_msg("%s: %.*s", hosts[i], (int)(end - line), line);
+		fixture_teardown(state);
+		fixture_setup(state);
+		fixture = *state;
+	}
+}
+
+static void only_a_terminal_gets_colour(void **state)
+{
+	struct fixture *fixture = *state;
+
+	fixture_load(fixture, "ryzen-5900x");
+	assert_int_equal(ls(fixture, ""), 0);
+	assert_silent_of("\033");
+}
+
+/* A group is passed whole, so a match shows all of it, bridges as well. */
+static void a_pattern_selects_groups(void **state)
+{
+	struct fixture *fixture = *state;
+
+	fixture_load(fixture, "shared-group");
+	assert_int_equal(ls(fixture, "geforce"), 0);
+	assert_says("0000:01:00.0");
+	assert_says("0000:02:00.0");
+	assert_says("0000:00:01.0");
+	assert_silent_of("0000:00:1f.4");
+	assert_int_equal(ls(fixture, "02:00.0"), 0);
+	assert_says("0000:01:00.1");
+	assert_int_equal(ls(fixture, "zebra"), 1);
+	assert_int_equal(ls(fixture, "a b"), 2);
+	assert_int_equal(ls(fixture, "--plain --json"), 2);
+}
+
+static void json_has_it_all(void **state)
+{
+	struct fixture *fixture = *state;
+
+	fixture_load(fixture, "sriov-no-mmio");
+	assert_int_equal(ls(fixture, "--json 03:00.0"), 0);
+	assert_says("\"version\":1");
+	assert_says("\"address\":\"0000:03:00.0\"");
+	assert_says("\"group\":12");
+	assert_says("\"driver\":\"ixgbe\"");
+	assert_says("\"kind\":\"mem64\"");
+	assert_says("\"size\":524288");
+	assert_says("\"max\":63");
+	assert_says("\"in_use\":null");
+	assert_silent_of("0000:03:00.1\",\n      \"group\"");
+}
+
+static void without_an_iommu_all_are_shown(void **state)
+{
+	struct fixture *fixture = *state;
+
+	fixture_load(fixture, "intel-no-vtd");
+	assert_int_equal(ls(fixture, ""), 0);
+	assert_says("No IOMMU group\n");
+	assert_says("0000:01:00.0");
+}
+
+#define LS_TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		LS_TEST(the_classic_list_is_that_of_the_document),
+		LS_TEST(the_tree_tells_what_matters),
+		LS_TEST(lines_fit_a_terminal),
+		LS_TEST(only_a_terminal_gets_colour),
+		LS_TEST(a_pattern_selects_groups),
+		LS_TEST(json_has_it_all),
+		LS_TEST(without_an_iommu_all_are_shown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
