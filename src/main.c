@@ -16,6 +16,7 @@ static const struct {
 	{ "run", cmd_run, "run a virtual machine, with devices of this host" },
 	{ "bind", cmd_bind, "take devices from their drivers, for a machine" },
 	{ "release", cmd_release, "give devices back to their drivers" },
+	{ "boot-config", cmd_boot_config, "bind devices when the host boots, before its drivers" },
 	{ "reset", cmd_reset, "reset devices, and see that they come back" },
 	{ "rom", cmd_rom, "read and check option ROMs" },
 	{ "vf", cmd_vf, "make, set and remove virtual functions (SR-IOV)" },
@@ -25,7 +26,7 @@ static void print_usage(FILE *to)
 {
 	fprintf(to, "usage: penstock COMMAND [ARGUMENTS]\n\n");
 	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
-		fprintf(to, "  %-10s %s\n", commands[i].name, commands[i].summary);
+		fprintf(to, "  %-12s %s\n", commands[i].name, commands[i].summary);
 	fprintf(to, "\npenstock COMMAND --help tells more of one.\n");
 }
 

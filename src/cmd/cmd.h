@@ -9,6 +9,7 @@
 #define EXIT_USAGE 2
 
 int cmd_bind(int argc, char **argv);
+int cmd_boot_config(int argc, char **argv);
 int cmd_ls(int argc, char **argv);
 int cmd_release(int argc, char **argv);
 int cmd_reset(int argc, char **argv);

@@ -41,7 +41,9 @@ expect()
 		return
 	fi
 	failed=$((failed + 1))
-	printf 'FAIL %s\n  offers: %s\n  not:    %s\n' "$COMP_LINE" "${replies//$'\n'/ }" "${wanted//$'\n'/ }"
+	echo "FAIL $COMP_LINE"
+	echo "  offers: ${replies//$'\n'/ }"
+	echo "  not:    ${wanted//$'\n'/ }"
 }
 
 COMP_WORDBREAKS=$' \t\n"\'><=;|&(:'

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# bash completion for penstock: /usr/share/bash-completion/completions/penstock
+#
+# Commands and options are those that --help tells of. Addresses have colons, at which bash splits
+# words (COMP_WORDBREAKS): the word is taken from the line, and replies leave out what is before its
+# last colon, as bash keeps that.
+
+_penstock_devices()
+{
+	local device pci=${_penstock_root-}/sys/bus/pci
+
+	case $1 in
+	release)
+		for device in "$pci"/drivers/vfio-pci/*:*:*.* "${_penstock_root-}"/run/penstock/devices/*:*; do
+			[[ -e $device ]] && echo "${device##*/}"
+		done | sort -u
+		;;
+	'vf create' | 'vf destroy') _penstock_with sriov_totalvfs ;;
+	'vf set') _penstock_with physfn ;;
+	'rom dump' | 'rom check') _penstock_with rom ;;
+	*) _penstock_with vendor ;;
+	esac
+}
+
+# Devices that have this file.
+_penstock_with()
+{
+	local file
+
+	for file in "${_penstock_root-}"/sys/bus/pci/devices/*/"$1"; do
+		[[ -e $file ]] || continue
+		file=${file%/*}
+		echo "${file##*/}"
+	done
+}
+
+_penstock_reply()
+{
+	mapfile -t COMPREPLY < <(compgen "$@" -- "$cur")
+}
+
+_penstock_files()
+{
+	compopt -o filenames 2> /dev/null
+	_penstock_reply -f
+}
+
+_penstock_options()
+{
+	penstock "$1" --help 2> /dev/null | sed -n 's/^  *\(--[a-z-]*\).*/\1/p'
+}
+
+_penstock_addresses()
+{
+	local devices keep=
+
+	devices=$(_penstock_devices "$1")
+	_penstock_reply -W "$devices"
+	# Without its domain, as people write it.
+	[[ ${COMPREPLY-} ]] || _penstock_reply -W "${devices//0000:/}"
+	[[ $COMP_WORDBREAKS == *:* ]] && keep=${cur%"${cur##*:}"}
+	COMPREPLY=("${COMPREPLY[@]/#"$keep"}")
+}
+
+# The value of the option before it. False: that one takes none.
+_penstock_value()
+{
+	case $1 in
+	--device) _penstock_addresses run ;;
+	--kernel | --initrd) _penstock_files ;;
+	--serial) _penstock_reply -W 'stdio pty none file:' ;;
+	--user) _penstock_reply -u ;;
+	--trust) _penstock_reply -W 'on off' ;;
+	--method) _penstock_reply -W 'flr pm bus device_specific acpi af_flr cxl_bus' ;;
+	--cmdline | --memory | --cpus | --name | --mac | --vlan) COMPREPLY=() ;;
+	*) return 1 ;;
+	esac
+}
+
+_penstock()
+{
+	local line=${COMP_LINE:0:COMP_POINT} cur command
+	local -a words
+
+	cur=${line##*[[:space:]]}
+	read -ra words <<< "${line%"$cur"}"
+	command=${words[1]-}
+	COMPREPLY=()
+	case $command in
+	vf | rom) [[ ${words[2]-} ]] && command+=" ${words[2]}" ;;
+	esac
+	if [[ ! $command ]]; then
+		_penstock_reply -W "$(penstock --help | sed -n 's/^  \([a-z-]*\) .*/\1/p')"
+	elif _penstock_value "${words[-1]}"; then
+		:
+	elif [[ $cur == -* ]]; then
+		_penstock_reply -W "$(_penstock_options "${command%% *}")"
+	else
+		case $command in
+		run) ;;
+		vf) _penstock_reply -W 'create destroy set' ;;
+		rom) _penstock_reply -W 'dump check' ;;
+		'rom check') _penstock_files ;;
+		*) _penstock_addresses "$command" ;;
+		esac
+	fi
+}
+
+complete -F _penstock penstock

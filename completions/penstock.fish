@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# fish completion for penstock. Commands and options are those that --help tells of.
+
+# Devices that have this file, each with its driver; with a second argument, at vfio-pci only.
+function __penstock_devices
+    for file in $_penstock_root/sys/bus/pci/devices/*/$argv[1]
+        set -l device (string replace -r '/[^/]*$' '' $file)
+        set -l driver (path basename (path resolve $device/driver))
+        test "$driver" = driver; and set driver 'no driver'
+        if not set -q argv[2]; or string match -qr 'vfio[-_]pci$' -- $driver
+            printf '%s\t%s\n' (path basename $device) $driver
+        end
+    end
+end
+
+function __penstock_commands
+    penstock --help | string replace -rf '^  ([a-z-]+) +(.*)' '$1\t$2'
+end
+
+function __penstock_options
+    set -l command (commandline -opc)[2]
+    penstock $command --help 2>/dev/null | string replace -rf '^ +(--[a-z-]+) *(.*)' '$1\t$2'
+end
+
+# Is this the command, with this word after it?
+function __penstock_is
+    set -l words (commandline -opc)
+    contains -- "$words[2]" $argv; or contains -- "$words[2] $words[3]" $argv
+end
+
+# Does the word before the cursor want this for its value?
+function __penstock_wants
+    contains -- (commandline -opc)[-1] $argv
+end
+
+# Are there this many words before the cursor?
+function __penstock_at
+    test (count (commandline -opc)) -eq $argv[1]
+end
+
+set -l valued --device --kernel --initrd --serial --user --trust --method --cmdline --memory \
+    --cpus --name --mac --vlan
+
+complete -c penstock -f
+complete -c penstock -n '__penstock_at 1' -a '(__penstock_commands)'
+complete -c penstock -n 'string match -q -- "-*" (commandline -ct)' -a '(__penstock_options)'
+complete -c penstock -n '__penstock_wants --device' -a '(__penstock_devices vendor)'
+complete -c penstock -n '__penstock_wants --kernel --initrd' -F
+complete -c penstock -n '__penstock_wants --serial' -a 'stdio pty none file:'
+complete -c penstock -n '__penstock_wants --user' -a '(__fish_complete_users)'
+complete -c penstock -n '__penstock_wants --trust' -a 'on off'
+complete -c penstock -n '__penstock_wants --method' \
+    -a 'flr pm bus device_specific acpi af_flr cxl_bus'
+
+set -l plain "not __penstock_wants $valued; and"
+complete -c penstock -n "$plain __penstock_is bind boot-config doctor ls reset" \
+    -a '(__penstock_devices vendor)'
+complete -c penstock -n "$plain __penstock_is release" -a '(__penstock_devices vendor vfio)'
+complete -c penstock -n "$plain __penstock_is 'vf create' 'vf destroy'" \
+    -a '(__penstock_devices sriov_totalvfs)'
+complete -c penstock -n "$plain __penstock_is 'vf set'" -a '(__penstock_devices physfn)'
+complete -c penstock -n '__penstock_at 3; and __penstock_is "rom dump"' \
+    -a '(__penstock_devices rom)'
+complete -c penstock -n '__penstock_at 4; and __penstock_is "rom dump"' -F
+complete -c penstock -n '__penstock_at 3; and __penstock_is "rom check"' -F
+complete -c penstock -n '__penstock_at 4; and __penstock_is "rom check"' \
+    -a '(__penstock_devices vendor)'
+complete -c penstock -n '__penstock_at 2; and __penstock_is vf' -a 'create destroy set'
+complete -c penstock -n '__penstock_at 2; and __penstock_is rom' -a 'dump check'
