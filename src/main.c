@@ -12,6 +12,8 @@ static const struct {
 	int (*run)(int argc, char **argv);
 	const char *summary;
 } commands[] = {
+	{ "doctor", cmd_doctor,
+		"find out what keeps devices from being passed, and what mends it" },
 	{ "ls", cmd_ls, "show IOMMU groups and their devices" },
 	{ "run", cmd_run, "run a virtual machine, with devices of this host" },
 	{ "bind", cmd_bind, "take devices from their drivers, for a machine" },

@@ -63,18 +63,23 @@ def _mode():
 
 def _debootstrap(tar):
     lines = (SOURCES / "packages").read_text().splitlines()
-    packages = ",".join(line for line in lines if line and not line.startswith("#"))
+    packages = [line for line in lines if line and not line.startswith("#")]
+    step(f"root: Debian {SUITE} by mmdebstrap: some 130 MB of packages")
+    mmdebstrap(tar, packages, SOURCES / "customize")
+
+
+def mmdebstrap(tar, packages, customize, *options):
+    """A Debian root with these packages, changed by a program that gets its directory, as a tar."""
     mode = _mode()
     command = ["mmdebstrap", f"--mode={mode}", "--variant=essential", "--format=tar",
-               "--include=" + packages, f"--dpkgopt={SOURCES}/dpkg.cfg",
+               "--include=" + ",".join(packages), f"--dpkgopt={SOURCES}/dpkg.cfg",
                '--aptopt=APT::Install-Recommends "false"', '--aptopt=Acquire::Retries "3"',
-               f"--customize-hook={SOURCES}/customize", SUITE, str(tar)]
+               f"--customize-hook={customize}", *options, SUITE, str(tar)]
     mirror = os.environ.get("PENSTOCK_LAB_MIRROR")
     if mirror:
         command.append(mirror)
     if mode == "root":
         command = [*_private_mounts(), *command]
-    step(f"root: Debian {SUITE} by mmdebstrap: some 130 MB of packages")
     log = _run_showing_stages(command)
     if log:
         raise LabError("mmdebstrap failed; its last lines:\n" + "".join(log[-20:]))
@@ -99,7 +104,7 @@ def _run_showing_stages(command):
             for line in process.stdout:
                 log.append(line)
                 if line.startswith("I: ") and line.rstrip().endswith("..."):
-                    step("root: " + line[3:].rstrip(".\n"))
+                    step("mmdebstrap: " + line[3:].rstrip(".\n"))
         except BaseException:
             process.terminate()
             raise

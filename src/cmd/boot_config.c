@@ -2,12 +2,12 @@
 #include "base/bdf.h"
 #include "base/fd.h"
 #include "cmd/cmd.h"
+#include "cmd/output.h"
 #include "host/address.h"
 #include "host/boot.h"
 
 #include <errno.h>
 #include <getopt.h>
-#include <json-c/json.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -168,9 +168,7 @@ static void print_json(const struct boot_plan *plan, const struct boot_result *r
 	json_object_object_add(json, "files", files);
 	json_object_object_add(json, "notes", list_json(&plan->notes));
 	json_object_object_add(json, "next", list_json(&result->next));
-	puts(json_object_to_json_string_ext(
-		json, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE));
-	json_object_put(json);
+	output_json(json);
 }
 
 /* For people. */

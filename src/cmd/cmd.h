@@ -10,6 +10,7 @@
 
 int cmd_bind(int argc, char **argv);
 int cmd_boot_config(int argc, char **argv);
+int cmd_doctor(int argc, char **argv);
 int cmd_ls(int argc, char **argv);
 int cmd_release(int argc, char **argv);
 int cmd_reset(int argc, char **argv);

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "base/size.h"
 #include "cmd/cmd.h"
+#include "cmd/output.h"
 #include "host/address.h"
 #include "host/inventory.h"
 
 #include <errno.h>
 #include <getopt.h>
-#include <json-c/json.h>
 #include <langinfo.h>
 #include <locale.h>
 #include <stdio.h>
@@ -40,8 +40,7 @@ static const struct option long_options[] = {
 	{ 0 },
 };
 
-#define COLUMNS 80
-#define INDENT  3
+#define INDENT 3
 
 struct listing {
 	bool all, plain, json;
@@ -152,9 +151,7 @@ static void print_plain_group(const struct listing *listing, size_t first, size_
 
 /* The tree. */
 
-enum color { BOLD = 1, DIM = 2, RED = 31, GREEN = 32, YELLOW = 33 };
-
-static void begin_color(const struct listing *listing, enum color color)
+static void begin_color(const struct listing *listing, enum output_color color)
 {
 	if (listing->color)
 		printf("\033[%dm", color);
@@ -166,16 +163,6 @@ static void end_color(const struct listing *listing)
 		printf("\033[0m");
 }
 
-/* Characters, of which a UTF-8 one has several bytes. */
-static unsigned width(const char *text)
-{
-	unsigned characters = 0;
-
-	for (; *text; text++)
-		characters += (*text & 0xc0) != 0x80;
-	return characters;
-}
-
 static void indent(struct listing *listing, bool last)
 {
 	printf("%s  ", last ? " " : listing->unicode ? "│" : "|");
@@ -183,11 +170,11 @@ static void indent(struct listing *listing, bool last)
 }
 
 /* A remark on the device, on this line if it fits and else on the next. */
-static void put_mark(struct listing *listing, bool last, enum color color, const char *text)
+static void put_mark(struct listing *listing, bool last, enum output_color color, const char *text)
 {
-	unsigned size = width(text);
+	unsigned size = output_width(text);
 
-	if (listing->column > INDENT && listing->column + 2 + size > COLUMNS) {
+	if (listing->column > INDENT && listing->column + 2 + size > OUTPUT_COLUMNS) {
 		putchar('\n');
 		indent(listing, last);
 	}
@@ -288,17 +275,18 @@ static void print_head(struct listing *listing, bool last, const struct inventor
 	const char *branch = listing->unicode ? last ? "└─" : "├─" : last ? "`-" : "|-";
 	const char *driver = device->device.driver[0] ? device->device.driver : "no driver";
 	const char *class_name = device->class_name[0] ? device->class_name : "unknown class";
-	unsigned room = COLUMNS - INDENT - (BDF_TEXT - 1) - 2;
+	unsigned room = OUTPUT_COLUMNS - INDENT - (BDF_TEXT - 1) - 2;
 	char name[BDF_TEXT];
 
-	room -= room < width(driver) + 2 ? room : width(driver) + 1;
+	room -= room < output_width(driver) + 2 ? room : output_width(driver) + 1;
 	printf("%s ", branch);
 	begin_color(listing, BOLD);
 	fputs(bdf_format(&device->device.bdf, name), stdout);
 	end_color(listing);
 	printf("  ");
 	print_cut(class_name, room);
-	printf("%*s %s\n", room > width(class_name) ? (int)(room - width(class_name)) : 0, "",
+	printf("%*s %s\n",
+		room > output_width(class_name) ? (int)(room - output_width(class_name)) : 0, "",
 		driver);
 }
 
@@ -311,7 +299,7 @@ static void print_name(struct listing *listing, bool last, const struct inventor
 		device->vendor_name[0] ? device->vendor_name : "unknown vendor",
 		device->device_name[0] ? " " : "", device->device_name);
 	indent(listing, last);
-	print_cut(name, COLUMNS - INDENT - 12);
+	print_cut(name, OUTPUT_COLUMNS - INDENT - 12);
 	printf(" %s\n", ids);
 }
 
@@ -346,11 +334,6 @@ static void print_rest(size_t groups)
 }
 
 /* JSON: docs/json.md. */
-
-static void add_text(json_object *object, const char *key, const char *text)
-{
-	json_object_object_add(object, key, text[0] ? json_object_new_string(text) : NULL);
-}
 
 static json_object *bars_of(const struct inventory_device *device)
 {
@@ -418,9 +401,9 @@ static void add_ids(json_object *object, const struct inventory_device *device)
 	add_hex(object, "subsystem_device", 4, device->device.subsystem_device);
 	add_hex(object, "class", 6, device->device.class_code);
 	add_hex(object, "revision", 2, device->revision);
-	add_text(object, "vendor_name", device->vendor_name);
-	add_text(object, "device_name", device->device_name);
-	add_text(object, "class_name", device->class_name);
+	output_add_text(object, "vendor_name", device->vendor_name);
+	output_add_text(object, "device_name", device->device_name);
+	output_add_text(object, "class_name", device->class_name);
 }
 
 static json_object *json_of(const struct inventory_device *device)
@@ -428,11 +411,11 @@ static json_object *json_of(const struct inventory_device *device)
 	json_object *object = json_object_new_object();
 	char name[BDF_TEXT];
 
-	add_text(object, "address", bdf_format(&device->device.bdf, name));
+	output_add_text(object, "address", bdf_format(&device->device.bdf, name));
 	json_object_object_add(object, "group", number_or_null(device->device.group));
 	add_ids(object, device);
-	add_text(object, "driver", device->device.driver);
-	add_text(object, "driver_override", device->device.override);
+	output_add_text(object, "driver", device->device.driver);
+	output_add_text(object, "driver_override", device->device.override);
 	json_object_object_add(
 		object, "bridge", json_object_new_boolean(host_device_is_bridge(&device->device)));
 	json_object_object_add(
@@ -440,11 +423,13 @@ static json_object *json_of(const struct inventory_device *device)
 	json_object_object_add(object, "numa_node", number_or_null(device->device.numa_node));
 	json_object_object_add(object, "reset", words_of(device->reset));
 	json_object_object_add(object, "bars", bars_of(device));
-	add_text(object, "in_use", device->use.reason);
-	add_text(object, "holder", device->holder);
+	output_add_text(object, "in_use", device->use.reason);
+	output_add_text(object, "holder", device->holder);
 	json_object_object_add(object, "sriov", sriov_of(device));
-	add_text(object, "physical_function", device->is_vf ? bdf_format(&device->pf, name) : "");
-	add_text(object, "same_id_as", device->has_twin ? bdf_format(&device->twin, name) : "");
+	output_add_text(
+		object, "physical_function", device->is_vf ? bdf_format(&device->pf, name) : "");
+	output_add_text(
+		object, "same_id_as", device->has_twin ? bdf_format(&device->twin, name) : "");
 	return object;
 }
 
@@ -459,9 +444,7 @@ static void print_json(struct listing *listing)
 	}
 	json_object_object_add(root, "version", json_object_new_int(1));
 	json_object_object_add(root, "devices", list);
-	puts(json_object_to_json_string_ext(
-		root, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE));
-	json_object_put(root);
+	output_json(root);
 }
 
 /* Groups shown. */
@@ -515,14 +498,6 @@ static int list(struct listing *listing, const struct host *host, struct error *
 	return 1;
 }
 
-static bool wants_color(void)
-{
-	const char *no_color = getenv("NO_COLOR"), *terminal = getenv("TERM");
-
-	return isatty(STDOUT_FILENO) && !(no_color && no_color[0]) &&
-	       !(terminal && strcmp(terminal, "dumb") == 0);
-}
-
 static int wrong_usage(void)
 {
 	fputs("Try 'penstock ls --help'.\n", stderr);
@@ -572,7 +547,7 @@ int cmd_ls(int argc, char **argv)
 		return status;
 	setlocale(LC_CTYPE, "");
 	listing.unicode = strcmp(nl_langinfo(CODESET), "UTF-8") == 0;
-	listing.color = wants_color();
+	listing.color = output_wants_color();
 	status = host_init(&host, NULL, NULL, &err) ? 1 : list(&listing, &host, &err);
 	if (err.code)
 		error_print(&err);

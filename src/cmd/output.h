@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+
+#include <json-c/json.h>
+#include <stdbool.h>
+
+/* What commands that report have in common. */
+
+#define OUTPUT_COLUMNS 80
+
+enum output_color { BOLD = 1, DIM = 2, RED = 31, GREEN = 32, YELLOW = 33 };
+
+/* On a terminal that can, unless NO_COLOR forbids it. */
+bool output_wants_color(void);
+
+/* Characters, of which a UTF-8 one has several bytes. */
+unsigned output_width(const char *text);
+
+/* A text, or null for "". */
+void output_add_text(json_object *object, const char *key, const char *text);
+
+/* Print it and free it. */
+void output_json(json_object *object);
