@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "base/bdf.h"
 #include "base/size.h"
 #include "broker/broker.h"
 #include "cmd/cmd.h"
+#include "host/address.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -23,7 +23,7 @@ static const char help[] =
 	"  --cmdline TEXT     its command line\n"
 	"  --memory SIZE      guest RAM, such as 512M or 8G (default 512M)\n"
 	"  --cpus N           number of virtual CPUs, 1 to 64 (default 1)\n"
-	"  --device BDF       PCI device to pass through, such as 0000:01:00.0; may be repeated.\n"
+	"  --device ADDRESS   PCI device to pass through, such as 0000:01:00.0; may be repeated.\n"
 	"                     Devices that share its IOMMU group are taken along, for safety\n"
 	"  --serial WHERE     the guest's serial console: stdio, file:PATH, pty or none\n"
 	"                     (default stdio; on a terminal Ctrl-A x ends the machine and\n"
@@ -35,7 +35,7 @@ static const char help[] =
 	"  --no-reboot        end when the guest reboots, instead of starting it anew\n"
 	"  --force            take devices although the host uses them\n"
 	"  --help             show this\n"
-	"\n"
+	"\n" HOST_ADDRESS_FORMS "\n"
 	"Signals: SIGINT and SIGTERM end the machine, SIGPWR presses its power button.\n"
 	"\n"
 	"Exit status: 0 the guest powered off, or was left by Ctrl-A x; 1 failure; 2 usage;\n"
@@ -107,25 +107,41 @@ static int parse_cpus(const char *text, struct broker_config *config, struct err
 	return 0;
 }
 
-static int parse_device(const char *text, struct broker_config *config, struct error *err)
+static int add_device(
+	const char *text, const struct bdf *bdf, struct broker_config *config, struct error *err)
 {
-	struct bdf bdf;
-
-	if (bdf_parse(text, &bdf)) {
-		error_set(err, -EINVAL, NULL, "--device %s is no PCI address", text);
-		error_hint(
-			err, "an address looks like 0000:01:00.0 or 01:00.0; lspci -D lists them");
-		return -EINVAL;
-	}
 	for (unsigned i = 0; i < config->device_count; i++)
-		if (bdf_equal(&bdf, &config->devices[i])) {
+		if (bdf_equal(bdf, &config->devices[i])) {
 			error_set(err, -EINVAL, NULL, "--device %s is given twice", text);
 			return usage(err);
 		}
 	if (config->device_count == MACHINE_DEVICES_MAX)
 		return error_set(err, -EINVAL, NULL, "more than %d devices", MACHINE_DEVICES_MAX);
-	config->devices[config->device_count++] = bdf;
+	config->devices[config->device_count++] = *bdf;
 	return 0;
+}
+
+static int parse_device(const char *text, struct broker_config *config, struct error *err)
+{
+	struct bdf devices[HOST_ADDRESS_MAX];
+	struct error no_address = { 0 };
+	struct host host;
+	int count;
+
+	if (host_init(&host, NULL, NULL, err))
+		return err->code;
+	count = host_address_find(&host, text, devices, &no_address);
+	if (count == -EINVAL) {
+		error_set(err, -EINVAL, NULL, "--device %s is no PCI address", text);
+		error_hint(err,
+			"an address looks like 0000:01:00.0 or 01:00.0; 'penstock ls' lists them");
+	} else if (count < 0) {
+		*err = no_address;
+	}
+	for (int i = 0; i < count; i++)
+		if (add_device(text, &devices[i], config, err))
+			return err->code;
+	return err->code;
 }
 
 static int parse_serial(const char *text, struct broker_config *config, struct error *err)
@@ -197,18 +213,22 @@ static int parse_option(int option, struct broker_config *config, struct error *
 	}
 }
 
-/* 0, 1 after --help, or a negative errno; without an error where getopt has printed its own. */
+/*
+ * 0, 1 after --help, or a negative errno: -EINVAL for wrong usage, without an error where getopt has
+ * printed its own.
+ */
 static int parse(int argc, char **argv, struct broker_config *config, struct error *err)
 {
-	int option;
+	int option, code;
 
 	while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
 		if (option == OPT_HELP || option == 'h') {
 			fputs(help, stdout);
 			return 1;
 		}
-		if (parse_option(option, config, err))
-			return -EINVAL;
+		code = parse_option(option, config, err);
+		if (code)
+			return code;
 	}
 	if (optind < argc) {
 		error_set(err, -EINVAL, NULL, "'%s' is no option", argv[optind]);
@@ -237,7 +257,10 @@ int cmd_run(int argc, char **argv)
 	code = parse(argc, argv, &config, &err);
 	if (code > 0)
 		return 0;
-	code = code < 0 ? EXIT_USAGE : broker_run(&config, &err);
+	if (code < 0)
+		code = code == -EINVAL ? EXIT_USAGE : 1;
+	else
+		code = broker_run(&config, &err);
 	if (err.code)
 		error_print(&err);
 	return code;

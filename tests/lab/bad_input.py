@@ -36,7 +36,7 @@ def usage():
           (run(cpus="none"), USAGE, "none"),
           (run(memory="12Q"), USAGE, "12Q"),
           (run(serial="carrier-pigeon"), USAGE, "carrier-pigeon"),
-          (run(devices=["zebra"]), USAGE, "zebra"))
+          (run(devices=["01:zebra"]), USAGE, "01:zebra"))
     for words in (["penstock", "--help"], ["penstock", "run", "--help"]):
         done = subprocess.run(words, capture_output=True, text=True, timeout=20)
         check(done.returncode == 0 and "--" in done.stdout, f"{words}: no help: {done.stderr}")
@@ -74,6 +74,8 @@ def memory_and_cpus():
 @test(only=Penstock)
 def addresses():
     every((run(devices=["0000:7f:00.0"]), FAILURE, "0000:7f:00.0"),
+          (run(devices=["zebra"]), FAILURE, "zebra"),
+          (run(devices=["1b36:0010"]), FAILURE, "1b36:0010"),      # three have this ID
           (run(devices=["0000:01:00.9"]), USAGE, "0000:01:00.9"),
           (run(devices=[NVME_A, NVME_A]), USAGE, NVME_A),
           (run(devices=["0000:00:10.0"]), FAILURE, "0000:00:10.0"))

@@ -49,7 +49,9 @@ def hugepages():
     pool = Path("/proc/sys/vm/nr_hugepages")
     pool.write_text("256")
     try:
-        with Machine("wait", memory="256M", devices=[NVME_A], more=["--hugepages"]) as machine:
+        # the device by another of its names
+        with Machine("wait", memory="256M", devices=[harness.block_device(NVME_A)],
+                     more=["--hugepages"]) as machine:
             machine.expect("WAITING")
             free = int(Path("/proc/meminfo").read_text().split("HugePages_Free:")[1].split()[0])
             check(free <= 128, f"{free} of 256 huge pages are free while 256 MiB run on them")

@@ -153,11 +153,14 @@ TEST(cpus_must_be_a_number)
 
 TEST(a_device_must_be_an_address)
 {
-	static const char *const bad[] = { "", "x", "0000:01:00", "01:00.8", "01:20.0", "nvme0",
-		"0000:01:00.0/", "/sys/bus/pci/devices/0000:01:00.0", "0000:0000:01:00.0" };
+	static const char *const bad[] = { "", "01:00.8", "01:20.0", "0000:01:00.0/",
+		"0000:0000:01:00.0" };
+	static const char *const unknown[] = { "nvme77n1", "ff:1f", "ffff:ffff" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
 		assert_bad("--device", "--device", bad[i]);
+	for (size_t i = 0; i < ARRAY_SIZE(unknown); i++)
+		assert_failure(unknown[i], "--kernel", "/dev/null", "--device", unknown[i]);
 	assert_bad("twice", "--device", "01:00.0", "--device", "0000:01:00.0");
 }
 
