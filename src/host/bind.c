@@ -55,7 +55,7 @@ static int load_vfio(const struct host *host, struct error *err)
  * what the device was before: its holder is dead, or is "penstock bind", which has gone on purpose.
  */
 static int claim(const struct host *host, const struct host_device *device, bool companion,
-	const char *owner, struct error *err)
+	const struct bind_options *options, struct error *err)
 {
 	struct host_record record;
 	int code = host_journal_read(host, &device->bdf, &record, err);
@@ -68,7 +68,8 @@ static int claim(const struct host *host, const struct host_device *device, bool
 		strcpy(record.override, device->override);
 	}
 	record.companion &= companion;
-	code = host_holder_self(owner, &record.holder, err);
+	record.persist |= options->persist;
+	code = host_holder_self(options->owner, &record.holder, err);
 	return code ? code : host_journal_write(host, &record, err);
 }
 
@@ -90,12 +91,19 @@ static int take(
 	return -EIO;
 }
 
-static bool is_recorded(const struct host *host, const struct bdf *bdf)
+/* It is at vfio-pci already. Without a record it was not penstock who put it there. */
+static int keep(const struct host *host, const struct bdf *bdf, bool companion, struct error *err)
 {
-	struct error ignored = { 0 };
 	struct host_record record;
+	int code = host_journal_read(host, bdf, &record, err);
 
-	return host_journal_read(host, bdf, &record, &ignored) != -ENOENT;
+	if (code)
+		return code == -ENOENT ? 0 : code;
+	if (record.persist && record.companion <= companion)
+		return 0;
+	record.persist = true;
+	record.companion &= companion;
+	return host_journal_write(host, &record, err);
 }
 
 static int bind_one(const struct host *host, const struct plan_entry *entry,
@@ -116,10 +124,9 @@ static int bind_one(const struct host *host, const struct plan_entry *entry,
 	bdf_format(bdf, name);
 	if (host_driver_is_vfio(device.driver) && options->persist) {
 		log_info("%s: is at %s already", name, device.driver);
-		if (!is_recorded(host, bdf))
-			return 0;
+		return keep(host, bdf, entry->companion, err);
 	}
-	code = claim(host, &device, entry->companion, options->owner, err);
+	code = claim(host, &device, entry->companion, options, err);
 	if (code || host_driver_is_vfio(device.driver))
 		return code;
 	code = take(host, &device, lock, err);
@@ -130,26 +137,6 @@ static int bind_one(const struct host *host, const struct plan_entry *entry,
 	return 0;
 }
 
-/* "penstock bind" ends; the device stays, held by no process. */
-static int keep_one(const struct host *host, const struct plan_entry *entry, const char *owner,
-	struct error *err)
-{
-	const struct bdf *bdf = &entry->device.bdf;
-	cleanup_fd int lock = host_journal_lock(host, bdf, err);
-	struct host_record record;
-	int code;
-
-	if (lock < 0)
-		return lock;
-	code = host_journal_read(host, bdf, &record, err);
-	if (code)
-		return code == -ENOENT ? 0 : code;
-	record.persist = true;
-	record.holder = (struct host_holder){ 0 };
-	host_text(record.holder.name, sizeof(record.holder.name), "%s", owner);
-	return host_journal_write(host, &record, err);
-}
-
 static void undo(const struct host *host, const struct plan *plan, size_t count)
 {
 	while (count--) {
@@ -158,24 +145,6 @@ static void undo(const struct host *host, const struct plan *plan, size_t count)
 		if (host_release_owned(host, &plan->entries[count].device.bdf, &why))
 			error_print(&why);
 	}
-}
-
-static int keep_all(
-	const struct host *host, const struct plan *plan, const char *owner, struct error *err)
-{
-	for (size_t i = 0; i < plan->count; i++) {
-		int code = keep_one(host, &plan->entries[i], owner, err);
-
-		if (code == 0)
-			continue;
-		/* Those that are kept already are not owned any more. */
-		undo(host, plan, plan->count);
-		while (i--)
-			host_release(
-				host, &plan->entries[i].device.bdf, false, &(struct error){ 0 });
-		return code;
-	}
-	return 0;
 }
 
 static int bind_all(const struct host *host, const struct plan *plan,
@@ -190,7 +159,24 @@ static int bind_all(const struct host *host, const struct plan *plan,
 		undo(host, plan, code == -ETIMEDOUT ? i : i + 1);
 		return code;
 	}
-	return options->persist ? keep_all(host, plan, options->owner, err) : 0;
+	return 0;
+}
+
+/* Until the end is in the journal, a death of this process leaves all devices stale. */
+static int bind_for_good(const struct host *host, const struct plan *plan,
+	const struct bind_options *options, struct error *err)
+{
+	struct error ignored = { 0 };
+
+	if (host_journal_begin_bind(host, err))
+		return err->code;
+	if (bind_all(host, plan, options, err)) {
+		host_journal_end_bind(host, &ignored);
+		return err->code;
+	}
+	if (host_journal_end_bind(host, err))
+		undo(host, plan, plan->count);
+	return err->code;
 }
 
 static void tell_plan(const struct plan *plan)
@@ -218,7 +204,7 @@ int host_bind(const struct host *host, const struct bdf *devices, size_t count,
 	if (code == 0 && options->dry_run)
 		tell_plan(&plan);
 	else if (code == 0 && (code = load_vfio(host, err)) == 0)
-		code = bind_all(host, &plan, options, err);
+		code = (options->persist ? bind_for_good : bind_all)(host, &plan, options, err);
 	plan_free(&plan);
 	return code;
 }

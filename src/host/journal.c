@@ -363,6 +363,74 @@ ssize_t host_journal_list(const struct host *host, struct bdf **devices, struct 
 	return count < 0 ? tell(host, count, "cannot read the journal", err) : count;
 }
 
+/* Binds. */
+
+static void format_bind(const struct host_holder *holder, char name[static 64])
+{
+	snprintf(name, 64, "%d-%" PRIu64, holder->pid, holder->start);
+}
+
+static int name_own_bind(char name[static 64], struct error *err)
+{
+	struct host_holder self;
+	int code = host_holder_self("bind", &self, err);
+
+	if (code == 0)
+		format_bind(&self, name);
+	return code;
+}
+
+int host_journal_begin_bind(const struct host *host, struct error *err)
+{
+	char name[64];
+	int code = name_own_bind(name, err);
+
+	if (code)
+		return code;
+	host_step();
+	code = replace_entry(host, "binds", name, "");
+	return code ? tell(host, code, "cannot keep a journal", err) : 0;
+}
+
+int host_journal_end_bind(const struct host *host, struct error *err)
+{
+	char name[64];
+	int code = name_own_bind(name, err);
+
+	if (code)
+		return code;
+	host_step();
+	code = remove_entry(host, "binds", name);
+	return code ? tell(host, code, "cannot write the journal", err) : 0;
+}
+
+bool host_journal_is_binding(const struct host *host, const struct host_holder *holder)
+{
+	char name[64], text[RECORD_SIZE];
+
+	format_bind(holder, name);
+	return read_entry(host, "binds", name, text) >= 0;
+}
+
+void host_journal_forget_binds(const struct host *host)
+{
+	int fd = open_below(host, "binds", false);
+	DIR *directory = fd < 0 ? NULL : fdopendir(fd);
+	const struct dirent *entry;
+
+	if (!directory && fd >= 0)
+		close(fd);
+	while (directory && (entry = readdir(directory))) {
+		struct host_holder holder = { 0 };
+
+		if (sscanf(entry->d_name, "%d-%" SCNu64, &holder.pid, &holder.start) == 2 &&
+			!host_holder_is_alive(&holder))
+			unlinkat(fd, entry->d_name, 0);
+	}
+	if (directory)
+		closedir(directory);
+}
+
 /* Locks. */
 
 static int open_lock(const struct host *host, const char *name)

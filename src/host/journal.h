@@ -10,6 +10,7 @@
  *
  *   RUN/devices/ADDRESS   one record a device that is, or is about to be, taken from its driver
  *   RUN/names/NAME        one record a running machine
+ *   RUN/binds/HOLDER      empty; while this process is in the midst of a "penstock bind"
  *   RUN/locks/ADDRESS     empty; flock(2)ed while the device is being changed
  *
  * A record is written, and is on disk, before the change that it is about. It names the process
@@ -29,7 +30,7 @@ struct host_record {
 	char driver[HOST_NAME];   /* the driver to give it back to, "": none */
 	char override[HOST_NAME]; /* the driver_override to leave it with, "": not set */
 	struct host_holder holder;
-	bool persist;   /* bound by "penstock bind": it stays so when its holder ends */
+	bool persist; /* bound by "penstock bind": it stays so when its holder ends, if that was done */
 	bool companion; /* bound only because another device of its group was */
 	uid_t user;     /* "bind --user": has the node of its group; 0: nobody but root */
 };
@@ -65,6 +66,17 @@ int host_journal_remove(const struct host *host, const struct bdf *bdf, struct e
 
 /* The addresses of all records, sound or not, to be freed. Their number or a negative errno. */
 ssize_t host_journal_list(const struct host *host, struct bdf **devices, struct error *err);
+
+/*
+ * "penstock bind" binds all of its devices or none. Between these two calls none is bound for good: if
+ * the process dies, its devices are stale, and the second call is what makes them stay.
+ */
+int host_journal_begin_bind(const struct host *host, struct error *err);
+int host_journal_end_bind(const struct host *host, struct error *err);
+bool host_journal_is_binding(const struct host *host, const struct host_holder *holder);
+
+/* Drop what dead ones have left, when their devices are back. */
+void host_journal_forget_binds(const struct host *host);
 
 /* Take a name for a machine of this process; -EEXIST where a living one has it. */
 int host_claim_name(const struct host *host, const char *name, struct error *err);

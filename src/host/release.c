@@ -181,13 +181,20 @@ static int give_back(const struct host *host, const struct bdf *bdf, const struc
 	return code;
 }
 
-static bool is_in_scope(const struct host_record *record, enum scope scope)
+/* Bound for good, by a "penstock bind" that has come to its end. */
+static bool is_kept(const struct host *host, const struct host_record *record)
+{
+	return record->persist && !host_journal_is_binding(host, &record->holder);
+}
+
+static bool is_in_scope(const struct host *host, const struct host_record *record, enum scope scope)
 {
 	switch (scope) {
 	case SCOPE_OWNED:
 		return host_holder_is_self(&record->holder);
 	case SCOPE_STALE:
-		return record->holder.pid && !host_holder_is_alive(&record->holder);
+		return record->holder.pid && !host_holder_is_alive(&record->holder) &&
+		       !(is_kept(host, record) && strcmp(record->holder.name, "bind") == 0);
 	default:
 		return true;
 	}
@@ -201,8 +208,10 @@ static void claim(const struct host *host, struct host_record *record)
 {
 	struct error why = { 0 };
 
-	if (host_holder_is_self(&record->holder))
+	if (host_holder_is_self(&record->holder) && !record->persist)
 		return;
+	/* Else it would be as well to leave it bound, should this process die on the way. */
+	record->persist = false;
 	if (host_holder_self("release", &record->holder, &why) ||
 		host_journal_write(host, record, &why))
 		log_warning("%s: %s", why.object, why.what);
@@ -214,7 +223,7 @@ static int release_recorded(const struct host *host, struct host_record *record,
 	struct goal goal = { .known = true };
 	int code;
 
-	if (record->persist && scope != SCOPE_ORDERED) {
+	if (is_kept(host, record) && scope != SCOPE_ORDERED) {
 		/* "penstock bind" had bound it before the machine came, and it stays so. */
 		record->holder = (struct host_holder){ .name = "bind" };
 		return host_journal_write(host, record, err);
@@ -280,7 +289,7 @@ static int release_locked(const struct host *host, const struct bdf *bdf, enum s
 	int code = host_journal_read(host, bdf, &record, &damage);
 
 	if (code == 0)
-		return is_in_scope(&record, scope)
+		return is_in_scope(host, &record, scope)
 			       ? release_recorded(host, &record, scope, lock, err)
 			       : 0;
 	if (code == -ENOENT)
@@ -301,7 +310,8 @@ static bool may_concern(const struct host *host, const struct bdf *bdf, enum sco
 	struct host_record record;
 	int code = host_journal_read(host, bdf, &record, &ignored);
 
-	return scope == SCOPE_ORDERED || (code ? code != -ENOENT : is_in_scope(&record, scope));
+	return scope == SCOPE_ORDERED ||
+	       (code ? code != -ENOENT : is_in_scope(host, &record, scope));
 }
 
 static int release_one(
@@ -327,14 +337,14 @@ static int tell_one(
 	if (code && code != -ENOENT)
 		return code;
 	bdf_format(bdf, name);
-	if (code == 0 && !is_in_scope(&record, scope))
+	if (code == 0 && !is_in_scope(host, &record, scope))
 		return 0;
 	if (code == 0 && host_holder_is_alive(&record.holder))
 		return error_set(err, -EBUSY, name, "it is held by %s",
 			host_holder_describe(&record.holder, holder));
 	if (host_device_driver(host, bdf, driver) || !host_device_exists(host, bdf))
 		driver[0] = '\0';
-	if (code == 0 && record.persist && scope != SCOPE_ORDERED)
+	if (code == 0 && is_kept(host, &record) && scope != SCOPE_ORDERED)
 		log_info("%s: would stay at %s for 'penstock bind'", name, driver);
 	else if (code == 0)
 		log_info("%s: would go from %s to %s", name, driver[0] ? driver : "no driver",
@@ -374,7 +384,11 @@ int host_release_owned(const struct host *host, const struct bdf *only, struct e
 
 int host_release_stale(const struct host *host, bool dry_run, struct error *err)
 {
-	return release_listed(host, SCOPE_STALE, dry_run, err);
+	int code = release_listed(host, SCOPE_STALE, dry_run, err);
+
+	if (code == 0 && !dry_run)
+		host_journal_forget_binds(host);
+	return code;
 }
 
 int host_release_all(const struct host *host, bool dry_run, struct error *err)

@@ -17,6 +17,8 @@ sys.dont_write_bytecode = True
 
 import harness                      # noqa: E402
 import bad_input                    # noqa: E402,F401
+import host_commands                # noqa: E402,F401
+import journal                      # noqa: E402,F401
 import lifecycle                    # noqa: E402,F401
 import passthrough                  # noqa: E402,F401
 

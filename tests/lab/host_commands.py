@@ -1,0 +1,156 @@
+"""The commands that make a host ready, on the real kernel's devices, while these are in use."""
+
+import contextlib
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import bad_input
+import harness
+from harness import (DEVICES, E1000E, EDU, NVME_A, NVME_B, PAIR_NIC, PAIR_NVME,
+                     XHCI, Penstock, block_device, check, driver, group, network_device, refused,
+                     test)
+from journal import penstock, succeed
+
+
+@contextlib.contextmanager
+def busy(*words):
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@test(only=Penstock)
+def bind_and_release_all():
+    """Every device, while another disk and network card work: to vfio-pci and back, twice."""
+    with busy("sh", "-c", "while :; do dd if=/dev/vda of=/dev/null bs=64k iflag=direct; done"), \
+            busy("ping", "-q", "-i", "0.2", "127.0.0.1"):
+        for _ in range(2):
+            for bdf in DEVICES:
+                before = harness.state()
+                succeed("bind", bdf)
+                check(driver(bdf) == "vfio-pci", f"{bdf} is at {driver(bdf)} after bind")
+                succeed("release", bdf)
+                check(harness.state() == before, f"{bdf}: {harness.state()[bdf]} after release")
+
+
+@test(only=Penstock)
+def bind_takes_whole_groups():
+    before = harness.state()
+    done = penstock("bind", "--dry-run", "--group", PAIR_NVME)
+    check(done.returncode == 0 and PAIR_NIC in done.stdout and group(PAIR_NVME) in done.stdout,
+          f"--group does not name the companion: {done.stdout}{done.stderr}")
+    check(harness.state() == before, "--dry-run has changed something")
+    succeed("bind", PAIR_NVME)
+    check(driver(PAIR_NIC) == "vfio-pci", "the companion was left at its driver")
+    done = penstock("release", "--all", "--dry-run")
+    check(driver(PAIR_NVME) == "vfio-pci" and PAIR_NVME in done.stderr, done.stderr)
+    succeed("release", PAIR_NVME)
+    check(harness.state() == before, "the companion did not go back")
+
+
+@test(only=Penstock)
+def bind_refuses_what_the_host_uses():
+    path = block_device(NVME_B)
+    with bad_input.scratch_area(path):
+        subprocess.run(["mkfs.ext4", "-q", path, "4M"], check=True, capture_output=True)
+        subprocess.run(["mount", path, "/mnt"], check=True)
+        try:
+            refused(["penstock", "bind", NVME_B], 1, NVME_B, "mounted at /mnt")
+            refused(["penstock", "bind", NVME_A, NVME_B], 1, "mounted at /mnt")
+            check(driver(NVME_A) == "nvme", "the other one was taken")
+            check("mounted at /mnt" in penstock("ls", NVME_B).stdout, "ls does not tell of it")
+            found = penstock("doctor", NVME_B)
+            check(found.returncode == 1 and "mounted at /mnt" in found.stdout, found.stdout)
+        finally:
+            subprocess.run(["umount", "/mnt"], check=True)
+    with bad_input.default_route(E1000E):
+        refused(["penstock", "bind", E1000E], 1, E1000E, "default route")
+        refused(["penstock", "bind", PAIR_NIC, E1000E], 1, "default route")
+
+
+@test(only=Penstock)
+def bind_waits_for_no_one_forever():
+    """A process that has the disk open: told by name, and the disk stays."""
+    path = block_device(NVME_A)
+    with open(path, "rb"):
+        done = penstock("bind", NVME_A)
+        text = done.stderr
+    check(done.returncode == 0 or f"pid {os.getpid()}" in text, text)
+    succeed("release", NVME_A)
+
+
+@test(only=Penstock)
+def names_and_addresses():
+    before = harness.state()
+    name = Path(block_device(NVME_A)).name
+    for text in (name, f"/dev/{name}", NVME_A[5:], f"pci_{NVME_A.replace(':', '_').replace('.', '_')}",
+                 f"/sys/bus/pci/devices/{NVME_A}", network_device(E1000E)):
+        bdf = E1000E if text == network_device(E1000E) else NVME_A
+        succeed("bind", text)
+        check(driver(bdf) == "vfio-pci", f"{text} did not mean {bdf}")
+        succeed("release", bdf)
+    check(harness.state() == before, "something is left")
+
+
+@test(only=Penstock)
+def ls_and_doctor_as_json():
+    listed = json.loads(penstock("ls", "--json").stdout)
+    found = {device["address"]: device for device in listed["devices"]}
+    check(set(DEVICES) <= set(found), f"ls has no {set(DEVICES) - set(found)}")
+    check(found[NVME_A]["same_id_as"] == NVME_B and found[NVME_A]["driver"] == "nvme",
+          f"{found[NVME_A]}")
+    check(found[PAIR_NVME]["group"] == found[PAIR_NIC]["group"], "the pair shares a group")
+    done = penstock("doctor", "--json", XHCI)
+    said = json.loads(done.stdout)
+    check(done.returncode == 0 and said["devices"][0]["can_pass"],
+          f"{[one for one in said['findings'] if one['status'] == 'problem']}")
+    statuses = {one["check"]: one["status"] for one in said["findings"]}
+    for name in ("iommu", "kvm", "interrupt-remapping"):
+        check(statuses[name] == "ok", f"{name} is {statuses[name]}")
+
+
+@test(host="no-iommu", only=Penstock)
+def doctor_without_iommu():
+    done = penstock("doctor")
+    check(done.returncode == 1 and "intel_iommu=off" in done.stdout, done.stdout)
+
+
+@test(host="no-intremap", only=Penstock)
+def doctor_without_interrupt_remapping():
+    done = penstock("doctor", "--json")
+    found = [one for one in json.loads(done.stdout)["findings"]
+             if one["check"] == "interrupt-remapping"]
+    check(done.returncode == 1 and found[0]["status"] == "problem" and
+          "intremap=off" in found[0]["fix"], f"{found}")
+
+
+@test(only=Penstock)
+def a_user_may_have_a_device():
+    """bind --user: machines without root, as far as the user's memory-lock limit goes."""
+    uid, home = 1, Path("/tmp/user")
+    home.mkdir(exist_ok=True)
+    os.chown(home, uid, 0)
+    os.chmod("/dev/kvm", 0o666)
+    succeed("bind", "--user", "daemon", EDU)
+    node = Path("/dev/vfio") / group(EDU)
+    check(node.stat().st_uid == uid, f"{node} belongs to {node.stat().st_uid}")
+
+    def as_user(limit, *words):
+        return ["prlimit", f"--memlock={limit}:{limit}", "setpriv", f"--reuid={uid}", f"--regid={uid}",
+                "--clear-groups", "env", f"XDG_RUNTIME_DIR={home}", *words]
+
+    command = Penstock.command(cmdline="console=ttyS0 quiet panic=-1 test=cpus", devices=[EDU])
+    refused(as_user(1 << 20, *command), 1, "memory-lock limit")
+    done = subprocess.run(as_user("unlimited", *command), stdin=subprocess.DEVNULL,
+                          capture_output=True, text=True, errors="replace",
+                          timeout=harness.RUN_SECONDS)
+    check(done.returncode == 0 and "TEST-RESULT cpus ok" in done.stdout,
+          f"exit code {done.returncode}: {done.stdout[-500:]}{done.stderr}")
+    check(driver(EDU) == "vfio-pci", "the user's machine has taken it from vfio-pci")
+    succeed("release", EDU)
+    check(not node.exists() or node.stat().st_uid == 0, "the node still belongs to the user")
