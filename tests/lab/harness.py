@@ -68,7 +68,7 @@ def override(bdf):
 
 
 def state():
-    return {bdf: (driver(bdf), override(bdf)) for bdf in DEVICES}
+    return {bdf: (driver(bdf), override(bdf)) for bdf in DEVICES if device(bdf).exists()}
 
 
 def group(bdf):

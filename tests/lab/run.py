@@ -4,6 +4,7 @@
 The host itself tells which kind it is; each kind has its tests:
     default         what lab/run starts
     one-cpu         lab/run --cpus 1, for guests with several: lab/README.md says why
+    sriov           lab/run --devices sriov
     no-intremap     lab/run --kernel-args intremap=off
     no-iommu        lab/run --kernel-args intel_iommu=off
 """
@@ -21,6 +22,7 @@ import host_commands                # noqa: E402,F401
 import journal                      # noqa: E402,F401
 import lifecycle                    # noqa: E402,F401
 import passthrough                  # noqa: E402,F401
+import sriov                        # noqa: E402,F401
 
 
 def kind_of_host():
@@ -28,6 +30,8 @@ def kind_of_host():
     for word, kind in (("intremap=off", "no-intremap"), ("intel_iommu=off", "no-iommu")):
         if word in words:
             return kind
+    if (harness.device(sriov.PF) / "sriov_totalvfs").exists():
+        return "sriov"
     return "one-cpu" if os.cpu_count() == 1 else "default"
 
 

@@ -1,0 +1,83 @@
+"""Virtual functions: made, given to a guest, used by its driver there, and gone again."""
+
+import fcntl
+import json
+import struct
+from pathlib import Path
+
+import harness
+from harness import (Penstock, check, device, driver, refused, run_guest, sectors, test, wait_until)
+from journal import penstock, succeed
+
+PF, VF, NIC = "0000:01:00.0", "0000:01:00.1", "0000:02:00.0"
+
+# NVMe Base 2.0, 5.33: Virtualization Management
+ADMIN_COMMAND, VIRTUALIZATION_MANAGEMENT = 0xc0484e41, 0x1c
+QUEUES, INTERRUPTS = 0, 1
+PRIMARY_ALLOCATE, SECONDARY_OFFLINE, SECONDARY_ASSIGN, SECONDARY_ONLINE = 1, 7, 8, 9
+
+
+def manage(path, controller, action, resource=0, count=0):
+    """What `nvme virt-mgmt` does."""
+    command = struct.pack("<BBHIIIQQIIIIIIIIII", VIRTUALIZATION_MANAGEMENT, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+                          controller << 16 | resource << 8 | action, count, 0, 0, 0, 0, 0, 0)
+    with open(path, "rb") as node:
+        status = fcntl.ioctl(node, ADMIN_COMMAND, bytearray(command))
+    check(status == 0, f"virtualization management, action {action} on {controller}: status {status:#x}")
+
+
+def controller_of(bdf):
+    wait_until(lambda: list(device(bdf).glob("nvme/nvme*/state")), harness.QUICK_SECONDS,
+               f"no controller at {bdf}")
+    return next(device(bdf).glob("nvme/nvme*"))
+
+
+def free_resources():
+    """The primary controller gives up its flexible queues and interrupts, for the secondary ones."""
+    controller = controller_of(PF)
+    for resource in (QUEUES, INTERRUPTS):
+        manage(f"/dev/{controller.name}", 0, PRIMARY_ALLOCATE, resource, 0)
+    (controller / "reset_controller").write_text("1")
+    wait_until(lambda: (controller / "state").read_text().strip() == "live",
+               harness.QUICK_SECONDS, "the controller does not come back from its reset")
+
+
+def put_online(number):
+    path = f"/dev/{controller_of(PF).name}"
+    manage(path, number, SECONDARY_ASSIGN, INTERRUPTS, 1)
+    manage(path, number, SECONDARY_ASSIGN, QUEUES, 2)
+    manage(path, number, SECONDARY_ONLINE)
+
+
+@test(host="sriov", only=Penstock)
+def virtual_function_in_a_guest():
+    refused(["penstock", "vf", "create", NIC, "1"], 1, NIC, "SR-IOV|virtual function")
+    refused(["penstock", "vf", "create", PF, "5"], 1, PF, "4")
+    free_resources()
+    made = json.loads(penstock("vf", "create", "--bind", "--json", PF, "2").stdout)
+    check([vf["address"] for vf in made["vfs"]] == [VF, "0000:01:00.2"], f"{made}")
+    check(driver(VF) == "vfio-pci" and driver(PF) == "nvme", f"{driver(VF)}, {driver(PF)}")
+    check("2 of 4 VFs" in penstock("ls", PF).stdout, penstock("ls", PF).stdout)
+    put_online(1)
+    run_guest("nvme", cmdline="stamp=vf nvme.count=1", devices=[VF])
+    check(driver(VF) == "vfio-pci", "bind's VF was not left at vfio-pci")
+    succeed("vf", "destroy", PF)
+    check(not device(VF).exists(), "the VF is still there")
+    check(not list(Path("/run/penstock/devices").glob("*")), "the journal still has it")
+    # What the guest wrote through the VF is on the disk that the PF shows.
+    first, count = (8 << 20) // harness.SECTOR, (4 << 20) // harness.SECTOR
+    with open("/dev/nvme0n1", "rb") as disk:       # of a subsystem with several controllers
+        disk.seek(first * harness.SECTOR)
+        data = disk.read(count * harness.SECTOR)
+    check(data == sectors("vf-nvme-pf", first, count), f"the disk begins with {data[:60]}")
+
+
+@test(host="sriov", only=Penstock)
+def a_pf_with_vfs_stays():
+    succeed("vf", "create", PF, "1")
+    refused(["penstock", "bind", PF], 1, PF, "virtual function|VF")
+    refused(Penstock.command(devices=[PF]), 1, PF)
+    succeed("vf", "destroy", PF)
+    succeed("bind", PF)
+    succeed("release", PF)
+    check(driver(PF) == "nvme", f"{PF} is at {driver(PF)}")
