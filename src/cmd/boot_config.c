@@ -155,14 +155,13 @@ static struct json_object *change_json(const struct boot_change *change)
 
 static void print_json(const struct boot_plan *plan, const struct boot_result *result)
 {
-	struct json_object *json = json_object_new_object();
+	struct json_object *json = output_new();
 	struct json_object *devices = json_object_new_array(), *files = json_object_new_array();
 
 	for (size_t i = 0; i < plan->device_count; i++)
 		json_object_array_add(devices, device_json(&plan->devices[i]));
 	for (size_t i = 0; i < result->count; i++)
 		json_object_array_add(files, change_json(&result->changes[i]));
-	json_object_object_add(json, "version", json_object_new_int(1));
 	json_object_object_add(json, "devices", devices);
 	json_object_object_add(json, "kernel_words", json_object_new_string(plan->words));
 	json_object_object_add(json, "files", files);

@@ -204,7 +204,7 @@ static json_object *json_of_verdict(const struct doctor *doctor, const struct bd
 
 static void print_json(const struct doctor *doctor)
 {
-	json_object *root = json_object_new_object(), *findings = json_object_new_array();
+	json_object *root = output_new(), *findings = json_object_new_array();
 	json_object *facts = json_object_new_array(), *devices = json_object_new_array();
 
 	for (size_t i = 0; i < doctor->count; i++)
@@ -213,7 +213,6 @@ static void print_json(const struct doctor *doctor)
 		json_object_array_add(facts, json_of_fact(&doctor->facts[i]));
 	for (size_t i = 0; i < doctor->device_count; i++)
 		json_object_array_add(devices, json_of_verdict(doctor, &doctor->devices[i]));
-	json_object_object_add(root, "version", json_object_new_int(1));
 	json_object_object_add(root, "findings", findings);
 	json_object_object_add(root, "facts", facts);
 	json_object_object_add(root, "devices", devices);

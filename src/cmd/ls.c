@@ -435,14 +435,13 @@ static json_object *json_of(const struct inventory_device *device)
 
 static void print_json(struct listing *listing)
 {
-	json_object *root = json_object_new_object(), *list = json_object_new_array();
+	json_object *root = output_new(), *list = json_object_new_array();
 
 	for (size_t first = 0, end; first < listing->inventory.count; first = end) {
 		end = end_of_group(listing, first);
 		for (size_t i = first; group_is_shown(listing, first, end) && i < end; i++)
 			json_object_array_add(list, json_of(&listing->inventory.devices[i]));
 	}
-	json_object_object_add(root, "version", json_object_new_int(1));
 	json_object_object_add(root, "devices", list);
 	output_json(root);
 }

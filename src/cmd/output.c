@@ -28,6 +28,14 @@ void output_add_text(json_object *object, const char *key, const char *text)
 	json_object_object_add(object, key, text[0] ? json_object_new_string(text) : NULL);
 }
 
+json_object *output_new(void)
+{
+	json_object *object = json_object_new_object();
+
+	json_object_object_add(object, "version", json_object_new_int(1));
+	return object;
+}
+
 void output_json(json_object *object)
 {
 	puts(json_object_to_json_string_ext(

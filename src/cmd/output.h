@@ -19,5 +19,8 @@ unsigned output_width(const char *text);
 /* A text, or null for "". */
 void output_add_text(json_object *object, const char *key, const char *text);
 
+/* What --json prints: an object with the version of its shape, see docs/json.md. */
+json_object *output_new(void);
+
 /* Print it and free it. */
 void output_json(json_object *object);

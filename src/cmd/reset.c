@@ -2,11 +2,11 @@
 #include "host/reset.h"
 #include "base/fd.h"
 #include "cmd/cmd.h"
+#include "cmd/output.h"
 #include "host/address.h"
 
 #include <errno.h>
 #include <getopt.h>
-#include <json-c/json.h>
 #include <stdio.h>
 
 static const char usage[] =
@@ -19,14 +19,9 @@ static const char usage[] =
 	"\n"
 	"      --method NAME  by this method only\n"
 	"      --dry-run      show the methods and check, but change nothing\n"
-	"      --json         the result as JSON\n"
+	"      --json         the result as JSON; docs/json.md describes it\n"
 	"      --help         show this text\n"
 	"\n" HOST_ADDRESS_FORMS "\n"
-	"JSON: a list with, for each device, \"address\", \"methods\" (names, in order), \"bus_reset\"\n"
-	"(addresses that one hits; empty: there is none), \"used\" (a method or null), \"lost\" (the\n"
-	"address of a device that has not come back, or null), \"ways_out\" (for that one, each with\n"
-	"\"what\" and \"command\") and \"error\" (a text or null).\n"
-	"\n"
 	"Exit status: 0 done, 1 failed, 2 wrong usage.\n";
 
 enum { OPTION_METHOD = 256, OPTION_DRY_RUN, OPTION_JSON, OPTION_HELP };
@@ -104,11 +99,6 @@ static void print_ways_out(const struct host_device *lost)
 		fprintf(stderr, "  or: %s:\n      %s\n", way.what, way.command);
 }
 
-static json_object *text_or_null(const char *text)
-{
-	return text[0] ? json_object_new_string(text) : NULL;
-}
-
 static json_object *list_ways_out(const struct host_device *lost)
 {
 	json_object *list = json_object_new_array();
@@ -117,8 +107,8 @@ static json_object *list_ways_out(const struct host_device *lost)
 	for (unsigned n = 0; lost && host_reset_way_out(lost, n, &way); n++) {
 		json_object *one = json_object_new_object();
 
-		json_object_object_add(one, "what", json_object_new_string(way.what));
-		json_object_object_add(one, "command", json_object_new_string(way.command));
+		output_add_text(one, "what", way.what);
+		output_add_text(one, "command", way.command);
 		json_object_array_add(list, one);
 	}
 	return list;
@@ -136,15 +126,13 @@ static json_object *describe(const struct host_reset *reset, const struct error 
 	for (unsigned i = 0; i < reset->hit_count; i++)
 		json_object_array_add(
 			hits, json_object_new_string(bdf_format(&reset->hits[i], name)));
-	json_object_object_add(
-		object, "address", json_object_new_string(bdf_format(&reset->device.bdf, name)));
+	output_add_text(object, "address", bdf_format(&reset->device.bdf, name));
 	json_object_object_add(object, "methods", methods);
 	json_object_object_add(object, "bus_reset", hits);
-	json_object_object_add(object, "used", text_or_null(reset->used));
-	json_object_object_add(
-		object, "lost", lost ? text_or_null(bdf_format(&lost->bdf, name)) : NULL);
+	output_add_text(object, "used", reset->used);
+	output_add_text(object, "lost", lost ? bdf_format(&lost->bdf, name) : "");
 	json_object_object_add(object, "ways_out", list_ways_out(lost));
-	json_object_object_add(object, "error", text_or_null(err->what));
+	output_add_text(object, "error", err->what);
 	return object;
 }
 
@@ -180,7 +168,7 @@ static int reset_one(const struct host *host, const struct bdf *bdf,
 
 static int run(const struct arguments *arguments, char **words, int count)
 {
-	json_object *list = json_object_new_array();
+	json_object *object = output_new(), *list = json_object_new_array();
 	cleanup_free struct bdf *devices = NULL;
 	struct error err = { 0 };
 	struct host host;
@@ -191,12 +179,13 @@ static int run(const struct arguments *arguments, char **words, int count)
 		error_print(&err);
 		status = found == -EINVAL ? EXIT_USAGE : 1;
 	}
+	json_object_object_add(object, "devices", list);
 	for (ssize_t i = 0; i < found; i++)
 		status |= reset_one(&host, &devices[i], arguments, list);
 	if (arguments->json && found >= 0)
-		puts(json_object_to_json_string_ext(
-			list, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE));
-	json_object_put(list);
+		output_json(object);
+	else
+		json_object_put(object);
 	return status;
 }
 

@@ -3,12 +3,12 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "cmd/cmd.h"
+#include "cmd/output.h"
 #include "host/address.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
-#include <json-c/json.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -19,14 +19,9 @@ static const char usage[] =
 	"holds (legacy BIOS, UEFI), and what is wrong with them. With an address, also whether it is\n"
 	"for that device. 'dump' checks what it has read, too.\n"
 	"\n"
-	"      --json  the result as JSON\n"
+	"      --json  the result as JSON; docs/json.md describes it\n"
 	"      --help  show this text\n"
 	"\n" HOST_ADDRESS_FORMS "\n"
-	"JSON: \"file\", \"size\" (bytes), \"good\" (true or false), \"broken\" (why the chain of images\n"
-	"cannot be followed, or null), and \"images\", each with \"offset\", \"length\", \"type\" (a name or\n"
-	"null), \"type_code\", \"vendor\", \"device\", \"class\" (hexadecimal), \"revision\", \"machine\" (of\n"
-	"UEFI, hexadecimal, or null) and \"problems\" (texts).\n"
-	"\n"
 	"Exit status: 0 done and nothing is wrong, 1 failed or something is wrong, 2 wrong usage.\n";
 
 enum { OPTION_JSON = 256, OPTION_HELP };
@@ -125,12 +120,12 @@ static json_object *describe_image(const struct rom_image *image)
 				problems, json_object_new_string(rom_problem_text(1u << i)));
 	json_object_object_add(object, "offset", json_object_new_int64(image->offset));
 	json_object_object_add(object, "length", json_object_new_int64(image->length));
-	json_object_object_add(object, "type", type ? json_object_new_string(type) : NULL);
+	output_add_text(object, "type", type ? type : "");
 	json_object_object_add(object, "type_code", json_object_new_int(image->type));
 	json_object_object_add(object, "vendor", hex(image->vendor, 4));
 	json_object_object_add(object, "device", hex(image->device, 4));
 	json_object_object_add(object, "class", hex(image->class_code, 6));
-	json_object_object_add(object, "revision", json_object_new_int(image->revision));
+	json_object_object_add(object, "revision", hex(image->revision, 4));
 	json_object_object_add(object, "machine",
 		image->type == ROM_TYPE_UEFI ? hex(image->efi_machine, 4) : NULL);
 	json_object_object_add(object, "problems", problems);
@@ -139,20 +134,17 @@ static json_object *describe_image(const struct rom_image *image)
 
 static void print_json(const struct subject *subject)
 {
-	json_object *object = json_object_new_object(), *images = json_object_new_array();
+	json_object *object = output_new(), *images = json_object_new_array();
 	const struct rom *rom = &subject->rom;
 
 	for (unsigned i = 0; i < rom->count; i++)
 		json_object_array_add(images, describe_image(&rom->images[i]));
-	json_object_object_add(object, "file", json_object_new_string(subject->file));
+	output_add_text(object, "file", subject->file);
 	json_object_object_add(object, "size", json_object_new_int64(subject->size));
 	json_object_object_add(object, "good", json_object_new_boolean(rom_is_good(rom)));
-	json_object_object_add(
-		object, "broken", rom->broken[0] ? json_object_new_string(rom->broken) : NULL);
+	output_add_text(object, "broken", rom->broken);
 	json_object_object_add(object, "images", images);
-	puts(json_object_to_json_string_ext(
-		object, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE));
-	json_object_put(object);
+	output_json(object);
 }
 
 static int report(struct subject *subject, bool json)

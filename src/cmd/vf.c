@@ -2,12 +2,12 @@
 #include "host/vf.h"
 #include "base/fd.h"
 #include "cmd/cmd.h"
+#include "cmd/output.h"
 #include "host/address.h"
 
 #include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
-#include <json-c/json.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -23,13 +23,10 @@ static const char usage[] =
 	"      --mac MAC      the VF's address, as 52:54:00:12:34:56\n"
 	"      --vlan ID      put its traffic into a VLAN, 1 to 4094; 0: none\n"
 	"      --trust on     its driver may change the address, and receive what is for others\n"
-	"      --json         the result as JSON\n"
+	"      --json         the result as JSON; docs/json.md describes it\n"
 	"      --dry-run      check, and say what would be done, but change nothing\n"
 	"      --help         show this text\n"
 	"\n" HOST_ADDRESS_FORMS "\n"
-	"JSON: \"pf\" (address) and \"vfs\", each with \"number\", \"address\", \"driver\" (a name or null)\n"
-	"and \"iommu_group\" (a number or null).\n"
-	"\n"
 	"Exit status: 0 done, 1 failed, 2 wrong usage.\n";
 
 enum {
@@ -155,10 +152,9 @@ static json_object *describe_vf(const struct host *host, const struct bdf *bdf, 
 	bool there = host_device_read(host, bdf, &device, &ignored) == 0;
 
 	json_object_object_add(object, "number", json_object_new_int(number));
-	json_object_object_add(object, "address", json_object_new_string(bdf_format(bdf, name)));
-	json_object_object_add(object, "driver",
-		there && device.driver[0] ? json_object_new_string(device.driver) : NULL);
-	json_object_object_add(object, "iommu_group",
+	output_add_text(object, "address", bdf_format(bdf, name));
+	output_add_text(object, "driver", there ? device.driver : "");
+	json_object_object_add(object, "group",
 		there && device.group >= 0 ? json_object_new_int(device.group) : NULL);
 	return object;
 }
@@ -166,16 +162,14 @@ static json_object *describe_vf(const struct host *host, const struct bdf *bdf, 
 static void print_json(
 	const struct host *host, const struct bdf *pf, const struct bdf *vfs, ssize_t count)
 {
-	json_object *object = json_object_new_object(), *list = json_object_new_array();
+	json_object *object = output_new(), *list = json_object_new_array();
 	char name[BDF_TEXT];
 
 	for (ssize_t i = 0; i < count; i++)
 		json_object_array_add(list, describe_vf(host, &vfs[i], i));
-	json_object_object_add(object, "pf", json_object_new_string(bdf_format(pf, name)));
+	output_add_text(object, "pf", bdf_format(pf, name));
 	json_object_object_add(object, "vfs", list);
-	puts(json_object_to_json_string_ext(
-		object, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE));
-	json_object_put(object);
+	output_json(object);
 }
 
 static int create(const struct host *host, const struct bdf *bdf, const struct arguments *arguments,
