@@ -14,6 +14,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#define OPEN_TRIES   10
+#define OPEN_WAIT_US 100000
+
 static bool exists(const struct host *host, const char *file)
 {
 	char path[PATH_MAX];
@@ -156,13 +159,33 @@ static int check_rights(const struct host *host, const struct host_device *devic
 	return err->code;
 }
 
+/* For longer than udev, which looks into every disk that appears. */
+static bool is_kept_open(
+	const struct host *host, const struct host_device *device, struct host_use *use)
+{
+	char text[160];
+
+	for (unsigned tries = 0; host_processes_depending(host, device, text, sizeof(text));
+		usleep(OPEN_WAIT_US))
+		if (++tries == OPEN_TRIES) {
+			host_text(use->reason, sizeof(use->reason), "%s", text);
+			host_text(use->hint, sizeof(use->hint), "%s",
+				device->class_code >> 16 == 0x03
+					? "end that process, or bind the card before it starts, by "
+					  "'penstock boot-config'"
+					: "end that process");
+			return true;
+		}
+	return false;
+}
+
 static int check_use(const struct host *host, const struct host_device *device,
 	const struct host_device *asked, const struct bind_options *options, struct error *err)
 {
 	char name[BDF_TEXT], wanted[BDF_TEXT];
 	struct host_use use;
 
-	if (!host_use_find(host, &device->bdf, &use))
+	if (!host_use_find(host, &device->bdf, &use) && !is_kept_open(host, device, &use))
 		return 0;
 	bdf_format(&device->bdf, name);
 	if (options->force) {

@@ -388,8 +388,13 @@ void doctor_check_use(struct doctor *doctor, const struct inventory_device *devi
 		doctor_evidence(finding, "%s/devices/%s", doctor->host->run, name);
 		doctor_fix(finding, "end that machine; if it has died: penstock release --stale");
 	}
-	if (!host_device_is_bridge(&device->device) && host_is_live(doctor->host) &&
-		host_processes_using(doctor->host, &device->device, holder, sizeof(holder))) {
+	if (host_device_is_bridge(&device->device))
+		return;
+	if (host_processes_depending(doctor->host, &device->device, holder, sizeof(holder))) {
+		finding = doctor_add(
+			doctor, FINDING_PROBLEM, device, "a process is using it: %s", holder);
+		doctor_fix(finding, "end that process");
+	} else if (host_processes_using(doctor->host, &device->device, holder, sizeof(holder))) {
 		finding = doctor_add(doctor, FINDING_WARNING, device,
 			"a process has it open, and its driver may wait for that: %s", holder);
 		doctor_fix(finding, "end that process first");

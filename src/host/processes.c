@@ -19,6 +19,7 @@ struct nodes {
 	char names[NODES_MAX][HOST_NAME];
 	unsigned count;
 	unsigned budget;
+	bool vital; /* disks and graphics only */
 };
 
 static void add(struct nodes *nodes, const char *name)
@@ -27,16 +28,29 @@ static void add(struct nodes *nodes, const char *name)
 		host_text(nodes->names[nodes->count++], HOST_NAME, "%s", name);
 }
 
+static bool is_vital(const char *name, const char *type)
+{
+	return strcmp(type, "disk") == 0 || strcmp(type, "partition") == 0 ||
+	       strncmp(name, "dri/", 4) == 0 ||
+	       (name[0] == 'n' && name[1] == 'g' && isdigit((unsigned char)name[2])); /* NVMe */
+}
+
 /* A device with a node says so in its uevent file: DEVNAME=dri/card0. */
 static void add_from_uevent(struct nodes *nodes, const char *path)
 {
 	char text[1024], *at, *save;
+	const char *name = NULL, *type = "";
 
 	if (fd_read_file(path, text, sizeof(text)) < 0)
 		return;
-	for (at = strtok_r(text, "\n", &save); at; at = strtok_r(NULL, "\n", &save))
+	for (at = strtok_r(text, "\n", &save); at; at = strtok_r(NULL, "\n", &save)) {
 		if (strncmp(at, "DEVNAME=", 8) == 0)
-			add(nodes, at + 8);
+			name = at + 8;
+		else if (strncmp(at, "DEVTYPE=", 8) == 0)
+			type = at + 8;
+	}
+	if (name && (!nodes->vital || is_vital(name, type)))
+		add(nodes, name);
 }
 
 static void walk(struct nodes *nodes, const char *path, unsigned depth)
@@ -129,10 +143,10 @@ static void add_nvidia(struct nodes *nodes)
 		add(nodes, names[i]);
 }
 
-bool host_processes_using(
-	const struct host *host, const struct host_device *device, char *text, size_t size)
+static bool find_user(const struct host *host, const struct host_device *device, bool vital,
+	char *text, size_t size)
 {
-	struct nodes nodes = { .budget = ENTRIES_MAX };
+	struct nodes nodes = { .budget = ENTRIES_MAX, .vital = vital };
 	char path[PATH_MAX];
 
 	text[0] = '\0';
@@ -143,6 +157,18 @@ bool host_processes_using(
 	if (strcmp(device->driver, "nvidia") == 0)
 		add_nvidia(&nodes);
 	return find_process(&nodes, text, size);
+}
+
+bool host_processes_using(
+	const struct host *host, const struct host_device *device, char *text, size_t size)
+{
+	return find_user(host, device, false, text, size);
+}
+
+bool host_processes_depending(
+	const struct host *host, const struct host_device *device, char *text, size_t size)
+{
+	return find_user(host, device, true, text, size);
 }
 
 /* vfio-dev/vfioN below the device is the node /dev/vfio/devices/vfioN (Linux 6.6 and later). */

@@ -12,6 +12,13 @@
 bool host_processes_using(
 	const struct host *host, const struct host_device *device, char *text, size_t size);
 
+/*
+ * The same, but only through what cannot be taken from under it: a disk, whose data it may be
+ * changing, or a graphics card's node, for which the driver waits until it is closed.
+ */
+bool host_processes_depending(
+	const struct host *host, const struct host_device *device, char *text, size_t size);
+
 /* Through VFIO: the node of its group, or its own one where the kernel has those. */
 bool host_processes_using_vfio(
 	const struct host *host, const struct host_device *device, char *text, size_t size);

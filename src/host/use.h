@@ -19,7 +19,8 @@
  * headless host whose console is serial (console=ttyS0) it does not count.
  *
  * These do not, as programs cope with their loss: sound, USB keyboards, cards that only compute,
- * a second graphics card, a disk that is merely there.
+ * a second graphics card, a disk that is merely there. (Binding asks host_processes_depending(), too:
+ * a disk or card may be open.)
  */
 
 struct host_use {
