@@ -380,6 +380,7 @@ void boot_plan_free(struct boot_plan *plan)
 	for (size_t i = 0; i < plan->file_count; i++)
 		free(plan->files[i].text);
 	free(plan->devices);
+	boot_list_free(&plan->entries);
 	boot_list_free(&plan->notes);
 	boot_list_free(&plan->next);
 	boot_list_free(&plan->undo);

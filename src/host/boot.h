@@ -22,6 +22,7 @@ enum boot_edit {
 	BOOT_WHOLE,   /* the file is penstock's */
 	BOOT_GRUB,    /* words are added to GRUB_CMDLINE_LINUX_DEFAULT in a shell script */
 	BOOT_CMDLINE, /* words are added to the file, which is a kernel command line */
+	BOOT_ENTRY,   /* words are added to the options of a Boot Loader Specification entry */
 };
 
 struct boot_file {
@@ -42,7 +43,7 @@ struct boot_device {
 	bool companion; /* only because it shares the IOMMU group of another one */
 };
 
-#define BOOT_FILES_MAX 8
+#define BOOT_FILES_MAX 16
 #define BOOT_WORDS     256
 
 /* What is to be on this host. */
@@ -51,10 +52,11 @@ struct boot_plan {
 	size_t device_count;
 	struct boot_file files[BOOT_FILES_MAX];
 	size_t file_count;
-	char words[BOOT_WORDS]; /* for the kernel's command line */
-	struct boot_list notes; /* what the user should know */
-	struct boot_list next;  /* the commands to run when the files are written */
-	struct boot_list undo;  /* and when they are gone again */
+	struct boot_list entries; /* the paths of the boot loader's, if files are among them */
+	char words[BOOT_WORDS];   /* for the kernel's command line */
+	struct boot_list notes;   /* what the user should know */
+	struct boot_list next;    /* the commands to run when the files are written */
+	struct boot_list undo;    /* and when they are gone again */
 	bool out_of_memory;
 };
 

@@ -1,32 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "host/boot_parts.h"
 
-#include "base/fd.h"
+#include "host/distribution.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define GRUB_DEFAULTS "/etc/default/grub"
-#define GRUB_SNIPPET  "/etc/default/grub.d/penstock.cfg"
-#define CMDLINE       "/etc/kernel/cmdline"
-
-/* What the boot loader said about itself, in UTF-16 (the Boot Loader Interface). */
-#define LOADER_INFO "/sys/firmware/efi/efivars/LoaderInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
+#define GRUB_SNIPPET "/etc/default/grub.d/penstock.cfg"
+#define ENTRIES_MAX  8
 
 #define WHY "the kernel reads its command line before any file"
-
-static bool is_systemd_boot(const struct host *host)
-{
-	static const char wanted[] = "s\0y\0s\0t\0e\0m\0d\0-\0b\0o\0o\0t";
-	char path[PATH_MAX], info[256];
-	ssize_t got = host_path(host, path, LOADER_INFO) == 0
-			      ? fd_read_file(path, info, sizeof(info))
-			      : -ENOENT;
-
-	return got > 0 && memmem(info, got, wanted, sizeof(wanted));
-}
 
 /* Debian's grub-mkconfig also reads /etc/default/grub.d; where it does, no file need be edited. */
 static bool grub_reads_snippets(const struct host *host)
@@ -38,14 +24,6 @@ static bool grub_reads_snippets(const struct host *host)
 
 	free(script.data);
 	return reads;
-}
-
-static const char *update_grub(const struct host *host)
-{
-	if (boot_exists(host, "/usr/sbin/update-grub"))
-		return "update-grub";
-	return boot_exists(host, "/boot/grub2") ? "grub2-mkconfig -o /boot/grub2/grub.cfg"
-						: "grub-mkconfig -o /boot/grub/grub.cfg";
 }
 
 static void by_hand(struct boot_plan *plan, const char *where)
@@ -103,7 +81,7 @@ static void plan_grub(struct boot_plan *plan, const struct host *host)
 			file.text = NULL;
 		boot_plan_file(plan, &file);
 	}
-	boot_plan_next(plan, "%s", update_grub(host));
+	boot_plan_next(plan, "%s", distribution_update_grub(host));
 }
 
 static void plan_cmdline(struct boot_plan *plan, const struct host *host)
@@ -122,6 +100,48 @@ static void plan_cmdline(struct boot_plan *plan, const struct host *host)
 		boot_plan_next(plan, "kernel-install add %s %s", release, image);
 }
 
+static int is_entry(const struct dirent *file)
+{
+	const char *end = strrchr(file->d_name, '.');
+
+	return end && strcmp(end, ".conf") == 0;
+}
+
+static void plan_entry(
+	struct boot_plan *plan, const struct host *host, const char *directory, const char *name)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s/%s", directory, name);
+	if (!can_edit(host, path, BOOT_ENTRY))
+		return;
+	if (plan->entries.count == ENTRIES_MAX)
+		by_hand(plan, path);
+	else if (boot_list_add(&plan->entries, "%s", path))
+		plan_edit(plan, host, plan->entries.items[plan->entries.count - 1],
+			WHY "; systemd-boot's comes from here", BOOT_ENTRY);
+	else
+		plan->out_of_memory = true;
+}
+
+static void plan_entries(struct boot_plan *plan, const struct host *host, const char *directory)
+{
+	struct dirent **files;
+	char path[PATH_MAX];
+	int count = host_path(host, path, "%s", directory) == 0
+			    ? scandir(path, &files, is_entry, alphasort)
+			    : -1;
+
+	for (int n = 0; n < count; n++) {
+		plan_entry(plan, host, directory, files[n]->d_name);
+		free(files[n]);
+	}
+	if (count >= 0)
+		free(files);
+	if (!plan->entries.count)
+		by_hand(plan, directory);
+}
+
 /* It changes all places that Fedora's kernels read, and is the only thing that does. */
 static void plan_grubby(struct boot_plan *plan)
 {
@@ -136,19 +156,26 @@ static void plan_grubby(struct boot_plan *plan)
 
 void boot_plan_loader(struct boot_plan *plan, const struct host *host)
 {
+	const char *entries;
+
 	if (!plan->words[0]) {
 		boot_plan_note(plan, "the kernel's command line needs no change");
 		return;
 	}
-	if (boot_exists(host, "/usr/sbin/grubby") || boot_exists(host, "/usr/bin/grubby"))
+	switch (distribution_loader(host, &entries)) {
+	case LOADER_GRUBBY:
 		plan_grubby(plan);
-	else if (boot_exists(host, CMDLINE) &&
-		 (is_systemd_boot(host) || !boot_exists(host, GRUB_DEFAULTS)))
-		plan_cmdline(plan, host);
-	else if (boot_exists(host, GRUB_DEFAULTS) && !is_systemd_boot(host))
+		break;
+	case LOADER_GRUB:
 		plan_grub(plan, host);
-	else
-		by_hand(plan,
-			"the kernel's command line, in your boot loader's configuration (systemd-boot: "
-			"the 'options' line of each /boot/loader/entries/*.conf)");
+		break;
+	case LOADER_CMDLINE:
+		plan_cmdline(plan, host);
+		break;
+	case LOADER_ENTRIES:
+		plan_entries(plan, host, entries);
+		break;
+	case LOADER_OTHER:
+		by_hand(plan, "the kernel's command line, in your boot loader's configuration");
+	}
 }

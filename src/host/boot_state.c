@@ -18,7 +18,7 @@
 
 #define VERSION 1
 
-static const char *const edits[] = { "whole", "grub", "cmdline" };
+static const char *const edits[] = { "whole", "grub", "cmdline", "entry" };
 
 static struct json_object *bytes_to_json(const struct boot_bytes *bytes)
 {

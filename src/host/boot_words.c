@@ -84,9 +84,41 @@ static int find_cmdline(const char *text, struct span *span)
 	return 0;
 }
 
+static const char *match_key(const char *line, const char *key)
+{
+	size_t length = strlen(key);
+
+	line += strspn(line, BLANKS);
+	return strncmp(line, key, length) == 0 && strchr(BLANKS, line[length]) && line[length]
+		       ? line + length + strspn(line + length, BLANKS)
+		       : NULL;
+}
+
+/* Boot Loader Specification, type 1. Of several lines of options, which add up, the first. */
+static int find_entry(const char *text, struct span *span)
+{
+	bool is_linux = false;
+	int code = -ENOENT;
+
+	for (const char *line = text; line; line = strchr(line, '\n')) {
+		const char *value;
+
+		line += *line == '\n';
+		is_linux |= match_key(line, "linux") != NULL;
+		value = code ? match_key(line, "options") : NULL;
+		if (!value)
+			continue;
+		*span = (struct span){ value, value + strcspn(value, "\r\n"), false };
+		code = 0;
+	}
+	return is_linux ? code : -EINVAL;
+}
+
 static int find(enum boot_edit edit, const char *text, struct span *span)
 {
-	return edit == BOOT_GRUB ? find_grub(text, span) : find_cmdline(text, span);
+	return edit == BOOT_GRUB    ? find_grub(text, span)
+	       : edit == BOOT_ENTRY ? find_entry(text, span)
+				    : find_cmdline(text, span);
 }
 
 static const char *next_word(const char *at, const char *end, size_t *length)
@@ -142,7 +174,8 @@ int boot_words_add(enum boot_edit edit, const char *text, const char *words, cha
 	*result = NULL;
 	if (code == -ENOENT) {
 		snprintf(added, BOOT_WORDS, "%s", words);
-		return finish(asprintf(result, "%s%s" VARIABLE "=\"%s\"\n", text,
+		return finish(asprintf(result,
+			edit == BOOT_ENTRY ? "%s%soptions %s\n" : "%s%s" VARIABLE "=\"%s\"\n", text,
 			length && text[length - 1] != '\n' ? "\n" : "", words));
 	}
 	if (code)

@@ -4,6 +4,7 @@
 #include "base/fd.h"
 #include "base/size.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -46,7 +47,44 @@ void distribution_install(const struct host *host, const char *package, char *te
 	snprintf(text, size, "install the package %s", package);
 }
 
-static const char *update_grub(const struct host *host)
+/* What the boot loader said about itself, in UTF-16 (the Boot Loader Interface). */
+#define LOADER_INFO "/sys/firmware/efi/efivars/LoaderInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
+
+static bool is_systemd_boot(const struct host *host)
+{
+	static const char wanted[] = "s\0y\0s\0t\0e\0m\0d\0-\0b\0o\0o\0t";
+	char path[PATH_MAX], info[256];
+	ssize_t got = host_path(host, path, LOADER_INFO) == 0
+			      ? fd_read_file(path, info, sizeof(info))
+			      : -ENOENT;
+
+	return got > 0 && memmem(info, got, wanted, sizeof(wanted));
+}
+
+static const char *find_entries(const struct host *host)
+{
+	static const char *const directories[] = { "/boot/loader/entries", "/efi/loader/entries",
+		"/boot/efi/loader/entries" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(directories); i++)
+		if (exists(host, directories[i]))
+			return directories[i];
+	return NULL;
+}
+
+enum loader distribution_loader(const struct host *host, const char **entries)
+{
+	*entries = find_entries(host);
+	if (exists(host, "/usr/sbin/grubby") || exists(host, "/usr/bin/grubby"))
+		return LOADER_GRUBBY;
+	if (exists(host, GRUB_DEFAULTS) && !is_systemd_boot(host))
+		return LOADER_GRUB;
+	if (exists(host, CMDLINE))
+		return LOADER_CMDLINE;
+	return *entries ? LOADER_ENTRIES : LOADER_OTHER;
+}
+
+const char *distribution_update_grub(const struct host *host)
 {
 	if (exists(host, "/usr/sbin/update-grub") || is_like(host, "debian"))
 		return "update-grub";
@@ -65,10 +103,12 @@ static void add_words(char *text, size_t size, const char *add, const char *remo
 void distribution_cmdline(
 	const struct host *host, const char *add, const char *remove, char *text, size_t size)
 {
+	const char *entries;
+	enum loader loader = distribution_loader(host, &entries);
 	size_t used;
 
 	text[0] = '\0';
-	if (exists(host, "/usr/sbin/grubby") || exists(host, "/usr/bin/grubby")) {
+	if (loader == LOADER_GRUBBY) {
 		snprintf(text, size, "grubby --update-kernel=ALL%s%s%s%s, then reboot",
 			add ? " --args=" : "", add ? add : "", remove ? " --remove-args=" : "",
 			remove ? remove : "");
@@ -76,17 +116,18 @@ void distribution_cmdline(
 	}
 	add_words(text, size, add, remove);
 	used = strlen(text);
-	if (exists(host, "/etc/kernel/cmdline"))
+	if (loader == LOADER_CMDLINE)
 		snprintf(text + used, size - used,
-			" in /etc/kernel/cmdline, run 'kernel-install add $(uname -r) "
+			" in " CMDLINE ", run 'kernel-install add $(uname -r) "
 			"/boot/vmlinuz-$(uname -r)', then reboot");
-	else if (exists(host, "/boot/loader/entries"))
+	else if (loader == LOADER_ENTRIES)
 		snprintf(text + used, size - used,
-			" in the 'options' line of /boot/loader/entries/*.conf, then reboot");
-	else if (exists(host, "/etc/default/grub"))
+			" in the 'options' line of %s/*.conf, then reboot", entries);
+	else if (loader == LOADER_GRUB)
 		snprintf(text + used, size - used,
-			" in GRUB_CMDLINE_LINUX_DEFAULT of /etc/default/grub, run '%s', then reboot",
-			update_grub(host));
+			" in GRUB_CMDLINE_LINUX_DEFAULT of " GRUB_DEFAULTS
+			", run '%s', then reboot",
+			distribution_update_grub(host));
 	else
 		snprintf(text + used, size - used,
 			" in the kernel's command line, in your boot loader's configuration, then "

@@ -8,6 +8,24 @@
 /* "apt install NAME" or what this distribution has for it. */
 void distribution_install(const struct host *host, const char *package, char *text, size_t size);
 
+/* What has the kernel's command line. */
+#define GRUB_DEFAULTS "/etc/default/grub"
+#define CMDLINE       "/etc/kernel/cmdline"
+
+enum loader {
+	LOADER_OTHER,
+	LOADER_GRUBBY,  /* Fedora's program, which changes all places that its kernels read */
+	LOADER_GRUB,    /* GRUB_DEFAULTS */
+	LOADER_CMDLINE, /* CMDLINE, from which kernel-install and others make entries and images */
+	LOADER_ENTRIES, /* entries of the Boot Loader Specification that the user has written */
+};
+
+/* With the directory of the entries, or NULL. */
+enum loader distribution_loader(const struct host *host, const char **entries);
+
+/* The command that writes GRUB's configuration. */
+const char *distribution_update_grub(const struct host *host);
+
 /* How to add words to the kernel's command line and take others away; either may be NULL. */
 void distribution_cmdline(
 	const struct host *host, const char *add, const char *remove, char *text, size_t size);

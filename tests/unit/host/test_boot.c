@@ -45,6 +45,11 @@ static void words_are_added_and_removed(void **state)
 			"GRUB_CMDLINE_LINUX_DEFAULT=\"a=1 b\"\n",
 			"#GRUB_CMDLINE_LINUX_DEFAULT=\"q\"\nGRUB_CMDLINE_LINUX=\"r\"\n"
 			"GRUB_CMDLINE_LINUX_DEFAULT=\"\"\n" },
+		{ BOOT_ENTRY, "title A\nlinux /a\noptions\troot=/dev/a  rw\ninitrd /b",
+			"title A\nlinux /a\noptions\troot=/dev/a  rw a=1 b\ninitrd /b", NULL },
+		{ BOOT_ENTRY, "linux /a\r\noptions x \r\noptions y\r\n",
+			"linux /a\r\noptions x a=1 b \r\noptions y\r\n", NULL },
+		{ BOOT_ENTRY, "linux /a", "linux /a\noptions a=1 b\n", "linux /a\noptions \n" },
 		{ BOOT_GRUB,
 			"GRUB_CMDLINE_LINUX_DEFAULT=\"1\"\nGRUB_CMDLINE_LINUX_DEFAULT+=\" \\\"2 $x\"\n",
 			"GRUB_CMDLINE_LINUX_DEFAULT=\"1\"\nGRUB_CMDLINE_LINUX_DEFAULT+=\" \\\"2 $x "
@@ -200,6 +205,27 @@ static void systemd_boot(void **state)
 	assert_int_equal(boot_host_undo(fixture), 0);
 	assert_string_equal(
 		boot_host_content(fixture, "/etc/kernel/cmdline"), "root=/dev/sda1 quiet\n");
+}
+
+static void systemd_boot_by_entries(void **state)
+{
+	static const char linux_entry[] = "title Arch\nlinux /vmlinuz\noptions root=/dev/sda1 rw\n",
+			  shell[] = "title Shell\nefi /shellx64.efi\noptions -nomap\n";
+	struct fixture *fixture = *state;
+	char path[PATH_MAX];
+
+	boot_host_make(fixture, boot_programs[2]);
+	snprintf(path, sizeof(path), "%s" GRUB, fixture->tree);
+	assert_int_equal(unlink(path), 0);
+	fixture_file(fixture, "/boot/loader/entries/arch.conf", linux_entry);
+	fixture_file(fixture, "/boot/loader/entries/shell.conf", shell);
+	boot_host_write_card(fixture);
+	assert_string_equal(boot_host_content(fixture, "/boot/loader/entries/arch.conf"),
+		"title Arch\nlinux /vmlinuz\noptions root=/dev/sda1 rw intel_iommu=on\n");
+	assert_string_equal(boot_host_content(fixture, "/boot/loader/entries/shell.conf"), shell);
+	assert_int_equal(boot_host_undo(fixture), 0);
+	assert_string_equal(
+		boot_host_content(fixture, "/boot/loader/entries/arch.conf"), linux_entry);
 }
 
 static void an_unknown_boot_loader_is_left_to_the_user(void **state)
@@ -492,6 +518,7 @@ int main(void)
 		TEST(grub_without_snippets),
 		TEST(grubby),
 		TEST(systemd_boot),
+		TEST(systemd_boot_by_entries),
 		TEST(an_unknown_boot_loader_is_left_to_the_user),
 		TEST(no_words_no_boot_loader),
 		TEST(frame_buffer_of_the_boot_display),
