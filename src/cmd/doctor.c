@@ -48,13 +48,27 @@ static const struct {
 
 /* For people. */
 
+/* Up to the next blank outside of quotes: a command is one word, so that it can be copied. */
+static int word_size(const char *text)
+{
+	const char *at = text;
+
+	while (*at && *at != ' ') {
+		const char *end =
+			*at == '\'' && (at == text || at[-1] == '(') ? strchr(at + 1, '\'') : NULL;
+
+		at = (end ? end : at) + 1;
+	}
+	return at - text;
+}
+
 /* Words from column on; further lines begin at INDENT. */
 static void print_words(const char *text, unsigned column)
 {
 	bool first = true;
 
 	while (*text) {
-		int size = strcspn(text, " ");
+		int size = word_size(text);
 
 		if (!first && column + 1 + size > OUTPUT_COLUMNS) {
 			printf("\n%*s", INDENT, "");

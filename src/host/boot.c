@@ -155,18 +155,12 @@ static int add_asked(struct boot_plan *plan, const struct host *host, const stru
 	bool force, struct error *err)
 {
 	struct host_device device;
-	char name[BDF_TEXT];
 
 	if (is_planned(plan, bdf))
 		return 0;
-	if (host_device_read(host, bdf, &device, err) || check_use(host, &device, force, err))
+	if (host_device_read(host, bdf, &device, err) || check_use(host, &device, force, err) ||
+		host_device_check_bridge(&device, err))
 		return err->code;
-	if (host_device_is_bridge(&device)) {
-		error_set(err, -EINVAL, bdf_format(bdf, name),
-			"it is a PCI bridge, and stays with the host");
-		error_hint(err, "name the devices behind it: ls -d " DEVICES "/%s/*:*", name);
-		return -EINVAL;
-	}
 	return add_device(plan, &device, false, err);
 }
 

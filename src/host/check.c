@@ -104,15 +104,6 @@ static int check_group(const struct host *host, const struct host_device *device
 	return -ENODEV;
 }
 
-static int check_bridge(const struct host_device *device, const char *name, struct error *err)
-{
-	if (!host_device_is_bridge(device))
-		return 0;
-	error_set(err, -EINVAL, name, "it is a PCI bridge, and stays with the host");
-	error_hint(err, "pass the devices behind it: ls -d /sys/bus/pci/devices/%s/*:*", name);
-	return -EINVAL;
-}
-
 /* By a living penstock, or through VFIO by any other program. */
 static int check_free(const struct host *host, const struct host_device *device, const char *name,
 	struct error *err)
@@ -233,7 +224,7 @@ static int check_asked(struct plan *plan, const struct host *host, const struct 
 	bdf_format(bdf, name);
 	if (is_planned(plan, bdf))
 		return 0;
-	if (host_device_read(host, bdf, &device, err) || check_bridge(&device, name, err) ||
+	if (host_device_read(host, bdf, &device, err) || host_device_check_bridge(&device, err) ||
 		check_group(host, &device, name, err) || check_free(host, &device, name, err) ||
 		check_use(host, &device, &device, options, err) ||
 		check_rights(host, &device, name, err))

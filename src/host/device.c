@@ -9,6 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define SUBCLASS_HOST_BRIDGE 0x0600
+#define SUBCLASS_ISA_BRIDGE  0x0601
+
 #define DEVICES "/sys/bus/pci/devices/"
 
 #define CONFIG_HEADER_TYPE 0x0e
@@ -122,6 +125,25 @@ int host_device_path(const struct host *host, const struct bdf *bdf, char path[s
 bool host_device_is_bridge(const struct host_device *device)
 {
 	return device->header != 0;
+}
+
+int host_device_check_bridge(const struct host_device *device, struct error *err)
+{
+	uint32_t kind = device->class_code >> 8;
+	char name[BDF_TEXT];
+
+	bdf_format(&device->bdf, name);
+	if (host_device_is_bridge(device)) {
+		error_set(err, -EINVAL, name, "it is a PCI bridge, and stays with the host");
+		error_hint(
+			err, "name the devices behind it: ls -d /sys/bus/pci/devices/%s/*:*", name);
+	} else if (kind == SUBCLASS_HOST_BRIDGE || kind == SUBCLASS_ISA_BRIDGE) {
+		error_set(err, -EINVAL, name, "it is a part of the board, and stays with the host");
+		error_hint(err, "'penstock ls' shows the devices that a guest can have");
+	} else {
+		return 0;
+	}
+	return -EINVAL;
 }
 
 bool host_driver_is_vfio(const char *driver)

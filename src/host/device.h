@@ -37,6 +37,12 @@ int host_device_path(const struct host *host, const struct bdf *bdf, char path[s
 /* A bridge stays with the host: VFIO neither takes it nor minds its driver. */
 bool host_device_is_bridge(const struct host_device *device);
 
+/*
+ * No guest can use a bridge; nor the host or ISA bridge of the board, which VFIO would take. 0 or
+ * -EINVAL.
+ */
+int host_device_check_bridge(const struct host_device *device, struct error *err);
+
 /* vfio-pci itself or one of the vendors' variants of it, as mlx5_vfio_pci. */
 bool host_driver_is_vfio(const char *driver);
 

@@ -109,7 +109,7 @@ void distribution_cmdline(
 
 	text[0] = '\0';
 	if (loader == LOADER_GRUBBY) {
-		snprintf(text, size, "grubby --update-kernel=ALL%s%s%s%s, then reboot",
+		snprintf(text, size, "'grubby --update-kernel=ALL%s%s%s%s', then reboot",
 			add ? " --args=" : "", add ? add : "", remove ? " --remove-args=" : "",
 			remove ? remove : "");
 		return;

@@ -17,7 +17,7 @@ static const struct {
 } checks[] = {
 	{ "iommu", "the IOMMU is on", doctor_check_iommu, NULL },
 	{ "kvm", "KVM is there", doctor_check_kvm, NULL },
-	{ "group", "IOMMU groups can be had whole", NULL, doctor_check_group },
+	{ "group", "IOMMU groups can be had whole", doctor_check_groups, doctor_check_group },
 	{ "interrupt-remapping", "interrupts are remapped", doctor_check_interrupts, NULL },
 	{ "reserved-memory", "no memory is reserved by the firmware", NULL, doctor_check_reserved },
 	{ "identity", "the right devices go to vfio-pci", doctor_check_initramfs,

@@ -88,6 +88,7 @@ void doctor_check_memory_lock(struct doctor *doctor);
 void doctor_check_initramfs(struct doctor *doctor);
 void doctor_read_facts(struct doctor *doctor);
 
+void doctor_check_groups(struct doctor *doctor);
 void doctor_check_group(struct doctor *doctor, const struct inventory_device *device);
 void doctor_check_reserved(struct doctor *doctor, const struct inventory_device *device);
 void doctor_check_identity(struct doctor *doctor, const struct inventory_device *device);

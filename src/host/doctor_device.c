@@ -70,7 +70,33 @@ static unsigned list_companions(const struct doctor *doctor, const struct invent
 	return count;
 }
 
-void doctor_check_group(struct doctor *doctor, const struct inventory_device *device)
+static bool has_groups(const struct doctor *doctor)
+{
+	for (size_t i = 0; i < doctor->inventory.count; i++)
+		if (doctor->inventory.devices[i].device.group >= 0)
+			return true;
+	return false;
+}
+
+void doctor_check_groups(struct doctor *doctor)
+{
+	if (!has_groups(doctor))
+		doctor_add(doctor, FINDING_UNKNOWN, NULL,
+			"without an IOMMU there are no groups: mend that first");
+}
+
+static void tell_no_group(struct doctor *doctor, const struct inventory_device *device)
+{
+	struct finding *finding;
+	char name[BDF_TEXT];
+
+	finding = doctor_add(doctor, doctor_if_asked(doctor), device,
+		"it has no IOMMU group, though others have: no IOMMU covers it");
+	doctor_evidence(finding, D "%s/iommu_group: absent", name_of(device, name));
+	doctor_fix(finding, "put it into another slot, or look for a firmware update");
+}
+
+static void tell_shared(struct doctor *doctor, const struct inventory_device *device)
 {
 	const struct inventory_device *used = NULL;
 	char others[FINDING_TEXT / 2], name[BDF_TEXT], used_name[BDF_TEXT];
@@ -78,8 +104,7 @@ void doctor_check_group(struct doctor *doctor, const struct inventory_device *de
 	bool strange = false;
 	enum finding_status status;
 
-	if (device->device.group < 0 ||
-		!list_companions(doctor, device, others, sizeof(others), &used, &strange))
+	if (!list_companions(doctor, device, others, sizeof(others), &used, &strange))
 		return;
 	/* The functions of one card belong together anyhow. */
 	if (!strange && !used && !doctor->device_count)
@@ -95,6 +120,21 @@ void doctor_check_group(struct doctor *doctor, const struct inventory_device *de
 			"try another slot, or ACS in the firmware's setup (pcie_acs_override is "
 			"unsafe: devices could reach each other's memory)",
 			name);
+}
+
+void doctor_check_group(struct doctor *doctor, const struct inventory_device *device)
+{
+	struct error err = { 0 };
+
+	if (host_device_check_bridge(&device->device, &err)) {
+		if (is_asked(doctor, device))
+			doctor_fix(doctor_add(doctor, FINDING_PROBLEM, device, "%s", err.what),
+				"%s", err.hint);
+	} else if (device->device.group >= 0) {
+		tell_shared(doctor, device);
+	} else if (has_groups(doctor)) {
+		tell_no_group(doctor, device);
+	}
 }
 
 /* reserved-memory */
@@ -188,7 +228,7 @@ void doctor_check_identity(struct doctor *doctor, const struct inventory_device 
 			bdf_format(&device->twin, twin));
 		doctor_evidence(finding, "%s: ids= with %s", where, id);
 		doctor_fix(finding,
-			"remove it there, and bind by address: penstock boot-config %s --write",
+			"remove it there, and bind by address: 'penstock boot-config %s --write'",
 			name_of(device, name));
 	}
 	if (device->device.override[0] && device->device.driver[0] &&
@@ -198,7 +238,7 @@ void doctor_check_identity(struct doctor *doctor, const struct inventory_device 
 			device->device.driver);
 		doctor_evidence(finding, D "%s/driver_override: %s", name_of(device, name),
 			device->device.override);
-		doctor_fix(finding, "penstock release %s, or penstock bind %s", name, name);
+		doctor_fix(finding, "'penstock release %s', or 'penstock bind %s'", name, name);
 	}
 	/* One of two that are the same is a trap only for who binds by ID. */
 	if (!where[0] && device->has_twin && is_asked(doctor, device)) {
@@ -386,7 +426,7 @@ void doctor_check_use(struct doctor *doctor, const struct inventory_device *devi
 	if (device->holder[0] && strcmp(device->holder, "penstock bind")) {
 		finding = doctor_add(doctor, FINDING_PROBLEM, device, "%s has it", device->holder);
 		doctor_evidence(finding, "%s/devices/%s", doctor->host->run, name);
-		doctor_fix(finding, "end that machine; if it has died: penstock release --stale");
+		doctor_fix(finding, "end that machine; if it has died: 'penstock release --stale'");
 	}
 	if (host_device_is_bridge(&device->device))
 		return;
@@ -422,7 +462,8 @@ static void tell_bad_reset(
 	name_of(device, name);
 	doctor_evidence(finding, "kernel log: %s", line);
 	doctor_fix(finding,
-		"echo 1 >" D "%s/remove; echo 1 >/sys/bus/pci/rescan; else rtcwake -m mem -s 5, or "
+		"'echo 1 >" D
+		"%s/remove; echo 1 >/sys/bus/pci/rescan'; else 'rtcwake -m mem -s 5', or "
 		"restart the host",
 		name);
 }
@@ -438,8 +479,8 @@ static void tell_risky_reset(struct doctor *doctor, const struct inventory_devic
 	doctor_evidence(finding, D "%s/reset_method: %s", name_of(device, name), device->reset);
 	doctor_fix(finding,
 		"try 'penstock reset %s' while it is bound; chips from Polaris to Navi 14 need the "
-		"module vendor-reset (%s, then its own sources), and echo device_specific >" D
-		"%s/reset_method",
+		"module vendor-reset (%s, then its own sources), and 'echo device_specific >" D
+		"%s/reset_method'",
 		name, install, name);
 }
 
@@ -485,9 +526,10 @@ void doctor_check_power(struct doctor *doctor, const struct inventory_device *de
 		ones ? "reads ff" : "can be read", state[0] ? state : "not told",
 		told ? "; kernel log: " : "", told ? line : "");
 	doctor_fix(finding,
-		"echo 1 >" D "%s/remove; echo 1 >/sys/bus/pci/rescan; else rtcwake -m mem -s 5; so "
-		"that it stays awake: echo options vfio-pci disable_idle_d3=1 "
-		">/etc/modprobe.d/vfio-d3.conf, and echo 0 >" D "%s/d3cold_allowed",
+		"'echo 1 >" D
+		"%s/remove; echo 1 >/sys/bus/pci/rescan'; else 'rtcwake -m mem -s 5'; so "
+		"that it stays awake: 'echo options vfio-pci disable_idle_d3=1 "
+		">/etc/modprobe.d/vfio-d3.conf', and 'echo 0 >" D "%s/d3cold_allowed'",
 		name, name);
 }
 
@@ -537,7 +579,7 @@ void doctor_check_rom(struct doctor *doctor, const struct inventory_device *devi
 		return;
 	}
 	doctor_fix(finding,
-		"take it while another card is the boot display (penstock rom dump %s FILE), or get "
+		"take it while another card is the boot display ('penstock rom dump %s FILE'), or get "
 		"the file of this very card from its maker",
 		name);
 }
@@ -619,13 +661,13 @@ void doctor_check_nodes(struct doctor *doctor, const struct inventory_device *de
 			"it is at %s, and its group has no file", device->device.driver);
 		doctor_evidence(finding, "%s: absent", node);
 		doctor_fix(finding,
-			"modprobe vfio_iommu_type1; penstock release %s; penstock bind %s", name,
+			"'modprobe vfio_iommu_type1; penstock release %s; penstock bind %s'", name,
 			name);
 	} else if (host_is_live(doctor->host) && access(path, R_OK | W_OK)) {
 		finding = doctor_add(doctor, doctor_if_asked(doctor), device,
 			"you may not open its group's file");
 		doctor_evidence(finding, "%s: %s", node, strerror(errno));
-		doctor_fix(finding, "sudo penstock bind --user $USER %s", name);
+		doctor_fix(finding, "'sudo penstock bind --user $USER %s'", name);
 	} else if (host_is_live(doctor->host) && host_processes_using_vfio(doctor->host,
 							 &device->device, holder, sizeof(holder))) {
 		finding = doctor_add(doctor, doctor_if_asked(doctor), device,

@@ -131,7 +131,7 @@ void doctor_check_kvm(struct doctor *doctor)
 		}
 		finding = doctor_add(doctor, FINDING_PROBLEM, NULL, "you may not use KVM");
 		doctor_evidence(finding, "/dev/kvm: %s", strerror(errno));
-		doctor_fix(finding, "sudo usermod -aG kvm $USER, then log in anew");
+		doctor_fix(finding, "'sudo usermod -aG kvm $USER', then log in anew");
 		return;
 	}
 	finding = doctor_add(doctor, FINDING_PROBLEM, NULL,
@@ -142,7 +142,7 @@ void doctor_check_kvm(struct doctor *doctor)
 		: able ? "with svm"
 		       : "without vmx and svm");
 	if (able)
-		doctor_fix(finding, "modprobe %s", intel ? "kvm_intel" : "kvm_amd");
+		doctor_fix(finding, "'modprobe %s'", intel ? "kvm_intel" : "kvm_amd");
 	else
 		doctor_fix(finding,
 			"in the firmware's setup, switch on %s; inside a virtual "
@@ -176,8 +176,8 @@ static void fix_remapping(struct doctor *doctor, struct finding *finding)
 	else
 		doctor_fix(finding,
 			"update the firmware, and switch x2APIC or interrupt remapping on in its "
-			"setup; where every guest is trusted: echo options vfio_iommu_type1 "
-			"allow_unsafe_interrupts=1 >/etc/modprobe.d/vfio-unsafe.conf");
+			"setup; where every guest is trusted: 'echo options vfio_iommu_type1 "
+			"allow_unsafe_interrupts=1 >/etc/modprobe.d/vfio-unsafe.conf'");
 }
 
 /* What VFIO asks the IOMMU driver is told nowhere; the names of interrupt chips and the log say it. */
@@ -249,7 +249,7 @@ void doctor_check_memory_lock(struct doctor *doctor)
 		limit >> 20);
 	doctor_evidence(finding, "/proc/self/limits: Max locked memory %lld", limit);
 	doctor_fix(finding,
-		"echo \"$USER - memlock unlimited\" | sudo tee /etc/security/limits.d/penstock.conf, "
+		"'echo \"$USER - memlock unlimited\" | sudo tee /etc/security/limits.d/penstock.conf', "
 		"then log in anew; in a systemd unit LimitMEMLOCK=infinity");
 }
 

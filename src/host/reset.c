@@ -108,11 +108,8 @@ int host_reset_read(
 
 static int check_driver(const struct host_device *device, const char *name, struct error *err)
 {
-	if (host_device_is_bridge(device)) {
-		error_set(err, -EINVAL, name, "it is a PCI bridge, and stays with the host");
-		error_hint(err, "reset the devices behind it one by one");
-		return -EINVAL;
-	}
+	if (host_device_check_bridge(device, err))
+		return err->code;
 	if (host_driver_is_viable(device->driver))
 		return 0;
 	error_set(err, -EBUSY, name, "it is at the host's driver %s", device->driver);

@@ -25,6 +25,7 @@
 static const struct bdf card = { 0, 1, 0, 0 };
 static const struct bdf sound = { 0, 1, 0, 1 };
 static const struct bdf port = { 0, 0, 1, 0 };
+static const struct bdf host_bridge = { 0, 0, 0, 0 };
 static const struct bdf nothing = { 0, 9, 0, 0 };
 
 static const struct bind_options plain = { .owner = "demo" };
@@ -112,6 +113,8 @@ static void a_bridge_is_refused(void **state)
 {
 	make_card(*state, "amdgpu", NULL);
 	assert_refused(*state, &port, -EINVAL, "is a PCI bridge", "behind it");
+	fixture_device(*state, "/sys/devices/pci0000:00/0000:00:00.0", "0x060000", NULL, 0);
+	assert_refused(*state, &host_bridge, -EINVAL, "a part of the board", "penstock ls");
 }
 
 static void a_companion_in_use_refuses_all(void **state)

@@ -74,6 +74,8 @@ static const struct trouble troubles[] = {
 		"penstock bind --group 0000:01:00.0" },
 	{ "group", "shared-group", "0000:02:00.0", FINDING_WARNING, "iommu_group",
 		"pcie_acs_override is unsafe" },
+	{ "group", "intel-iommu-off", "0000:01:00.0", FINDING_UNKNOWN, "", "" },
+	{ "group", "ryzen-5900x", "0000:00:00.0", FINDING_PROBLEM, "", "penstock ls" },
 	{ "interrupt-remapping", "intel-no-intremap", NULL, FINDING_PROBLEM,
 		"/proc/interrupts: no IR- chip", "allow_unsafe_interrupts=1" },
 	{ "reserved-memory", "intel-rmrr", NULL, FINDING_WARNING,
@@ -262,6 +264,23 @@ static void a_missing_group_node_is_told(void **state)
 	doctor_free(&doctor);
 }
 
+static void a_device_that_no_iommu_covers(void **state)
+{
+	static const char name[] = "0000:2f:00.0";
+	struct fixture *fixture = *state;
+	struct doctor doctor;
+	char link[PATH_MAX];
+	struct bdf bdf;
+
+	fixture_load(fixture, "ryzen-5900x");
+	assert_int_equal(bdf_parse(name, &bdf), 0);
+	snprintf(link, sizeof(link), "%s/sys/bus/pci/devices/%s/iommu_group", fixture->tree, name);
+	assert_int_equal(unlink(link), 0);
+	find_on(*state, &doctor, name, "group", "iommu_group: absent");
+	assert_false(doctor_can_pass(&doctor, &bdf));
+	doctor_free(&doctor);
+}
+
 /* Without the log nobody knows; that is not ok. */
 static void a_log_that_may_not_be_read_makes_it_unknown(void **state)
 {
@@ -336,6 +355,7 @@ int main(void)
 		DOCTOR_TEST(a_bad_rom_is_told),
 		DOCTOR_TEST(bars_without_addresses_are_told),
 		DOCTOR_TEST(a_missing_group_node_is_told),
+		DOCTOR_TEST(a_device_that_no_iommu_covers),
 		DOCTOR_TEST(a_log_that_may_not_be_read_makes_it_unknown),
 		DOCTOR_TEST(it_says_whether_a_device_can_be_passed),
 		DOCTOR_TEST(facts_have_their_evidence),
