@@ -13,13 +13,14 @@ from lablib.report import LabError, step
 SUITE = "trixie"
 SOURCES = Path(__file__).resolve().parent.parent / "root"
 
-# What the initramfs images are packed from, so that they can be repacked without the squashfs.
+# What the initramfs images are packed from, so that they can be repacked without the squashfs; and
+# QEMU, which is the benchmarks' peer in the emulated host, and emulates that host as well.
 PIECES = ("boot/vmlinuz-", "usr/lib/modules/", "usr/bin/busybox", "usr/bin/lspci",
-          "usr/share/misc/pci.ids", "usr/lib/x86_64-linux-gnu/", "usr/lib64/")
+          "usr/share/misc/pci.ids", "usr/lib/x86_64-linux-gnu/", "usr/lib64/",
+          "usr/bin/qemu-system-x86_64", "usr/share/qemu/", "usr/share/seabios/")
 
 TOOLS = {"mmdebstrap": "mmdebstrap", "tar2sqfs": "squashfs-tools-ng",
-         "qemu-system-x86_64": "qemu-system-x86", "gcc": "gcc libc6-dev",
-         "strip": "binutils", "zstd": "zstd"}
+         "gcc": "gcc libc6-dev", "strip": "binutils", "zstd": "zstd"}
 
 
 def check_tools():

@@ -21,6 +21,15 @@ HARDWARE = """
 """
 KERNEL_ARGUMENTS = "console=ttyS0 quiet panic=-1 intel_iommu=on iommu=nopt mitigations=off"
 
+
+def emulator(root):
+    """The QEMU of the emulated host's root, with the libraries from there: the same everywhere."""
+    tree = root / "tree/usr"
+    libraries = tree / "lib/x86_64-linux-gnu"
+    return [libraries / "ld-linux-x86-64.so.2", "--library-path", libraries,
+            tree / "bin/qemu-system-x86_64", "-L", tree / "share/qemu", "-L", tree / "share/seabios"]
+
+
 CHANNELS = ("stdout", "stderr", "control", "monitor")
 
 # What the host inside may ask of QEMU's monitor outside.
@@ -49,7 +58,7 @@ class Machine:
 
     def _arguments(self, images):
         options = self.options
-        return ["qemu-system-x86_64", *shlex.split(HARDWARE),
+        return [*emulator(images.root), *shlex.split(HARDWARE),
                 "-name", "penstock-lab", "-smp", str(options.cpus), "-m", options.memory,
                 "-kernel", str(images.host / "vmlinuz"), "-initrd", self._initrd(images),
                 "-append", f"{KERNEL_ARGUMENTS} {options.kernel_args}",

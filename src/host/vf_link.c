@@ -132,6 +132,16 @@ static void tell(const char *name, const struct vf_settings *settings, const cha
 		log_info("%s: trust %s%s", name, verb, settings->trust ? "on" : "off");
 }
 
+/* Most cards serve their virtual functions only while they are up themselves. */
+static void warn_if_down(const struct host *host, const char *name, const char *interface)
+{
+	long flags = host_read_number(host, IFF_UP, "/sys/class/net/%s/flags", interface);
+
+	if (!(flags & IFF_UP))
+		log_warning("%s: its card is down, and may not serve it: 'ip link set %s up'", name,
+			interface);
+}
+
 /* -1 in a recorded tree whose interfaces this host does not have. */
 static long read_index(const struct host *host, const char *interface)
 {
@@ -166,5 +176,6 @@ int host_vf_set(const struct host *host, const struct bdf *vf, const struct vf_s
 			return explain(code, name, interface, err);
 	}
 	tell(name, settings, dry_run ? "would be " : "is ");
+	warn_if_down(host, name, interface);
 	return 0;
 }

@@ -24,7 +24,7 @@ sys.dont_write_bytecode = True
 sys.path.append(str(Path(__file__).resolve().parents[2] / "lab"))
 
 from harness import Failure, check                          # noqa: E402
-from lablib import cache, image, machine, scenario          # noqa: E402
+from lablib import cache, image, images, machine, scenario  # noqa: E402
 from lablib.process import dying_with_parent                # noqa: E402
 from lablib.report import LabError, say, step               # noqa: E402
 
@@ -168,6 +168,7 @@ class Host:
 
     def __init__(self, root, penstock, directory):
         self.directory = directory
+        self.emulator = machine.emulator(images.ensure().root)
         self.disk = directory / "root"
         subprocess.run(["cp", "--sparse=always", root / "root.disk", self.disk], check=True)
         for name, text in (("init", INIT), ("job", JOB)):
@@ -202,7 +203,7 @@ class Host:
         for log in logs:
             log.unlink(missing_ok=True)
         # One CPU: of two, one may run what the other is just patching (lab/README.md).
-        arguments = ["qemu-system-x86_64", *shlex.split(machine.HARDWARE), "-smp", "1", "-m", "2G",
+        arguments = [*self.emulator, *shlex.split(machine.HARDWARE), "-smp", "1", "-m", "2G",
                      "-kernel", self.dump(self.find("vmlinuz-"), "vmlinuz"),
                      "-initrd", self.dump(self.initrd or self.find("init"), "initrd"),
                      "-append", " ".join([cmdline, *words]),

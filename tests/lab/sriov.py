@@ -3,13 +3,17 @@
 import fcntl
 import json
 import struct
+import subprocess
 from pathlib import Path
 
 import harness
 from harness import (Penstock, check, device, driver, refused, run_guest, sectors, test, wait_until)
 from journal import penstock, succeed
+from passthrough import bulk_peer
 
 PF, VF, NIC = "0000:01:00.0", "0000:01:00.1", "0000:02:00.0"
+IGB, IGB_VF = "0000:03:00.0", "0000:03:10.0"
+MAC = "52:54:00:12:34:56"
 
 # NVMe Base 2.0, 5.33: Virtualization Management
 ADMIN_COMMAND, VIRTUALIZATION_MANAGEMENT = 0xc0484e41, 0x1c
@@ -70,6 +74,41 @@ def virtual_function_in_a_guest():
         disk.seek(first * harness.SECTOR)
         data = disk.read(count * harness.SECTOR)
     check(data == sectors("vf-nvme-pf", first, count), f"the disk begins with {data[:60]}")
+
+
+def vf_of(interface, number):
+    """What the kernel tells of a VF."""
+    done = subprocess.run(["ip", "-json", "link", "show", interface], check=True, capture_output=True)
+    return json.loads(done.stdout)[0]["vfinfo_list"][number]
+
+
+@test(host="sriov", only=Penstock)
+def virtual_function_of_a_network_card():
+    """Made, set by the host, and a guest has it with these settings: the address, and the traffic."""
+    interface = harness.network_device(IGB)
+    succeed("vf", "create", IGB, "2")
+    before = vf_of(interface, 0)
+    done = penstock("vf", "set", "--mac", MAC, "--vlan", "5", "--trust", "on", "--dry-run", IGB_VF)
+    check(done.returncode == 0 and vf_of(interface, 0) == before, "--dry-run has set something")
+    done = penstock("vf", "set", "--mac", MAC, "--vlan", "5", "--trust", "on", IGB_VF)
+    check(f"ip link set {interface} up" in done.stderr, "nothing tells that its card is down")
+    found = vf_of(interface, 0)
+    check((found["address"], found["vlan_list"][0]["vlan"], found["trust"]) == (MAC, 5, True),
+          f"{found}")
+    succeed("vf", "set", "--vlan", "0", "--trust", "off", IGB_VF)
+    found = vf_of(interface, 0)
+    check((found["address"], found["trust"]) == (MAC, False) and not any(found["vlan_list"]),
+          f"{found}")
+    check(vf_of(interface, 1)["address"] != MAC, "the other VF was set as well")
+    refused(["penstock", "vf", "set", "--mac", MAC, IGB], 1, IGB, "no virtual function")
+    subprocess.run(["ip", "link", "set", interface, "up"], check=True)
+    with bulk_peer() as seen:
+        output = run_guest("net", devices=[IGB_VF])
+    check(MAC in output, f"the guest's card does not have {MAC}")
+    check(seen == [True], "the host did not receive what the guest sent")
+    subprocess.run(["ip", "link", "set", interface, "down"], check=True)
+    succeed("vf", "destroy", IGB)
+    check(not device(IGB_VF).exists() and driver(IGB) == "igb", "the VF is still there")
 
 
 @test(host="sriov", only=Penstock)
