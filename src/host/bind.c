@@ -50,25 +50,39 @@ static int load_vfio(const struct host *host, struct error *err)
 	return code;
 }
 
+/* What the device is to be again, from what it is now. */
+static void note_goal(struct host_record *record, const struct host_device *device, bool known)
+{
+	if (!known || (device->driver[0] && !host_driver_is_vfio(device->driver)))
+		strcpy(record->driver, device->driver);
+	/* An override for vfio-pci is what a penstock that was killed has left. */
+	if (!known || strcmp(device->override, VFIO_PCI))
+		strcpy(record->override, device->override);
+}
+
 /*
- * Put the device into the journal as ours. A record that is there already knows better than sysfs
- * what the device was before: its holder is dead, or is "penstock bind", which has gone on purpose.
+ * Put the device into the journal as ours. A record that is there already knows better than a
+ * device at vfio-pci, or at no driver, what that was before: its holder is dead, or is "penstock
+ * bind", which has gone on purpose. A bind that did not come to its end leaves nothing to keep.
  */
 static int claim(const struct host *host, const struct host_device *device, bool companion,
 	const struct bind_options *options, struct error *err)
 {
 	struct host_record record;
 	int code = host_journal_read(host, &device->bdf, &record, err);
+	bool known = code == 0, kept = known && host_journal_is_kept(host, &record);
 
 	if (code && code != -ENOENT)
 		return code;
-	if (code == -ENOENT) {
-		record = (struct host_record){ .bdf = device->bdf, .companion = companion };
-		strcpy(record.driver, device->driver);
-		strcpy(record.override, device->override);
-	}
-	record.companion &= companion;
-	record.persist |= options->persist;
+	if (!known)
+		record = (struct host_record){ .bdf = device->bdf };
+	note_goal(&record, device, known);
+	/* A machine does not change why "penstock bind" has the device. */
+	if (!kept)
+		record.companion = companion;
+	else if (options->persist)
+		record.companion &= companion;
+	record.persist = kept || options->persist;
 	code = host_holder_self(options->owner, &record.holder, err);
 	return code ? code : host_journal_write(host, &record, err);
 }
@@ -92,18 +106,17 @@ static int take(
 }
 
 /* It is at vfio-pci already. Without a record it was not penstock who put it there. */
-static int keep(const struct host *host, const struct bdf *bdf, bool companion, struct error *err)
+static int keep(const struct host *host, const struct host_device *device, bool companion,
+	const struct bind_options *options, struct error *err)
 {
 	struct host_record record;
-	int code = host_journal_read(host, bdf, &record, err);
+	int code = host_journal_read(host, &device->bdf, &record, err);
 
 	if (code)
 		return code == -ENOENT ? 0 : code;
-	if (record.persist && record.companion <= companion)
+	if (host_journal_is_kept(host, &record) && record.companion <= companion)
 		return 0;
-	record.persist = true;
-	record.companion &= companion;
-	return host_journal_write(host, &record, err);
+	return claim(host, device, companion, options, err);
 }
 
 static int bind_one(const struct host *host, const struct plan_entry *entry,
@@ -124,7 +137,7 @@ static int bind_one(const struct host *host, const struct plan_entry *entry,
 	bdf_format(bdf, name);
 	if (host_driver_is_vfio(device.driver) && options->persist) {
 		log_info("%s: is at %s already", name, device.driver);
-		return keep(host, bdf, entry->companion, err);
+		return keep(host, &device, entry->companion, options, err);
 	}
 	code = claim(host, &device, entry->companion, options, err);
 	if (code || host_driver_is_vfio(device.driver))
@@ -162,16 +175,17 @@ static int bind_all(const struct host *host, const struct plan *plan,
 	return 0;
 }
 
-/* Until the end is in the journal, a death of this process leaves all devices stale. */
+/*
+ * Until the end is in the journal, a death of this process leaves all devices stale; and so it is with
+ * one that could not be put back.
+ */
 static int bind_for_good(const struct host *host, const struct plan *plan,
 	const struct bind_options *options, struct error *err)
 {
-	struct error ignored = { 0 };
-
 	if (host_journal_begin_bind(host, err))
 		return err->code;
 	if (bind_all(host, plan, options, err)) {
-		host_journal_end_bind(host, &ignored);
+		host_journal_forget_binds(host);
 		return err->code;
 	}
 	if (host_journal_end_bind(host, err))

@@ -404,12 +404,34 @@ int host_journal_end_bind(const struct host *host, struct error *err)
 	return code ? tell(host, code, "cannot write the journal", err) : 0;
 }
 
-bool host_journal_is_binding(const struct host *host, const struct host_holder *holder)
+bool host_journal_is_kept(const struct host *host, const struct host_record *record)
 {
 	char name[64], text[RECORD_SIZE];
 
-	format_bind(holder, name);
-	return read_entry(host, "binds", name, text) >= 0;
+	format_bind(&record->holder, name);
+	return record->persist && read_entry(host, "binds", name, text) < 0;
+}
+
+static bool is_same_process(const struct host_holder *a, const struct host_holder *b)
+{
+	return a->pid == b->pid && a->start == b->start;
+}
+
+/* A record that cannot be read may be anybody's. */
+static bool has_records(const struct host *host, const struct host_holder *holder)
+{
+	cleanup_free struct bdf *devices = NULL;
+	struct error ignored = { 0 };
+	ssize_t count = host_journal_list(host, &devices, &ignored);
+	bool found = count < 0;
+
+	for (ssize_t i = 0; i < count && !found; i++) {
+		struct host_record record;
+		int code = host_journal_read(host, &devices[i], &record, &ignored);
+
+		found = code ? code != -ENOENT : is_same_process(&record.holder, holder);
+	}
+	return found;
 }
 
 void host_journal_forget_binds(const struct host *host)
@@ -424,7 +446,8 @@ void host_journal_forget_binds(const struct host *host)
 		struct host_holder holder = { 0 };
 
 		if (sscanf(entry->d_name, "%d-%" SCNu64, &holder.pid, &holder.start) == 2 &&
-			!host_holder_is_alive(&holder))
+			(host_holder_is_self(&holder) || !host_holder_is_alive(&holder)) &&
+			!has_records(host, &holder))
 			unlinkat(fd, entry->d_name, 0);
 	}
 	if (directory)

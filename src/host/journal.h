@@ -73,9 +73,11 @@ ssize_t host_journal_list(const struct host *host, struct bdf **devices, struct 
  */
 int host_journal_begin_bind(const struct host *host, struct error *err);
 int host_journal_end_bind(const struct host *host, struct error *err);
-bool host_journal_is_binding(const struct host *host, const struct host_holder *holder);
 
-/* Drop what dead ones have left, when their devices are back. */
+/* Bound for good, by a "penstock bind" that has come to its end. */
+bool host_journal_is_kept(const struct host *host, const struct host_record *record);
+
+/* End those of this process and of dead ones that have no record any more: their devices are back. */
 void host_journal_forget_binds(const struct host *host);
 
 /* Take a name for a machine of this process; -EEXIST where a living one has it. */

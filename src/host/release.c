@@ -55,13 +55,20 @@ static int wait_for_users(
 	return 0;
 }
 
+static bool has_driver(const struct host *host, const char *driver)
+{
+	char path[PATH_MAX];
+
+	return host_path(host, path, "/sys/bus/pci/drivers/%s", driver) == 0 &&
+	       access(path, F_OK) == 0;
+}
+
 /* The kernel could have dropped the driver's module when its last device went. */
 static void load_driver(const struct host *host, const struct change *change, const char *driver)
 {
-	char path[PATH_MAX], alias[256];
+	char alias[256];
 
-	if (driver[0] && host_path(host, path, "/sys/bus/pci/drivers/%s", driver) == 0 &&
-		access(path, F_OK) == 0)
+	if (driver[0] && has_driver(host, driver))
 		return;
 	if (host_read(host, alias, sizeof(alias), "/sys/bus/pci/devices/%s/modalias",
 		    change->name) > 0)
@@ -79,6 +86,7 @@ static int now_at(const struct change *change, char driver[static HOST_NAME], st
 static int find_driver(const struct host *host, const struct change *change,
 	const struct goal *goal, struct error *err)
 {
+	struct error ignored = { 0 };
 	char driver[HOST_NAME];
 
 	load_driver(host, change, goal->driver);
@@ -86,12 +94,18 @@ static int find_driver(const struct host *host, const struct change *change,
 		return err->code;
 	if (!goal->known || strcmp(driver, goal->driver) == 0)
 		return 0;
+	if (driver[0] && !has_driver(host, goal->driver)) {
+		log_warning("%s: given to %s, as this kernel has no driver %s any more",
+			change->name, driver, goal->driver);
+		return 0;
+	}
 	/* Another one was faster, or the driver takes the device only when told to. */
 	if (change_unbind(change, err) || change_bind(change, goal->driver, err) ||
 		now_at(change, driver, err))
 		return err->code;
 	if (strcmp(driver, goal->driver) == 0)
 		return 0;
+	change_probe(change, &ignored); /* better any driver than none */
 	error_set(err, -EIO, change->name, "its driver %s did not take it back", goal->driver);
 	error_hint(err, "'dmesg | grep %s' may tell why; then 'penstock release %s' once more",
 		change->name, change->name);
@@ -181,12 +195,6 @@ static int give_back(const struct host *host, const struct bdf *bdf, const struc
 	return code;
 }
 
-/* Bound for good, by a "penstock bind" that has come to its end. */
-static bool is_kept(const struct host *host, const struct host_record *record)
-{
-	return record->persist && !host_journal_is_binding(host, &record->holder);
-}
-
 static bool is_in_scope(const struct host *host, const struct host_record *record, enum scope scope)
 {
 	switch (scope) {
@@ -194,7 +202,8 @@ static bool is_in_scope(const struct host *host, const struct host_record *recor
 		return host_holder_is_self(&record->holder);
 	case SCOPE_STALE:
 		return record->holder.pid && !host_holder_is_alive(&record->holder) &&
-		       !(is_kept(host, record) && strcmp(record->holder.name, "bind") == 0);
+		       !(host_journal_is_kept(host, record) &&
+			       strcmp(record->holder.name, "bind") == 0);
 	default:
 		return true;
 	}
@@ -223,7 +232,7 @@ static int release_recorded(const struct host *host, struct host_record *record,
 	struct goal goal = { .known = true };
 	int code;
 
-	if (is_kept(host, record) && scope != SCOPE_ORDERED) {
+	if (host_journal_is_kept(host, record) && scope != SCOPE_ORDERED) {
 		/* "penstock bind" had bound it before the machine came, and it stays so. */
 		record->holder = (struct host_holder){ .name = "bind" };
 		return host_journal_write(host, record, err);
@@ -344,7 +353,7 @@ static int tell_one(
 			host_holder_describe(&record.holder, holder));
 	if (host_device_driver(host, bdf, driver) || !host_device_exists(host, bdf))
 		driver[0] = '\0';
-	if (code == 0 && is_kept(host, &record) && scope != SCOPE_ORDERED)
+	if (code == 0 && host_journal_is_kept(host, &record) && scope != SCOPE_ORDERED)
 		log_info("%s: would stay at %s for 'penstock bind'", name, driver);
 	else if (code == 0)
 		log_info("%s: would go from %s to %s", name, driver[0] ? driver : "no driver",
@@ -396,37 +405,41 @@ int host_release_all(const struct host *host, bool dry_run, struct error *err)
 	return release_listed(host, SCOPE_ORDERED, dry_run, err);
 }
 
-/* The records of a group: is one of them of a device that was asked for itself? */
-static int count_asked(const struct host *host, const struct bdf *members, int count)
+/* The records of a group: is one of them of another device that was asked for itself? */
+static bool is_needed(
+	const struct host *host, const struct bdf *members, int count, const struct bdf *released)
 {
 	struct host_record record;
-	int asked = 0;
 
 	for (int i = 0; i < count; i++) {
 		struct error ignored = { 0 };
 
-		if (host_journal_read(host, &members[i], &record, &ignored) == 0 &&
+		if (!bdf_equal(&members[i], released) &&
+			host_journal_read(host, &members[i], &record, &ignored) == 0 &&
 			!record.companion)
-			asked++;
+			return true;
 	}
-	return asked;
+	return false;
 }
 
 /* Companions go back with the last device that needed them. */
-static int release_companions(const struct host *host, int group, bool dry_run, struct error *err)
+static int release_companions(
+	const struct host *host, const struct host_device *device, bool dry_run, struct error *err)
 {
 	struct bdf members[HOST_GROUP_MAX];
 	struct host_record record;
-	int code = 0, count = host_group_devices(host, group, members, err);
+	int code = 0, count = host_group_devices(host, device->group, members, err);
 
 	if (count < 0)
 		return count;
-	if (!dry_run && count_asked(host, members, count))
+	if (is_needed(host, members, count, &device->bdf))
 		return 0;
 	for (int i = 0; i < count && code == 0; i++) {
 		struct error ignored = { 0 };
 
-		if (host_journal_read(host, &members[i], &record, &ignored) || !record.companion)
+		if (bdf_equal(&members[i], &device->bdf) ||
+			host_journal_read(host, &members[i], &record, &ignored) ||
+			!record.companion)
 			continue;
 		code = (dry_run ? tell_one : release_one)(host, &members[i], SCOPE_ORDERED, err);
 	}
@@ -449,5 +462,5 @@ int host_release(const struct host *host, const struct bdf *bdf, bool dry_run, s
 	code = (dry_run ? tell_one : release_one)(host, bdf, SCOPE_ORDERED, err);
 	if (code || !there || device.group < 0)
 		return code;
-	return release_companions(host, device.group, dry_run, err);
+	return release_companions(host, &device, dry_run, err);
 }

@@ -162,6 +162,16 @@ def run_is_full_or_read_only():
 
 
 @test(only=Penstock)
+def a_driver_that_is_gone():
+    """While a device was away its driver was replaced by another one: that has it then."""
+    succeed("bind", NVME_A)
+    record = RUN / "devices" / NVME_A
+    record.write_text(record.read_text().replace("driver nvme", "driver gone"))
+    said = succeed("release", NVME_A)
+    check(driver(NVME_A) == "nvme" and "no driver gone" in said, f"at {driver(NVME_A)}: {said}")
+
+
+@test(only=Penstock)
 def a_damaged_record():
     """Cut, empty, or not a record at all: told, and the device is given back when asked for."""
     for damage in (lambda text: text[:len(text) // 2], lambda _: b"", lambda _: os.urandom(4096),

@@ -281,19 +281,25 @@ static void the_record_of_a_pulled_device_goes(void **state)
 	assert_int_equal(host_journal_read(&fixture->host, &nothing, &record, &err), -ENOENT);
 }
 
-/* A named pipe that nobody reads hangs the writer as a driver does that does not let go. */
+/* A card at a driver that does not let go: a named pipe that nobody reads hangs the writer. */
+static void make_hung_card(struct fixture *fixture, const char *driver)
+{
+	char path[128];
+
+	fixture_device(fixture, CARD, "0x010802", driver, 13);
+	fixture_file(fixture, "/sys/bus/pci/drivers/vfio-pci/bind", "");
+	snprintf(path, sizeof(path), "%s/sys/bus/pci/drivers/%s/unbind", fixture->tree, driver);
+	assert_int_equal(mkfifo(path, 0600), 0);
+	fixture->host.limit_ms = 200;
+}
+
 static void a_hung_driver_costs_no_more_than_the_time_limit(void **state)
 {
 	struct fixture *fixture = *state;
 	struct host_record record;
 	struct error err = { 0 };
-	char path[128];
 
-	fixture_device(fixture, CARD, "0x010802", "nvme", 13);
-	fixture_file(fixture, "/sys/bus/pci/drivers/vfio-pci/bind", "");
-	snprintf(path, sizeof(path), "%s/sys/bus/pci/drivers/nvme/unbind", fixture->tree);
-	assert_int_equal(mkfifo(path, 0600), 0);
-	fixture->host.limit_ms = 200;
+	make_hung_card(fixture, "nvme");
 	assert_int_equal(host_bind(&fixture->host, &card, 1, &plain, &err), -ETIMEDOUT);
 	assert_string_equal(err.object, "0000:01:00.0");
 	assert_non_null(strstr(err.what, "driver nvme to let go of it"));
@@ -304,6 +310,135 @@ static void a_hung_driver_costs_no_more_than_the_time_limit(void **state)
 	/* And that has only begun: until then it is the override that is put back. */
 	assert_int_equal(host_release_owned(&fixture->host, NULL, &(struct error){ 0 }), 0);
 	assert_int_equal(host_journal_read(&fixture->host, &card, &record, &err), -ENOENT);
+}
+
+static pid_t start_child(struct host_holder *holder)
+{
+	struct error err = { 0 };
+	int ends[2];
+	pid_t child;
+
+	assert_int_equal(pipe(ends), 0);
+	child = fork();
+	if (child == 0) {
+		host_holder_self("bind", holder, &err);
+		_exit(write(ends[1], holder, sizeof(*holder)) != sizeof(*holder));
+	}
+	assert_int_equal(read(ends[0], holder, sizeof(*holder)), sizeof(*holder));
+	close(ends[0]);
+	close(ends[1]);
+	return child;
+}
+
+/* What "penstock bind" leaves that was killed when it had this device, but not yet another one. */
+static void leave_half_a_bind(struct fixture *fixture)
+{
+	struct host_record record = { .bdf = card, .driver = "vfio-pci", .persist = true };
+	struct error err = { 0 };
+	pid_t child = start_child(&record.holder);
+	char marker[64];
+
+	waitpid(child, NULL, 0);
+	assert_int_equal(host_journal_write(&fixture->host, &record, &err), 0);
+	snprintf(marker, sizeof(marker), "/run/binds/%d-%llu", record.holder.pid,
+		(unsigned long long)record.holder.start);
+	fixture_file(fixture, marker, "");
+}
+
+static const struct bind_options for_good = { .owner = "bind", .persist = true };
+
+static void a_bind_that_finds_half_of_another_keeps_its_own(void **state)
+{
+	struct fixture *fixture = *state;
+	struct host_record record;
+	struct error err = { 0 };
+
+	make_card(fixture, "vfio-pci", NULL);
+	leave_half_a_bind(fixture);
+	assert_int_equal(host_bind(&fixture->host, &card, 1, &for_good, &err), 0);
+	assert_int_equal(host_journal_read(&fixture->host, &card, &record, &err), 0);
+	assert_true(host_journal_is_kept(&fixture->host, &record));
+}
+
+static void half_a_bind_is_not_kept_after_a_machine(void **state)
+{
+	struct fixture *fixture = *state;
+	struct host_record record;
+	struct error err = { 0 };
+
+	make_card(fixture, "vfio-pci", NULL);
+	leave_half_a_bind(fixture);
+	assert_int_equal(host_bind(&fixture->host, &card, 1, &plain, &err), 0);
+	assert_int_equal(host_release_owned(&fixture->host, NULL, &err), 0);
+	assert_int_equal(host_journal_read(&fixture->host, &card, &record, &err), -ENOENT);
+}
+
+static void half_a_bind_is_stale(void **state)
+{
+	struct fixture *fixture = *state;
+	struct host_record record;
+	struct error err = { 0 };
+
+	make_card(fixture, "vfio-pci", NULL);
+	leave_half_a_bind(fixture);
+	/* Whoever looks for what is over must not forget it while its devices are not back. */
+	host_journal_forget_binds(&fixture->host);
+	assert_int_equal(host_release_stale(&fixture->host, false, &err), 0);
+	assert_int_equal(host_journal_read(&fixture->host, &card, &record, &err), -ENOENT);
+}
+
+static void a_companion_is_one_after_a_machine_too(void **state)
+{
+	const struct bdf both[] = { { 0, 1, 0, 0 }, { 0, 1, 0, 1 } };
+	struct fixture *fixture = *state;
+	struct host_record record = {
+		.bdf = sound, .driver = "snd_hda_intel", .persist = true, .companion = true
+	};
+	struct error err = { 0 };
+
+	make_card(fixture, "vfio-pci", "vfio-pci");
+	strcpy(record.holder.name, "bind");
+	assert_int_equal(host_journal_write(&fixture->host, &record, &err), 0);
+	assert_int_equal(host_bind(&fixture->host, both, 2, &plain, &err), 0);
+	assert_int_equal(host_release_owned(&fixture->host, NULL, &err), 0);
+	assert_int_equal(host_journal_read(&fixture->host, &sound, &record, &err), 0);
+	assert_true(record.companion);
+}
+
+static void a_bind_that_hung_is_stale(void **state)
+{
+	struct fixture *fixture = *state;
+	struct host_record record;
+	struct error err = { 0 };
+	pid_t child;
+	int status;
+
+	make_hung_card(fixture, "nvme");
+	child = fork();
+	if (child == 0)
+		_exit(host_bind(&fixture->host, &card, 1, &for_good, &err) != -ETIMEDOUT);
+	waitpid(child, &status, 0);
+	assert_int_equal(status, 0);
+	assert_int_equal(host_journal_read(&fixture->host, &card, &record, &err), 0);
+	assert_int_equal(host_release_stale(&fixture->host, false, &err), 0);
+	assert_int_equal(host_journal_read(&fixture->host, &card, &record, &err), -ENOENT);
+}
+
+/* The record of a killed machine, whose device the user has given to another driver since. */
+static void it_goes_back_to_the_driver_that_it_had_last(void **state)
+{
+	struct fixture *fixture = *state;
+	struct host_record record = { .bdf = card, .driver = "nouveau", .override = "nouveau" };
+	struct error err = { 0 };
+
+	waitpid(start_child(&record.holder), NULL, 0);
+	assert_int_equal(host_journal_write(&fixture->host, &record, &err), 0);
+	make_hung_card(fixture, "nvidia");
+	assert_int_equal(host_bind(&fixture->host, &card, 1, &plain, &err), -ETIMEDOUT);
+	err = (struct error){ 0 };
+	assert_int_equal(host_journal_read(&fixture->host, &card, &record, &err), 0);
+	assert_string_equal(record.driver, "nvidia");
+	assert_string_equal(record.override, "");
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
@@ -328,6 +463,12 @@ int main(void)
 		TEST(a_dry_run_changes_nothing),
 		TEST(a_device_at_vfio_is_held_and_left_there),
 		TEST(what_bind_keeps_outlives_a_machine),
+		TEST(a_bind_that_finds_half_of_another_keeps_its_own),
+		TEST(half_a_bind_is_not_kept_after_a_machine),
+		TEST(half_a_bind_is_stale),
+		TEST(a_companion_is_one_after_a_machine_too),
+		TEST(a_bind_that_hung_is_stale),
+		TEST(it_goes_back_to_the_driver_that_it_had_last),
 		TEST(the_record_of_a_pulled_device_goes),
 		TEST(a_hung_driver_costs_no_more_than_the_time_limit),
 	};
