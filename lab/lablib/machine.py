@@ -19,7 +19,9 @@ HARDWARE = """
     -device intel-iommu,intremap=on,caching-mode=on,aw-bits=48
     -nodefaults -no-user-config -display none -no-reboot
 """
-KERNEL_ARGUMENTS = "console=ttyS0 quiet panic=-1 intel_iommu=on iommu=nopt mitigations=off"
+# A host that hangs ends itself, so that it is soon started anew.
+KERNEL_ARGUMENTS = ("console=ttyS0 quiet panic=-1 sysctl.kernel.panic_on_rcu_stall=1 "
+                    "intel_iommu=on iommu=nopt mitigations=off")
 
 
 def emulator(root):

@@ -26,7 +26,7 @@ def small_guest():
     verify_stamp(NVME_A, "small")
 
 
-@test(host="one-cpu")
+@test()
 def two_disks_two_cpus():
     run_guest("nvme,cpus", cmdline="stamp=two nvme.count=2 cpus.count=2", cpus=2,
               devices=[NVME_A, NVME_B])
@@ -34,7 +34,7 @@ def two_disks_two_cpus():
     verify_stamp(NVME_B, "two")
 
 
-@test(host="one-cpu")
+@test()
 def big_guest():
     """More than 4 GiB, four CPUs: DMA above the 32-bit hole, MSI to each CPU."""
     output = run_guest("cpus,edu,nvme,mem", cmdline="stamp=big cpus.count=4", memory="4608M",
@@ -84,7 +84,7 @@ def bulk_peer():
         thread.join()
 
 
-@test(host="one-cpu")
+@test()
 def nic_and_test_devices():
     """e1000e, and the two devices that have no driver: edu and pci-testdev."""
     with bulk_peer() as seen:

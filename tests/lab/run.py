@@ -3,14 +3,12 @@
 
 The host itself tells which kind it is; each kind has its tests:
     default         what lab/run starts
-    one-cpu         lab/run --cpus 1, for guests with several: lab/README.md says why
     sriov           lab/run --devices sriov
     no-intremap     lab/run --kernel-args intremap=off
     no-iommu        lab/run --kernel-args intel_iommu=off
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
@@ -32,7 +30,7 @@ def kind_of_host():
             return kind
     if (harness.device(sriov.PF) / "sriov_totalvfs").exists():
         return "sriov"
-    return "one-cpu" if os.cpu_count() == 1 else "default"
+    return "default"
 
 
 def main():
