@@ -99,12 +99,10 @@ static int collect(const struct guard *guard, int fd, pid_t child)
 {
 	int code = await(guard, fd);
 
-	if (code == -ETIMEDOUT) {
-		/* It dies when the kernel lets it; until then it can only be left alone. */
-		kill(child, SIGKILL);
-		waitpid(child, NULL, WNOHANG);
+	/* Not killed: that would not end the kernel's work, but the child's, which has yet to put back
+	 * what it changed. */
+	if (code == -ETIMEDOUT)
 		return code;
-	}
 	if (fd_read_all(fd, &code, sizeof(code)))
 		code = -EIO;
 	while (waitpid(child, NULL, 0) < 0 && errno == EINTR)

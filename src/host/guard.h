@@ -8,8 +8,9 @@
 /*
  * Calls that can hang in the kernel, as a driver's unbind or probe does when its device does not
  * answer or is in use. Each is made in a child process, so that only the child hangs. The user is
- * told every progress_ms, and after limit_ms the child is given up and -ETIMEDOUT is returned; it
- * may still do its work later.
+ * told every progress_ms, and after limit_ms the child is given up and -ETIMEDOUT is returned. It is
+ * left alone to finish its work whenever the kernel lets it, also to put back what it changed for
+ * that. Nobody waits for it.
  *
  * Until the child has ended it keeps a copy of lock, a descriptor with a flock(2) or -1: whoever
  * takes the same lock knows that no such call is under way, even when this process was killed.

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fixture.h"
 
+#include "base/fd.h"
 #include "host/guard.h"
 
 #include <errno.h>
@@ -65,6 +66,7 @@ static void a_hang_is_given_up(void **state)
 	struct guard guard = make_guard(fixture, -1);
 	uint64_t start = guard_now();
 	char path[128];
+	int reader;
 
 	snprintf(path, sizeof(path), "%s/pipe", fixture->tree);
 	assert_int_equal(mkfifo(path, 0600), 0);
@@ -72,6 +74,33 @@ static void a_hang_is_given_up(void **state)
 	fixture->host.limit_ms = 300;
 	assert_int_equal(guard_write(&guard, path, "hello"), -ETIMEDOUT);
 	assert_in_range(guard_now() - start, 300, 5000);
+	/* Which ends the hang. */
+	reader = open(path, O_RDONLY | O_CLOEXEC);
+	assert_true(reader >= 0);
+	close(reader);
+}
+
+static int change_and_put_back(const void *path)
+{
+	usleep(600000);
+	return fd_write_file(path, "as before");
+}
+
+static void what_is_given_up_still_puts_back(void **state)
+{
+	struct fixture *fixture = *state;
+	struct guard guard = make_guard(fixture, -1);
+	char path[128], text[16] = "";
+
+	fixture_file(fixture, "/file", "changed");
+	snprintf(path, sizeof(path), "%s/file", fixture->tree);
+	fixture->host.limit_ms = 100;
+	assert_int_equal(guard_call(&guard, change_and_put_back, path), -ETIMEDOUT);
+	for (int i = 0; i < 500 && strcmp(text, "as before"); i++) {
+		usleep(10000);
+		host_read(&fixture->host, text, sizeof(text), "/file");
+	}
+	assert_string_equal(text, "as before");
 }
 
 static int announce_and_linger(const void *path)
@@ -143,6 +172,7 @@ int main(void)
 		TEST(an_error_comes_back),
 		TEST(a_child_that_dies_is_an_error),
 		TEST(a_hang_is_given_up),
+		TEST(what_is_given_up_still_puts_back),
 		TEST(the_lock_lives_as_long_as_the_child),
 		TEST(nothing_is_inherited),
 	};
