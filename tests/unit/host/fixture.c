@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fixture.h"
 
+#include <fcntl.h>
 #include <ftw.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -63,6 +64,28 @@ void fixture_file(struct fixture *fixture, const char *path, const char *text)
 	assert_non_null(stream);
 	fputs(text, stream);
 	fclose(stream);
+}
+
+void fixture_pipe(struct fixture *fixture, const char *path)
+{
+	char full[PATH_MAX];
+
+	full_path(fixture, full, path);
+	unlink(full);
+	assert_int_equal(mkfifo(full, 0600), 0);
+}
+
+void fixture_unblock(struct fixture *fixture, const char *path)
+{
+	char full[PATH_MAX];
+	int fd;
+
+	full_path(fixture, full, path);
+	fd = open(full, O_RDONLY | O_CLOEXEC);
+	assert_true(fd >= 0);
+	while (read(fd, full, sizeof(full)) > 0)
+		;
+	close(fd);
 }
 
 void fixture_link(struct fixture *fixture, const char *path, const char *target)

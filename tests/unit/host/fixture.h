@@ -16,6 +16,10 @@ int fixture_teardown(void **state);
 /* A file with its directories. */
 void fixture_file(struct fixture *fixture, const char *path, const char *text);
 
+/* A named pipe: who writes it hangs as one does whom the kernel keeps waiting, until it is unblocked. */
+void fixture_pipe(struct fixture *fixture, const char *path);
+void fixture_unblock(struct fixture *fixture, const char *path);
+
 /* A symbolic link to another path of the tree, relative as in sysfs. */
 void fixture_link(struct fixture *fixture, const char *path, const char *target);
 

@@ -288,8 +288,8 @@ static void make_hung_card(struct fixture *fixture, const char *driver)
 
 	fixture_device(fixture, CARD, "0x010802", driver, 13);
 	fixture_file(fixture, "/sys/bus/pci/drivers/vfio-pci/bind", "");
-	snprintf(path, sizeof(path), "%s/sys/bus/pci/drivers/%s/unbind", fixture->tree, driver);
-	assert_int_equal(mkfifo(path, 0600), 0);
+	snprintf(path, sizeof(path), "/sys/bus/pci/drivers/%s/unbind", driver);
+	fixture_pipe(fixture, path);
 	fixture->host.limit_ms = 200;
 }
 
@@ -307,7 +307,9 @@ static void a_hung_driver_costs_no_more_than_the_time_limit(void **state)
 	/* What is still to be put right when the kernel has finished is on record. */
 	assert_int_equal(host_journal_read(&fixture->host, &card, &record, &err), 0);
 	assert_string_equal(record.driver, "nvme");
-	/* And that has only begun: until then it is the override that is put back. */
+	fixture_unblock(fixture, "/sys/bus/pci/drivers/nvme/unbind");
+	fixture->host.limit_ms = 10000;
+	/* And that has only begun: it is the override that is put back. */
 	assert_int_equal(host_release_owned(&fixture->host, NULL, &(struct error){ 0 }), 0);
 	assert_int_equal(host_journal_read(&fixture->host, &card, &record, &err), -ENOENT);
 }
@@ -420,6 +422,8 @@ static void a_bind_that_hung_is_stale(void **state)
 	waitpid(child, &status, 0);
 	assert_int_equal(status, 0);
 	assert_int_equal(host_journal_read(&fixture->host, &card, &record, &err), 0);
+	fixture_unblock(fixture, "/sys/bus/pci/drivers/nvme/unbind");
+	fixture->host.limit_ms = 10000;
 	assert_int_equal(host_release_stale(&fixture->host, false, &err), 0);
 	assert_int_equal(host_journal_read(&fixture->host, &card, &record, &err), -ENOENT);
 }
@@ -439,6 +443,7 @@ static void it_goes_back_to_the_driver_that_it_had_last(void **state)
 	assert_int_equal(host_journal_read(&fixture->host, &card, &record, &err), 0);
 	assert_string_equal(record.driver, "nvidia");
 	assert_string_equal(record.override, "");
+	fixture_unblock(fixture, "/sys/bus/pci/drivers/nvidia/unbind");
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)

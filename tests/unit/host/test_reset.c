@@ -307,15 +307,13 @@ static void a_hung_reset_is_given_up(void **state)
 	struct fixture *fixture = *state;
 	struct host_reset reset;
 	struct error err;
-	char path[PATH_MAX];
 
 	make_card(fixture, "flr\n", NULL);
-	snprintf(path, sizeof(path), "%s%s/reset", fixture->tree, CARD);
-	assert_int_equal(unlink(path), 0);
-	assert_int_equal(mkfifo(path, 0600), 0);
+	fixture_pipe(fixture, CARD "/reset");
 	fixture->host.limit_ms = 200;
 	assert_int_equal(reset_it(fixture, &card, NULL, false, &reset, &err), -ETIMEDOUT);
 	assert_non_null(strstr(err.what, "waiting for its reset"));
+	fixture_unblock(fixture, CARD "/reset");
 }
 
 static void vendor_reset_is_for_its_chips_only(void **state)
