@@ -70,12 +70,31 @@ int host_path(const struct host *host, char path[static PATH_MAX], const char *f
 	return code;
 }
 
+/* The bytes of the character that text begins with; 0: it is none, or one that controls. */
+static size_t printable(const char *text)
+{
+	const unsigned char *at = (const unsigned char *)text;
+	size_t size = at[0] < 0x80 ? 1 : at[0] < 0xc2 ? 0 : at[0] < 0xe0 ? 2 : at[0] < 0xf0 ? 3 : 4;
+
+	for (size_t i = 1; i < size; i++)
+		if ((at[i] & 0xc0) != 0x80)
+			return 0;
+	if (at[0] < ' ' || at[0] == 0x7f || at[0] > 0xf4 || (at[0] == 0xc2 && at[1] < 0xa0))
+		return 0;
+	/* Longer than need be, which hides what it is. */
+	return (at[0] == 0xe0 && at[1] < 0xa0) || (at[0] == 0xf0 && at[1] < 0x90) ? 0 : size;
+}
+
 /* Text from a device or a file name must not reach a terminal as an escape sequence. */
 static void make_printable(char *text)
 {
-	for (; *text; text++)
-		if ((unsigned char)*text < ' ' || *text == 0x7f)
+	while (*text) {
+		size_t size = printable(text);
+
+		if (!size)
 			*text = '?';
+		text += size ? size : 1;
+	}
 }
 
 static ssize_t read_line(const char *path, char *text, size_t size)

@@ -57,7 +57,9 @@ long host_read_number(const struct host *host, long fallback, const char *format
 int host_read_link(const struct host *host, char *name, size_t size, const char *format, ...)
 	__attribute__((format(printf, 4, 5)));
 
-/* snprintf() that is meant to cut; what a terminal would act on becomes '?'. */
+/*
+ * snprintf() that is meant to cut. What a terminal would act on becomes '?', as does what is not UTF-8.
+ */
 void host_text(char *text, size_t size, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 

@@ -152,6 +152,32 @@ static void hostile_attributes_do_no_harm(void **state)
 	assert_string_equal(device.override, "?[31mred");
 }
 
+static void assert_text(const char *from, const char *to)
+{
+	char text[64];
+
+	host_text(text, sizeof(text), "%s", from);
+	assert_string_equal(text, to);
+}
+
+static void what_controls_a_terminal_is_no_text(void **state)
+{
+	(void)state;
+	assert_text("Zo\xc3\xab \xe2\x82\xac \xf0\x9f\x92\xbe",
+		"Zo\xc3\xab \xe2\x82\xac \xf0\x9f\x92\xbe");
+	assert_text("a\x1b[31m\x7f", "a?[31m?");
+	assert_text("a\xc2\x9b"
+		    "31m\xc2\xa0",
+		"a??31m\xc2\xa0"); /* CSI as one character */
+	assert_text("a\x9b"
+		    "31m",
+		"a?31m");
+	assert_text("a\xc0\x9b\xe0\x82\x9b\xf0\x80\x82\x9b", "a?????????"); /* spelt too long */
+	assert_text("caf\xe9", "caf?");
+	assert_text("cut \xe2\x82", "cut ??");
+	assert_text("\xff\xf8\x88\x80\x80\x80", "??????");
+}
+
 static void vfio_drivers_are_known(void **state)
 {
 	(void)state;
@@ -180,6 +206,7 @@ int main(void)
 			a_huge_group_is_refused, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(
 			hostile_attributes_do_no_harm, fixture_setup, fixture_teardown),
+		cmocka_unit_test(what_controls_a_terminal_is_no_text),
 		cmocka_unit_test(vfio_drivers_are_known),
 	};
 
