@@ -20,8 +20,23 @@
 #define FIRST_LINE   "penstock device 1"
 #define FIRST_NAME   "penstock name 1"
 
+/* Is the journal's directory such that only root, or the user whose it is, can change it? */
+static bool is_own(const struct stat *stat)
+{
+	return (stat->st_uid == 0 || stat->st_uid == geteuid()) &&
+	       !(stat->st_mode & (S_IWGRP | S_IWOTH));
+}
+
 static int tell(const struct host *host, int code, const char *what, struct error *err)
 {
+	struct stat stat_;
+
+	if (code == -EPERM && stat(host->run, &stat_) == 0 && !is_own(&stat_)) {
+		error_set(err, code, host->run, "%s: others may change it", what);
+		error_hint(err, "'chmod go-w %s'; it must belong to %s ('ls -ld %s')", host->run,
+			geteuid() ? "you or to root" : "root", host->run);
+		return code;
+	}
 	error_sys(err, code, host->run, "%s", what);
 	if (code == -ENOSPC || code == -EDQUOT)
 		error_hint(err,
@@ -67,9 +82,7 @@ static int check_owner(int fd)
 
 	if (fstat(fd, &stat) < 0)
 		return -errno;
-	if ((stat.st_uid != 0 && stat.st_uid != geteuid()) || stat.st_mode & (S_IWGRP | S_IWOTH))
-		return -EPERM;
-	return 0;
+	return is_own(&stat) ? 0 : -EPERM;
 }
 
 static int open_run(const struct host *host, bool make)

@@ -211,6 +211,9 @@ static void a_journal_that_others_may_write_is_refused(void **state)
 	assert_int_equal(mkdir(fixture->host.run, 0755), 0);
 	assert_int_equal(chmod(fixture->host.run, 0777), 0);
 	assert_int_equal(host_journal_write(&fixture->host, &record, &err), -EPERM);
+	assert_non_null(strstr(err.what, "others may change it"));
+	assert_non_null(strstr(err.hint, "chmod go-w "));
+	assert_non_null(strstr(err.hint, fixture->host.run));
 }
 
 static void only_the_living_hold(void **state)
