@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
 
 static int compare(const void *a, const void *b)
 {
@@ -24,13 +25,25 @@ void fd_close_except(int *keep, size_t count)
 	close_range(first, ~0U, 0);
 }
 
+int fd_open_regular(const char *path)
+{
+	cleanup_fd int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	struct stat stat;
+
+	if (fd < 0 || fstat(fd, &stat) < 0)
+		return -errno;
+	if (!S_ISREG(stat.st_mode))
+		return S_ISDIR(stat.st_mode) ? -EISDIR : -EINVAL;
+	return take_fd(&fd);
+}
+
 ssize_t fd_read_file(const char *path, char *buffer, size_t size)
 {
-	cleanup_fd int fd = open(path, O_RDONLY | O_CLOEXEC);
+	cleanup_fd int fd = fd_open_regular(path);
 	size_t used = 0;
 
 	if (fd < 0)
-		return -errno;
+		return fd;
 	while (used < size - 1) {
 		ssize_t got = read(fd, buffer + used, size - 1 - used);
 

@@ -32,7 +32,13 @@ static inline int take_fd(int *fd)
 /* Close every descriptor from 3 on but these, which are sorted. */
 void fd_close_except(int *keep, size_t count);
 
-/* Read a whole small file, at most size - 1 bytes, into a string. Length, or a negative errno. */
+/*
+ * Open a regular file for reading: nothing that hangs or never ends, as a named pipe or /dev/zero. A
+ * descriptor or a negative errno.
+ */
+int fd_open_regular(const char *path);
+
+/* Read a whole small regular file, at most size - 1 bytes, into a string. Length, or a negative errno. */
 ssize_t fd_read_file(const char *path, char *buffer, size_t size);
 
 /* Write a string to an existing file (sysfs, procfs) in one write(2). 0 or a negative errno. */

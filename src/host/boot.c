@@ -299,14 +299,13 @@ static bool is_name(const char *text)
 static void find_modules(
 	struct boot_list *modules, const struct host *host, const struct host_device *device)
 {
-	char name[BDF_TEXT], modalias[128], release[HOST_NAME], path[PATH_MAX], line[512];
+	char name[BDF_TEXT], modalias[128], release[HOST_NAME], line[512];
 	FILE *stream = NULL;
 
 	boot_release(host, release);
 	bdf_format(&device->bdf, name);
-	if (host_read(host, modalias, sizeof(modalias), DEVICES "/%s/modalias", name) > 0 &&
-		host_path(host, path, "/lib/modules/%s/modules.alias", release) == 0)
-		stream = fopen(path, "re");
+	if (host_read(host, modalias, sizeof(modalias), DEVICES "/%s/modalias", name) > 0)
+		stream = host_open(host, "/lib/modules/%s/modules.alias", release);
 	while (stream && fgets(line, sizeof(line), stream)) {
 		char pattern[256], module[64];
 

@@ -141,11 +141,8 @@ void doctor_check_group(struct doctor *doctor, const struct inventory_device *de
 
 static bool find_direct(const struct host *host, int group, char *line, size_t size)
 {
-	char path[PATH_MAX], buffer[128];
-	FILE *stream =
-		host_path(host, path, "/sys/kernel/iommu_groups/%d/reserved_regions", group) == 0
-			? fopen(path, "re")
-			: NULL;
+	FILE *stream = host_open(host, "/sys/kernel/iommu_groups/%d/reserved_regions", group);
+	char buffer[128];
 	bool found = false;
 
 	while (stream && !found && fgets(buffer, sizeof(buffer), stream)) {
@@ -179,8 +176,8 @@ void doctor_check_reserved(struct doctor *doctor, const struct inventory_device 
 
 static bool names_id(const struct host *host, const char *path, const char *id)
 {
-	char full[PATH_MAX], buffer[1024];
-	FILE *stream = host_path(host, full, "%s", path) == 0 ? fopen(full, "re") : NULL;
+	FILE *stream = host_open(host, "%s", path);
+	char buffer[1024];
 	bool found = false;
 
 	while (stream && !found && fgets(buffer, sizeof(buffer), stream)) {
@@ -265,8 +262,8 @@ static bool is_framebuffer(const char *name)
 /* /proc/iomem indents what lies inside another: a frame buffer below the device's own line. */
 static bool find_framebuffer(const struct host *host, const char *device, char *line, size_t size)
 {
-	char path[PATH_MAX], buffer[256];
-	FILE *stream = host_path(host, path, "/proc/iomem") == 0 ? fopen(path, "re") : NULL;
+	FILE *stream = host_open(host, "/proc/iomem");
+	char buffer[256];
 	size_t inside = 0, depth;
 	bool within = false, found = false;
 
@@ -339,8 +336,8 @@ static bool xorg_names(const struct host *host, const char *busid, char *where, 
 	if (host_path(host, path, "/etc/X11/xorg.conf.d") || !(directory = opendir(path)))
 		return false;
 	while (!found && (entry = readdir(directory))) {
-		if (host_path(host, path, "/etc/X11/xorg.conf.d/%s", entry->d_name) ||
-			!(stream = fopen(path, "re")))
+		stream = host_open(host, "/etc/X11/xorg.conf.d/%s", entry->d_name);
+		if (!stream)
 			continue;
 		while (!found && fgets(line, sizeof(line), stream))
 			found = strstr(line, "BusID") && strstr(line, busid);
@@ -588,9 +585,9 @@ void doctor_check_rom(struct doctor *doctor, const struct inventory_device *devi
 
 static unsigned physical_bits(const struct host *host)
 {
-	char path[PATH_MAX], line[1024];
+	FILE *stream = host_open(host, "/proc/cpuinfo");
+	char line[1024];
 	unsigned bits = 0;
-	FILE *stream = host_path(host, path, "/proc/cpuinfo") == 0 ? fopen(path, "re") : NULL;
 
 	while (stream && !bits && fgets(line, sizeof(line), stream))
 		sscanf(line, "address sizes : %u bits physical", &bits);

@@ -43,8 +43,8 @@ static unsigned count_entries(const struct host *host, const char *directory)
 static bool find_line(
 	const struct host *host, const char *path, const char *word, char *line, size_t size)
 {
-	char full[PATH_MAX], buffer[1024];
-	FILE *stream = host_path(host, full, "%s", path) == 0 ? fopen(full, "re") : NULL;
+	FILE *stream = host_open(host, "%s", path);
+	char buffer[1024];
 	bool found = false;
 
 	line[0] = '\0';

@@ -2,6 +2,7 @@
 #include "host/host.h"
 
 #include "base/fd.h"
+#include "base/size.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -13,6 +14,7 @@
 #define RUN_DIRECTORY "/run/penstock"
 #define PROGRESS_MS   10000
 #define LIMIT_MS      60000
+#define FILE_MAX      (16 << 20) /* the longest is the kernel's list of modules' aliases */
 
 static int set_run(struct host *host, const char *directory, const char *below, struct error *err)
 {
@@ -68,6 +70,56 @@ int host_path(const struct host *host, char path[static PATH_MAX], const char *f
 	code = path_v(host, path, format, args);
 	va_end(args);
 	return code;
+}
+
+/* What host_open() gives ends here, however long the file is. */
+struct reader {
+	int fd;
+	size_t left;
+};
+
+static ssize_t read_some(void *cookie, char *bytes, size_t size)
+{
+	struct reader *reader = cookie;
+	ssize_t got = read(reader->fd, bytes, min_u64(size, reader->left));
+
+	if (got > 0)
+		reader->left -= got;
+	return got;
+}
+
+static int end_reader(void *cookie)
+{
+	struct reader *reader = cookie;
+
+	close(reader->fd);
+	free(reader);
+	return 0;
+}
+
+FILE *host_open(const struct host *host, const char *format, ...)
+{
+	static const cookie_io_functions_t functions = { .read = read_some, .close = end_reader };
+	cleanup_free struct reader *reader = calloc(1, sizeof(*reader));
+	char path[PATH_MAX];
+	FILE *stream;
+	va_list args;
+	int code;
+
+	va_start(args, format);
+	code = path_v(host, path, format, args);
+	va_end(args);
+	if (code || !reader)
+		return NULL;
+	*reader = (struct reader){ fd_open_regular(path), FILE_MAX };
+	if (reader->fd < 0)
+		return NULL;
+	stream = fopencookie(reader, "r", functions);
+	if (stream)
+		reader = NULL;
+	else
+		close(reader->fd);
+	return stream;
 }
 
 /* The bytes of the character that text begins with; 0: it is none, or one that controls. */

@@ -7,6 +7,7 @@
 #include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <sys/types.h>
 
 /*
@@ -41,6 +42,13 @@ bool host_is_live(const struct host *host);
 /* The path of a file of the host: format continues the root, as in "/sys/bus/pci". */
 int host_path(const struct host *host, char path[static PATH_MAX], const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
+
+/*
+ * A regular file of the host, to be read line by line and no more than 16 MiB of it; NULL where there
+ * is none.
+ */
+FILE *host_open(const struct host *host, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
 
 /*
  * Read a small attribute as one line of printable text without its newline; what does not fit or

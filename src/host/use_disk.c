@@ -116,11 +116,11 @@ static char *match_mount(const struct host *host, char *line, const struct block
 
 static bool find_mount(const struct host *host, const struct block *block, char *point, size_t size)
 {
-	char path[PATH_MAX], line[LINE_LENGTH], *found = NULL;
+	FILE *stream = host_open(host, "/proc/self/mountinfo");
+	char line[LINE_LENGTH], *found = NULL;
 	bool start = true;
-	FILE *stream;
 
-	if (host_path(host, path, "/proc/self/mountinfo") || !(stream = fopen(path, "re")))
+	if (!stream)
 		return false;
 	while (!found && fgets(line, sizeof(line), stream)) {
 		bool whole = strchr(line, '\n');
@@ -140,11 +140,11 @@ static bool find_mount(const struct host *host, const struct block *block, char 
 
 static bool is_swap(const struct host *host, const struct block *block)
 {
-	char path[PATH_MAX], line[LINE_LENGTH], *save;
+	FILE *stream = host_open(host, "/proc/swaps");
+	char line[LINE_LENGTH], *save;
 	bool found = false;
-	FILE *stream;
 
-	if (host_path(host, path, "/proc/swaps") || !(stream = fopen(path, "re")))
+	if (!stream)
 		return false;
 	while (!found && fgets(line, sizeof(line), stream)) {
 		char *file = strtok_r(line, " \t\n", &save);

@@ -53,10 +53,10 @@ static void match_ipv6(const char *line, const char *interface, char *what, size
 static void read_routes(const struct host *host, const char *file, const char *interface,
 	void (*match)(const char *, const char *, char *, size_t), char *what, size_t size)
 {
-	char path[PATH_MAX], line[512];
-	FILE *stream;
+	FILE *stream = host_open(host, "/proc/net/%s", file);
+	char line[512];
 
-	if (host_path(host, path, "/proc/net/%s", file) || !(stream = fopen(path, "re")))
+	if (!stream)
 		return;
 	while (fgets(line, sizeof(line), stream))
 		match(line, interface, what, size);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * A host whose files in /sys, /proc and /etc, and whose journal, hold anything: missing, huge, binary,
- * directories, links that loop. What reads them must end, and without harm.
+ * directories, links that loop, pipes that hang, devices that never end. What reads them must end, and
+ * without harm.
  */
 #include "fuzz.h"
 
@@ -159,9 +160,12 @@ static void make_part(size_t i)
 		write_file(parts[i].path, parts[i].text, strlen(parts[i].text));
 }
 
-enum change { CONTENT, HUGE, MISSING, DIRECTORY, LINK, SELF, CHANGES };
+enum change { CONTENT, HUGE, MISSING, DIRECTORY, LINK, SELF, PIPE, ZERO, CHANGES };
 
-/* Only whole parts become links, and these are made anew each time: nothing leads out of the root. */
+/*
+ * Only whole parts become links, and these are made anew each time: nothing leads out of the root but
+ * to /dev/zero.
+ */
 static void change_part(struct fuzz_input *input)
 {
 	size_t i = fuzz_byte(input) % PARTS, size = fuzz_byte(input);
@@ -189,6 +193,12 @@ static void change_part(struct fuzz_input *input)
 		break;
 	case SELF:
 		write_link(parts[i].path, strrchr(parts[i].path, '/') + 1);
+		break;
+	case PIPE:
+		mkfifo(full, 0644);
+		break;
+	case ZERO:
+		write_link(parts[i].path, "/dev/zero");
 		break;
 	default:
 		break;

@@ -152,6 +152,46 @@ static void hostile_attributes_do_no_harm(void **state)
 	assert_string_equal(device.override, "?[31mred");
 }
 
+static void what_is_no_regular_file_is_not_read(void **state)
+{
+	struct fixture *fixture = *state;
+	char path[PATH_MAX], text[64];
+	FILE *stream;
+
+	fixture_pipe(fixture, "/proc/cmdline");
+	assert_true(host_read(&fixture->host, text, sizeof(text), "/proc/cmdline") < 0);
+	assert_null(host_open(&fixture->host, "/proc/cmdline"));
+	snprintf(path, sizeof(path), "%s/proc/interrupts", fixture->tree);
+	assert_int_equal(symlink("/dev/zero", path), 0);
+	assert_true(host_read(&fixture->host, text, sizeof(text), "/proc/interrupts") < 0);
+	assert_null(host_open(&fixture->host, "/proc/interrupts"));
+	assert_null(host_open(&fixture->host, "/proc"));
+	fixture_file(fixture, "/proc/swaps", "one\ntwo\n");
+	stream = host_open(&fixture->host, "/proc/%s", "swaps");
+	assert_non_null(fgets(text, sizeof(text), stream));
+	assert_string_equal(text, "one\n");
+	assert_non_null(fgets(text, sizeof(text), stream));
+	assert_null(fgets(text, sizeof(text), stream));
+	fclose(stream);
+}
+
+static void a_file_is_not_read_without_end(void **state)
+{
+	struct fixture *fixture = *state;
+	char path[PATH_MAX], text[4096];
+	FILE *stream;
+	int reads = 0;
+
+	fixture_file(fixture, "/proc/iomem", "");
+	snprintf(path, sizeof(path), "%s/proc/iomem", fixture->tree);
+	assert_int_equal(truncate(path, 1L << 40), 0);
+	stream = host_open(&fixture->host, "/proc/iomem");
+	while (fgets(text, sizeof(text), stream) && reads < 10000)
+		reads++;
+	fclose(stream);
+	assert_in_range(reads, 1, 9999);
+}
+
 static void assert_text(const char *from, const char *to)
 {
 	char text[64];
@@ -206,6 +246,10 @@ int main(void)
 			a_huge_group_is_refused, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(
 			hostile_attributes_do_no_harm, fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(
+			what_is_no_regular_file_is_not_read, fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(
+			a_file_is_not_read_without_end, fixture_setup, fixture_teardown),
 		cmocka_unit_test(what_controls_a_terminal_is_no_text),
 		cmocka_unit_test(vfio_drivers_are_known),
 	};
