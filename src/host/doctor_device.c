@@ -422,7 +422,7 @@ void doctor_check_use(struct doctor *doctor, const struct inventory_device *devi
 	}
 	if (device->holder[0] && strcmp(device->holder, "penstock bind")) {
 		finding = doctor_add(doctor, FINDING_PROBLEM, device, "%s has it", device->holder);
-		doctor_evidence(finding, "%s/devices/%s", doctor->host->run, name);
+		doctor_evidence(finding, "%s/devices/%s", device->journal, name);
 		doctor_fix(finding, "end that machine; if it has died: 'penstock release --stale'");
 	}
 	if (host_device_is_bridge(&device->device))

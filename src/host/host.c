@@ -11,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define RUN_DIRECTORY "/run/penstock"
 #define PROGRESS_MS   10000
 #define LIMIT_MS      60000
 #define FILE_MAX      (16 << 20) /* the longest is the kernel's list of modules' aliases */
@@ -40,9 +39,9 @@ int host_init(struct host *host, const char *root, const char *run, struct error
 	if (run)
 		return set_run(host, run, "", err);
 	if (host->root[0])
-		return set_run(host, host->root, RUN_DIRECTORY, err);
+		return set_run(host, host->root, HOST_RUN, err);
 	return user && user[0] == '/' ? set_run(host, user, "/penstock", err)
-				      : set_run(host, RUN_DIRECTORY, "", err);
+				      : set_run(host, HOST_RUN, "", err);
 }
 
 bool host_is_live(const struct host *host)

@@ -20,6 +20,9 @@
  * Nothing that is read here is trusted in size or content.
  */
 
+/* Root's journal, below the root. */
+#define HOST_RUN "/run/penstock"
+
 /* Bytes that hold the name of a driver, a disk, an interface or a machine. */
 #define HOST_NAME 64
 

@@ -63,13 +63,30 @@ static void read_reset(const struct host *host, const char *name, struct invento
 		strcpy(device->reset, "yes");
 }
 
+/* A user who is not root has a journal of his own; root's may have the device all the same. */
+static int read_record(
+	const struct host *host, struct inventory_device *device, struct host_record *record)
+{
+	struct error ignored = { 0 };
+	struct host roots = *host;
+	char path[PATH_MAX];
+	int code = host_journal_read(host, &device->device.bdf, record, &ignored);
+
+	if (code == -ENOENT && host_path(host, path, HOST_RUN) == 0 &&
+		strlen(path) < sizeof(roots.run)) {
+		strcpy(roots.run, path);
+		code = host_journal_read(&roots, &device->device.bdf, record, &ignored);
+	}
+	strcpy(device->journal, roots.run);
+	return code;
+}
+
 static void read_holder(const struct host *host, struct inventory_device *device)
 {
 	char text[HOST_HOLDER_TEXT];
 	struct host_record record;
-	struct error ignored = { 0 };
 
-	if (host_journal_read(host, &device->device.bdf, &record, &ignored))
+	if (read_record(host, device, &record))
 		return;
 	if (host_holder_is_alive(&record.holder))
 		host_text(device->holder, sizeof(device->holder), "%s",

@@ -29,6 +29,7 @@ struct inventory_device {
 	bool used;             /* by the host, as use says */
 	struct host_use use;
 	char holder[HOST_NAME + 32]; /* the penstock that has it; "" */
+	char journal[256];           /* the directory of the journal that says so */
 	unsigned vfs, vfs_max;       /* SR-IOV: there are, there can be */
 	bool is_vf;
 	struct bdf pf; /* of a VF */

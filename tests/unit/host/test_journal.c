@@ -2,6 +2,7 @@
 #include "fixture.h"
 
 #include "host/bind.h"
+#include "host/inventory.h"
 #include "host/journal.h"
 
 #include <errno.h>
@@ -216,6 +217,25 @@ static void a_journal_that_others_may_write_is_refused(void **state)
 	assert_non_null(strstr(err.hint, fixture->host.run));
 }
 
+static void the_inventory_knows_roots_journal_too(void **state)
+{
+	struct fixture *fixture = *state;
+	struct host roots = fixture->host;
+	struct host_record record = { .bdf = card, .driver = "nvme", .persist = true };
+	struct inventory inventory;
+	struct error err = { 0 };
+
+	fixture_device(fixture, "/sys/devices/pci0000:00/0000:01:00.0", "0x010802", NULL, 1);
+	fixture_file(fixture, "/run/penstock/devices/none", "");
+	host_text(roots.run, sizeof(roots.run), "%s/run/penstock", fixture->tree);
+	assert_int_equal(host_journal_write(&roots, &record, &err), 0);
+	assert_int_equal(inventory_read(&fixture->host, &inventory, &err), 0);
+	assert_int_equal(inventory.count, 1);
+	assert_string_equal(inventory.devices[0].holder, "penstock bind");
+	assert_string_equal(inventory.devices[0].journal, roots.run);
+	inventory_free(&inventory);
+}
+
 static void only_the_living_hold(void **state)
 {
 	struct host_holder holder;
@@ -321,6 +341,7 @@ int main(void)
 		TEST(odd_names_of_drivers),
 		TEST(symbolic_links_are_not_followed),
 		TEST(a_journal_that_others_may_write_is_refused),
+		TEST(the_inventory_knows_roots_journal_too),
 		TEST(only_the_living_hold),
 		TEST(a_held_device_is_refused_with_its_holder),
 		TEST(a_change_under_way_is_waited_for),
