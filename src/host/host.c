@@ -11,9 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PROGRESS_MS   10000
-#define LIMIT_MS      60000
-#define FILE_MAX      (16 << 20) /* the longest is the kernel's list of modules' aliases */
+#define PROGRESS_MS 10000
+#define LIMIT_MS    60000
+#define FILE_MAX    (16 << 20) /* the longest is the kernel's list of modules' aliases */
 
 static int set_run(struct host *host, const char *directory, const char *below, struct error *err)
 {

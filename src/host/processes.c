@@ -2,7 +2,7 @@
 #include "host/processes.h"
 
 #include "base/fd.h"
-#include "base/size.h"
+#include "host/use.h"
 
 #include <ctype.h>
 #include <dirent.h>
@@ -10,72 +10,77 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define NODES_MAX   64
-#define DEPTH_MAX   10    /* of sysfs below a PCI device: USB hubs behind hubs, SCSI, partitions */
-#define ENTRIES_MAX 20000 /* a hostile tree ends here */
+#define NODES_MAX 100000 /* of the host, of a kind: a hostile tree ends here */
 
-/* Device nodes below /dev, as "dri/card0". */
-struct nodes {
-	char names[NODES_MAX][HOST_NAME];
-	unsigned count;
-	unsigned budget;
-	bool vital; /* disks and graphics only */
-};
-
-static void add(struct nodes *nodes, const char *name)
+static void add(struct host_nodes *nodes, const char *name)
 {
-	if (nodes->count < NODES_MAX)
-		host_text(nodes->names[nodes->count++], HOST_NAME, "%s", name);
+	char(*more)[HOST_NAME];
+
+	/* Grown when the count is a power of two, or 0. */
+	if (!(nodes->count & (nodes->count - 1))) {
+		more = reallocarray(nodes->names, 2 * nodes->count + 1, sizeof(*more));
+		if (!more) {
+			nodes->incomplete = true;
+			return;
+		}
+		nodes->names = more;
+	}
+	host_text(nodes->names[nodes->count++], HOST_NAME, "%s", name);
 }
 
-static bool is_vital(const char *name, const char *type)
+void host_nodes_free(struct host_nodes *nodes)
 {
-	return strcmp(type, "disk") == 0 || strcmp(type, "partition") == 0 ||
-	       strncmp(name, "dri/", 4) == 0 ||
-	       (name[0] == 'n' && name[1] == 'g' && isdigit((unsigned char)name[2])); /* NVMe */
+	free(nodes->names);
+	*nodes = (struct host_nodes){ 0 };
+}
+
+static bool is_graphics(const char *name)
+{
+	return strncmp(name, "dri/", 4) == 0;
+}
+
+/* NVMe's own node of a namespace, "ng0n1". */
+static bool is_namespace(const char *name)
+{
+	return strncmp(name, "ng", 2) == 0 && isdigit((unsigned char)name[2]);
 }
 
 /* A device with a node says so in its uevent file: DEVNAME=dri/card0. */
-static void add_from_uevent(struct nodes *nodes, const char *path)
+static void add_node(struct host_nodes *nodes, const struct host *host, const char *kind,
+	const char *number, bool vital)
 {
-	char text[1024], *at, *save;
-	const char *name = NULL, *type = "";
+	char path[PATH_MAX], text[1024], *at, *save;
 
-	if (fd_read_file(path, text, sizeof(text)) < 0)
+	if (host_path(host, path, "/sys/dev/%s/%s/uevent", kind, number) ||
+		fd_read_file(path, text, sizeof(text)) < 0)
 		return;
-	for (at = strtok_r(text, "\n", &save); at; at = strtok_r(NULL, "\n", &save)) {
-		if (strncmp(at, "DEVNAME=", 8) == 0)
-			name = at + 8;
-		else if (strncmp(at, "DEVTYPE=", 8) == 0)
-			type = at + 8;
-	}
-	if (name && (!nodes->vital || is_vital(name, type)))
-		add(nodes, name);
+	for (at = strtok_r(text, "\n", &save); at; at = strtok_r(NULL, "\n", &save))
+		if (strncmp(at, "DEVNAME=", 8) == 0 &&
+			(!vital || is_graphics(at + 8) || is_namespace(at + 8)))
+			add(nodes, at + 8);
 }
 
-static void walk(struct nodes *nodes, const char *path, unsigned depth)
+/* Of all nodes of the kernel, /sys/dev/KIND/MAJOR:MINOR, those of what is below directory. */
+static void add_below(struct host_nodes *nodes, const struct host *host, const char *directory,
+	const char *kind, bool vital)
 {
-	DIR *directory = depth < DEPTH_MAX ? opendir(path) : NULL;
 	const struct dirent *entry;
-	char child[PATH_MAX];
+	char path[PATH_MAX];
+	unsigned seen = 0;
+	DIR *all;
 
-	while (directory && (entry = readdir(directory)) && nodes->budget) {
-		int used = snprintf(child, sizeof(child), "%s/%s", path, entry->d_name);
-
-		nodes->budget--;
-		if (used >= PATH_MAX || entry->d_name[0] == '.')
-			continue;
-		if (strcmp(entry->d_name, "uevent") == 0)
-			add_from_uevent(nodes, child);
-		else if (entry->d_type == DT_DIR)
-			walk(nodes, child, depth + 1);
-	}
-	if (directory)
-		closedir(directory);
+	if (host_path(host, path, "/sys/dev/%s", kind) || !(all = opendir(path)))
+		return;
+	while ((entry = readdir(all)) && seen++ < NODES_MAX)
+		if (isdigit((unsigned char)entry->d_name[0]) &&
+			host_is_below(host, directory, "/sys/dev/%s/%s", kind, entry->d_name))
+			add_node(nodes, host, kind, entry->d_name, vital);
+	nodes->incomplete |= seen > NODES_MAX;
+	closedir(all);
 }
 
 /* An open file of /proc/PID/fd that is one of the nodes. */
-static bool match(const struct nodes *nodes, const char *target)
+static bool match(const struct host_nodes *nodes, const char *target)
 {
 	if (strncmp(target, "/dev/", 5))
 		return false;
@@ -85,7 +90,7 @@ static bool match(const struct nodes *nodes, const char *target)
 	return false;
 }
 
-static bool has_open(const struct nodes *nodes, const char *pid, char target[static PATH_MAX])
+static bool has_open(const struct host_nodes *nodes, const char *pid, char target[static PATH_MAX])
 {
 	const struct dirent *entry;
 	char path[sizeof("/proc//fd") + NAME_MAX];
@@ -115,7 +120,8 @@ static void describe(const char *pid, const char *target, char *text, size_t siz
 	host_text(text, size, "%s (pid %s) has %s open", command, pid, target);
 }
 
-static bool find_process(const struct nodes *nodes, char *text, size_t size)
+/* Also true where nodes may be missing, as then it cannot be told. */
+static bool find_process(const struct host_nodes *nodes, char *text, size_t size)
 {
 	DIR *directory = nodes->count ? opendir("/proc") : NULL;
 	const struct dirent *entry;
@@ -131,48 +137,112 @@ static bool find_process(const struct nodes *nodes, char *text, size_t size)
 	}
 	if (directory)
 		closedir(directory);
-	return found;
+	if (!found && nodes->incomplete)
+		host_text(text, size,
+			"it cannot be told whether a process has it open, for want of memory or as "
+			"the host has more than %d device nodes",
+			NODES_MAX);
+	return found || nodes->incomplete;
 }
 
-static void add_nvidia(struct nodes *nodes)
+/* Where the disk is a path of NVMe multipath, it is the nodes of the head that are opened. */
+static void add_head(struct host_nodes *nodes, const struct host *host, const char *disk)
 {
-	static const char *const names[] = { "nvidia0", "nvidia1", "nvidiactl", "nvidia-modeset",
-		"nvidia-uvm" };
+	char link[PATH_MAX], path[PATH_MAX], head[HOST_NAME], name[HOST_NAME];
 
-	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
-		add(nodes, names[i]);
+	if (!host_use_head(disk, head))
+		return;
+	add(nodes, head);
+	host_text(name, sizeof(name), "ng%s", head + strlen("nvme"));
+	add(nodes, name);
+	if (host_path(host, link, "/sys/block/%s", head) == 0 && realpath(link, path))
+		add_below(nodes, host, path, "block", false);
 }
 
-static bool find_user(const struct host *host, const struct host_device *device, bool vital,
-	char *text, size_t size)
+static void add_heads(struct host_nodes *nodes, const struct host *host, const char *directory)
 {
-	struct nodes nodes = { .budget = ENTRIES_MAX, .vital = vital };
+	const struct dirent *entry;
+	char path[PATH_MAX];
+	DIR *blocks;
+
+	if (host_path(host, path, "/sys/block") || !(blocks = opendir(path)))
+		return;
+	while ((entry = readdir(blocks)))
+		if (host_is_below(host, directory, "/sys/block/%s", entry->d_name))
+			add_head(nodes, host, entry->d_name);
+	closedir(blocks);
+}
+
+/*
+ * NVIDIA's nodes are not in sysfs, and it is the driver that most often waits for its users. Those that
+ * all of its cards share, as nvidiactl, say nothing of this one.
+ */
+static void add_nvidia(
+	struct host_nodes *nodes, const struct host *host, const struct host_device *device)
+{
+	char name[BDF_TEXT], line[256], node[HOST_NAME];
+	unsigned minor;
+	FILE *stream = host_open(
+		host, "/proc/driver/nvidia/gpus/%s/information", bdf_format(&device->bdf, name));
+
+	while (stream && fgets(line, sizeof(line), stream)) {
+		if (sscanf(line, "Device Minor: %u", &minor) != 1)
+			continue;
+		host_text(node, sizeof(node), "nvidia%u", minor);
+		add(nodes, node);
+		break;
+	}
+	if (stream)
+		fclose(stream);
+}
+
+void host_nodes_find(const struct host *host, const struct host_device *device, bool vital,
+	struct host_nodes *nodes)
+{
 	char path[PATH_MAX];
 
-	text[0] = '\0';
-	if (!host_is_live(host) || host_device_path(host, &device->bdf, path))
-		return false;
-	walk(&nodes, path, 0);
-	/* Its nodes are not in sysfs, and it is the driver that most often waits for its users. */
+	*nodes = (struct host_nodes){ 0 };
+	if (host_device_path(host, &device->bdf, path))
+		return;
+	add_below(nodes, host, path, "block", false);
+	add_below(nodes, host, path, "char", vital);
+	add_heads(nodes, host, path);
 	if (strcmp(device->driver, "nvidia") == 0)
-		add_nvidia(&nodes);
-	return find_process(&nodes, text, size);
+		add_nvidia(nodes, host, device);
+}
+
+/* The nodes are freed. */
+static bool find_user(const struct host *host, struct host_nodes *nodes, char *text, size_t size)
+{
+	bool found;
+
+	text[0] = '\0';
+	found = host_is_live(host) && find_process(nodes, text, size);
+	host_nodes_free(nodes);
+	return found;
 }
 
 bool host_processes_using(
 	const struct host *host, const struct host_device *device, char *text, size_t size)
 {
-	return find_user(host, device, false, text, size);
+	struct host_nodes nodes;
+
+	host_nodes_find(host, device, false, &nodes);
+	return find_user(host, &nodes, text, size);
 }
 
 bool host_processes_depending(
 	const struct host *host, const struct host_device *device, char *text, size_t size)
 {
-	return find_user(host, device, true, text, size);
+	struct host_nodes nodes;
+
+	host_nodes_find(host, device, true, &nodes);
+	return find_user(host, &nodes, text, size);
 }
 
 /* vfio-dev/vfioN below the device is the node /dev/vfio/devices/vfioN (Linux 6.6 and later). */
-static void add_cdev(const struct host *host, const struct host_device *device, struct nodes *nodes)
+static void add_cdev(
+	const struct host *host, const struct host_device *device, struct host_nodes *nodes)
 {
 	const struct dirent *entry;
 	char path[PATH_MAX], name[HOST_NAME];
@@ -193,16 +263,13 @@ static void add_cdev(const struct host *host, const struct host_device *device, 
 bool host_processes_using_vfio(
 	const struct host *host, const struct host_device *device, char *text, size_t size)
 {
-	struct nodes nodes = { 0 };
+	struct host_nodes nodes = { 0 };
 	char name[HOST_NAME];
 
-	text[0] = '\0';
-	if (!host_is_live(host))
-		return false;
 	if (device->group >= 0) {
 		host_text(name, sizeof(name), "vfio/%d", device->group);
 		add(&nodes, name);
 	}
 	add_cdev(host, device, &nodes);
-	return find_process(&nodes, text, size);
+	return find_user(host, &nodes, text, size);
 }

@@ -36,6 +36,12 @@ bool host_use_find_disk(const struct host *host, const char *path, struct host_u
 bool host_use_find_network(const struct host *host, const char *path, struct host_use *use);
 bool host_use_find_display(const struct host *host, const char *path, struct host_use *use);
 
+/*
+ * With NVMe multipath the disk that is used, nvme0n1, is a virtual device, and below the PCI device
+ * is one path to it, nvme0c1n1. True with the disk's name, its head, where name is such a path.
+ */
+bool host_use_head(const char *name, char head[static HOST_NAME]);
+
 /* Is the file that format names (below the root, symbolic links followed) inside directory? */
 bool host_is_below(const struct host *host, const char *directory, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));

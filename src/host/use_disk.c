@@ -354,11 +354,7 @@ static bool find_held(struct walk *walk, const char *name)
 	return true;
 }
 
-/*
- * With NVMe multipath the disk that is used, nvme0n1, is a virtual device, and below the PCI device
- * is one path to it, nvme0c1n1.
- */
-static bool head_of_path(const char *name, char head[static HOST_NAME])
+bool host_use_head(const char *name, char head[static HOST_NAME])
 {
 	unsigned subsystem, controller, number;
 	int used = 0;
@@ -376,7 +372,7 @@ static bool check_disk(const struct host *host, const char *name, struct host_us
 	struct walk walk = { .host = host, .use = use, .visited = visited };
 	char link[PATH_MAX], path[PATH_MAX], head[HOST_NAME];
 
-	if (head_of_path(name, head))
+	if (host_use_head(name, head))
 		name = head;
 	host_text(walk.bottom, sizeof(walk.bottom), "%s", name);
 	if (!visited || host_path(host, link, "/sys/block/%s", name) || !realpath(link, path))
