@@ -10,10 +10,10 @@
  * mounted, that is swap, that belongs to a mounted btrfs, or that device-mapper, LVM, LUKS, md or
  * bcache build on, mounted or not; and one that anything else has opened for itself alone (ZFS, a
  * mount in another mount namespace).
- * - A network interface below it, or a bridge, bond or VLAN on top of one, that carries the default
- *   route or a route through a gateway, IPv4 or IPv6, in the main table of this network namespace.
- *   An interface that is only up, or that only has an address and the route to its own subnet, does
- *   not count: that is how a spare port looks on a host that configures all of them.
+ * - A network interface below it, or a bridge, bond, VLAN or Open vSwitch on top of one, that carries
+ *   the default route or a route through a gateway, IPv4 or IPv6, in the main table of this network
+ *   namespace. An interface that is only up, or that only has an address and the route to its own
+ *   subnet, does not count: that is how a spare port looks on a host that configures all of them.
  * - The boot display, while the host shows something on it: a monitor is connected to it and lit,
  * or it carries the text or frame-buffer console and the kernel has its console there. On a
  * headless host whose console is serial (console=ttyS0) it does not count.

@@ -8,7 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#define DEPTH_MAX 4 /* a VLAN on a bridge on a bond, and one to spare */
+#define DEPTH_MAX 4            /* a VLAN on a bridge on a bond, and one to spare */
+#define SWITCH    "ovs-system" /* of all Open vSwitches of the host */
 
 /* Interfaces on top of interfaces; a hostile tree must not make this walk endless. */
 struct walk {
@@ -16,6 +17,7 @@ struct walk {
 	const char *bottom; /* the interface of the device */
 	struct host_use *use;
 	unsigned budget;
+	bool switched; /* found to be a port of Open vSwitch */
 };
 
 /* "" no route that matters, else what it carries. */
@@ -73,7 +75,12 @@ static bool carries_route(struct walk *walk, const char *interface)
 		read_routes(walk->host, "ipv6_route", interface, match_ipv6, what, sizeof(what));
 	if (!what[0])
 		return false;
-	if (strcmp(interface, walk->bottom))
+	if (walk->switched)
+		host_text(use->reason, sizeof(use->reason),
+			"its network interface %s is a port of Open vSwitch, and %s, which may be "
+			"another one, carries %s",
+			walk->bottom, interface, what);
+	else if (strcmp(interface, walk->bottom))
 		host_text(use->reason, sizeof(use->reason),
 			"its network interface %s is part of %s, which carries %s", walk->bottom,
 			interface, what);
@@ -83,6 +90,48 @@ static bool carries_route(struct walk *walk, const char *interface)
 	host_text(use->hint, sizeof(use->hint),
 		"move the route to another interface ('ip route'), as the host would lose its network");
 	return true;
+}
+
+static bool visit(struct walk *walk, const char *interface, unsigned depth);
+
+/* Does the interface have an entry that begins so? */
+static bool has(const struct host *host, const char *interface, const char *prefix)
+{
+	const struct dirent *entry;
+	char path[PATH_MAX];
+	bool found = false;
+	DIR *directory;
+
+	if (host_path(host, path, "/sys/class/net/%s", interface) || !(directory = opendir(path)))
+		return false;
+	while (!found && (entry = readdir(directory)))
+		found = strncmp(entry->d_name, prefix, strlen(prefix)) == 0;
+	closedir(directory);
+	return found;
+}
+
+/*
+ * The host's own port of an Open vSwitch, which has its addresses, stands beside the NIC and not above
+ * it, and sysfs does not tell the two of it. It has no device and nothing below it.
+ */
+static bool visit_switch(struct walk *walk, unsigned depth)
+{
+	const struct dirent *entry;
+	char path[PATH_MAX];
+	bool used = false;
+	DIR *directory;
+
+	if (walk->switched || host_path(walk->host, path, "/sys/class/net") ||
+		!(directory = opendir(path)))
+		return false;
+	walk->switched = true;
+	while (!used && (entry = readdir(directory)))
+		used = entry->d_name[0] != '.' && !has(walk->host, entry->d_name, "device") &&
+		       !has(walk->host, entry->d_name, "lower_") &&
+		       !has(walk->host, entry->d_name, "upper_" SWITCH) &&
+		       visit(walk, entry->d_name, depth + 1);
+	closedir(directory);
+	return used;
 }
 
 static bool visit(struct walk *walk, const char *interface, unsigned depth)
@@ -101,7 +150,7 @@ static bool visit(struct walk *walk, const char *interface, unsigned depth)
 			used = visit(walk, entry->d_name + 6, depth + 1);
 	if (directory)
 		closedir(directory);
-	return used;
+	return used || (has(walk->host, interface, "upper_" SWITCH) && visit_switch(walk, depth));
 }
 
 bool host_use_find_network(const struct host *host, const char *path, struct host_use *use)
@@ -114,7 +163,7 @@ bool host_use_find_network(const struct host *host, const char *path, struct hos
 	if (host_path(host, class, "/sys/class/net") || !(directory = opendir(class)))
 		return false;
 	while (!used && (entry = readdir(directory))) {
-		struct walk walk = { host, entry->d_name, use, 256 };
+		struct walk walk = { host, entry->d_name, use, 256, false };
 
 		if (entry->d_name[0] != '.' &&
 			host_is_below(host, path, "/sys/class/net/%s", entry->d_name))

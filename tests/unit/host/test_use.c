@@ -234,6 +234,59 @@ static void a_nic_below_a_vlan_on_a_bridge(void **state)
 		"its network interface enp1s0 is part of br0.7, which carries the default route");
 }
 
+#define VIRTUAL "/sys/devices/virtual/net/"
+
+/* The NIC is a port, and so is a guest's tap; br0 is the host's own, and the VLAN's interface on it. */
+static void make_switch(struct fixture *fixture)
+{
+	make_nic(fixture);
+	fixture_interface(fixture, VIRTUAL "ovs-system");
+	fixture_interface(fixture, VIRTUAL "br0");
+	fixture_interface(fixture, VIRTUAL "br0.7");
+	fixture_interface(fixture, VIRTUAL "tap0");
+	fixture_link(fixture, NET "/upper_ovs-system", VIRTUAL "ovs-system");
+	fixture_link(fixture, VIRTUAL "tap0/upper_ovs-system", VIRTUAL "ovs-system");
+	fixture_link(fixture, VIRTUAL "br0/upper_br0.7", VIRTUAL "br0.7");
+	fixture_link(fixture, VIRTUAL "br0.7/lower_br0", VIRTUAL "br0");
+}
+
+static void a_port_of_open_vswitch(void **state)
+{
+	make_switch(*state);
+	assert_unused(*state);
+	fixture_file(*state, "/proc/net/route",
+		ROUTES "tap0\t00000000\t0101A8C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n");
+	assert_unused(*state);
+	fixture_file(*state, "/proc/net/route",
+		ROUTES "br0\t00000000\t0101A8C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n");
+	assert_used(*state,
+		"its network interface enp1s0 is a port of Open vSwitch, and br0, which may be "
+		"another one, carries the default route");
+}
+
+static void a_vlan_on_open_vswitch(void **state)
+{
+	make_switch(*state);
+	fixture_file(*state, "/proc/net/route",
+		ROUTES "br0.7\t00000000\t0101A8C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n");
+	assert_used(*state,
+		"its network interface enp1s0 is a port of Open vSwitch, and br0.7, which may be "
+		"another one, carries the default route");
+}
+
+static void the_default_route_beside_open_vswitch(void **state)
+{
+	struct fixture *fixture = *state;
+
+	make_switch(fixture);
+	fixture_interface(fixture, "/sys/devices/pci0000:00/0000:02:00.0/net/enp2s0");
+	fixture_link(fixture, "/sys/devices/pci0000:00/0000:02:00.0/net/enp2s0/device",
+		"/sys/devices/pci0000:00/0000:02:00.0");
+	fixture_file(fixture, "/proc/net/route",
+		ROUTES "enp2s0\t00000000\t0101A8C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n");
+	assert_unused(fixture);
+}
+
 static void interfaces_in_a_circle(void **state)
 {
 	make_nic(*state);
@@ -364,6 +417,9 @@ int main(void)
 		TEST(a_nic_with_a_route_through_a_gateway),
 		TEST(a_nic_with_the_ipv6_default_route),
 		TEST(a_nic_below_a_vlan_on_a_bridge),
+		TEST(a_port_of_open_vswitch),
+		TEST(a_vlan_on_open_vswitch),
+		TEST(the_default_route_beside_open_vswitch),
 		TEST(interfaces_in_a_circle),
 		TEST(a_boot_display_with_a_picture),
 		TEST(a_second_card_with_a_picture),
