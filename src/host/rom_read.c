@@ -8,13 +8,20 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/pci_regs.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 
+#define DEVICES "/sys/bus/pci/devices/"
+
+#define WAKE_TRIES   100
+#define WAKE_WAIT_US 10000
+
 /* What the child reads into: memory that both processes have. */
 struct shared {
-	char path[PATH_MAX];
+	const struct host *host;
+	const char *name;
 	size_t size;
 	uint8_t data[ROM_SIZE_MAX];
 };
@@ -65,14 +72,28 @@ int rom_read_file(const char *path, uint8_t **data, size_t *size, struct error *
 	return 0;
 }
 
-/* In the child. The ROM is decoded only in between, as it may share its decoder with the BARs. */
-static int read_rom(const void *argument)
+/* All up to explain() is done in the child. */
+
+static int open_attribute(const struct shared *shared, const char *attribute)
 {
-	struct shared *shared = (void *)argument;
-	cleanup_fd int fd = open(shared->path, O_RDWR | O_CLOEXEC);
+	char path[PATH_MAX];
+	int fd, code = host_path(shared->host, path, DEVICES "%s/%s", shared->name, attribute);
+
+	if (code)
+		return code;
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
+/* The ROM is decoded only in between, as it may share its decoder with the BARs. */
+static int read_rom(struct shared *shared)
+{
+	cleanup_fd int fd = open_attribute(shared, "rom");
 	ssize_t got;
 
-	if (fd < 0 || write(fd, "1", 1) != 1)
+	if (fd < 0)
+		return fd;
+	if (write(fd, "1", 1) != 1)
 		return -errno;
 	got = lseek(fd, 0, SEEK_SET) < 0 ? -errno
 					 : read_all(fd, shared->data, sizeof(shared->data));
@@ -84,11 +105,67 @@ static int read_rom(const void *argument)
 	return got < 0 ? (int)got : 0;
 }
 
-static int check_rom(
-	const struct host *host, const char *name, char path[static PATH_MAX], struct error *err)
+/* A device answers for its ROM only while it does for its memory BARs. The kernel does not see to it. */
+static int read_with_memory(struct shared *shared)
 {
-	if (host_path(host, path, "/sys/bus/pci/devices/%s/rom", name) == 0 &&
-		access(path, F_OK) == 0)
+	cleanup_fd int config = open_attribute(shared, "config");
+	uint8_t before, during;
+	int code;
+
+	if (config < 0 || pread(config, &before, 1, PCI_COMMAND) != 1 ||
+		before & PCI_COMMAND_MEMORY)
+		return read_rom(shared);
+	during = before | PCI_COMMAND_MEMORY;
+	if (pwrite(config, &during, 1, PCI_COMMAND) != 1)
+		return -errno;
+	code = read_rom(shared);
+	if (pwrite(config, &before, 1, PCI_COMMAND) != 1 && code == 0)
+		code = -errno;
+	return code;
+}
+
+/* In D1 to D3cold; where it has no driver, the kernel may say "unknown" of one that is awake. */
+static bool is_asleep(const struct shared *shared)
+{
+	char state[16];
+
+	return host_read(shared->host, state, sizeof(state), DEVICES "%s/power_state",
+		       shared->name) > 0 &&
+	       state[0] == 'D' && strcmp(state, "D0");
+}
+
+static int read_awake(struct shared *shared)
+{
+	for (int i = 0; i < WAKE_TRIES && is_asleep(shared); i++)
+		usleep(WAKE_WAIT_US);
+	return is_asleep(shared) ? -EAGAIN : read_with_memory(shared);
+}
+
+/* Nor does the kernel wake the device for this, and vfio-pci lets one sleep that nobody uses. */
+static int wake_and_read(const void *argument)
+{
+	struct shared *shared = (void *)argument;
+	char path[PATH_MAX], control[16];
+	int code = host_path(shared->host, path, DEVICES "%s/power/control", shared->name), again;
+
+	if (code)
+		return code;
+	host_read(shared->host, control, sizeof(control), DEVICES "%s/power/control", shared->name);
+	if (strcmp(control, "auto"))
+		return read_awake(shared);
+	code = fd_write_file(path, "on");
+	if (code)
+		return code;
+	code = read_awake(shared);
+	again = fd_write_file(path, "auto");
+	return code ? code : again;
+}
+
+static int check_rom(const struct host *host, const char *name, struct error *err)
+{
+	char path[PATH_MAX];
+
+	if (host_path(host, path, DEVICES "%s/rom", name) == 0 && access(path, F_OK) == 0)
 		return 0;
 	error_set(err, -ENOENT, name, "it has no option ROM");
 	error_hint(err,
@@ -101,6 +178,15 @@ static int check_unused(const struct host *host, const struct host_device *devic
 {
 	char text[160];
 
+	if (!host_driver_is_viable(device->driver)) {
+		error_set(
+			err, -EBUSY, name, "it is in use by the host's driver %s", device->driver);
+		error_hint(err,
+			"'penstock bind %s' takes it from that, and 'penstock release %s' gives it "
+			"back",
+			name, name);
+		return -EBUSY;
+	}
 	if (!host_driver_is_vfio(device->driver) ||
 		!host_processes_using_vfio(host, device, text, sizeof(text)))
 		return 0;
@@ -115,6 +201,15 @@ static int explain(int code, const struct host *host, const char *name, struct e
 		error_set(err, code, name, "gave up after %u seconds of reading its option ROM",
 			host->limit_ms / 1000);
 		error_hint(err, "'dmesg | tail' may tell why; the device may need a reset");
+		return code;
+	}
+	if (code == -EAGAIN) {
+		error_set(err, code, name,
+			"it sleeps and does not wake up, so its option ROM cannot be read");
+		error_hint(err,
+			"'penstock doctor %s' may tell why; so that vfio-pci leaves it awake: 'echo "
+			"options vfio-pci disable_idle_d3=1 >/etc/modprobe.d/vfio-d3.conf', and reboot",
+			name);
 		return code;
 	}
 	error_sys(err, code, name, "cannot read its option ROM");
@@ -133,7 +228,7 @@ static int read_locked(const struct host *host, const char *name, int lock, stru
 	uint8_t **data, size_t *size, struct error *err)
 {
 	struct guard guard = { host, name, "its option ROM to be read", lock };
-	int code = guard_call(&guard, read_rom, shared);
+	int code = guard_call(&guard, wake_and_read, shared);
 
 	if (code)
 		return explain(code, host, name, err);
@@ -160,7 +255,9 @@ int rom_read_device(const struct host *host, const struct host_device *device, u
 		MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (shared == MAP_FAILED)
 		return explain(-errno, host, name, err);
-	code = check_rom(host, name, shared->path, err);
+	shared->host = host;
+	shared->name = name;
+	code = check_rom(host, name, err);
 	if (code == 0)
 		code = check_unused(host, device, name, err);
 	if (code == 0)

@@ -43,6 +43,7 @@ static const struct {
 	{ CARD "/numa_node", "0\n" },
 	{ CARD "/reset_method", "bus\n" },
 	{ CARD "/power_state", "D0\n" },
+	{ CARD "/power/control", "auto\n" },
 	{ CARD "/driver_override", "(null)\n" },
 	{ CARD "/modalias", "pci:v00001002d000073DF\n" },
 	{ CARD "/sriov_totalvfs", "4\n" },
@@ -270,7 +271,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		change_part(&input);
 	if (host_init(&host, root, NULL, &err))
 		abort();
-	host.limit_ms = 1000;
+	host.limit_ms = 5000;
 	read_all(&host);
 	plan_boot(&host);
 	return 0;

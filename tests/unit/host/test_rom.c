@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/inotify.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -340,6 +342,110 @@ static void a_device_without_one(void **state)
 	assert_string_equal(err.what, "it has no option ROM");
 }
 
+#define CARD "/sys/devices/pci0000:00/0000:01:00.0"
+
+static int read_card(struct fixture *fixture, uint8_t **data, size_t *size, struct error *err)
+{
+	struct host_device device;
+
+	*err = (struct error){ 0 };
+	assert_int_equal(
+		host_device_read(&fixture->host, &(struct bdf){ 0, 1, 0, 0 }, &device, err), 0);
+	return rom_read_device(&fixture->host, &device, data, size, err);
+}
+
+/* As vfio-pci leaves one that nobody uses, but for the power state. */
+static void make_sleepy_card(struct fixture *fixture, const char *state)
+{
+	fixture_device(fixture, CARD, "0x030000", "vfio-pci", 1);
+	fixture_file(fixture, CARD "/rom", "0123456789");
+	fixture_file(fixture, CARD "/config", "abcd\004");
+	fixture_file(fixture, CARD "/power/control", "auto\n");
+	fixture_file(fixture, CARD "/power_state", state);
+}
+
+static void assert_left_as_it_was(struct fixture *fixture)
+{
+	char text[16];
+
+	host_read(&fixture->host, text, sizeof(text), CARD "/power/control");
+	assert_string_equal(text, "auto");
+	assert_true(host_read(&fixture->host, text, sizeof(text), CARD "/config") > 0);
+	assert_memory_equal(text, "abcd?", 5);
+}
+
+static void watch(int fd, struct fixture *fixture, const char *file)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s" CARD "/%s", fixture->tree, file);
+	assert_true(inotify_add_watch(fd, path, IN_MODIFY) > 0);
+}
+
+/* What has been written, in order: 1 is the first that is watched. */
+static void assert_written(int fd, const char *wanted)
+{
+	struct inotify_event events[16];
+	char order[17] = "";
+	ssize_t got = read(fd, events, sizeof(events));
+
+	for (ssize_t i = 0; i < got / (ssize_t)sizeof(events[0]); i++)
+		order[i] = '0' + events[i].wd;
+	assert_string_equal(order, wanted);
+}
+
+static void a_sleeping_device_is_woken_for_it(void **state)
+{
+	int fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+	struct fixture *fixture = *state;
+	struct error err;
+	uint8_t *data;
+	size_t size;
+
+	make_sleepy_card(fixture, "D0\n");
+	watch(fd, fixture, "power/control");
+	watch(fd, fixture, "config");
+	watch(fd, fixture, "rom");
+	assert_int_equal(read_card(fixture, &data, &size, &err), 0);
+	assert_int_equal(size, 10);
+	assert_memory_equal(data + 1, "123456789", 9);
+	free(data);
+	/* Woken, memory, the ROM on and off, and all of it back. */
+	assert_written(fd, "12321");
+	close(fd);
+	assert_left_as_it_was(fixture);
+}
+
+static void a_device_that_does_not_wake_is_told(void **state)
+{
+	struct fixture *fixture = *state;
+	char text[16];
+	struct error err;
+	uint8_t *data;
+	size_t size;
+
+	make_sleepy_card(fixture, "D3cold\n");
+	assert_int_equal(read_card(fixture, &data, &size, &err), -EAGAIN);
+	assert_non_null(strstr(err.what, "does not wake up"));
+	assert_left_as_it_was(fixture);
+	assert_int_equal(host_read(&fixture->host, text, sizeof(text), CARD "/rom"), 10);
+	assert_string_equal(text, "0123456789");
+}
+
+static void a_device_that_a_host_driver_has_is_left_alone(void **state)
+{
+	struct fixture *fixture = *state;
+	struct error err;
+	uint8_t *data;
+	size_t size;
+
+	fixture_device(fixture, CARD, "0x030000", "amdgpu", 1);
+	fixture_file(fixture, CARD "/rom", "0123456789");
+	assert_int_equal(read_card(fixture, &data, &size, &err), -EBUSY);
+	assert_string_equal(err.what, "it is in use by the host's driver amdgpu");
+	assert_non_null(strstr(err.hint, "penstock bind 0000:01:00.0"));
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
 
 int main(void)
@@ -358,6 +464,9 @@ int main(void)
 		TEST(too_many_images),
 		TEST(files),
 		TEST(a_device_without_one),
+		TEST(a_sleeping_device_is_woken_for_it),
+		TEST(a_device_that_does_not_wake_is_told),
+		TEST(a_device_that_a_host_driver_has_is_left_alone),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
