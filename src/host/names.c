@@ -3,7 +3,6 @@
 
 #include "base/fd.h"
 
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -18,10 +17,10 @@ static const char *const places[] = {
 
 static bool read_file(struct host_names *names, const char *path)
 {
-	cleanup_fd int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	cleanup_fd int fd = fd_open_regular(path);
 	struct stat stat;
 
-	if (fd < 0 || fstat(fd, &stat) < 0 || !S_ISREG(stat.st_mode) || stat.st_size > FILE_MAX)
+	if (fd < 0 || fstat(fd, &stat) < 0 || stat.st_size > FILE_MAX)
 		return false;
 	names->text = malloc(stat.st_size + 1);
 	if (!names->text)
