@@ -78,8 +78,8 @@ struct boot_change {
 	char *path;
 	const char *why; /* NULL: it is no longer needed */
 	enum boot_edit edit;
-	unsigned mode;
-	char *words; /* that are added to a file of others */
+	unsigned mode; /* permissions, those of the file that was found before those of the plan */
+	char *words;   /* that are added to a file of others */
 	struct boot_bytes now, wanted;
 	struct boot_bytes original; /* as it is without penstock */
 	bool edited;                /* somebody has changed it since penstock wrote it */

@@ -123,7 +123,8 @@ static int want_file(struct boot_change *change, const struct boot_file *file, s
 
 	change->why = file->why;
 	change->edit = file->edit;
-	change->mode = file->mode;
+	if (!change->now.data)
+		change->mode = file->mode;
 	if (file->edit != BOOT_WHOLE)
 		return want_words(change, file->text, err);
 	/* A file that is as penstock makes it is penstock's, though the state was lost. */
@@ -143,6 +144,19 @@ static const struct boot_file *find_file(const struct boot_plan *plan, const cha
 	return NULL;
 }
 
+/* For roll_back(): a file that was removed cannot be asked any more. */
+static int read_now(const struct host *host, struct boot_change *change, struct error *err)
+{
+	char full[PATH_MAX];
+	struct stat stat_;
+
+	if (boot_read(host, change->path, &change->now, err))
+		return err->code;
+	if (boot_resolve(host, change->path, full) == 0 && stat(full, &stat_) == 0)
+		change->mode = stat_.st_mode & 07777;
+	return 0;
+}
+
 /*
  * entry is NULL for a file that penstock has not changed yet, file for one that it no longer
  * wants.
@@ -154,7 +168,7 @@ static int make_change(const struct host *host, const struct boot_entry *entry,
 
 	if (!change)
 		return no_memory(err);
-	if (boot_read(host, change->path, &change->now, err) || find_original(change, entry, err))
+	if (read_now(host, change, err) || find_original(change, entry, err))
 		return err->code;
 	if (file)
 		return want_file(change, file, err);

@@ -442,6 +442,22 @@ static void a_failed_second_write_changes_nothing(void **state)
 	assert_in_range(write_with_failures(*state, &boot_card, &boot_sound, false), 3, 30);
 }
 
+/* Permissions included: a hook that cannot be executed is none. */
+static void a_failed_undo_changes_nothing(void **state)
+{
+	struct fixture *fixture = *state;
+	struct snapshot written;
+
+	boot_host_make(fixture, boot_programs[0]);
+	boot_host_write_card(fixture);
+	written = boot_host_take(fixture);
+	set_failures(0, 1);
+	assert_true(boot_host_undo(fixture) < 0);
+	set_failures(0, 0);
+	assert_true(boot_host_is_unchanged(fixture, &written));
+	free(written.data);
+}
+
 static void a_failed_undo_can_be_repeated(void **state)
 {
 	struct fixture *fixture = *state;
@@ -624,6 +640,7 @@ int main(void)
 		TEST(odd_bytes_are_put_back),
 		TEST(a_failed_first_write_changes_nothing),
 		TEST(a_failed_second_write_changes_nothing),
+		TEST(a_failed_undo_changes_nothing),
 		TEST(a_failed_undo_can_be_repeated),
 		TEST(a_killed_write_is_undone),
 		TEST(a_killed_second_write_is_undone),
