@@ -130,8 +130,8 @@ static void find_controllers(const struct host *host, char path[PATH_MAX], struc
 			continue;
 		budget--;
 		snprintf(link, sizeof(link), "%s/%s", path, entry->d_name);
-		if (realpath(link, real))
-			find_in_path(host, real, found);
+		if (realpath(link, real) && host_inside(host, real))
+			find_in_path(host, host_inside(host, real), found);
 	}
 	if (directory)
 		closedir(directory);
@@ -142,9 +142,9 @@ static int find_path(const struct host *host, const char *path, struct found *fo
 {
 	char real[PATH_MAX];
 
-	if (!realpath(path, real))
+	if (!realpath(path, real) || !host_inside(host, real))
 		return -ENOENT;
-	if (!find_in_path(host, real + strlen(host->root), found))
+	if (!find_in_path(host, host_inside(host, real), found))
 		find_controllers(host, real, found);
 	return 0;
 }
@@ -176,7 +176,9 @@ static int find_file(const struct host *host, const char *text, struct found *fo
 		return -EINVAL;
 	if (!realpath(text[0] == '/' ? path : text, real))
 		return -ENOENT;
-	in_host = strncmp(real, host->root, strlen(host->root)) ? "" : real + strlen(host->root);
+	in_host = host_inside(host, real);
+	if (!in_host)
+		return -EINVAL;
 	if (strncmp(in_host, "/dev/", 5) == 0)
 		return find_name(host, strrchr(in_host, '/') + 1, found);
 	return strncmp(in_host, "/sys/", 5) ? -EINVAL : find_path(host, real, found);

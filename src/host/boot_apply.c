@@ -304,7 +304,7 @@ static int make_directories(
 		if (boot_exists(host, path))
 			continue;
 		host_step();
-		code = host_path(host, full, "%s", path);
+		code = boot_resolve(host, path, full);
 		if (code == 0 && mkdir(full, 0755) < 0 && errno != EEXIST)
 			code = -errno;
 		if (code == 0)
@@ -323,7 +323,7 @@ static void remove_directories(
 		char full[PATH_MAX];
 
 		if ((but && boot_list_has(but, directories->items[i])) ||
-			host_path(host, full, "%s", directories->items[i]))
+			boot_resolve(host, directories->items[i], full))
 			continue;
 		host_step();
 		rmdir(full);
@@ -481,7 +481,7 @@ static int lock(const struct host *host, struct error *err)
 {
 	char full[PATH_MAX], *slash;
 	cleanup_fd int fd = -1;
-	int code = host_path(host, full, "%s", BOOT_STATE);
+	int code = boot_resolve(host, BOOT_STATE, full);
 
 	if (code)
 		return boot_tell(err, code, BOOT_STATE, "cannot keep a record");

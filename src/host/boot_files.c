@@ -30,22 +30,35 @@ bool boot_bytes_copy(struct boot_bytes *to, const struct boot_bytes *from)
 	return true;
 }
 
+/* Cut a path to what is there of it, but not below least bytes. Its length then. */
+static size_t cut(char *path, size_t least)
+{
+	struct stat stat;
+
+	while (strlen(path) > least && lstat(path, &stat) < 0)
+		*strrchr(path, '/') = '\0';
+	return strlen(path);
+}
+
 int boot_resolve(const struct host *host, const char *path, char full[static PATH_MAX])
 {
-	char link[PATH_MAX];
-	struct stat stat;
-	int code = host_path(host, link, "%s", path);
+	size_t root = strlen(host->root), used;
+	char there[PATH_MAX];
+	int code = host_path(host, there, "%s", path);
 
 	if (code)
 		return code;
-	if (lstat(link, &stat) < 0 || !S_ISLNK(stat.st_mode)) {
-		strcpy(full, link);
-		return 0;
-	}
-	if (!realpath(link, full))
+	path += cut(there, root) - root;
+	if (!realpath(there[0] ? there : "/", full))
 		return -errno;
 	/* An absolute link in a tree leads out of it, to the files of this machine. */
-	return strncmp(full, host->root, strlen(host->root)) ? -EXDEV : 0;
+	if (!host_inside(host, full))
+		return -EXDEV;
+	used = strcmp(full, "/") ? strlen(full) : 0;
+	if (used + strlen(path) >= PATH_MAX)
+		return -ENAMETOOLONG;
+	strcpy(full + used, path);
+	return 0;
 }
 
 static int read_open(int fd, struct boot_bytes *bytes)

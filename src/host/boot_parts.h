@@ -75,7 +75,10 @@ struct boot_entry *boot_state_add(struct boot_state *state, const char *path);
 /* A copy; without memory false. */
 bool boot_bytes_copy(struct boot_bytes *to, const struct boot_bytes *from);
 
-/* The real path of a file of the host: what a symbolic link points to is changed, not the link. */
+/*
+ * The real path of a file or directory of the host, that need not be there: what a symbolic link
+ * points to is changed, not the link. -EXDEV: it leads out of the host's root.
+ */
 int boot_resolve(const struct host *host, const char *path, char full[static PATH_MAX]);
 
 /* No file is no error. */

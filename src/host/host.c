@@ -25,17 +25,24 @@ static int set_run(struct host *host, const char *directory, const char *below, 
 	return 0;
 }
 
+static int set_root(struct host *host, const char *directory, struct error *err)
+{
+	if (!directory || !directory[0])
+		return 0;
+	if (!realpath(directory, host->root))
+		return error_sys(err, -errno, directory, "cannot look at the host in this tree");
+	if (strcmp(host->root, "/") == 0)
+		host->root[0] = '\0';
+	return 0;
+}
+
 int host_init(struct host *host, const char *root, const char *run, struct error *err)
 {
 	const char *user = geteuid() ? getenv("XDG_RUNTIME_DIR") : NULL;
 
-	if (!root)
-		root = getenv("PENSTOCK_ROOT");
-	*host = (struct host){
-		.root = root ? root : "",
-		.progress_ms = PROGRESS_MS,
-		.limit_ms = LIMIT_MS,
-	};
+	*host = (struct host){ .progress_ms = PROGRESS_MS, .limit_ms = LIMIT_MS };
+	if (set_root(host, root ? root : getenv("PENSTOCK_ROOT"), err))
+		return err->code;
 	if (run)
 		return set_run(host, run, "", err);
 	if (host->root[0])
@@ -69,6 +76,15 @@ int host_path(const struct host *host, char path[static PATH_MAX], const char *f
 	code = path_v(host, path, format, args);
 	va_end(args);
 	return code;
+}
+
+const char *host_inside(const struct host *host, const char *real)
+{
+	size_t length = strlen(host->root);
+
+	if (strncmp(real, host->root, length) || (real[length] && real[length] != '/'))
+		return NULL;
+	return real + length;
 }
 
 /* What host_open() gives ends here, however long the file is. */

@@ -27,7 +27,7 @@
 #define HOST_NAME 64
 
 struct host {
-	const char *root;     /* the caller's; no slash at its end */
+	char root[PATH_MAX];  /* a real path, without a slash at its end */
 	char run[256];        /* the directory of the journal */
 	unsigned progress_ms; /* how often a wait for the kernel is told to the user */
 	unsigned limit_ms;    /* when such a wait is given up */
@@ -35,8 +35,8 @@ struct host {
 
 /*
  * root and run may be NULL. The root then is $PENSTOCK_ROOT, for commands that are to look at a
- * recorded host, or the live one; run is /run/penstock below the root or, on a live host for a user
- * other than root, $XDG_RUNTIME_DIR/penstock.
+ * recorded host, or the live one, as with "/"; run is /run/penstock below the root or, on a live host
+ * for a user other than root, $XDG_RUNTIME_DIR/penstock. -ENOENT: there is no such root.
  */
 int host_init(struct host *host, const char *root, const char *run, struct error *err);
 
@@ -52,6 +52,12 @@ int host_path(const struct host *host, char path[static PATH_MAX], const char *f
  */
 FILE *host_open(const struct host *host, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
+
+/*
+ * What real, a path that realpath() has made, is in the host, as "/sys/bus/pci"; "" for the root
+ * itself. NULL: it is outside, as where an absolute link in a tree leads.
+ */
+const char *host_inside(const struct host *host, const char *real);
 
 /*
  * Read a small attribute as one line of printable text without its newline; what does not fit or

@@ -42,7 +42,7 @@ static bool read_block(const struct host *host, const char *path, struct block *
 	char text[32];
 	const char *slash = strrchr(path, '/');
 
-	here.root = path;
+	snprintf(here.root, sizeof(here.root), "%s", path);
 	*block = (struct block){ 0 };
 	host_text(block->name, sizeof(block->name), "%s", slash ? slash + 1 : path);
 	host_read(&here, block->alias, sizeof(block->alias), "/dm/name");

@@ -106,6 +106,41 @@ static void a_path_outside_is_none(void **state)
 	assert_not(fixture, "/sys/way-out", -EINVAL, "does not name");
 }
 
+/* The real path can be shorter than the root as it is given, and is what realpath() leads to. */
+static void any_path_of_the_root(void **state)
+{
+	struct fixture *fixture = *state, other = *fixture;
+	struct error err = { 0 };
+	char link[128];
+
+	make_host(fixture);
+	snprintf(link, sizeof(link), "%s/a-name-that-makes-the-path-longer", fixture->tree);
+	assert_int_equal(symlink(".", link), 0);
+	assert_int_equal(host_init(&other.host, link, NULL, &err), 0);
+	assert_string_equal(other.host.root, fixture->host.root);
+	assert_is(&other, "enp1s0", "0000:01:00.0");
+	assert_is(&other, CARD, "0000:01:00.0");
+	assert_int_equal(chdir("/tmp"), 0);
+	assert_int_equal(host_init(&other.host, strrchr(fixture->tree, '/') + 1, NULL, &err), 0);
+	assert_string_equal(other.host.root, fixture->host.root);
+	assert_int_equal(host_init(&other.host, "/", NULL, &err), 0);
+	assert_true(host_is_live(&other.host));
+	assert_int_equal(host_init(&other.host, "/nowhere/at/all", NULL, &err), -ENOENT);
+}
+
+/* TREE2 is not in TREE. */
+static void a_neighbour_of_the_root_is_outside(void **state)
+{
+	struct fixture *fixture = *state;
+	char path[PATH_MAX + 16];
+
+	snprintf(path, sizeof(path), "%s2/sys", fixture->host.root);
+	assert_null(host_inside(&fixture->host, path));
+	snprintf(path, sizeof(path), "%s/sys", fixture->host.root);
+	assert_string_equal(host_inside(&fixture->host, path), "/sys");
+	assert_string_equal(host_inside(&fixture->host, fixture->host.root), "");
+}
+
 static void names(void **state)
 {
 	struct fixture *fixture = *state;
@@ -218,6 +253,8 @@ int main(void)
 		TEST(vendor_and_device),
 		TEST(paths),
 		TEST(a_path_outside_is_none),
+		TEST(any_path_of_the_root),
+		TEST(a_neighbour_of_the_root_is_outside),
 		TEST(names),
 		TEST(two_things_of_one_name),
 		TEST(a_disk_of_an_nvme_subsystem),

@@ -366,6 +366,50 @@ static void a_link_out_of_the_tree_is_not_followed(void **state)
 	assert_int_equal(boot_read(&fixture->host, "/etc/passwd", &bytes, &err), -EXDEV);
 }
 
+/* Neither a file nor a directory is made outside. */
+static void a_directory_out_of_the_tree_is_not_followed(void **state)
+{
+	struct fixture *fixture = *state;
+	struct fixture outside = *fixture;
+	struct snapshot before;
+	struct error err = { 0 };
+	char from[PATH_MAX], to[PATH_MAX];
+
+	boot_host_make(fixture, boot_programs[0]);
+	strcat(outside.tree, "2");
+	assert_int_equal(mkdir(outside.tree, 0755), 0);
+	snprintf(from, sizeof(from), "%s/etc", fixture->tree);
+	snprintf(to, sizeof(to), "%s/etc", outside.tree);
+	assert_int_equal(rename(from, to), 0);
+	assert_int_equal(symlink(to, from), 0);
+	before = boot_host_take(&outside);
+	assert_int_equal(boot_host_write(fixture, &boot_card, false, &err), -EXDEV);
+	assert_true(boot_host_is_unchanged(&outside, &before));
+	free(before.data);
+	assert_int_equal(unlink(from), 0);
+	assert_int_equal(rename(to, from), 0);
+	assert_int_equal(rmdir(outside.tree), 0);
+}
+
+static void a_directory_elsewhere_in_the_tree_is_followed(void **state)
+{
+	struct fixture *fixture = *state;
+	struct snapshot before;
+
+	boot_host_make(fixture, boot_programs[0]);
+	fixture_file(fixture, "/usr/local/etc/placeholder", "");
+	fixture_link(fixture, "/etc/initramfs-tools", "/usr/local/etc");
+	fixture_file(fixture, "/data/placeholder", "");
+	fixture_link(fixture, "/var", "/data");
+	before = boot_host_take(fixture);
+	boot_host_write_card(fixture);
+	assert_true(boot_host_has(fixture, "/usr/local/etc/scripts/init-top/penstock"));
+	assert_true(boot_host_has(fixture, "/data/lib/penstock/boot-config.json"));
+	assert_int_equal(boot_host_undo(fixture), 0);
+	assert_true(boot_host_is_unchanged(fixture, &before));
+	free(before.data);
+}
+
 /* Bytes of all values but NUL survive the state; a file with a NUL is no text, and is not touched. */
 static void odd_bytes_are_put_back(void **state)
 {
@@ -637,6 +681,8 @@ int main(void)
 		TEST(a_file_of_others_is_not_overwritten),
 		TEST(permissions_and_links_are_kept),
 		TEST(a_link_out_of_the_tree_is_not_followed),
+		TEST(a_directory_out_of_the_tree_is_not_followed),
+		TEST(a_directory_elsewhere_in_the_tree_is_followed),
 		TEST(odd_bytes_are_put_back),
 		TEST(a_failed_first_write_changes_nothing),
 		TEST(a_failed_second_write_changes_nothing),
