@@ -98,15 +98,6 @@ bool boot_exists(const struct host *host, const char *path)
 	return host_path(host, full, "%s", path) == 0 && access(full, F_OK) == 0;
 }
 
-void boot_release(const struct host *host, char release[static HOST_NAME])
-{
-	host_read(host, release, HOST_NAME, "/proc/sys/kernel/osrelease");
-	/* It becomes part of paths and of commands. */
-	if (release[strspn(release, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-				    "0123456789.+-_~")])
-		release[0] = '\0';
-}
-
 /* Devices. */
 
 /* What the host uses now it will use after the next boot: a host without its disk does not boot. */
@@ -302,7 +293,7 @@ static void find_modules(
 	char name[BDF_TEXT], modalias[128], release[HOST_NAME], line[512];
 	FILE *stream = NULL;
 
-	boot_release(host, release);
+	host_read_kernel(host, release);
 	bdf_format(&device->bdf, name);
 	if (host_read(host, modalias, sizeof(modalias), DEVICES "/%s/modalias", name) > 0)
 		stream = host_open(host, "/lib/modules/%s/modules.alias", release);

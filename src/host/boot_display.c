@@ -70,7 +70,7 @@ static void plan_frame_buffer(
 	unsigned major = 0;
 
 	bdf_format(&card->bdf, name);
-	boot_release(host, release);
+	host_read_kernel(host, release);
 	if (sscanf(release, "%u.", &major) != 1)
 		major = 0;
 	if (major >= 6 && card->class_code >> 8 == CLASS_DISPLAY_VGA) {

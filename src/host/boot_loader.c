@@ -86,18 +86,13 @@ static void plan_grub(struct boot_plan *plan, const struct host *host)
 
 static void plan_cmdline(struct boot_plan *plan, const struct host *host)
 {
-	char release[HOST_NAME], image[PATH_MAX];
+	char command[DISTRIBUTION_COMMAND];
 
 	if (!plan_edit(plan, host, CMDLINE, WHY "; systemd-boot's comes from here", BOOT_CMDLINE))
 		return;
-	boot_release(host, release);
-	snprintf(image, sizeof(image), "/boot/vmlinuz-%s", release);
-	if (!boot_exists(host, image))
-		snprintf(image, sizeof(image), "/usr/lib/modules/%s/vmlinuz", release);
-	if (boot_exists(host, "/etc/kernel/proxmox-boot-uuids"))
-		boot_plan_next(plan, "proxmox-boot-tool refresh");
-	else if (boot_exists(host, "/usr/bin/kernel-install") && release[0])
-		boot_plan_next(plan, "kernel-install add %s %s", release, image);
+	distribution_update_cmdline(host, command);
+	if (command[0])
+		boot_plan_next(plan, "%s", command);
 }
 
 static int is_entry(const struct dirent *file)

@@ -30,9 +30,6 @@ void boot_plan_loader(struct boot_plan *plan, const struct host *host);
 /* Is there such a file of the host? */
 bool boot_exists(const struct host *host, const char *path);
 
-/* The kernel's release, "6.12.0-amd64"; "" where it is unknown. */
-void boot_release(const struct host *host, char release[static HOST_NAME]);
-
 /*
  * Words in a kernel command line inside a file. Adding leaves out those that are there already;
  * words become those that were added. The result is to be freed. -EINVAL where the place for them

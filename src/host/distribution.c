@@ -92,6 +92,21 @@ const char *distribution_update_grub(const struct host *host)
 					   : "grub-mkconfig -o /boot/grub/grub.cfg";
 }
 
+void distribution_update_cmdline(const struct host *host, char command[static DISTRIBUTION_COMMAND])
+{
+	char release[HOST_NAME], image[HOST_NAME + 32];
+
+	command[0] = '\0';
+	host_read_kernel(host, release);
+	snprintf(image, sizeof(image), "/boot/vmlinuz-%s", release);
+	if (!exists(host, image))
+		snprintf(image, sizeof(image), "/usr/lib/modules/%s/vmlinuz", release);
+	if (exists(host, "/etc/kernel/proxmox-boot-uuids"))
+		strcpy(command, "proxmox-boot-tool refresh");
+	else if (exists(host, "/usr/bin/kernel-install") && release[0])
+		snprintf(command, DISTRIBUTION_COMMAND, "kernel-install add %s %s", release, image);
+}
+
 static void add_words(char *text, size_t size, const char *add, const char *remove)
 {
 	size_t used = strlen(text);
@@ -103,6 +118,7 @@ static void add_words(char *text, size_t size, const char *add, const char *remo
 void distribution_cmdline(
 	const struct host *host, const char *add, const char *remove, char *text, size_t size)
 {
+	char command[DISTRIBUTION_COMMAND];
 	const char *entries;
 	enum loader loader = distribution_loader(host, &entries);
 	size_t used;
@@ -116,10 +132,11 @@ void distribution_cmdline(
 	}
 	add_words(text, size, add, remove);
 	used = strlen(text);
+	distribution_update_cmdline(host, command);
 	if (loader == LOADER_CMDLINE)
-		snprintf(text + used, size - used,
-			" in " CMDLINE ", run 'kernel-install add $(uname -r) "
-			"/boot/vmlinuz-$(uname -r)', then reboot");
+		snprintf(text + used, size - used, " in " CMDLINE "%s%s%s, then reboot",
+			command[0] ? ", run '" : ", take it over into the boot loader's entries",
+			command, command[0] ? "'" : "");
 	else if (loader == LOADER_ENTRIES)
 		snprintf(text + used, size - used,
 			" in the 'options' line of %s/*.conf, then reboot", entries);

@@ -26,6 +26,12 @@ enum loader distribution_loader(const struct host *host, const char **entries);
 /* The command that writes GRUB's configuration. */
 const char *distribution_update_grub(const struct host *host);
 
+#define DISTRIBUTION_COMMAND 256
+
+/* The command that takes CMDLINE over into what the boot loader reads; "" where it is not known. */
+void distribution_update_cmdline(
+	const struct host *host, char command[static DISTRIBUTION_COMMAND]);
+
 /* How to add words to the kernel's command line and take others away; either may be NULL. */
 void distribution_cmdline(
 	const struct host *host, const char *add, const char *remove, char *text, size_t size);

@@ -265,10 +265,10 @@ static bool is_newer(const struct host *host, const char *path, const struct sta
 
 static bool find_image(const struct host *host, char *path, size_t size, struct stat *image)
 {
-	char release[HOST_NAME] = "", full[PATH_MAX];
+	char release[HOST_NAME], full[PATH_MAX];
 	const char *const names[] = { "/boot/initrd.img-%s", "/boot/initramfs-%s.img" };
 
-	host_read(host, release, sizeof(release), "/proc/sys/kernel/osrelease");
+	host_read_kernel(host, release);
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		snprintf(path, size, i ? "/boot/initramfs-%s.img" : "/boot/initrd.img-%s", release);
 		if (host_path(host, full, "%s", path) == 0 && stat(full, image) == 0)

@@ -231,6 +231,14 @@ int host_read_link(const struct host *host, char *name, size_t size, const char 
 	return 0;
 }
 
+void host_read_kernel(const struct host *host, char release[static HOST_NAME])
+{
+	host_read(host, release, HOST_NAME, "/proc/sys/kernel/osrelease");
+	if (release[strspn(release, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+				    "0123456789.+-_~")])
+		release[0] = '\0';
+}
+
 void host_text(char *text, size_t size, const char *format, ...)
 {
 	va_list args;

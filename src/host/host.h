@@ -74,6 +74,9 @@ long host_read_number(const struct host *host, long fallback, const char *format
 int host_read_link(const struct host *host, char *name, size_t size, const char *format, ...)
 	__attribute__((format(printf, 4, 5)));
 
+/* The release of the kernel, "6.12.0-amd64", fit for paths and commands; "" where it is unknown. */
+void host_read_kernel(const struct host *host, char release[static HOST_NAME]);
+
 /*
  * snprintf() that is meant to cut. What a terminal would act on becomes '?', as does what is not UTF-8.
  */

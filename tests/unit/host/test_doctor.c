@@ -221,6 +221,36 @@ static void an_old_initramfs_is_told(void **state)
 	doctor_free(&doctor);
 }
 
+/* What has the kernel's command line is not always what the boot loader reads. */
+static void the_command_fits_the_boot_loader(void **state)
+{
+	static const struct {
+		const char *file, *command;
+	} hosts[] = {
+		{ "/etc/kernel/cmdline", "in /etc/kernel/cmdline, take it over into the boot" },
+		{ "/usr/bin/kernel-install",
+			"run 'kernel-install add 6.12.43 /usr/lib/modules/6.12.43/vmlinuz'" },
+		{ "/boot/vmlinuz-6.12.43", "'kernel-install add 6.12.43 /boot/vmlinuz-6.12.43'" },
+		{ "/etc/kernel/proxmox-boot-uuids", "run 'proxmox-boot-tool refresh', then" },
+	};
+	struct fixture *fixture = *state;
+	struct doctor doctor;
+	char path[PATH_MAX];
+
+	fixture_load(fixture, "intel-iommu-off");
+	snprintf(path, sizeof(path), "%s/etc/default/grub", fixture->tree);
+	assert_int_equal(unlink(path), 0);
+	for (size_t i = 0; i < sizeof(hosts) / sizeof(hosts[0]); i++) {
+		const struct finding *finding;
+
+		fixture_file(fixture, hosts[i].file, "");
+		finding = find_on(fixture, &doctor, NULL, "iommu", "intel_iommu=off");
+		if (!strstr(finding->fix, hosts[i].command))
+			fail_msg("with %s: %s", hosts[i].file, finding->fix);
+		doctor_free(&doctor);
+	}
+}
+
 static void a_bad_rom_is_told(void **state)
 {
 	const struct finding *finding;
@@ -352,6 +382,7 @@ int main(void)
 		DOCTOR_TEST(what_is_well_is_ok),
 		DOCTOR_TEST(binding_by_id_takes_the_twin),
 		DOCTOR_TEST(an_old_initramfs_is_told),
+		DOCTOR_TEST(the_command_fits_the_boot_loader),
 		DOCTOR_TEST(a_bad_rom_is_told),
 		DOCTOR_TEST(bars_without_addresses_are_told),
 		DOCTOR_TEST(a_missing_group_node_is_told),
