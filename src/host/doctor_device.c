@@ -4,6 +4,7 @@
 #include "host/distribution.h"
 #include "host/doctor.h"
 #include "host/processes.h"
+#include "host/reset.h"
 #include "host/rom.h"
 
 #include <dirent.h>
@@ -454,15 +455,11 @@ static void tell_bad_reset(
 {
 	struct finding *finding =
 		doctor_add(doctor, FINDING_PROBLEM, device, "it did not come back from a reset");
-	char name[BDF_TEXT];
+	char rescan[HOST_RESET_COMMAND];
 
-	name_of(device, name);
+	host_reset_rescan(&device->device, rescan);
 	doctor_evidence(finding, "kernel log: %s", line);
-	doctor_fix(finding,
-		"'echo 1 >" D
-		"%s/remove; echo 1 >/sys/bus/pci/rescan'; else 'rtcwake -m mem -s 5', or "
-		"restart the host",
-		name);
+	doctor_fix(finding, "'%s'; else 'rtcwake -m mem -s 10', or restart the host", rescan);
 }
 
 static void tell_risky_reset(struct doctor *doctor, const struct inventory_device *device)
@@ -504,7 +501,7 @@ void doctor_check_reset(struct doctor *doctor, const struct inventory_device *de
 
 void doctor_check_power(struct doctor *doctor, const struct inventory_device *device)
 {
-	char name[BDF_TEXT], line[192], state[16] = "";
+	char name[BDF_TEXT], line[192], state[16] = "", rescan[HOST_RESET_COMMAND];
 	struct finding *finding;
 	bool ones, told;
 
@@ -522,12 +519,12 @@ void doctor_check_power(struct doctor *doctor, const struct inventory_device *de
 	doctor_evidence(finding, D "%s/config: %s; power_state: %s%s%s", name,
 		ones ? "reads ff" : "can be read", state[0] ? state : "not told",
 		told ? "; kernel log: " : "", told ? line : "");
+	host_reset_rescan(&device->device, rescan);
 	doctor_fix(finding,
-		"'echo 1 >" D
-		"%s/remove; echo 1 >/sys/bus/pci/rescan'; else 'rtcwake -m mem -s 5'; so "
-		"that it stays awake: 'echo options vfio-pci disable_idle_d3=1 "
-		">/etc/modprobe.d/vfio-d3.conf', and 'echo 0 >" D "%s/d3cold_allowed'",
-		name, name);
+		"'%s'; else 'rtcwake -m mem -s 10'; so that it stays awake: 'echo options vfio-pci "
+		"disable_idle_d3=1 >/etc/modprobe.d/vfio-d3.conf', and 'echo 0 >" D
+		"%s/d3cold_allowed'",
+		rescan, name);
 }
 
 /* rom */

@@ -461,6 +461,7 @@ static int run(const struct host *host, struct host_reset *reset, const struct a
 static int refuse_method(const struct host_reset *reset, const char *method, struct error *err)
 {
 	char name[BDF_TEXT], list[RESET_METHODS_MAX * RESET_METHOD_NAME] = "";
+	char rescan[HOST_RESET_COMMAND];
 	bool bus = false;
 
 	for (unsigned i = 0; i < reset->method_count; i++) {
@@ -475,10 +476,9 @@ static int refuse_method(const struct host_reset *reset, const char *method, str
 		return -EINVAL;
 	}
 	error_set(err, -EOPNOTSUPP, name, "neither it nor the kernel has a way to reset it");
-	error_hint(err,
-		"a guest finds it as the one before has left it; for a fresh start: "
-		"echo 1 > /sys/bus/pci/devices/%s/remove, and then echo 1 > /sys/bus/pci/rescan",
-		name);
+	host_reset_rescan(&reset->device, rescan);
+	error_hint(err, "a guest finds it as the one before has left it; for a fresh start: %s",
+		rescan);
 	return -EOPNOTSUPP;
 }
 

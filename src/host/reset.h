@@ -48,12 +48,21 @@ struct reset_bus {
 };
 int reset_bus_run(const void *reset_bus);
 
+#define HOST_RESET_COMMAND 256
+
+/*
+ * The shell command that lets the kernel find a device anew. One at vfio-pci goes there again: its
+ * driver_override is gone with it, and drivers_autoprobe keeps the host's driver off since Linux 6.19;
+ * before that, the host's driver has the device until penstock takes it.
+ */
+void host_reset_rescan(const struct host_device *device, char command[static HOST_RESET_COMMAND]);
+
 /*
  * Ways to get back a device that does not answer, as shell commands: the n-th one (from 0) with a
  * word on it, or false when there are no more.
  */
 struct reset_way {
 	char what[128];
-	char command[256];
+	char command[HOST_RESET_COMMAND];
 };
 bool host_reset_way_out(const struct host_device *device, unsigned n, struct reset_way *way);

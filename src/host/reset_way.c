@@ -39,6 +39,19 @@ static void set_what(struct reset_way *way, const char *what)
 	snprintf(way->what, sizeof(way->what), "%s", what);
 }
 
+void host_reset_rescan(const struct host_device *device, char command[static HOST_RESET_COMMAND])
+{
+	bool vfio = host_driver_is_vfio(device->driver);
+	char name[BDF_TEXT], bind[96];
+
+	bdf_format(&device->bdf, name);
+	snprintf(bind, sizeof(bind), "; penstock bind %s; echo 1 >/sys/bus/pci/drivers_autoprobe",
+		name);
+	snprintf(command, HOST_RESET_COMMAND,
+		"%secho 1 >/sys/bus/pci/devices/%s/remove; sleep 1; echo 1 >/sys/bus/pci/rescan%s",
+		vfio ? "echo 0 >/sys/bus/pci/drivers_autoprobe; " : "", name, vfio ? bind : "");
+}
+
 bool host_reset_way_out(const struct host_device *device, unsigned n, struct reset_way *way)
 {
 	char name[BDF_TEXT];
@@ -52,16 +65,17 @@ bool host_reset_way_out(const struct host_device *device, unsigned n, struct res
 			way, "this chip has a reset of its own, in the kernel module vendor-reset");
 		snprintf(way->command, sizeof(way->command),
 			"modprobe vendor-reset && "
-			"echo device_specific > /sys/bus/pci/devices/%s/reset_method && "
+			"echo device_specific >/sys/bus/pci/devices/%s/reset_method && "
 			"penstock reset %s",
 			name, name);
 		return true;
 	case 1:
-		set_what(way, "let the kernel find the device anew");
-		snprintf(way->command, sizeof(way->command),
-			"echo 1 > /sys/bus/pci/devices/%s/remove; sleep 1; "
-			"echo 1 > /sys/bus/pci/rescan",
-			name);
+		set_what(way,
+			host_driver_is_vfio(device->driver)
+				? "let the kernel find the device anew; before Linux 6.19, its "
+				  "host driver has it for a moment"
+				: "let the kernel find the device anew");
+		host_reset_rescan(device, way->command);
 		return true;
 	case 2:
 		set_what(way, "take its power away for a moment: the host sleeps for ten seconds");

@@ -366,8 +366,9 @@ int passthrough_config_init(struct passthrough *device, bool multifunction, stru
 		error_set(err, -ENODEV, device->vfio.name,
 			"does not answer: its configuration space reads ff");
 		error_hint(err,
-			"it did not come back from a reset or from D3; remove and rescan it, "
-			"suspend the host, or restart it");
+			"it did not come back from a reset or from D3; 'penstock doctor %s' shows "
+			"what may bring it back",
+			device->vfio.name);
 		return -ENODEV;
 	}
 	if (original[PCI_HEADER_TYPE] & 0x7f)

@@ -269,12 +269,27 @@ static void a_lost_device_is_named(void **state)
 	assert_non_null(strstr(err.what, "has not come back"));
 	assert_true(bdf_equal(&reset.lost.bdf, &card));
 	assert_true(host_reset_way_out(&reset.lost, 0, &way));
+	/* With the device goes its driver_override. */
 	assert_string_equal(way.command,
-		"echo 1 > /sys/bus/pci/devices/0000:01:00.0/remove; sleep 1; "
-		"echo 1 > /sys/bus/pci/rescan");
+		"echo 0 >/sys/bus/pci/drivers_autoprobe; "
+		"echo 1 >/sys/bus/pci/devices/0000:01:00.0/remove; sleep 1; "
+		"echo 1 >/sys/bus/pci/rescan; penstock bind 0000:01:00.0; "
+		"echo 1 >/sys/bus/pci/drivers_autoprobe");
 	assert_true(host_reset_way_out(&reset.lost, 1, &way));
 	assert_string_equal(way.command, "rtcwake -m mem -s 10");
 	assert_false(host_reset_way_out(&reset.lost, 2, &way));
+}
+
+static void what_was_at_no_driver_is_not_bound(void **state)
+{
+	struct host_device device = { .bdf = card };
+	struct reset_way way;
+
+	(void)state;
+	assert_true(host_reset_way_out(&device, 0, &way));
+	assert_string_equal(way.command,
+		"echo 1 >/sys/bus/pci/devices/0000:01:00.0/remove; sleep 1; "
+		"echo 1 >/sys/bus/pci/rescan");
 }
 
 /* Linked in place of host_step(), which comes between the look before the reset and the reset. */
@@ -365,6 +380,7 @@ int main(void)
 		TEST(a_bus_reset_needs_all_at_vfio),
 		TEST(a_machines_device_is_refused),
 		TEST(a_lost_device_is_named),
+		TEST(what_was_at_no_driver_is_not_bound),
 		TEST(lost_bars_are_seen),
 		TEST(a_hung_reset_is_given_up),
 		TEST(vendor_reset_is_for_its_chips_only),
