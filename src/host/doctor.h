@@ -6,7 +6,8 @@
 
 /*
  * What keeps devices of this host from being passed to virtual machines, by the failures that users
- * meet most. It changes nothing.
+ * meet most. It changes nothing. A device's problem is what is so now: the kernel's log also has what
+ * was mended since, and makes a warning at most where the host's state does not bear it out.
  */
 
 enum finding_status {

@@ -298,24 +298,25 @@ static void fix_framebuffer(struct doctor *doctor, struct finding *finding)
 		fix);
 }
 
+/* What the log tells is of the past: only a frame buffer that is there now stands in the way. */
 void doctor_check_framebuffer(struct doctor *doctor, const struct inventory_device *device)
 {
-	char line[192], name[BDF_TEXT];
+	char memory[192], line[192], name[BDF_TEXT];
 	struct finding *finding;
+	bool there, told;
 
 	name_of(device, name);
-	if (kernel_log_find(&doctor->log, name, "can't reserve [mem", line, sizeof(line))) {
-		finding = doctor_add(doctor, doctor_if_asked(doctor), device,
-			"one of its BARs was taken when vfio-pci wanted it");
-		doctor_evidence(finding, "kernel log: %s", line);
-		fix_framebuffer(doctor, finding);
-	}
-	if (is_display(device) && find_framebuffer(doctor->host, name, line, sizeof(line))) {
-		finding = doctor_add(doctor, FINDING_WARNING, device,
-			"the firmware's frame buffer lies in one of its BARs");
-		doctor_evidence(finding, "/proc/iomem: %s", line);
-		fix_framebuffer(doctor, finding);
-	}
+	there = is_display(device) && find_framebuffer(doctor->host, name, memory, sizeof(memory));
+	told = kernel_log_find(&doctor->log, name, "can't reserve [mem", line, sizeof(line));
+	if (!there && !told)
+		return;
+	finding = doctor_add(doctor, there && told ? doctor_if_asked(doctor) : FINDING_WARNING,
+		device, "%s",
+		there ? "the firmware's frame buffer lies in one of its BARs"
+		      : "one of its BARs was taken when vfio-pci wanted it");
+	doctor_evidence(finding, "%s%s%s%s%s", there ? "/proc/iomem: " : "", there ? memory : "",
+		there && told ? "; " : "", told ? "kernel log: " : "", told ? line : "");
+	fix_framebuffer(doctor, finding);
 }
 
 /* boot-display */
@@ -441,25 +442,52 @@ void doctor_check_use(struct doctor *doctor, const struct inventory_device *devi
 
 /* reset */
 
-static bool config_reads_ones(const struct host *host, const char *name)
-{
-	char path[PATH_MAX], bytes[5];
+#define CONFIG_IDS    4
+#define CONFIG_HEADER 64
 
-	return host_path(host, path, D "%s/config", name) == 0 &&
-	       fd_read_file(path, bytes, sizeof(bytes)) == 4 &&
-	       memcmp(bytes, "\377\377\377\377", 4) == 0;
+/* Not by the IDs: a VF has none there, and a device that is busy after a reset can read 0001. */
+static bool is_silent(const struct host *host, const char *name)
+{
+	char path[PATH_MAX], bytes[CONFIG_HEADER + 1];
+	ssize_t got = host_path(host, path, D "%s/config", name) == 0
+			      ? fd_read_file(path, bytes, sizeof(bytes))
+			      : -ENOENT;
+
+	for (ssize_t i = CONFIG_IDS; i < got; i++)
+		if ((uint8_t)bytes[i] != 0xff)
+			return false;
+	return got > CONFIG_IDS;
+}
+
+static bool has_failed_to_reset(
+	const struct doctor *doctor, const struct inventory_device *device, char *line, size_t size)
+{
+	char name[BDF_TEXT];
+
+	name_of(device, name);
+	return kernel_log_find(&doctor->log, name, "giving up", line, size) ||
+	       kernel_log_find(&doctor->log, "IOTLB_INV_TIMEOUT", name, line, size);
 }
 
 static void tell_bad_reset(
 	struct doctor *doctor, const struct inventory_device *device, const char *line)
 {
-	struct finding *finding =
-		doctor_add(doctor, FINDING_PROBLEM, device, "it did not come back from a reset");
-	char rescan[HOST_RESET_COMMAND];
+	char name[BDF_TEXT], rescan[HOST_RESET_COMMAND];
+	bool silent = is_silent(doctor->host, name_of(device, name));
+	struct finding *finding;
 
+	finding = doctor_add(doctor, silent ? FINDING_PROBLEM : FINDING_WARNING, device, "%s",
+		silent ? "it did not come back from a reset"
+		       : "a reset of it has failed since the host started, but it answers now");
+	doctor_evidence(finding, D "%s/config: %s; kernel log: %s", name,
+		silent ? "reads ff" : "can be read", line);
 	host_reset_rescan(&device->device, rescan);
-	doctor_evidence(finding, "kernel log: %s", line);
-	doctor_fix(finding, "'%s'; else 'rtcwake -m mem -s 10', or restart the host", rescan);
+	if (silent)
+		doctor_fix(
+			finding, "'%s'; else 'rtcwake -m mem -s 10', or restart the host", rescan);
+	else
+		doctor_fix(finding,
+			"try 'penstock reset %s' while it is bound, before a guest has it", name);
 }
 
 static void tell_risky_reset(struct doctor *doctor, const struct inventory_device *device)
@@ -484,8 +512,7 @@ void doctor_check_reset(struct doctor *doctor, const struct inventory_device *de
 	struct finding *finding;
 
 	name_of(device, name);
-	if (kernel_log_find(&doctor->log, name, "giving up", line, sizeof(line)) ||
-		kernel_log_find(&doctor->log, "IOTLB_INV_TIMEOUT", name, line, sizeof(line))) {
+	if (has_failed_to_reset(doctor, device, line, sizeof(line))) {
 		tell_bad_reset(doctor, device, line);
 	} else if (is_display(device) && device->device.vendor == VENDOR_AMD &&
 		   strcmp(device->reset, "bus") == 0) {
@@ -499,32 +526,45 @@ void doctor_check_reset(struct doctor *doctor, const struct inventory_device *de
 
 /* power */
 
+static void fix_power(const struct inventory_device *device, bool silent, struct finding *finding)
+{
+	char name[BDF_TEXT], rescan[HOST_RESET_COMMAND];
+
+	host_reset_rescan(&device->device, rescan);
+	doctor_fix(finding,
+		"%s%s%sso that it stays awake: 'echo options vfio-pci disable_idle_d3=1 "
+		">/etc/modprobe.d/vfio-d3.conf', and 'echo 0 >" D "%s/d3cold_allowed'",
+		silent ? "'" : "", silent ? rescan : "",
+		silent ? "'; else 'rtcwake -m mem -s 10'; " : "", name_of(device, name));
+}
+
 void doctor_check_power(struct doctor *doctor, const struct inventory_device *device)
 {
-	char name[BDF_TEXT], line[192], state[16] = "", rescan[HOST_RESET_COMMAND];
+	char name[BDF_TEXT], line[192], state[16] = "";
 	struct finding *finding;
-	bool ones, told;
+	bool silent, told, asleep;
 
 	name_of(device, name);
 	host_read(doctor->host, state, sizeof(state), D "%s/power_state", name);
-	ones = config_reads_ones(doctor->host, name);
+	asleep = state[0] && strcmp(state, "D0");
+	silent = is_silent(doctor->host, name);
+	if (silent && has_failed_to_reset(doctor, device, line, sizeof(line))) {
+		doctor_add(doctor, FINDING_UNKNOWN, device,
+			"it does not answer since a reset: mend that first");
+		return;
+	}
 	told = kernel_log_find(
 		       &doctor->log, name, "Unable to change power state", line, sizeof(line)) ||
 	       kernel_log_find(&doctor->log, name, "stuck in D3", line, sizeof(line));
-	if (!ones && !(told && strcmp(state, "D0")))
+	if (!silent && !(told && asleep))
 		return;
-	finding = doctor_add(doctor, FINDING_PROBLEM, device, "it does not answer%s%s",
-		state[0] && strcmp(state, "D0") ? ": it is stuck in " : "",
-		strcmp(state, "D0") ? state : "");
+	finding = doctor_add(doctor, silent ? FINDING_PROBLEM : FINDING_WARNING, device, "%s%s%s",
+		silent ? "it does not answer" : "it has failed to wake up since the host started",
+		asleep ? ", and is in " : "", asleep ? state : "");
 	doctor_evidence(finding, D "%s/config: %s; power_state: %s%s%s", name,
-		ones ? "reads ff" : "can be read", state[0] ? state : "not told",
+		silent ? "reads ff" : "can be read", state[0] ? state : "not told",
 		told ? "; kernel log: " : "", told ? line : "");
-	host_reset_rescan(&device->device, rescan);
-	doctor_fix(finding,
-		"'%s'; else 'rtcwake -m mem -s 10'; so that it stays awake: 'echo options vfio-pci "
-		"disable_idle_d3=1 >/etc/modprobe.d/vfio-d3.conf', and 'echo 0 >" D
-		"%s/d3cold_allowed'",
-		rescan, name);
+	fix_power(device, silent, finding);
 }
 
 /* rom */
@@ -611,17 +651,50 @@ static void fix_addresses(struct doctor *doctor, struct finding *finding)
 	doctor_fix(finding, "in the firmware's setup, switch on Above 4G Decoding; or: %s", fix);
 }
 
+static bool log_tells_no_space(const struct doctor *doctor, const struct inventory_device *device,
+	unsigned bar, char *line, size_t size)
+{
+	char name[BDF_TEXT], now[64], before[64];
+
+	name_of(device, name);
+	snprintf(now, sizeof(now), "%s: BAR %u [mem", name, bar); /* since Linux 6.9 */
+	snprintf(before, sizeof(before), "%s: BAR %u: no space for [mem", name, bar);
+	return kernel_log_find(&doctor->log, now, "no space", line, size) ||
+	       kernel_log_find(&doctor->log, before, NULL, line, size);
+}
+
+/*
+ * A BAR for memory that has no address now. The kernel tries more than once, so that its log alone
+ * does not tell; but its row of zeros for a BAR that it has given up could be that of no BAR.
+ */
+static bool find_unassigned(const struct doctor *doctor, const struct inventory_device *device,
+	unsigned *bar, char *line, size_t size)
+{
+	for (*bar = 0; *bar < INVENTORY_BARS; ++*bar) {
+		const struct inventory_bar *is = &device->bars[*bar];
+
+		if (is->address)
+			continue;
+		line[0] = '\0';
+		if (log_tells_no_space(doctor, device, *bar, line, size) ||
+			(is->size && is->kind != INVENTORY_IO))
+			return true;
+	}
+	return false;
+}
+
 void doctor_check_addresses(struct doctor *doctor, const struct inventory_device *device)
 {
-	unsigned bits = physical_bits(doctor->host);
+	unsigned bits = physical_bits(doctor->host), bar;
 	char name[BDF_TEXT], line[192], size[24], half[24];
 	struct finding *finding;
 
 	name_of(device, name);
-	if (kernel_log_find(&doctor->log, name, "can't assign; no space", line, sizeof(line))) {
+	if (find_unassigned(doctor, device, &bar, line, sizeof(line))) {
 		finding = doctor_add(doctor, doctor_if_asked(doctor), device,
-			"the kernel found no addresses for one of its BARs");
-		doctor_evidence(finding, "kernel log: %s", line);
+			"the kernel found no address for its BAR %u", bar);
+		doctor_evidence(finding, D "%s/resource: BAR %u is 0%s%s", name, bar,
+			line[0] ? "; kernel log: " : "", line);
 		fix_addresses(doctor, finding);
 	}
 	/* The upper half of the guest's addresses is for BARs. */

@@ -44,6 +44,7 @@ static void read_bars(const struct host *host, const char *name, struct inventor
 			continue;
 		device->bars[i] = (struct inventory_bar){
 			.size = end - start + 1,
+			.address = start,
 			.kind = flags & RESOURCE_IO       ? INVENTORY_IO
 				: flags & RESOURCE_MEM_64 ? INVENTORY_MEM64
 							  : INVENTORY_MEM32,

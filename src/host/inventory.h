@@ -15,7 +15,8 @@
 enum inventory_bar_kind { INVENTORY_IO, INVENTORY_MEM32, INVENTORY_MEM64 };
 
 struct inventory_bar {
-	uint64_t size; /* bytes; 0: there is none */
+	uint64_t size;    /* bytes; 0: there is none, or the kernel tells nothing of it */
+	uint64_t address; /* on the bus; 0: it was given none */
 	enum inventory_bar_kind kind;
 	bool prefetchable;
 };

@@ -91,8 +91,11 @@ static const struct trouble troubles[] = {
 		"/etc/X11/xorg.conf.d/10-gpu.conf: BusID \"PCI:1:0:0\"", "no other graphics card" },
 	{ "in-use", "ryzen-5900x", "0000:01:00.0", FINDING_PROBLEM, "mounted at /", "" },
 	{ "in-use", "ryzen-5900x", "0000:26:00.0", FINDING_PROBLEM, "default route", "" },
-	{ "reset", "intel-rmrr", NULL, FINDING_PROBLEM, "not ready 65535ms after FLR; giving up",
-		"/sys/bus/pci/rescan" },
+	{ "reset", "intel-rmrr", NULL, FINDING_PROBLEM,
+		"reads ff; kernel log: vfio-pci 0000:07:00.0: not ready 65535ms after bus reset; "
+		"giving up",
+		"/sys/bus/pci/rescan; penstock bind 0000:07:00.0" },
+	{ "power", "intel-rmrr", NULL, FINDING_UNKNOWN, "", "" },
 	{ "reset", "ryzen-5900x", "0000:2f:00.0", FINDING_WARNING, "reset_method: bus",
 		"pacman -S" },
 	{ "power", "laptop-d3", NULL, FINDING_PROBLEM, "reads ff; power_state: D3cold",
@@ -264,20 +267,116 @@ static void a_bad_rom_is_told(void **state)
 	doctor_free(&doctor);
 }
 
+static void set_bars(
+	struct fixture *fixture, const char *device, const char *bar0, const char *bar1)
+{
+	static const char none[] = "0x0 0x0 0x0";
+	char path[PATH_MAX], text[1024];
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/resource", device);
+	snprintf(
+		text, sizeof(text), "%s\n%s\n%s\n%s\n%s\n%s\n", bar0, bar1, none, none, none, none);
+	fixture_file(fixture, path, text);
+}
+
 static void bars_without_addresses_are_told(void **state)
 {
+	static const char memory[] = "0xfc000000 0xfcffffff 0x40200", none[] = "0x0 0x0 0x0";
+	static const struct {
+		const char *bar0, *bar1, *log;
+		bool told;
+	} hosts[] = {
+		{ memory, none,
+			"[ 0.5] pci 0000:01:00.0: BAR 1 [mem size 0x10000000 64bit pref]: can't "
+			"assign; no space\n",
+			true },
+		/* Before Linux 6.9. */
+		{ memory, none,
+			"[ 0.5] pci 0000:01:00.0: BAR 1: no space for [mem size 0x10000000]\n"
+			"[ 0.5] pci 0000:01:00.0: BAR 1: failed to assign [mem size 0x10000000]\n",
+			true },
+		/* Without a log. */
+		{ "0x0 0xffffff 0x20040200", memory, "", true },
+		/* The second time there was room. */
+		{ memory, "0x8400000000 0x840fffffff 0x14220c",
+			"[ 0.5] pci 0000:01:00.0: BAR 1 [mem size 0x10000000 64bit pref]: can't "
+			"assign; no space\n"
+			"[ 0.6] pci 0000:01:00.0: BAR 1 [mem 0x8400000000-0x840fffffff 64bit "
+			"pref]: assigned\n",
+			false },
+		/* That is sr-iov's to tell. */
+		{ memory, none,
+			"[ 0.5] pci 0000:01:00.0: VF BAR 1 [mem size 0x4000]: can't assign; no "
+			"space\n"
+			"[ 0.5] pci 0000:01:00.0: BAR 10: no space for [mem size 0x4000]\n",
+			false },
+		/* No driver of a guest needs ports. */
+		{ memory, "0x0 0x7f 0x40101",
+			"[ 0.5] pci 0000:01:00.0: BAR 1 [io size 0x0080]: can't assign; no space\n",
+			false },
+	};
 	struct doctor doctor;
 
 	fixture_load(*state, "intel-iommu-off");
-	fixture_file(*state, "/dmesg",
-		"[    0.5] pci 0000:01:00.0: BAR 1 [mem size 0x10000000 64bit pref]: can't assign; "
-		"no space\n");
-	find_on(*state, &doctor, "0000:01:00.0", "address-space", "can't assign; no space");
-	doctor_free(&doctor);
+	for (size_t i = 0; i < sizeof(hosts) / sizeof(hosts[0]); i++) {
+		const struct finding *finding;
+
+		set_bars(*state, "0000:01:00.0", hosts[i].bar0, hosts[i].bar1);
+		fixture_file(*state, "/dmesg", hosts[i].log);
+		run(*state, &doctor, "0000:01:00.0");
+		finding = find(&doctor, "address-space", "0000:01:00.0/resource: BAR");
+		if (hosts[i].told != (finding && finding->status == FINDING_PROBLEM))
+			fail_msg("%zu: %s", i, finding ? finding->evidence : "not told");
+		doctor_free(&doctor);
+	}
 	/* And a guest has half of what the CPU addresses. */
 	fixture_file(
-		*state, "/proc/cpuinfo", "address sizes	: 29 bits physical, 48 bits virtual\n");
-	find_on(*state, &doctor, "0000:01:00.0", "address-space", "29 bits physical");
+		*state, "/proc/cpuinfo", "address sizes	: 25 bits physical, 48 bits virtual\n");
+	set_bars(*state, "0000:01:00.0", "0xfc000000 0xfdffffff 0x40200", none);
+	find_on(*state, &doctor, "0000:01:00.0", "address-space", "25 bits physical");
+	doctor_free(&doctor);
+}
+
+/* The log remembers until the next boot what has been mended since. */
+static void what_the_log_remembers_is_no_problem(void **state)
+{
+	static const struct {
+		const char *check, *log;
+	} lines[] = {
+		{ "reset", "not ready 65535ms after FLR; giving up" },
+		{ "framebuffer",
+			"BAR 0: can't reserve [mem 0x7c00000000-0x7dffffffff 64bit pref]" },
+		{ "power", "Unable to change power state from D3hot to D0, device inaccessible" },
+	};
+	struct bdf card;
+	char text[256];
+
+	assert_int_equal(bdf_parse("0000:2f:00.0", &card), 0);
+	fixture_load(*state, "ryzen-5900x");
+	fixture_file(*state, "/sys/bus/pci/devices/0000:2f:00.0/power_state", "D3hot\n");
+	for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
+		const struct finding *finding;
+		struct doctor doctor;
+
+		snprintf(text, sizeof(text), "[ 90.1] vfio-pci 0000:2f:00.0: %s\n", lines[i].log);
+		fixture_file(*state, "/dmesg", text);
+		finding = find_on(*state, &doctor, "0000:2f:00.0", lines[i].check, lines[i].log);
+		assert_int_equal(finding->status, FINDING_WARNING);
+		assert_true(doctor_can_pass(&doctor, &card));
+		doctor_free(&doctor);
+	}
+}
+
+/* Its IDs are those of its physical function, and are not in its configuration space. */
+static void a_virtual_function_answers(void **state)
+{
+	struct doctor doctor;
+
+	fixture_load(*state, "ryzen-5900x");
+	fixture_file(*state, "/sys/bus/pci/devices/0000:2f:00.0/config",
+		"\377\377\377\377\4\1\20\1\1\1\1\2\20\20\200");
+	run(*state, &doctor, "0000:2f:00.0");
+	assert_null(find(&doctor, "power", ""));
 	doctor_free(&doctor);
 }
 
@@ -385,6 +484,8 @@ int main(void)
 		DOCTOR_TEST(the_command_fits_the_boot_loader),
 		DOCTOR_TEST(a_bad_rom_is_told),
 		DOCTOR_TEST(bars_without_addresses_are_told),
+		DOCTOR_TEST(what_the_log_remembers_is_no_problem),
+		DOCTOR_TEST(a_virtual_function_answers),
 		DOCTOR_TEST(a_missing_group_node_is_told),
 		DOCTOR_TEST(a_device_that_no_iommu_covers),
 		DOCTOR_TEST(a_log_that_may_not_be_read_makes_it_unknown),
