@@ -130,14 +130,26 @@ static bool stands_in_the_way(const struct finding *finding, const struct bdf *d
 	       (!finding->has_device || bdf_equal(&finding->device, device));
 }
 
+/* No step makes a guest have a bridge or a part of the board; why says which of them it is. */
+static bool stays_with_host(
+	const struct doctor *doctor, const struct bdf *device, struct error *why)
+{
+	return host_device_check_bridge(&doctor_find(doctor, device)->device, why);
+}
+
 static void print_verdict(const struct doctor *doctor, const struct bdf *device)
 {
 	const struct inventory_device *found = doctor_find(doctor, device);
 	char name[BDF_TEXT], number[16];
+	struct error stays = { 0 };
 	unsigned step = 0;
 
 	bdf_format(device, name);
 	putchar('\n');
+	if (stays_with_host(doctor, device, &stays)) {
+		printf("%s cannot be passed: %s\n", name, stays.what);
+		return;
+	}
 	if (doctor_can_pass(doctor, device)) {
 		printf("%s can be passed now: penstock run --device %s ...\n", name, name);
 		if (!host_driver_is_vfio(found->device.driver))
@@ -203,12 +215,13 @@ static json_object *json_of_fact(const struct doctor_fact *fact)
 static json_object *json_of_verdict(const struct doctor *doctor, const struct bdf *device)
 {
 	json_object *object = json_object_new_object(), *steps = json_object_new_array();
+	bool stays = stays_with_host(doctor, device, &(struct error){ 0 });
 	char name[BDF_TEXT];
 
 	output_add_text(object, "address", bdf_format(device, name));
 	json_object_object_add(
 		object, "can_pass", json_object_new_boolean(doctor_can_pass(doctor, device)));
-	for (size_t i = 0; i < doctor->count; i++)
+	for (size_t i = 0; !stays && i < doctor->count; i++)
 		if (stands_in_the_way(&doctor->findings[i], device) && doctor->findings[i].fix[0])
 			json_object_array_add(
 				steps, json_object_new_string(doctor->findings[i].fix));

@@ -7,24 +7,29 @@
 #include <string.h>
 #include <sys/wait.h>
 
-/* "penstock ls" ($PENSTOCK) on recorded hosts. */
+/* "penstock ls" ($PENSTOCK) on recorded hosts, and what "penstock doctor" says of a device in the end. */
 
 static char output[256 * 1024];
 
 /* The exit status; what is printed goes into output, what is complained of is dropped. */
-static int ls(const struct fixture *fixture, const char *arguments)
+static int penstock(const struct fixture *fixture, const char *verb, const char *arguments)
 {
 	char command[512];
 	size_t size;
 	FILE *pipe;
 
-	snprintf(command, sizeof(command), "LC_ALL=C.UTF-8 PENSTOCK_ROOT=%s %s ls %s 2>/dev/null",
-		fixture->tree, getenv("PENSTOCK"), arguments);
+	snprintf(command, sizeof(command), "LC_ALL=C.UTF-8 PENSTOCK_ROOT=%s %s %s %s 2>/dev/null",
+		fixture->tree, getenv("PENSTOCK"), verb, arguments);
 	pipe = popen(command, "r");
 	assert_non_null(pipe);
 	size = fread(output, 1, sizeof(output) - 1, pipe);
 	output[size] = '\0';
 	return WEXITSTATUS(pclose(pipe));
+}
+
+static int ls(const struct fixture *fixture, const char *arguments)
+{
+	return penstock(fixture, "ls", arguments);
 }
 
 static void assert_says(const char *text)
@@ -172,6 +177,22 @@ static void without_an_iommu_all_are_shown(void **state)
 
 #define LS_TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
 
+/* No step makes a guest have the board. */
+static void the_doctor_leaves_the_board_to_the_host(void **state)
+{
+	fixture_load(*state, "ryzen-5900x");
+	assert_int_equal(penstock(*state, "doctor", "00:00.0"), 1);
+	assert_says(
+		"\n0000:00:00.0 cannot be passed: it is a part of the board, and stays with the "
+		"host\n");
+	assert_silent_of("It takes");
+	penstock(*state, "doctor", "00:01.1");
+	assert_says(
+		"\n0000:00:01.1 cannot be passed: it is a PCI bridge, and stays with the host\n");
+	assert_int_equal(penstock(*state, "doctor", "--json 00:01.1"), 1);
+	assert_silent_of("\"steps\":[\n        \"");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -182,6 +203,7 @@ int main(void)
 		LS_TEST(a_pattern_selects_groups),
 		LS_TEST(json_has_it_all),
 		LS_TEST(without_an_iommu_all_are_shown),
+		LS_TEST(the_doctor_leaves_the_board_to_the_host),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
