@@ -566,20 +566,21 @@ static void a_64_bit_bar_may_lie_in_the_low_window(void **state)
 {
 	struct fixture *fixture = *state;
 	struct error err = { 0 };
-	struct pci_device other;
+	struct fixture whole = { 0 };
+	struct pci_device *other = &whole.device;
 
-	pci_device_init(&other, &ops);
-	pci_device_set_bar(&other, 0, PCI_BAR_MEM64, false, 4 * KIB);
-	assert_int_equal(pci_bus_add(&fixture->bus, &other, DEVFN + 1, &err), 0);
-	pci_device_config_write(&other, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
-	assert_true(other.bars[0].decoded);
+	pci_device_init(other, &ops);
+	pci_device_set_bar(other, 0, PCI_BAR_MEM64, false, 4 * KIB);
+	assert_int_equal(pci_bus_add(&fixture->bus, other, DEVFN + 1, &err), 0);
+	pci_device_config_write(other, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	assert_true(other->bars[0].decoded);
 	/* A 64-bit BAR may lie below 4 GiB, as for a 32-bit system. */
-	pci_device_config_write(&other, bar(1), 4, 0);
-	assert_false(other.bars[0].decoded);
-	pci_device_config_write(&other, bar(0), 4, 0xa0000000);
-	assert_true(other.bars[0].decoded);
-	pci_device_config_write(&other, PCI_COMMAND, 2, 0);
-	pci_device_destroy(&other);
+	pci_device_config_write(other, bar(1), 4, 0);
+	assert_false(other->bars[0].decoded);
+	pci_device_config_write(other, bar(0), 4, 0xa0000000);
+	assert_true(other->bars[0].decoded);
+	pci_device_config_write(other, PCI_COMMAND, 2, 0);
+	pci_device_destroy(other);
 }
 
 /* The one that was there first keeps the place; the other appears once it has a place of its own. */
