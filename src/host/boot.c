@@ -91,13 +91,6 @@ void boot_plan_file(struct boot_plan *plan, const struct boot_file *file)
 		plan->files[plan->file_count++] = *file;
 }
 
-bool boot_exists(const struct host *host, const char *path)
-{
-	char full[PATH_MAX];
-
-	return host_path(host, full, "%s", path) == 0 && access(full, F_OK) == 0;
-}
-
 /* Devices. */
 
 /* What the host uses now it will use after the next boot: a host without its disk does not boot. */
@@ -266,7 +259,7 @@ static void plan_iommu(struct boot_plan *plan, const struct host *host)
 {
 	if (any_group(host))
 		return;
-	if (boot_exists(host, "/sys/firmware/acpi/tables/DMAR")) {
+	if (host_exists(host, "/sys/firmware/acpi/tables/DMAR")) {
 		boot_plan_word(plan, "intel_iommu=on");
 		boot_plan_note(plan,
 			"the IOMMU is not in use: intel_iommu=on lets the kernel start it. Which devices "

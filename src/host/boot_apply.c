@@ -216,7 +216,7 @@ static bool add_directories(
 	snprintf(path, sizeof(path), "%s", change->path);
 	for (char *slash = path + 1; (slash = strchr(slash, '/')); slash++) {
 		*slash = '\0';
-		if (!boot_exists(host, path) && !boot_list_has(list, path) &&
+		if (!host_exists(host, path) && !boot_list_has(list, path) &&
 			!boot_list_add(list, "%s", path))
 			return false;
 		*slash = '/';
@@ -229,7 +229,7 @@ static bool copy_directories(
 	struct boot_list *to, const struct host *host, const struct boot_list *from)
 {
 	for (size_t i = 0; i < from->count; i++)
-		if (boot_exists(host, from->items[i]) && !boot_list_add(to, "%s", from->items[i]))
+		if (host_exists(host, from->items[i]) && !boot_list_add(to, "%s", from->items[i]))
 			return false;
 	return true;
 }
@@ -301,7 +301,7 @@ static int make_directories(
 		char full[PATH_MAX];
 		int code;
 
-		if (boot_exists(host, path))
+		if (host_exists(host, path))
 			continue;
 		host_step();
 		code = boot_resolve(host, path, full);
@@ -524,7 +524,7 @@ static int apply(const struct host *host, const struct boot_plan *plan, bool dry
 int boot_apply(const struct host *host, const struct boot_plan *plan, bool dry_run,
 	struct boot_result *result, struct error *err)
 {
-	bool needs_lock = !dry_run && (plan || boot_exists(host, BOOT_STATE));
+	bool needs_lock = !dry_run && (plan || host_exists(host, BOOT_STATE));
 	cleanup_fd int locked = needs_lock ? lock(host, err) : -1;
 	struct boot_state state = { 0 };
 	int code;

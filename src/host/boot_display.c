@@ -110,8 +110,8 @@ static const char *xorg_driver(const struct host_device *card)
 
 static bool has_xorg(const struct host *host)
 {
-	return boot_exists(host, "/usr/bin/Xorg") || boot_exists(host, "/usr/lib/xorg/Xorg") ||
-	       boot_exists(host, "/usr/libexec/Xorg");
+	return host_exists(host, "/usr/bin/Xorg") || host_exists(host, "/usr/lib/xorg/Xorg") ||
+	       host_exists(host, "/usr/libexec/Xorg");
 }
 
 static void plan_xorg(struct boot_plan *plan, const struct host_device *card)
@@ -154,7 +154,7 @@ void boot_plan_display(struct boot_plan *plan, const struct host *host)
 			"console (console=ttyS0)",
 			bdf_format(&guest->bdf, name));
 	/* A configuration of the user's own says more than penstock knows. */
-	if (count == 1 && has_xorg(host) && !boot_exists(host, "/etc/X11/xorg.conf")) {
+	if (count == 1 && has_xorg(host) && !host_exists(host, "/etc/X11/xorg.conf")) {
 		plan_xorg(plan, &others[0]);
 		return;
 	}

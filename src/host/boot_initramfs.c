@@ -199,7 +199,7 @@ static const struct initramfs known[] = {
 static bool is_installer(const struct initramfs *initramfs, const struct host *host)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(initramfs->installer); i++)
-		if (initramfs->installer[i] && boot_exists(host, initramfs->installer[i]))
+		if (initramfs->installer[i] && host_exists(host, initramfs->installer[i]))
 			return true;
 	return false;
 }
@@ -210,7 +210,7 @@ static const struct initramfs *choose(struct boot_plan *plan, const struct host 
 	const struct initramfs *chosen = NULL, *other = NULL;
 
 	for (size_t i = 0; i < ARRAY_SIZE(known); i++) {
-		if (!boot_exists(host, known[i].program))
+		if (!host_exists(host, known[i].program))
 			continue;
 		if (!chosen || (!is_installer(chosen, host) && is_installer(&known[i], host))) {
 			other = chosen;

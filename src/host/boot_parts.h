@@ -27,9 +27,6 @@ void boot_plan_modules(struct boot_plan *plan, const struct host *host);
 void boot_plan_display(struct boot_plan *plan, const struct host *host);
 void boot_plan_loader(struct boot_plan *plan, const struct host *host);
 
-/* Is there such a file of the host? */
-bool boot_exists(const struct host *host, const char *path);
-
 /*
  * Words in a kernel command line inside a file. Adding leaves out those that are there already;
  * words become those that were added. The result is to be freed. -EINVAL where the place for them

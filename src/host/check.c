@@ -17,13 +17,6 @@
 #define OPEN_TRIES   10
 #define OPEN_WAIT_US 100000
 
-static bool exists(const struct host *host, const char *file)
-{
-	char path[PATH_MAX];
-
-	return host_path(host, path, "%s", file) == 0 && access(path, F_OK) == 0;
-}
-
 static bool has_any_group(const struct host *host)
 {
 	const struct dirent *entry;
@@ -39,32 +32,15 @@ static bool has_any_group(const struct host *host)
 	return found;
 }
 
-static bool has_word(char *line, const char *wanted)
-{
-	char *save, *word = strtok_r(line, " ", &save);
-
-	for (; word; word = strtok_r(NULL, " ", &save))
-		if (strcmp(word, wanted) == 0)
-			return true;
-	return false;
-}
-
-static bool on_command_line(const struct host *host, const char *word)
-{
-	char line[4096];
-
-	return host_read(host, line, sizeof(line), "/proc/cmdline") > 0 && has_word(line, word);
-}
-
 /* Why there is no IOMMU: the firmware's table of it is missing, or the kernel leaves it off. */
 static void explain_no_iommu(const struct host *host, struct error *err)
 {
-	bool intel = exists(host, "/sys/firmware/acpi/tables/DMAR");
-	bool amd = exists(host, "/sys/firmware/acpi/tables/IVRS");
-	const char *off = on_command_line(host, "iommu=off")         ? "iommu=off"
-			  : on_command_line(host, "intel_iommu=off") ? "intel_iommu=off"
-			  : on_command_line(host, "amd_iommu=off")   ? "amd_iommu=off"
-								     : NULL;
+	bool intel = host_exists(host, "/sys/firmware/acpi/tables/DMAR");
+	bool amd = host_exists(host, "/sys/firmware/acpi/tables/IVRS");
+	const char *off = host_cmdline_has(host, "iommu=off")         ? "iommu=off"
+			  : host_cmdline_has(host, "intel_iommu=off") ? "intel_iommu=off"
+			  : host_cmdline_has(host, "amd_iommu=off")   ? "amd_iommu=off"
+								      : NULL;
 
 	if (!intel && !amd)
 		error_hint(err,

@@ -8,13 +8,6 @@
 #include <stdio.h>
 #include <string.h>
 
-static bool exists(const struct host *host, const char *path)
-{
-	char full[PATH_MAX];
-
-	return host_path(host, full, "%s", path) == 0 && access(full, F_OK) == 0;
-}
-
 /* ID= and ID_LIKE= of os-release(5) name a family. */
 static bool is_like(const struct host *host, const char *name)
 {
@@ -67,7 +60,7 @@ static const char *find_entries(const struct host *host)
 		"/boot/efi/loader/entries" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(directories); i++)
-		if (exists(host, directories[i]))
+		if (host_exists(host, directories[i]))
 			return directories[i];
 	return NULL;
 }
@@ -75,21 +68,21 @@ static const char *find_entries(const struct host *host)
 enum loader distribution_loader(const struct host *host, const char **entries)
 {
 	*entries = find_entries(host);
-	if (exists(host, "/usr/sbin/grubby") || exists(host, "/usr/bin/grubby"))
+	if (host_exists(host, "/usr/sbin/grubby") || host_exists(host, "/usr/bin/grubby"))
 		return LOADER_GRUBBY;
-	if (exists(host, GRUB_DEFAULTS) && !is_systemd_boot(host))
+	if (host_exists(host, GRUB_DEFAULTS) && !is_systemd_boot(host))
 		return LOADER_GRUB;
-	if (exists(host, CMDLINE))
+	if (host_exists(host, CMDLINE))
 		return LOADER_CMDLINE;
 	return *entries ? LOADER_ENTRIES : LOADER_OTHER;
 }
 
 const char *distribution_update_grub(const struct host *host)
 {
-	if (exists(host, "/usr/sbin/update-grub") || is_like(host, "debian"))
+	if (host_exists(host, "/usr/sbin/update-grub") || is_like(host, "debian"))
 		return "update-grub";
-	return exists(host, "/boot/grub2") ? "grub2-mkconfig -o /boot/grub2/grub.cfg"
-					   : "grub-mkconfig -o /boot/grub/grub.cfg";
+	return host_exists(host, "/boot/grub2") ? "grub2-mkconfig -o /boot/grub2/grub.cfg"
+						: "grub-mkconfig -o /boot/grub/grub.cfg";
 }
 
 void distribution_update_cmdline(const struct host *host, char command[static DISTRIBUTION_COMMAND])
@@ -99,11 +92,11 @@ void distribution_update_cmdline(const struct host *host, char command[static DI
 	command[0] = '\0';
 	host_read_kernel(host, release);
 	snprintf(image, sizeof(image), "/boot/vmlinuz-%s", release);
-	if (!exists(host, image))
+	if (!host_exists(host, image))
 		snprintf(image, sizeof(image), "/usr/lib/modules/%s/vmlinuz", release);
-	if (exists(host, "/etc/kernel/proxmox-boot-uuids"))
+	if (host_exists(host, "/etc/kernel/proxmox-boot-uuids"))
 		strcpy(command, "proxmox-boot-tool refresh");
-	else if (exists(host, "/usr/bin/kernel-install") && release[0])
+	else if (host_exists(host, "/usr/bin/kernel-install") && release[0])
 		snprintf(command, DISTRIBUTION_COMMAND, "kernel-install add %s %s", release, image);
 }
 
@@ -153,9 +146,9 @@ void distribution_cmdline(
 
 const char *distribution_rebuild(const struct host *host)
 {
-	if (exists(host, "/usr/sbin/mkinitramfs"))
+	if (host_exists(host, "/usr/sbin/mkinitramfs"))
 		return "update-initramfs -u -k all";
-	if (exists(host, "/usr/bin/dracut"))
+	if (host_exists(host, "/usr/bin/dracut"))
 		return "dracut --force --regenerate-all";
-	return exists(host, "/usr/bin/mkinitcpio") ? "mkinitcpio -P" : "";
+	return host_exists(host, "/usr/bin/mkinitcpio") ? "mkinitcpio -P" : "";
 }

@@ -90,20 +90,6 @@ enum finding_status doctor_if_asked(const struct doctor *doctor)
 	return doctor->device_count ? FINDING_PROBLEM : FINDING_WARNING;
 }
 
-bool doctor_cmdline_has(const struct host *host, const char *word)
-{
-	size_t length = strlen(word);
-	char path[PATH_MAX], line[4096], *save;
-	bool prefix = length && word[length - 1] == '=';
-
-	if (host_path(host, path, "/proc/cmdline") || fd_read_file(path, line, sizeof(line)) < 0)
-		return false;
-	for (char *at = strtok_r(line, " \n", &save); at; at = strtok_r(NULL, " \n", &save))
-		if (prefix ? strncmp(at, word, length) == 0 : strcmp(at, word) == 0)
-			return true;
-	return false;
-}
-
 const struct inventory_device *doctor_find(const struct doctor *doctor, const struct bdf *bdf)
 {
 	for (size_t i = 0; i < doctor->inventory.count; i++)

@@ -77,8 +77,6 @@ void doctor_fix(struct finding *finding, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 /* A problem for one who asked about this device, a warning for one who asked about the host. */
 enum finding_status doctor_if_asked(const struct doctor *doctor);
-/* Is there a word that is this one, or begins with it if it ends in '='? */
-bool doctor_cmdline_has(const struct host *host, const char *word);
 /* NULL: the host has no such device. */
 const struct inventory_device *doctor_find(const struct doctor *doctor, const struct bdf *bdf);
 

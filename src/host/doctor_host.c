@@ -18,13 +18,6 @@
 #define CPUINFO    "/proc/cpuinfo"
 #define INTERRUPTS "/proc/interrupts"
 
-static bool exists(const struct host *host, const char *path)
-{
-	char full[PATH_MAX];
-
-	return host_path(host, full, "%s", path) == 0 && access(full, F_OK) == 0;
-}
-
 static unsigned count_entries(const struct host *host, const char *directory)
 {
 	const struct dirent *entry;
@@ -72,7 +65,7 @@ static const char *iommu_off_word(const struct host *host)
 	static const char *const words[] = { "iommu=off", "intel_iommu=off", "amd_iommu=off" };
 
 	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
-		if (doctor_cmdline_has(host, words[i]))
+		if (host_cmdline_has(host, words[i]))
 			return words[i];
 	return NULL;
 }
@@ -105,8 +98,9 @@ void doctor_check_iommu(struct doctor *doctor)
 		doctor_evidence(finding, GROUPS ": %u groups", groups);
 		return;
 	}
-	if (exists(doctor->host, TABLES "DMAR") || exists(doctor->host, TABLES "IVRS")) {
-		tell_iommu_is_unused(doctor, exists(doctor->host, TABLES "DMAR") ? "DMAR" : "IVRS");
+	if (host_exists(doctor->host, TABLES "DMAR") || host_exists(doctor->host, TABLES "IVRS")) {
+		tell_iommu_is_unused(
+			doctor, host_exists(doctor->host, TABLES "DMAR") ? "DMAR" : "IVRS");
 		return;
 	}
 	finding = doctor_add(doctor, FINDING_PROBLEM, NULL, "the firmware does not offer an IOMMU");
@@ -123,7 +117,7 @@ void doctor_check_kvm(struct doctor *doctor)
 	bool able = intel || find_line(doctor->host, CPUINFO, " svm", line, sizeof(line));
 	struct finding *finding;
 
-	if (exists(doctor->host, "/dev/kvm")) {
+	if (host_exists(doctor->host, "/dev/kvm")) {
 		if (!host_is_live(doctor->host) || access("/dev/kvm", R_OK | W_OK) == 0) {
 			finding = doctor_add(doctor, FINDING_OK, NULL, "KVM is there");
 			doctor_evidence(finding, "/dev/kvm: present");
@@ -160,9 +154,9 @@ static bool log_has_remapping(const struct doctor *doctor, char *line, size_t si
 
 static const char *remapping_off_word(const struct host *host)
 {
-	if (doctor_cmdline_has(host, "intremap=off"))
+	if (host_cmdline_has(host, "intremap=off"))
 		return "intremap=off";
-	return doctor_cmdline_has(host, "nointremap") ? "nointremap" : NULL;
+	return host_cmdline_has(host, "nointremap") ? "nointremap" : NULL;
 }
 
 static void fix_remapping(struct doctor *doctor, struct finding *finding)

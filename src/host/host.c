@@ -205,6 +205,27 @@ long host_read_number(const struct host *host, long fallback, const char *format
 	return errno || end == text || *end ? fallback : number;
 }
 
+bool host_exists(const struct host *host, const char *path)
+{
+	char full[PATH_MAX];
+
+	return host_path(host, full, "%s", path) == 0 && access(full, F_OK) == 0;
+}
+
+bool host_cmdline_has(const struct host *host, const char *word)
+{
+	size_t length = strlen(word);
+	char path[PATH_MAX], line[4096], *save;
+	bool prefix = length && word[length - 1] == '=';
+
+	if (host_path(host, path, "/proc/cmdline") || fd_read_file(path, line, sizeof(line)) < 0)
+		return false;
+	for (char *at = strtok_r(line, " \n", &save); at; at = strtok_r(NULL, " \n", &save))
+		if (prefix ? strncmp(at, word, length) == 0 : strcmp(at, word) == 0)
+			return true;
+	return false;
+}
+
 int host_read_link(const struct host *host, char *name, size_t size, const char *format, ...)
 {
 	char path[PATH_MAX], target[PATH_MAX];

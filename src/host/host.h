@@ -70,6 +70,12 @@ ssize_t host_read(const struct host *host, char *text, size_t size, const char *
 long host_read_number(const struct host *host, long fallback, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 
+/* Is there such a file of the host? */
+bool host_exists(const struct host *host, const char *path);
+
+/* Does the running kernel's command line have the word, or with "word=" one that begins so? */
+bool host_cmdline_has(const struct host *host, const char *word);
+
 /* The last component of what a symbolic link points to. 0 or a negative errno. */
 int host_read_link(const struct host *host, char *name, size_t size, const char *format, ...)
 	__attribute__((format(printf, 4, 5)));

@@ -94,7 +94,7 @@ bool boot_host_is_unchanged(const struct fixture *fixture, const struct snapshot
 
 bool boot_host_has(const struct fixture *fixture, const char *path)
 {
-	return boot_exists(&fixture->host, path);
+	return host_exists(&fixture->host, path);
 }
 
 const char *boot_host_content(const struct fixture *fixture, const char *path)
