@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import subprocess
 import time
 from pathlib import Path
@@ -139,6 +140,60 @@ def ls_and_doctor_as_json():
     statuses = {one["check"]: one["status"] for one in said["findings"]}
     for name in ("iommu", "kvm", "interrupt-remapping"):
         check(statuses[name] == "ok", f"{name} is {statuses[name]}")
+
+
+@test(only=Penstock)
+def resets():
+    """By the device's own ways, by the bus of its own, by one that it shares, and by none."""
+    before = harness.state()
+    refused(["penstock", "reset", NVME_A], 1, NVME_A, "driver nvme", "penstock bind")
+    succeed("bind", NVME_A, E1000E, XHCI, EDU, PAIR_NVME)
+    for bdf, method in ((NVME_A, "flr"), (E1000E, "pm"), (XHCI, "bus")):
+        done = penstock("reset", bdf)
+        check(done.returncode == 0 and f"{bdf}: reset by {method}; it has come back" in done.stdout,
+              f"{done.stdout}{done.stderr}")
+    done = penstock("reset", EDU)
+    fresh = re.search(r"for a fresh start: (.*)", done.stderr)
+    check(done.returncode == 1 and EDU in done.stderr and fresh, f"{done.stdout}{done.stderr}")
+    subprocess.run(["sh", "-c", fresh.group(1)], check=True, capture_output=True)
+    check(driver(EDU) == "vfio-pci", f"found anew, {EDU} is at {driver(EDU)}")
+    refused(["penstock", "reset", "--method", "flr", E1000E], 1, E1000E, "pm")
+    shared = ["penstock", "reset", "--json", "--method", "bus", PAIR_NVME]
+    done = subprocess.run(shared, capture_output=True, text=True)
+    said = json.loads(done.stdout)["devices"][0]
+    check(done.returncode == 0 and said["used"] == "bus" and said["bus_reset"] == [PAIR_NVME, PAIR_NIC],
+          f"{said}; {done.stderr}")
+    (harness.device(PAIR_NIC) / "driver/unbind").write_text(PAIR_NIC)
+    (harness.device(PAIR_NIC) / "driver_override").write_text("\n")
+    Path("/sys/bus/pci/drivers_probe").write_text(PAIR_NIC)
+    check(driver(PAIR_NIC) == "e1000", f"{PAIR_NIC} is at {driver(PAIR_NIC)}")
+    refused(shared, 1, PAIR_NVME, PAIR_NIC, "e1000")
+    succeed("release", "--all")
+    check(harness.state() == before, "something is left")
+
+
+@test(only=Penstock)
+def option_roms():
+    file, before = "/tmp/e1000e.rom", harness.state()
+    refused(["penstock", "rom", "dump", E1000E, file], 1, E1000E, "driver e1000e", "penstock bind")
+    refused(["penstock", "rom", "dump", NVME_A, file], 1, NVME_A, "no option ROM")
+    succeed("bind", E1000E)
+    power = (harness.device(E1000E) / "power/control").read_text()
+    command = (harness.device(E1000E) / "config").read_bytes()[4:6]
+    done = penstock("rom", "dump", E1000E, file)
+    check(done.returncode == 0 and "UEFI for x86-64" in done.stdout, f"{done.stdout}{done.stderr}")
+    known, dumped = (Path(path).read_bytes() for path in ("/usr/share/qemu/efi-e1000e.rom", file))
+    # QEMU writes the device's ID into the first image, and mends its checksum.
+    different = [at for at, (a, b) in enumerate(zip(known, dumped)) if a != b]
+    check(len(dumped) >= len(known) // 2 and len(different) < 8, f"it differs at {different[:20]}")
+    check((harness.device(E1000E) / "power/control").read_text() == power and
+          (harness.device(E1000E) / "config").read_bytes()[4:6] == command, "it was left changed")
+    done = penstock("rom", "check", file, E1000E)
+    check(done.returncode == 0, f"{done.stdout}{done.stderr}")
+    done = penstock("rom", "check", file, NVME_A)
+    check(done.returncode == 1 and "problem" in done.stdout, f"{done.stdout}{done.stderr}")
+    succeed("release", E1000E)
+    check(harness.state() == before, "something is left")
 
 
 @test(host="no-iommu", only=Penstock)
