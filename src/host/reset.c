@@ -339,7 +339,8 @@ static int explain(const struct host *host, int code, bool bus, const char *name
 	if (code == -EACCES || code == -EPERM)
 		error_hint(err, "run this as root, as with sudo");
 	else
-		error_hint(err, "'dmesg | tail' may tell why"); /* of the device, or of a port above */
+		error_hint(
+			err, "'dmesg | tail' may tell why"); /* of the device, or of a port above */
 	return code;
 }
 
