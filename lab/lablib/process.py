@@ -10,9 +10,10 @@ PR_SET_PDEATHSIG = 1
 def dying_with_parent(number=signal.SIGKILL):
     """For Popen's preexec_fn: the child gets this signal when its parent ends."""
     parent = os.getpid()
+    libc = ctypes.CDLL(None)        # now, as little is safe between fork and exec
 
     def prepare():
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(number), 0, 0, 0)
+        libc.prctl(PR_SET_PDEATHSIG, int(number), 0, 0, 0)
         if os.getppid() != parent:
             os._exit(1)
 

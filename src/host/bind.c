@@ -53,8 +53,9 @@ static int load_vfio(const struct host *host, struct error *err)
 /* What the device is to be again, from what it is now. */
 static void note_goal(struct host_record *record, const struct host_device *device, bool known)
 {
-	if (!known || (device->driver[0] && !host_driver_is_vfio(device->driver)))
-		strcpy(record->driver, device->driver);
+	if (known && (!device->driver[0] || host_driver_is_vfio(device->driver)))
+		return;
+	strcpy(record->driver, device->driver);
 	/* An override for vfio-pci is what a penstock that was killed has left. */
 	if (!known || strcmp(device->override, VFIO_PCI))
 		strcpy(record->override, device->override);
@@ -114,9 +115,13 @@ static int keep(const struct host *host, const struct host_device *device, bool 
 
 	if (code)
 		return code == -ENOENT ? 0 : code;
-	if (host_journal_is_kept(host, &record) && record.companion <= companion)
+	if (!host_journal_is_kept(host, &record))
+		return claim(host, device, companion, options, err);
+	if (record.companion <= companion)
 		return 0;
-	return claim(host, device, companion, options, err);
+	/* It stays the earlier bind's: if this one fails, that one has not. */
+	record.companion = false;
+	return host_journal_write(host, &record, err);
 }
 
 static int bind_one(const struct host *host, const struct plan_entry *entry,

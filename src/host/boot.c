@@ -255,14 +255,21 @@ static bool any_group(const struct host *host)
 	return any;
 }
 
+#define INTEL_WORD "intel_iommu=on"
+
 static void plan_iommu(struct boot_plan *plan, const struct host *host)
 {
-	if (any_group(host))
+	if (any_group(host)) {
+		/* What has switched it on stays. */
+		if (boot_state_has_word(host, INTEL_WORD))
+			boot_plan_word(plan, INTEL_WORD);
 		return;
+	}
 	if (host_exists(host, "/sys/firmware/acpi/tables/DMAR")) {
-		boot_plan_word(plan, "intel_iommu=on");
+		boot_plan_word(plan, INTEL_WORD);
 		boot_plan_note(plan,
-			"the IOMMU is not in use: intel_iommu=on lets the kernel start it. Which devices "
+			"the IOMMU is not in use: " INTEL_WORD
+			" lets the kernel start it. Which devices "
 			"share a group is known only then; run this command again after the boot");
 		return;
 	}

@@ -55,6 +55,9 @@ struct boot_state {
 };
 
 int boot_state_load(struct boot_state *state, const struct host *host, struct error *err);
+/* Has penstock put this word on the kernel's command line? */
+bool boot_state_has_word(const struct host *host, const char *word);
+
 int boot_state_save(const struct boot_state *state, const struct host *host, struct error *err);
 int boot_state_remove(const struct host *host, struct error *err);
 void boot_state_free(struct boot_state *state);

@@ -182,6 +182,26 @@ int boot_state_load(struct boot_state *state, const struct host *host, struct er
 	return code;
 }
 
+/* In a file of penstock's own, among the words added to one, or in the command that takes it back. */
+bool boot_state_has_word(const struct host *host, const char *word)
+{
+	struct error ignored = { 0 };
+	struct boot_state state;
+	bool found = false;
+
+	boot_state_load(&state, host, &ignored);
+	for (size_t i = 0; i < state.count && !found; i++) {
+		const struct boot_entry *entry = &state.entries[i];
+		const char *text = entry->edit == BOOT_WHOLE ? entry->written.data : entry->words;
+
+		found = text && strstr(text, word);
+	}
+	for (size_t i = 0; i < state.undo.count && !found; i++)
+		found = strstr(state.undo.items[i], word);
+	boot_state_free(&state);
+	return found;
+}
+
 int boot_state_save(const struct boot_state *state, const struct host *host, struct error *err)
 {
 	struct json_object *json = state_to_json(state);

@@ -14,9 +14,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#define OPEN_TRIES   10
-#define OPEN_WAIT_US 100000
-
 static bool has_any_group(const struct host *host)
 {
 	const struct dirent *entry;
@@ -126,24 +123,17 @@ static int check_rights(const struct host *host, const struct host_device *devic
 	return err->code;
 }
 
-/* For longer than udev, which looks into every disk that appears. */
 static bool is_kept_open(
 	const struct host *host, const struct host_device *device, struct host_use *use)
 {
-	char text[160];
-
-	for (unsigned tries = 0; host_processes_depending(host, device, text, sizeof(text));
-		usleep(OPEN_WAIT_US))
-		if (++tries == OPEN_TRIES) {
-			host_text(use->reason, sizeof(use->reason), "%s", text);
-			host_text(use->hint, sizeof(use->hint), "%s",
-				device->class_code >> 16 == 0x03
-					? "end that process, or bind the card before it starts, by "
-					  "'penstock boot-config'"
-					: "end that process");
-			return true;
-		}
-	return false;
+	if (!host_processes_depending(host, device, use->reason, sizeof(use->reason)))
+		return false;
+	host_text(use->hint, sizeof(use->hint), "%s",
+		device->class_code >> 16 == 0x03
+			? "end that process, or bind the card before it starts, by "
+			  "'penstock boot-config'"
+			: "end that process");
+	return true;
 }
 
 static int check_use(const struct host *host, const struct host_device *device,

@@ -432,10 +432,12 @@ void doctor_check_use(struct doctor *doctor, const struct inventory_device *devi
 	if (host_processes_depending(doctor->host, &device->device, holder, sizeof(holder))) {
 		finding = doctor_add(
 			doctor, FINDING_PROBLEM, device, "a process is using it: %s", holder);
+		doctor_evidence(finding, "/proc/*/fd: %s", holder);
 		doctor_fix(finding, "end that process");
 	} else if (host_processes_using(doctor->host, &device->device, holder, sizeof(holder))) {
 		finding = doctor_add(doctor, FINDING_WARNING, device,
 			"a process has it open, and its driver may wait for that: %s", holder);
+		doctor_evidence(finding, "/proc/*/fd: %s", holder);
 		doctor_fix(finding, "end that process first");
 	}
 }
@@ -546,7 +548,7 @@ void doctor_check_power(struct doctor *doctor, const struct inventory_device *de
 
 	name_of(device, name);
 	host_read(doctor->host, state, sizeof(state), D "%s/power_state", name);
-	asleep = state[0] && strcmp(state, "D0");
+	asleep = state[0] == 'D' && strcmp(state, "D0"); /* or "unknown" */
 	silent = is_silent(doctor->host, name);
 	if (silent && has_failed_to_reset(doctor, device, line, sizeof(line))) {
 		doctor_add(doctor, FINDING_UNKNOWN, device,

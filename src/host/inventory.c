@@ -64,37 +64,42 @@ static void read_reset(const struct host *host, const char *name, struct invento
 		strcpy(device->reset, "yes");
 }
 
-/* A user who is not root has a journal of his own; root's may have the device all the same. */
-static int read_record(
-	const struct host *host, struct inventory_device *device, struct host_record *record)
+/*
+ * A user who is not root has a journal of his own; root's may have the device all the same. Where it
+ * was found is the run directory of holder.
+ */
+static int read_record(const struct host *host, const struct bdf *bdf, struct host *holder,
+	struct host_record *record)
 {
 	struct error ignored = { 0 };
-	struct host roots = *host;
 	char path[PATH_MAX];
-	int code = host_journal_read(host, &device->device.bdf, record, &ignored);
+	int code = host_journal_read(host, bdf, record, &ignored);
 
-	if (code == -ENOENT && host_path(host, path, HOST_RUN) == 0 &&
-		strlen(path) < sizeof(roots.run)) {
-		strcpy(roots.run, path);
-		code = host_journal_read(&roots, &device->device.bdf, record, &ignored);
-	}
-	strcpy(device->journal, roots.run);
-	return code;
+	*holder = *host;
+	if (code != -ENOENT || host_path(host, path, HOST_RUN) ||
+		strlen(path) >= sizeof(holder->run))
+		return code;
+	strcpy(holder->run, path);
+	return host_journal_read(holder, bdf, record, &ignored);
 }
 
 static void read_holder(const struct host *host, struct inventory_device *device)
 {
 	char text[HOST_HOLDER_TEXT];
 	struct host_record record;
+	struct host holder;
+	int code = read_record(host, &device->device.bdf, &holder, &record);
 
-	if (read_record(host, device, &record))
+	strcpy(device->journal, holder.run);
+	if (code)
 		return;
 	if (host_holder_is_alive(&record.holder))
 		host_text(device->holder, sizeof(device->holder), "%s",
 			host_holder_describe(&record.holder, text));
 	else
 		host_text(device->holder, sizeof(device->holder), "%s",
-			record.persist ? "penstock bind" : "a penstock that has died");
+			host_journal_is_kept(&holder, &record) ? "penstock bind"
+							       : "a penstock that has died");
 }
 
 static void read_sriov(const struct host *host, const char *name, struct inventory_device *device)

@@ -242,7 +242,8 @@ static int write_temporary(int parent, const char *name, const char *text)
 	if (fd < 0)
 		return -errno;
 	code = fd_write_all(fd, text, strlen(text));
-	return code ? code : fsync(fd) < 0 ? -errno : 0;
+	/* Whatever the umask is: others may see who has a device. */
+	return code ? code : fchmod(fd, 0644) < 0 || fsync(fd) < 0 ? -errno : 0;
 }
 
 /* The old record or the new one is there at every moment, never a part of one. */

@@ -10,6 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define DEPENDING_TRIES   10
+#define DEPENDING_WAIT_US 100000
+
 #define NODES_MAX 100000 /* of the host, of a kind: a hostile tree ends here */
 
 static void add(struct host_nodes *nodes, const char *name)
@@ -234,10 +237,16 @@ bool host_processes_using(
 bool host_processes_depending(
 	const struct host *host, const struct host_device *device, char *text, size_t size)
 {
-	struct host_nodes nodes;
+	for (unsigned tries = 0; tries < DEPENDING_TRIES; tries++) {
+		struct host_nodes nodes;
 
-	host_nodes_find(host, device, true, &nodes);
-	return find_user(host, &nodes, text, size);
+		if (tries)
+			usleep(DEPENDING_WAIT_US);
+		host_nodes_find(host, device, true, &nodes);
+		if (!find_user(host, &nodes, text, size))
+			return false;
+	}
+	return true;
 }
 
 /* vfio-dev/vfioN below the device is the node /dev/vfio/devices/vfioN (Linux 6.6 and later). */

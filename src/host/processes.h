@@ -30,7 +30,8 @@ bool host_processes_using(
 
 /*
  * The same, but only through what cannot be taken from under it: a disk, whose data it may be
- * changing, or a graphics card's node, for which the driver waits until it is closed.
+ * changing, or a graphics card's node, for which the driver waits until it is closed; and for longer than
+ * udev, which looks into every disk that appears.
  */
 bool host_processes_depending(
 	const struct host *host, const struct host_device *device, char *text, size_t size);

@@ -173,11 +173,14 @@ static int check_rom(const struct host *host, const char *name, struct error *er
 	return -ENOENT;
 }
 
-static int check_unused(const struct host *host, const struct host_device *device, const char *name,
-	struct error *err)
+static int check_unused(
+	const struct host *host, const struct bdf *bdf, const char *name, struct error *err)
 {
+	struct host_device now, *device = &now; /* it may have changed before it was locked */
 	char text[160];
 
+	if (host_device_read(host, bdf, device, err))
+		return err->code;
 	if (!host_driver_is_viable(device->driver)) {
 		error_set(
 			err, -EBUSY, name, "it is in use by the host's driver %s", device->driver);
@@ -259,7 +262,7 @@ int rom_read_device(const struct host *host, const struct host_device *device, u
 	shared->name = name;
 	code = check_rom(host, name, err);
 	if (code == 0)
-		code = check_unused(host, device, name, err);
+		code = check_unused(host, &device->bdf, name, err);
 	if (code == 0)
 		code = read_locked(host, name, lock, shared, data, size, err);
 	munmap(shared, sizeof(*shared));

@@ -85,7 +85,9 @@ def bind_refuses_a_disk_that_is_open():
         words = " ".join(found.stdout.split())
         check(found.returncode == 1 and f"has {path} open" in words, found.stdout)
     check(harness.state() == before, "it was changed")
-    with busy("sh", "-c", f"exec 3<{path}; sleep 0.5"):
+    shell = f"exec 3<{path}; echo open; sleep 0.3"
+    with subprocess.Popen(["sh", "-c", shell], stdout=subprocess.PIPE) as udev:
+        udev.stdout.readline()
         succeed("bind", NVME_A)
     succeed("release", NVME_A)
 

@@ -30,6 +30,7 @@ static const struct bdf nothing = { 0, 9, 0, 0 };
 
 static const struct bind_options plain = { .owner = "demo" };
 static const struct bind_options forced = { .owner = "demo", .force = true };
+static const struct bind_options for_good = { .owner = "bind", .persist = true };
 
 /* A graphics card with its audio function behind a root port, all in one group. */
 static void make_card(struct fixture *fixture, const char *card_driver, const char *sound_driver)
@@ -281,6 +282,28 @@ static void the_record_of_a_pulled_device_goes(void **state)
 	assert_int_equal(host_journal_read(&fixture->host, &nothing, &record, &err), -ENOENT);
 }
 
+/* The card takes the audio function along; then a bind of that one and of a third device fails. */
+static void a_failed_bind_leaves_an_earlier_one_alone(void **state)
+{
+	const struct bdf asked[] = { { 0, 1, 0, 1 }, { 0, 2, 0, 0 } };
+	struct fixture *fixture = *state;
+	struct host_record record = {
+		.bdf = sound, .driver = "snd_hda_intel", .persist = true, .companion = true
+	};
+	struct error err = { 0 };
+
+	make_card(fixture, "vfio-pci", "vfio-pci");
+	fixture_device(fixture, "/sys/devices/pci0000:00/0000:00:02.0/0000:02:00.0", "0x020000",
+		"e1000e", 14);
+	fixture_file(fixture, "/sys/bus/pci/drivers/vfio-pci/bind", "");
+	strcpy(record.holder.name, "bind");
+	assert_int_equal(host_journal_write(&fixture->host, &record, &err), 0);
+	assert_true(host_bind(&fixture->host, asked, 2, &for_good, &err) < 0);
+	err = (struct error){ 0 };
+	assert_int_equal(host_journal_read(&fixture->host, &sound, &record, &err), 0);
+	assert_true(host_journal_is_kept(&fixture->host, &record));
+}
+
 /* A card at a driver that does not let go: a named pipe that nobody reads hangs the writer. */
 static void make_hung_card(struct fixture *fixture, const char *driver)
 {
@@ -346,8 +369,6 @@ static void leave_half_a_bind(struct fixture *fixture)
 		(unsigned long long)record.holder.start);
 	fixture_file(fixture, marker, "");
 }
-
-static const struct bind_options for_good = { .owner = "bind", .persist = true };
 
 static void a_bind_that_finds_half_of_another_keeps_its_own(void **state)
 {
@@ -472,6 +493,7 @@ int main(void)
 		TEST(half_a_bind_is_not_kept_after_a_machine),
 		TEST(half_a_bind_is_stale),
 		TEST(a_companion_is_one_after_a_machine_too),
+		TEST(a_failed_bind_leaves_an_earlier_one_alone),
 		TEST(a_bind_that_hung_is_stale),
 		TEST(it_goes_back_to_the_driver_that_it_had_last),
 		TEST(the_record_of_a_pulled_device_goes),
