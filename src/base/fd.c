@@ -11,18 +11,18 @@ static int compare(const void *a, const void *b)
 	return *(const int *)a - *(const int *)b;
 }
 
-void fd_close_except(int *keep, size_t count)
+int fd_close_except(int *keep, size_t count)
 {
 	int first = 3;
 
 	qsort(keep, count, sizeof(*keep), compare);
 	for (size_t i = 0; i < count; i++) {
-		if (keep[i] > first)
-			close_range(first, keep[i] - 1, 0);
+		if (keep[i] > first && close_range(first, keep[i] - 1, 0) < 0)
+			return -errno;
 		if (keep[i] >= first)
 			first = keep[i] + 1;
 	}
-	close_range(first, ~0U, 0);
+	return close_range(first, ~0U, 0) < 0 ? -errno : 0;
 }
 
 int fd_open_regular(const char *path)

@@ -29,8 +29,8 @@ static inline int take_fd(int *fd)
 	return taken;
 }
 
-/* Close every descriptor from 3 on but these, which are sorted. */
-void fd_close_except(int *keep, size_t count);
+/* Close every descriptor from 3 on but these, which are sorted. 0 or a negative errno. */
+int fd_close_except(int *keep, size_t count);
 
 /*
  * Open a regular file for reading: nothing that hangs or never ends, as a named pipe or /dev/zero. A

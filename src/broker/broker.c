@@ -61,6 +61,8 @@ static int catch_signals(struct broker *broker, struct error *err)
 	sigprocmask(SIG_BLOCK, &broker->signals, NULL);
 	broker->signal_fd = signalfd(-1, &broker->signals, SFD_CLOEXEC | SFD_NONBLOCK);
 	signal(SIGPIPE, SIG_IGN);
+	/* Put into the background, it must not be stopped on its way to give devices back. */
+	signal(SIGTTOU, SIG_IGN);
 	/* Whoever started us may ignore it, and the kernel would then reap the machine itself. */
 	signal(SIGCHLD, SIG_DFL);
 	return broker->signal_fd < 0 ? error_sys(err, -errno, NULL, "cannot catch signals") : 0;
@@ -70,7 +72,7 @@ static int catch_signals(struct broker *broker, struct error *err)
  * The machine keeps the descriptors that it is made of and stderr: none of the broker's, and none that
  * our caller has left open, which whoever breaks out of the guest would have.
  */
-static void close_the_rest(const struct machine_config *machine)
+static int close_the_rest(const struct machine_config *machine, struct error *err)
 {
 	int keep[7 + MACHINE_DEVICES_MAX] = {
 		machine->kernel_fd,
@@ -82,7 +84,7 @@ static void close_the_rest(const struct machine_config *machine)
 		machine->control_fd,
 	};
 	size_t count = 7;
-	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	int code, null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
 	if (null >= 0) {
 		dup2(null, STDIN_FILENO);
@@ -90,7 +92,9 @@ static void close_the_rest(const struct machine_config *machine)
 	}
 	for (unsigned i = 0; i < machine->device_count; i++)
 		keep[count++] = machine->devices[i].group_fd;
-	fd_close_except(keep, count);
+	code = fd_close_except(keep, count);
+	return code ? error_sys(err, code, NULL, "cannot close what the machine is not to have")
+		    : 0;
 }
 
 static _Noreturn void run_machine(
@@ -126,8 +130,7 @@ static _Noreturn void run_machine(
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	for (unsigned i = 0; i < config->device_count; i++)
 		machine.devices[i] = (struct machine_device){ config->devices[i], vfio->groups[i] };
-	close_the_rest(&machine);
-	how = machine_run(&machine, &err);
+	how = close_the_rest(&machine, &err) ? MACHINE_FAILED : machine_run(&machine, &err);
 	if (how == MACHINE_FAILED)
 		error_print(&err);
 	_exit(how);
@@ -167,7 +170,7 @@ static bool take_signals(struct broker *broker, int control)
 
 	while (read(broker->signal_fd, &info, sizeof(info)) == sizeof(info)) {
 		if (info.ssi_signo == SIGPWR && control >= 0)
-			send(control, &button, 1, MSG_NOSIGNAL);
+			send(control, &button, 1, MSG_NOSIGNAL | MSG_DONTWAIT);
 		else if (info.ssi_signo != SIGCHLD && info.ssi_signo != SIGPWR)
 			broker->stopped_by = info.ssi_signo;
 	}

@@ -71,9 +71,13 @@ int broker_console_open(
 /* Output is still processed, so that messages of ours get their carriage returns. */
 void broker_console_enter(struct broker_console *console)
 {
+	pid_t foreground =
+		tcgetpgrp(console->config.in); /* -1: the terminal controls no session of ours */
 	struct termios raw;
 
-	if (!console->config.escapes || tcgetattr(console->config.in, &console->saved) < 0)
+	/* In the background the terminal is another program's. */
+	if (!console->config.escapes || (foreground >= 0 && foreground != getpgrp()) ||
+		tcgetattr(console->config.in, &console->saved) < 0)
 		return;
 	raw = console->saved;
 	cfmakeraw(&raw);

@@ -137,8 +137,10 @@ int msix_init(struct msix *msix, struct pci_device *device, unsigned cap)
 		return -EINVAL;
 	}
 	msix->table = calloc(msix->vectors, MSIX_ENTRY_SIZE);
-	if (!msix->table)
+	if (!msix->table) {
+		*msix = (struct msix){ 0 };
 		return -ENOMEM;
+	}
 	mask_all(msix);
 	make_writable(
 		device, cap + PCI_MSIX_FLAGS, 2, PCI_MSIX_FLAGS_ENABLE | PCI_MSIX_FLAGS_MASKALL);
