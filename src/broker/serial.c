@@ -9,13 +9,30 @@
 #include <stdlib.h>
 
 /*
+ * The terminal anew, for writing without blocking: that flag of the one which we were given would be
+ * its other users', too. Negative where it is none.
+ */
+static int reopen_terminal(void)
+{
+	cleanup_fd int fd = -1;
+	char name[64];
+
+	if (ttyname_r(STDOUT_FILENO, name, sizeof(name)))
+		return -1;
+	fd = open(name, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	return fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 3);
+}
+
+/*
  * Our own descriptors for stdin and stdout: the two may be one terminal, and an event loop watches a
  * file description twice only by two descriptors.
  */
 static int open_stdio(struct broker_console *console, struct error *err)
 {
 	console->config.in = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3);
-	console->config.out = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
+	console->config.out = reopen_terminal();
+	if (console->config.out < 0)
+		console->config.out = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
 	if (console->config.out < 0)
 		return error_sys(err, -errno, NULL, "cannot use stdout as the guest's serial line");
 	console->config.escapes = isatty(STDIN_FILENO);

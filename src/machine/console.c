@@ -9,12 +9,8 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 
-#define ESCAPE 1 /* Ctrl-A */
-/*
- * A terminal or pipe that polls as writable takes this without blocking: there is room for 256 bytes,
- * and a terminal's output processing makes up to eight of one, a tab.
- */
-#define WRITE_AT_ONCE 32
+#define ESCAPE        1   /* Ctrl-A */
+#define WRITE_AT_ONCE 256 /* a pipe that polls as writable takes this without blocking */
 #define FLUSH_MS      1000
 
 static void wake_loop(struct console *console)

@@ -18,7 +18,7 @@
 
 struct console_config {
 	int in;       /* -1: none */
-	int out;      /* -1: output is dropped */
+	int out;      /* -1: output is dropped; a terminal must not block */
 	bool lossy;   /* drop output when the buffer is full (nobody may be reading) */
 	bool escapes; /* in is a terminal: serve Ctrl-A */
 };

@@ -6,8 +6,10 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <termios.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -326,6 +328,32 @@ static void a_lossy_console_never_holds_up(void **state)
 	assert_true(console_has_room(&fixture->console));
 }
 
+/* That polls as writable does not mean that there is room for a piece: it must not block. */
+static void a_terminal_that_nobody_reads_holds_up_no_input(void **state)
+{
+	struct fixture *fixture = *state;
+	struct termios settings;
+	int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC), slave;
+
+	assert_int_equal(grantpt(master) + unlockpt(master), 0);
+	slave = open(ptsname(master), O_RDWR | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	assert_int_equal(tcgetattr(slave, &settings), 0);
+	settings.c_oflag = OPOST | ONLCR | XTABS;
+	assert_int_equal(tcsetattr(slave, TCSANOW, &settings), 0);
+	start_with(fixture, (struct console_config){ .in = fixture->in[0], .out = slave });
+	for (unsigned idle = 0; idle < 5;) {
+		for (idle = 0; idle < 5 && !console_has_room(&fixture->console); idle++)
+			pause_ms(10);
+		for (unsigned i = 0; idle < 5 && i < 100; i++)
+			console_put(&fixture->console, i % 3 ? '\n' : '\t');
+	}
+	type(fixture, "x");
+	wait_for(fixture, &fixture->count, 1);
+	close(master);
+	stop(fixture);
+	close(slave);
+}
+
 static void without_an_end_output_is_dropped(void **state)
 {
 	struct fixture *fixture = *state;
@@ -520,6 +548,7 @@ int main(void)
 		CONSOLE_TEST(a_lossy_console_never_holds_up),
 		CONSOLE_TEST(without_an_end_output_is_dropped),
 		CONSOLE_TEST(a_reader_that_has_gone_holds_up_nothing),
+		CONSOLE_TEST(a_terminal_that_nobody_reads_holds_up_no_input),
 		CONSOLE_TEST(input_arrives),
 		CONSOLE_TEST(the_guest_is_waited_for),
 		CONSOLE_TEST(input_may_be_a_file),
