@@ -95,7 +95,7 @@ static void advise(const struct subject *subject)
 	if (rom->shift)
 		log_info("cut off what is in front: tail -c +%zu '%s' > new.rom", rom->shift + 1,
 			subject->file);
-	if (rom->count && subject->has_device && subject->device.class_code >> 16 == 0x03 &&
+	if (rom->count && subject->has_device && host_device_is_display(&subject->device) &&
 		!rom_has(rom, ROM_TYPE_UEFI))
 		log_warning(
 			"it has no UEFI image: a guest with UEFI firmware shows nothing on this "

@@ -14,7 +14,6 @@
 #include <unistd.h>
 
 #define DEVICES "/sys/bus/pci/devices"
-#define COMMENT "# Made by \"penstock boot-config\"; \"penstock boot-config --undo\" removes it.\n"
 
 static bool list_add_v(struct boot_list *list, const char *format, va_list args)
 {
@@ -114,7 +113,7 @@ static int check_use(
 	return -EBUSY;
 }
 
-static bool is_planned(const struct boot_plan *plan, const struct bdf *bdf)
+bool boot_plan_has(const struct boot_plan *plan, const struct bdf *bdf)
 {
 	for (size_t i = 0; i < plan->device_count; i++)
 		if (bdf_equal(&plan->devices[i].device.bdf, bdf))
@@ -140,7 +139,7 @@ static int add_asked(struct boot_plan *plan, const struct host *host, const stru
 {
 	struct host_device device;
 
-	if (is_planned(plan, bdf))
+	if (boot_plan_has(plan, bdf))
 		return 0;
 	if (host_device_read(host, bdf, &device, err) || check_use(host, &device, force, err) ||
 		host_device_check_bridge(&device, err))
@@ -160,7 +159,7 @@ static int add_companions(
 	for (int i = 0; i < count; i++) {
 		struct host_device device;
 
-		if (is_planned(plan, &members[i]))
+		if (boot_plan_has(plan, &members[i]))
 			continue;
 		if (host_device_read(host, &members[i], &device, err))
 			return err->code;
@@ -229,7 +228,7 @@ static void note_all_others(struct boot_plan *plan, const struct host *host)
 		struct error ignored = { 0 };
 		struct bdf bdf;
 
-		if (bdf_parse(entry->d_name, &bdf) == 0 && !is_planned(plan, &bdf) &&
+		if (bdf_parse(entry->d_name, &bdf) == 0 && !boot_plan_has(plan, &bdf) &&
 			host_device_read(host, &bdf, &device, &ignored) == 0 &&
 			!host_device_is_bridge(&device))
 			note_others(plan, &device);
@@ -240,26 +239,11 @@ static void note_all_others(struct boot_plan *plan, const struct host *host)
 
 /* The IOMMU. */
 
-static bool any_group(const struct host *host)
-{
-	const struct dirent *entry;
-	char path[PATH_MAX];
-	bool any = false;
-	DIR *directory =
-		host_path(host, path, "/sys/kernel/iommu_groups") == 0 ? opendir(path) : NULL;
-
-	while (directory && !any && (entry = readdir(directory)))
-		any = entry->d_name[0] != '.';
-	if (directory)
-		closedir(directory);
-	return any;
-}
-
 #define INTEL_WORD "intel_iommu=on"
 
 static void plan_iommu(struct boot_plan *plan, const struct host *host)
 {
-	if (any_group(host)) {
+	if (host_has_groups(host)) {
 		/* What has switched it on stays. */
 		if (boot_state_has_word(host, INTEL_WORD))
 			boot_plan_word(plan, INTEL_WORD);
@@ -322,7 +306,7 @@ void boot_plan_modules(struct boot_plan *plan, const struct host *host)
 		.why = "loads vfio-pci from the root file system, should the initramfs lack it",
 		.edit = BOOT_WHOLE,
 		.mode = 0644,
-		.text = strdup(COMMENT "vfio-pci\n"),
+		.text = strdup(BOOT_COMMENT "vfio-pci\n"),
 	};
 	struct boot_list modules = { 0 };
 	size_t size;
@@ -332,7 +316,7 @@ void boot_plan_modules(struct boot_plan *plan, const struct host *host)
 		find_modules(&modules, host, &plan->devices[i].device);
 	stream = modules.count ? open_memstream(&soft.text, &size) : NULL;
 	if (stream) {
-		fputs(COMMENT, stream);
+		fputs(BOOT_COMMENT, stream);
 		for (size_t i = 0; i < modules.count; i++)
 			fprintf(stream, "softdep %s pre: vfio-pci\n", modules.items[i]);
 		fclose(stream);

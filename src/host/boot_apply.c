@@ -242,30 +242,31 @@ static bool copy_list(struct boot_list *to, const struct boot_list *from)
 	return true;
 }
 
-static bool add_entry(struct boot_state *state, const struct boot_change *change)
+static bool copy_entry(struct boot_state *state, const struct boot_entry *from)
 {
-	struct boot_entry *entry = boot_state_add(state, change->path);
+	struct boot_entry *entry = boot_state_add(state, from->path);
 
 	if (!entry)
 		return false;
-	entry->edit = change->edit;
-	entry->words = strdup(change->words ? change->words : "");
-	return entry->words && boot_bytes_copy(&entry->original, &change->original) &&
-	       boot_bytes_copy(&entry->before, &change->now) &&
-	       boot_bytes_copy(&entry->written, &change->wanted);
+	entry->edit = from->edit;
+	entry->words = strdup(from->words ? from->words : "");
+	return entry->words && boot_bytes_copy(&entry->original, &from->original) &&
+	       boot_bytes_copy(&entry->before, &from->before) &&
+	       boot_bytes_copy(&entry->written, &from->written);
 }
 
-static bool keep_entry(struct boot_state *state, const struct boot_entry *old)
+static bool add_entry(struct boot_state *state, const struct boot_change *change)
 {
-	struct boot_entry *entry = boot_state_add(state, old->path);
+	const struct boot_entry entry = {
+		.path = change->path,
+		.edit = change->edit,
+		.words = change->words,
+		.original = change->original,
+		.before = change->now,
+		.written = change->wanted,
+	};
 
-	if (!entry)
-		return false;
-	entry->edit = old->edit;
-	entry->words = strdup(old->words ? old->words : "");
-	return entry->words && boot_bytes_copy(&entry->original, &old->original) &&
-	       boot_bytes_copy(&entry->before, &old->before) &&
-	       boot_bytes_copy(&entry->written, &old->written);
+	return copy_entry(state, &entry);
 }
 
 /* What holds after the changes; with during, also before and in the midst of them. */
@@ -284,7 +285,7 @@ static int make_state(struct boot_state *state, const struct host *host,
 		bool keep = change->left || (during && !is_ours(change) && entry);
 
 		if (!add_directories(&state->directories, host, change) ||
-			(keep ? !keep_entry(state, entry)
+			(keep ? !copy_entry(state, entry)
 			      : is_ours(change) && !add_entry(state, change)))
 			return no_memory(err);
 	}

@@ -6,31 +6,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CLASS_DISPLAY     0x03
 #define CLASS_DISPLAY_VGA 0x0300
 #define DISPLAYS_MAX      16
 
 #define XORG_DIRECTORY "/etc/X11/xorg.conf.d/"
 
-static bool is_display(const struct host_device *device)
-{
-	return device->class_code >> 16 == CLASS_DISPLAY;
-}
-
 static const struct host_device *find_boot_display(const struct boot_plan *plan)
 {
 	for (size_t i = 0; i < plan->device_count; i++)
-		if (is_display(&plan->devices[i].device) && plan->devices[i].device.boot_display)
+		if (host_device_is_display(&plan->devices[i].device) &&
+			plan->devices[i].device.boot_display)
 			return &plan->devices[i].device;
 	return NULL;
-}
-
-static bool is_planned(const struct boot_plan *plan, const struct bdf *bdf)
-{
-	for (size_t i = 0; i < plan->device_count; i++)
-		if (bdf_equal(&plan->devices[i].device.bdf, bdf))
-			return true;
-	return false;
 }
 
 /* The displays that stay with the host. */
@@ -46,9 +33,9 @@ static size_t find_others(const struct boot_plan *plan, const struct host *host,
 		struct error ignored = { 0 };
 		struct bdf bdf;
 
-		if (bdf_parse(entry->d_name, &bdf) == 0 && !is_planned(plan, &bdf) &&
+		if (bdf_parse(entry->d_name, &bdf) == 0 && !boot_plan_has(plan, &bdf) &&
 			host_device_read(host, &bdf, &others[count], &ignored) == 0 &&
-			is_display(&others[count]))
+			host_device_is_display(&others[count]))
 			count++;
 	}
 	if (directory)
@@ -126,12 +113,11 @@ static void plan_xorg(struct boot_plan *plan, const struct host_device *card)
 
 	format_bus_id(&card->bdf, bus_id);
 	if (asprintf(&file.text,
-		    "# Made by \"penstock boot-config\"; \"penstock boot-config --undo\" removes it.\n"
-		    "Section \"Device\"\n"
-		    "	Identifier \"the host's display\"\n"
-		    "	Driver \"%s\"\n"
-		    "	BusID \"%s\"\n"
-		    "EndSection\n",
+		    BOOT_COMMENT "Section \"Device\"\n"
+				 "	Identifier \"the host's display\"\n"
+				 "	Driver \"%s\"\n"
+				 "	BusID \"%s\"\n"
+				 "EndSection\n",
 		    xorg_driver(card), bus_id) < 0)
 		file.text = NULL;
 	boot_plan_file(plan, &file);

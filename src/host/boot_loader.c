@@ -46,18 +46,23 @@ static bool can_edit(const struct host *host, const char *path, enum boot_edit e
 	return can;
 }
 
+static void plan_words(
+	struct boot_plan *plan, const char *path, const char *why, enum boot_edit edit)
+{
+	struct boot_file file = { path, why, edit, 0644, strdup(plan->words) };
+
+	boot_plan_file(plan, &file);
+}
+
 static bool plan_edit(struct boot_plan *plan, const struct host *host, const char *path,
 	const char *why, enum boot_edit edit)
 {
-	struct boot_file file = { path, why, edit, 0644, NULL };
-
 	if (!can_edit(host, path, edit)) {
 		by_hand(plan,
 			edit == BOOT_GRUB ? "GRUB_CMDLINE_LINUX_DEFAULT in " GRUB_DEFAULTS : path);
 		return false;
 	}
-	file.text = strdup(plan->words);
-	boot_plan_file(plan, &file);
+	plan_words(plan, path, why, edit);
 	return true;
 }
 
@@ -74,8 +79,7 @@ static void plan_grub(struct boot_plan *plan, const struct host *host)
 		plan_edit(plan, host, GRUB_DEFAULTS, WHY "; GRUB's comes from here", BOOT_GRUB);
 	} else {
 		if (asprintf(&file.text,
-			    "# Made by \"penstock boot-config\"; \"penstock boot-config --undo\" "
-			    "removes it.\n"
+			    BOOT_COMMENT
 			    "GRUB_CMDLINE_LINUX_DEFAULT=\"$GRUB_CMDLINE_LINUX_DEFAULT %s\"\n",
 			    plan->words) < 0)
 			file.text = NULL;
@@ -113,7 +117,7 @@ static void plan_entry(
 	if (plan->entries.count == ENTRIES_MAX)
 		by_hand(plan, path);
 	else if (boot_list_add(&plan->entries, "%s", path))
-		plan_edit(plan, host, plan->entries.items[plan->entries.count - 1],
+		plan_words(plan, plan->entries.items[plan->entries.count - 1],
 			WHY "; systemd-boot's comes from here", BOOT_ENTRY);
 	else
 		plan->out_of_memory = true;

@@ -5,6 +5,10 @@
 
 /* The parts that boot_plan_make() and boot_apply() are made of. */
 
+/* The first line of a configuration file that is penstock's. */
+#define BOOT_COMMENT \
+	"# Made by \"penstock boot-config\"; \"penstock boot-config --undo\" removes it.\n"
+
 /* Lists. Without memory an item is left out, and false is returned. */
 bool boot_list_add(struct boot_list *list, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
@@ -18,6 +22,8 @@ void boot_plan_note(struct boot_plan *plan, const char *format, ...)
 void boot_plan_next(struct boot_plan *plan, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 void boot_plan_word(struct boot_plan *plan, const char *word);
+
+bool boot_plan_has(const struct boot_plan *plan, const struct bdf *bdf);
 
 /* Takes text, which is to be freed and may be NULL for want of memory. */
 void boot_plan_file(struct boot_plan *plan, const struct boot_file *file);

@@ -7,27 +7,11 @@
 #include "host/use.h"
 #include "host/vf.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-static bool has_any_group(const struct host *host)
-{
-	const struct dirent *entry;
-	char path[PATH_MAX];
-	DIR *directory;
-	bool found = false;
-
-	if (host_path(host, path, "/sys/kernel/iommu_groups") || !(directory = opendir(path)))
-		return false;
-	while (!found && (entry = readdir(directory)))
-		found = entry->d_name[0] != '.';
-	closedir(directory);
-	return found;
-}
 
 /* Why there is no IOMMU: the firmware's table of it is missing, or the kernel leaves it off. */
 static void explain_no_iommu(const struct host *host, struct error *err)
@@ -63,7 +47,7 @@ static int check_group(const struct host *host, const struct host_device *device
 {
 	if (device->group >= 0)
 		return 0;
-	if (has_any_group(host)) {
+	if (host_has_groups(host)) {
 		error_set(err, -ENODEV, name,
 			"it has no IOMMU group, though other devices have: no IOMMU "
 			"covers it");
@@ -129,7 +113,7 @@ static bool is_kept_open(
 	if (!host_processes_depending(host, device, use->reason, sizeof(use->reason)))
 		return false;
 	host_text(use->hint, sizeof(use->hint), "%s",
-		device->class_code >> 16 == 0x03
+		host_device_is_display(device)
 			? "end that process, or bind the card before it starts, by "
 			  "'penstock boot-config'"
 			: "end that process");

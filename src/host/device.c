@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define CLASS_DISPLAY        0x03
 #define SUBCLASS_HOST_BRIDGE 0x0600
 #define SUBCLASS_ISA_BRIDGE  0x0601
 
@@ -122,6 +123,16 @@ int host_device_path(const struct host *host, const struct bdf *bdf, char path[s
 	return realpath(link, path) ? 0 : -errno;
 }
 
+bool host_device_is_display(const struct host_device *device)
+{
+	return device->class_code >> 16 == CLASS_DISPLAY;
+}
+
+bool host_power_is_low(const char *state)
+{
+	return state[0] == 'D' && strcmp(state, "D0");
+}
+
 bool host_device_is_bridge(const struct host_device *device)
 {
 	return device->header != 0;
@@ -188,6 +199,21 @@ static int read_members(DIR *directory, struct bdf devices[static HOST_GROUP_MAX
 	}
 	qsort(devices, count, sizeof(devices[0]), compare);
 	return count;
+}
+
+bool host_has_groups(const struct host *host)
+{
+	const struct dirent *entry;
+	char path[PATH_MAX];
+	DIR *directory;
+	bool found = false;
+
+	if (host_path(host, path, "/sys/kernel/iommu_groups") || !(directory = opendir(path)))
+		return false;
+	while (!found && (entry = readdir(directory)))
+		found = entry->d_name[0] != '.';
+	closedir(directory);
+	return found;
 }
 
 int host_group_devices(const struct host *host, int group,

@@ -34,6 +34,14 @@ bool host_device_exists(const struct host *host, const struct bdf *bdf);
 /* The device's own directory in /sys/devices, without symbolic links. 0 or a negative errno. */
 int host_device_path(const struct host *host, const struct bdf *bdf, char path[static PATH_MAX]);
 
+bool host_device_is_display(const struct host_device *device);
+
+/*
+ * Of a power_state as sysfs tells it: D1 to D3cold. Of a device without a driver that is awake the kernel
+ * may say "unknown".
+ */
+bool host_power_is_low(const char *state);
+
 /* A bridge stays with the host: VFIO neither takes it nor minds its driver. */
 bool host_device_is_bridge(const struct host_device *device);
 
@@ -50,6 +58,9 @@ bool host_driver_is_vfio(const char *driver);
  * With this driver, or with none, a device does not keep the rest of its group from VFIO.
  */
 bool host_driver_is_viable(const char *driver);
+
+/* Has the host any IOMMU group? */
+bool host_has_groups(const struct host *host);
 
 /* All PCI devices of an IOMMU group, sorted. Their number, or a negative errno. */
 int host_group_devices(const struct host *host, int group,

@@ -125,12 +125,12 @@ void distribution_cmdline(
 	}
 	add_words(text, size, add, remove);
 	used = strlen(text);
-	distribution_update_cmdline(host, command);
-	if (loader == LOADER_CMDLINE)
+	if (loader == LOADER_CMDLINE) {
+		distribution_update_cmdline(host, command);
 		snprintf(text + used, size - used, " in " CMDLINE "%s%s%s, then reboot",
 			command[0] ? ", run '" : ", take it over into the boot loader's entries",
 			command, command[0] ? "'" : "");
-	else if (loader == LOADER_ENTRIES)
+	} else if (loader == LOADER_ENTRIES)
 		snprintf(text + used, size - used,
 			" in the 'options' line of %s/*.conf, then reboot", entries);
 	else if (loader == LOADER_GRUB)

@@ -16,17 +16,11 @@
 
 #define D "/sys/bus/pci/devices/"
 
-#define CLASS_DISPLAY 0x03
-#define VENDOR_AMD    0x1002
+#define VENDOR_AMD 0x1002
 
 static const char *name_of(const struct inventory_device *device, char text[static BDF_TEXT])
 {
 	return bdf_format(&device->device.bdf, text);
-}
-
-static bool is_display(const struct inventory_device *device)
-{
-	return device->device.class_code >> 16 == CLASS_DISPLAY;
 }
 
 static bool is_asked(const struct doctor *doctor, const struct inventory_device *device)
@@ -306,7 +300,8 @@ void doctor_check_framebuffer(struct doctor *doctor, const struct inventory_devi
 	bool there, told;
 
 	name_of(device, name);
-	there = is_display(device) && find_framebuffer(doctor->host, name, memory, sizeof(memory));
+	there = host_device_is_display(&device->device) &&
+		find_framebuffer(doctor->host, name, memory, sizeof(memory));
 	told = kernel_log_find(&doctor->log, name, "can't reserve [mem", line, sizeof(line));
 	if (!there && !told)
 		return;
@@ -357,7 +352,7 @@ static const struct inventory_device *other_display(
 	for (size_t i = 0; i < doctor->inventory.count; i++) {
 		const struct inventory_device *other = &doctor->inventory.devices[i];
 
-		if (other != device && is_display(other))
+		if (other != device && host_device_is_display(&other->device))
 			return other;
 	}
 	return NULL;
@@ -387,7 +382,7 @@ void doctor_check_display(struct doctor *doctor, const struct inventory_device *
 	char busid[32], where[256], name[BDF_TEXT];
 	struct finding *finding;
 
-	if (!is_display(device))
+	if (!host_device_is_display(&device->device))
 		return;
 	if (device->device.boot_display && (is_asked(doctor, device) || device->device.driver[0])) {
 		finding =
@@ -516,7 +511,7 @@ void doctor_check_reset(struct doctor *doctor, const struct inventory_device *de
 	name_of(device, name);
 	if (has_failed_to_reset(doctor, device, line, sizeof(line))) {
 		tell_bad_reset(doctor, device, line);
-	} else if (is_display(device) && device->device.vendor == VENDOR_AMD &&
+	} else if (host_device_is_display(&device->device) && device->device.vendor == VENDOR_AMD &&
 		   strcmp(device->reset, "bus") == 0) {
 		tell_risky_reset(doctor, device);
 	} else if (!device->reset[0] && is_asked(doctor, device)) {
@@ -548,7 +543,7 @@ void doctor_check_power(struct doctor *doctor, const struct inventory_device *de
 
 	name_of(device, name);
 	host_read(doctor->host, state, sizeof(state), D "%s/power_state", name);
-	asleep = state[0] == 'D' && strcmp(state, "D0"); /* or "unknown" */
+	asleep = host_power_is_low(state);
 	silent = is_silent(doctor->host, name);
 	if (silent && has_failed_to_reset(doctor, device, line, sizeof(line))) {
 		doctor_add(doctor, FINDING_UNKNOWN, device,
@@ -592,7 +587,7 @@ void doctor_check_rom(struct doctor *doctor, const struct inventory_device *devi
 	struct rom rom;
 
 	name_of(device, name);
-	if (!is_display(device) || !is_asked(doctor, device) ||
+	if (!host_device_is_display(&device->device) || !is_asked(doctor, device) ||
 		host_path(doctor->host, path, D "%s/rom", name) || access(path, F_OK))
 		return;
 	if (device->device.driver[0] && !host_driver_is_viable(device->device.driver)) {

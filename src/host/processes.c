@@ -10,8 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define DEPENDING_TRIES   10
-#define DEPENDING_WAIT_US 100000
+#define DEPENDING_TRIES 10
+#define TRY_WAIT_US     100000
 
 #define NODES_MAX 100000 /* of the host, of a kind: a hostile tree ends here */
 
@@ -214,39 +214,41 @@ void host_nodes_find(const struct host *host, const struct host_device *device, 
 		add_nvidia(nodes, host, device);
 }
 
-/* The nodes are freed. */
-static bool find_user(const struct host *host, struct host_nodes *nodes, char *text, size_t size)
+/* Found each of so many times; the nodes are freed. */
+static bool find_user(struct host_nodes *nodes, unsigned tries, char *text, size_t size)
 {
-	bool found;
+	bool found = find_process(nodes, text, size);
 
-	text[0] = '\0';
-	found = host_is_live(host) && find_process(nodes, text, size);
+	while (found && --tries) {
+		usleep(TRY_WAIT_US);
+		found = find_process(nodes, text, size);
+	}
 	host_nodes_free(nodes);
 	return found;
+}
+
+static bool find_user_of(const struct host *host, const struct host_device *device, bool vital,
+	unsigned tries, char *text, size_t size)
+{
+	struct host_nodes nodes;
+
+	text[0] = '\0';
+	if (!host_is_live(host))
+		return false;
+	host_nodes_find(host, device, vital, &nodes);
+	return find_user(&nodes, tries, text, size);
 }
 
 bool host_processes_using(
 	const struct host *host, const struct host_device *device, char *text, size_t size)
 {
-	struct host_nodes nodes;
-
-	host_nodes_find(host, device, false, &nodes);
-	return find_user(host, &nodes, text, size);
+	return find_user_of(host, device, false, 1, text, size);
 }
 
 bool host_processes_depending(
 	const struct host *host, const struct host_device *device, char *text, size_t size)
 {
-	for (unsigned tries = 0; tries < DEPENDING_TRIES; tries++) {
-		struct host_nodes nodes;
-
-		if (tries)
-			usleep(DEPENDING_WAIT_US);
-		host_nodes_find(host, device, true, &nodes);
-		if (!find_user(host, &nodes, text, size))
-			return false;
-	}
-	return true;
+	return find_user_of(host, device, true, DEPENDING_TRIES, text, size);
 }
 
 /* vfio-dev/vfioN below the device is the node /dev/vfio/devices/vfioN (Linux 6.6 and later). */
@@ -275,10 +277,13 @@ bool host_processes_using_vfio(
 	struct host_nodes nodes = { 0 };
 	char name[HOST_NAME];
 
+	text[0] = '\0';
+	if (!host_is_live(host))
+		return false;
 	if (device->group >= 0) {
 		host_text(name, sizeof(name), "vfio/%d", device->group);
 		add(&nodes, name);
 	}
 	add_cdev(host, device, &nodes);
-	return find_user(host, &nodes, text, size);
+	return find_user(&nodes, 1, text, size);
 }

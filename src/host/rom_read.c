@@ -124,14 +124,13 @@ static int read_with_memory(struct shared *shared)
 	return code;
 }
 
-/* In D1 to D3cold; where it has no driver, the kernel may say "unknown" of one that is awake. */
 static bool is_asleep(const struct shared *shared)
 {
 	char state[16];
 
 	return host_read(shared->host, state, sizeof(state), DEVICES "%s/power_state",
 		       shared->name) > 0 &&
-	       state[0] == 'D' && strcmp(state, "D0");
+	       host_power_is_low(state);
 }
 
 static int read_awake(struct shared *shared)

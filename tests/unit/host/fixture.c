@@ -4,12 +4,14 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -248,4 +250,32 @@ void fixture_load(struct fixture *fixture, const char *name)
 	}
 	free(line);
 	fclose(stream);
+}
+
+pid_t fixture_start_other(struct host_holder *holder)
+{
+	struct error err = { 0 };
+	int ends[2];
+	pid_t child;
+
+	assert_int_equal(pipe(ends), 0);
+	child = fork();
+	if (child == 0) {
+		struct host_holder self = { 0 };
+
+		host_holder_self("other", &self, &err);
+		if (write(ends[1], &self, sizeof(self)) == sizeof(self))
+			pause();
+		_exit(1);
+	}
+	assert_int_equal(read(ends[0], holder, sizeof(*holder)), sizeof(*holder));
+	close(ends[0]);
+	close(ends[1]);
+	return child;
+}
+
+void fixture_end_other(pid_t child)
+{
+	kill(child, SIGKILL);
+	waitpid(child, NULL, 0);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #pragma once
 
-#include "host/host.h"
+#include "host/journal.h"
 
 /* A made-up host in a temporary directory: TREE/sys, TREE/proc, and TREE/run for the journal. */
 struct fixture {
@@ -19,6 +19,10 @@ void fixture_file(struct fixture *fixture, const char *path, const char *text);
 /* A named pipe: who writes it hangs as one does whom the kernel keeps waiting, until it is unblocked. */
 void fixture_pipe(struct fixture *fixture, const char *path);
 void fixture_unblock(struct fixture *fixture, const char *path);
+
+/* Another process, "other", as a holder of devices: it lives until it is ended. */
+pid_t fixture_start_other(struct host_holder *holder);
+void fixture_end_other(pid_t child);
 
 /* A symbolic link to another path of the tree, relative as in sysfs. */
 void fixture_link(struct fixture *fixture, const char *path, const char *target);

@@ -148,27 +148,13 @@ static void a_held_companion_refuses_all(void **state)
 	struct fixture *fixture = *state;
 	struct host_record record = { .bdf = sound, .driver = "snd_hda_intel" };
 	struct error err = { 0 };
-	int ends[2];
-	char byte;
-	pid_t child;
+	pid_t child = fixture_start_other(&record.holder);
 
 	make_card(fixture, "amdgpu", "vfio-pci");
-	assert_int_equal(pipe(ends), 0);
-	child = fork();
-	if (child == 0) {
-		host_holder_self("other", &record.holder, &err);
-		host_journal_write(&fixture->host, &record, &err);
-		if (write(ends[1], "", 1) == 1)
-			pause();
-		_exit(1);
-	}
-	assert_int_equal(read(ends[0], &byte, 1), 1);
+	assert_int_equal(host_journal_write(&fixture->host, &record, &err), 0);
 	assert_refused(
 		fixture, &card, -EBUSY, "it is held by penstock 'other' (pid ", "free again");
-	kill(child, SIGKILL);
-	waitpid(child, NULL, 0);
-	close(ends[0]);
-	close(ends[1]);
+	fixture_end_other(child);
 }
 
 static void a_damaged_record_is_told(void **state)
@@ -337,33 +323,15 @@ static void a_hung_driver_costs_no_more_than_the_time_limit(void **state)
 	assert_int_equal(host_journal_read(&fixture->host, &card, &record, &err), -ENOENT);
 }
 
-static pid_t start_child(struct host_holder *holder)
-{
-	struct error err = { 0 };
-	int ends[2];
-	pid_t child;
-
-	assert_int_equal(pipe(ends), 0);
-	child = fork();
-	if (child == 0) {
-		host_holder_self("bind", holder, &err);
-		_exit(write(ends[1], holder, sizeof(*holder)) != sizeof(*holder));
-	}
-	assert_int_equal(read(ends[0], holder, sizeof(*holder)), sizeof(*holder));
-	close(ends[0]);
-	close(ends[1]);
-	return child;
-}
-
 /* What "penstock bind" leaves that was killed when it had this device, but not yet another one. */
 static void leave_half_a_bind(struct fixture *fixture)
 {
 	struct host_record record = { .bdf = card, .driver = "vfio-pci", .persist = true };
 	struct error err = { 0 };
-	pid_t child = start_child(&record.holder);
 	char marker[64];
 
-	waitpid(child, NULL, 0);
+	fixture_end_other(fixture_start_other(&record.holder));
+	strcpy(record.holder.name, "bind");
 	assert_int_equal(host_journal_write(&fixture->host, &record, &err), 0);
 	snprintf(marker, sizeof(marker), "/run/binds/%d-%llu", record.holder.pid,
 		(unsigned long long)record.holder.start);
@@ -456,7 +424,7 @@ static void it_goes_back_to_the_driver_that_it_had_last(void **state)
 	struct host_record record = { .bdf = card, .driver = "nouveau", .override = "nouveau" };
 	struct error err = { 0 };
 
-	waitpid(start_child(&record.holder), NULL, 0);
+	fixture_end_other(fixture_start_other(&record.holder));
 	assert_int_equal(host_journal_write(&fixture->host, &record, &err), 0);
 	make_hung_card(fixture, "nvidia");
 	assert_int_equal(host_bind(&fixture->host, &card, 1, &plain, &err), -ETIMEDOUT);

@@ -34,35 +34,6 @@ static struct host_record make_record(void)
 	return record;
 }
 
-/* A child of ours that lives until it is ended; it is a penstock with devices. */
-static pid_t start_other(struct host_holder *holder)
-{
-	struct error err = { 0 };
-	int ends[2];
-	pid_t child;
-
-	assert_int_equal(pipe(ends), 0);
-	child = fork();
-	if (child == 0) {
-		struct host_holder self = { 0 };
-
-		host_holder_self("other", &self, &err);
-		if (write(ends[1], &self, sizeof(self)) == sizeof(self))
-			pause();
-		_exit(1);
-	}
-	assert_int_equal(read(ends[0], holder, sizeof(*holder)), sizeof(*holder));
-	close(ends[0]);
-	close(ends[1]);
-	return child;
-}
-
-static void end_other(pid_t child)
-{
-	kill(child, SIGKILL);
-	waitpid(child, NULL, 0);
-}
-
 static void a_record_comes_back(void **state)
 {
 	struct fixture *fixture = *state;
@@ -239,7 +210,7 @@ static void the_inventory_knows_roots_journal_too(void **state)
 static void only_the_living_hold(void **state)
 {
 	struct host_holder holder;
-	pid_t child = start_other(&holder);
+	pid_t child = fixture_start_other(&holder);
 
 	(void)state;
 	assert_true(host_holder_is_alive(&holder));
@@ -250,7 +221,7 @@ static void only_the_living_hold(void **state)
 	kill(child, SIGKILL);
 	assert_int_equal(waitid(P_PID, child, &(siginfo_t){ 0 }, WEXITED | WNOWAIT), 0);
 	assert_false(host_holder_is_alive(&holder)); /* a zombie */
-	end_other(child);
+	fixture_end_other(child);
 	assert_false(host_holder_is_alive(&holder));
 	assert_false(host_holder_is_alive(&(struct host_holder){ .name = "bind" }));
 }
@@ -260,13 +231,13 @@ static void a_held_device_is_refused_with_its_holder(void **state)
 	struct fixture *fixture = *state;
 	struct host_record record = make_record();
 	struct error err = { 0 };
-	pid_t child = start_other(&record.holder);
+	pid_t child = fixture_start_other(&record.holder);
 	int lock;
 
 	assert_int_equal(host_journal_write(&fixture->host, &record, &err), 0);
 	assert_int_equal(host_journal_lock(&fixture->host, &card, &err), -EBUSY);
 	assert_non_null(strstr(err.what, "penstock 'other' (pid "));
-	end_other(child);
+	fixture_end_other(child);
 	err = (struct error){ 0 };
 	lock = host_journal_lock(&fixture->host, &card, &err);
 	assert_true(lock >= 0);
