@@ -7,17 +7,17 @@
 
 _penstock_devices()
 {
-	local device pci=${_penstock_root-}/sys/bus/pci
+	local device pci=${PENSTOCK_ROOT-}/sys/bus/pci
 
 	case $1 in
 	release)
-		for device in "$pci"/drivers/vfio-pci/*:*:*.* "${_penstock_root-}"/run/penstock/devices/*:*; do
+		for device in "$pci"/drivers/*vfio[-_]pci/*:*:*.* "${PENSTOCK_ROOT-}"/run/penstock/devices/*:*; do
 			[[ -e $device ]] && echo "${device##*/}"
 		done | sort -u
 		;;
 	'vf create' | 'vf destroy') _penstock_with sriov_totalvfs ;;
 	'vf set') _penstock_with physfn ;;
-	'rom dump' | 'rom check') _penstock_with rom ;;
+	'rom dump') _penstock_with rom ;;
 	*) _penstock_with vendor ;;
 	esac
 }
@@ -27,7 +27,7 @@ _penstock_with()
 {
 	local file
 
-	for file in "${_penstock_root-}"/sys/bus/pci/devices/*/"$1"; do
+	for file in "${PENSTOCK_ROOT-}"/sys/bus/pci/devices/*/"$1"; do
 		[[ -e $file ]] || continue
 		file=${file%/*}
 		echo "${file##*/}"
@@ -87,8 +87,10 @@ _penstock()
 	command=${words[1]-}
 	COMPREPLY=()
 	case $command in
-	vf | rom) [[ ${words[2]-} ]] && command+=" ${words[2]}" ;;
+	vf | rom) command+=${words[2]+ ${words[2]}} ;;
 	esac
+	# What a ROM is read into or checked against comes second.
+	[[ $command == rom\ * ]] && command+=${words[3]+ }
 	if [[ ! $command ]]; then
 		_penstock_reply -W "$(penstock --help | sed -n 's/^  \([a-z-]*\) .*/\1/p')"
 	elif _penstock_value "${words[-1]}"; then
@@ -100,7 +102,8 @@ _penstock()
 		run) ;;
 		vf) _penstock_reply -W 'create destroy set' ;;
 		rom) _penstock_reply -W 'dump check' ;;
-		'rom check') _penstock_files ;;
+		'rom check '* | 'rom dump') _penstock_addresses 'rom dump' ;;
+		rom\ *) _penstock_files ;;
 		*) _penstock_addresses "$command" ;;
 		esac
 	fi

@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # fish completion for penstock. Commands and options are those that --help tells of.
 
-# Devices that have this file, each with its driver; with a second argument, at vfio-pci only.
+# Devices that have this file, or "vfio": those that penstock has bound, or vfio-pci has; each with its
+# driver.
 function __penstock_devices
-    for file in $_penstock_root/sys/bus/pci/devices/*/$argv[1]
-        set -l device (string replace -r '/[^/]*$' '' $file)
+    for device in $PENSTOCK_ROOT/sys/bus/pci/devices/*
+        set -l name (path basename $device)
         set -l driver (path basename (path resolve $device/driver))
         test "$driver" = driver; and set driver 'no driver'
-        if not set -q argv[2]; or string match -qr 'vfio[-_]pci$' -- $driver
-            printf '%s\t%s\n' (path basename $device) $driver
+        if test $argv[1] = vfio
+            string match -qr 'vfio[-_]pci$' -- $driver
+            or test -e $PENSTOCK_ROOT/run/penstock/devices/$name
+        else
+            test -e $device/$argv[1]
         end
+        and printf '%s\t%s\n' $name $driver
     end
 end
 
@@ -55,7 +60,7 @@ complete -c penstock -n '__penstock_wants --method' \
 set -l plain "not __penstock_wants $valued; and"
 complete -c penstock -n "$plain __penstock_is bind boot-config doctor ls reset" \
     -a '(__penstock_devices vendor)'
-complete -c penstock -n "$plain __penstock_is release" -a '(__penstock_devices vendor vfio)'
+complete -c penstock -n "$plain __penstock_is release" -a '(__penstock_devices vfio)'
 complete -c penstock -n "$plain __penstock_is 'vf create' 'vf destroy'" \
     -a '(__penstock_devices sriov_totalvfs)'
 complete -c penstock -n "$plain __penstock_is 'vf set'" -a '(__penstock_devices physfn)'
@@ -64,6 +69,6 @@ complete -c penstock -n '__penstock_at 3; and __penstock_is "rom dump"' \
 complete -c penstock -n '__penstock_at 4; and __penstock_is "rom dump"' -F
 complete -c penstock -n '__penstock_at 3; and __penstock_is "rom check"' -F
 complete -c penstock -n '__penstock_at 4; and __penstock_is "rom check"' \
-    -a '(__penstock_devices vendor)'
+    -a '(__penstock_devices rom)'
 complete -c penstock -n '__penstock_at 2; and __penstock_is vf' -a 'create destroy set'
 complete -c penstock -n '__penstock_at 2; and __penstock_is rom' -a 'dump check'
