@@ -1,36 +1,32 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "machine/console.h"
 
-#include "base/fd.h"
 #include "base/size.h"
 
 #include <errno.h>
 #include <poll.h>
-#include <sys/epoll.h>
+#include <signal.h>
 #include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
 
-#define ESCAPE        1   /* Ctrl-A */
-#define WRITE_AT_ONCE 256 /* a pipe that polls as writable takes this without blocking */
-#define FLUSH_MS      1000
-
-static void wake_loop(struct console *console)
-{
-	eventfd_write(console->wake, 1);
-}
+#define ESCAPE        1       /* Ctrl-A */
+#define KICK_SIGNAL   SIGUSR2 /* makes read() and write() return; its handler does nothing */
+#define KICK_NS       10000000
+#define PIECE         1024
+#define FLUSH_MS      2000
+#define BACKGROUND_MS 500
 
 void console_put(struct console *console, uint8_t byte)
 {
-	bool was_empty;
-
 	if (console->config.out < 0)
 		return;
 	pthread_mutex_lock(&console->lock);
-	was_empty = console->head == console->tail;
+	if (console->head == console->tail)
+		pthread_cond_signal(&console->changed);
 	if (console->head - console->tail < CONSOLE_BUFFER)
 		console->buffer[console->head++ % CONSOLE_BUFFER] = byte;
 	pthread_mutex_unlock(&console->lock);
-	if (was_empty)
-		wake_loop(console);
 }
 
 bool console_has_room(struct console *console)
@@ -46,63 +42,72 @@ bool console_has_room(struct console *console)
 
 void console_resume(struct console *console)
 {
-	wake_loop(console);
+	eventfd_write(console->wake, 1);
 }
 
-/* Write one piece of what is buffered. False when nothing is left, or it can never be written. */
-static bool write_piece(struct console *console)
-{
-	uint8_t piece[WRITE_AT_ONCE];
-	uint32_t size = 0;
-	ssize_t written;
-	bool more, was_full;
+/* Output */
 
-	pthread_mutex_lock(&console->lock);
+/* How many bytes need not be tried again. */
+static uint32_t write_some(int fd, const uint8_t *bytes, uint32_t size)
+{
+	struct pollfd room = { .fd = fd, .events = POLLOUT };
+	struct timespec moment = { .tv_nsec = 1000000 };
+	ssize_t written = write(fd, bytes, size);
+
+	if (written < 0 && errno == EAGAIN) {
+		/* Ready need not mean that there is room for a whole piece. */
+		poll(&room, 1, -1);
+		nanosleep(&moment, NULL);
+		return 0;
+	}
+	if (written < 0 && errno == EINTR)
+		return 0;
+	/* A reader that has gone away (EPIPE, EIO) loses the rest, and the guest runs on. */
+	return written < 0 ? size : (uint32_t)written;
+}
+
+/* Called, and returns, with the lock held. */
+static void write_piece(struct console *console)
+{
+	uint8_t piece[PIECE];
+	uint32_t size = 0, done;
+	bool was_full;
+
 	while (size < sizeof(piece) && console->tail + size != console->head) {
 		piece[size] = console->buffer[(console->tail + size) % CONSOLE_BUFFER];
 		size++;
 	}
 	pthread_mutex_unlock(&console->lock);
-	written = size ? write(console->config.out, piece, size) : 0;
-	if (written < 0 && (errno == EINTR || errno == EAGAIN))
-		return true;
+	done = write_some(console->config.out, piece, size);
 	pthread_mutex_lock(&console->lock);
-	/* A reader that has gone away (EPIPE, EIO) loses the rest, and the guest runs on. */
-	console->tail += written < 0 ? size : (uint32_t)written;
-	more = console->head != console->tail;
-	was_full = console->was_full;
+	console->tail += done;
+	was_full = console->was_full && done;
+	if (!was_full)
+		return;
 	console->was_full = false;
 	pthread_mutex_unlock(&console->lock);
-	if (was_full)
-		console->ops.room(console->ops.opaque);
-	return more;
+	console->ops.room(console->ops.opaque);
+	pthread_mutex_lock(&console->lock);
 }
 
-static void on_writable(void *opaque, uint32_t events)
+static void *write_output(void *opaque)
 {
 	struct console *console = opaque;
 
-	(void)events;
-	if (write_piece(console))
-		return;
-	loop_remove(console->loop, console->config.out);
-	console->writing = false;
-}
-
-static void start_writing(struct console *console)
-{
-	int code;
-
-	if (console->writing || console->config.out < 0)
-		return;
-	if (!console->always_ready) {
-		code = loop_add(console->loop, console->config.out, EPOLLOUT, on_writable, console);
-		console->writing = !code;
-		console->always_ready = code == -EPERM;
+	pthread_mutex_lock(&console->lock);
+	while (!console->abandoned) {
+		if (console->head != console->tail)
+			write_piece(console);
+		else if (!console->ending)
+			pthread_cond_wait(&console->changed, &console->lock);
+		else
+			break;
 	}
-	while (console->always_ready && write_piece(console))
-		continue;
+	pthread_mutex_unlock(&console->lock);
+	return NULL;
 }
+
+/* Input */
 
 /* True where the byte was a command for us, or the start of one. */
 static bool take_escape(struct console *console, uint8_t byte)
@@ -123,88 +128,160 @@ static bool take_escape(struct console *console, uint8_t byte)
 	return true;
 }
 
-/* False at the end of the input, and when the guest has no room for the byte that was read. */
-static bool read_byte(struct console *console)
+/*
+ * How many keys may wait for the guest. From a terminal many, or a guest that takes none would keep
+ * Ctrl-A x from being seen; other input is left where it is.
+ */
+static uint32_t keys_max(const struct console *console)
 {
+	return console->config.escapes ? CONSOLE_KEYS : 1;
+}
+
+static void take_byte(struct console *console, uint8_t byte)
+{
+	if (!take_escape(console, byte) &&
+		console->keys_end - console->first_key < keys_max(console))
+		console->keys[console->keys_end++ % CONSOLE_KEYS] = byte;
+}
+
+static void offer_keys(struct console *console)
+{
+	while (console->first_key != console->keys_end &&
+		console->ops.receive(
+			console->ops.opaque, console->keys[console->first_key % CONSOLE_KEYS]))
+		console->first_key++;
+}
+
+/* False at the input's end. */
+static bool read_byte(struct console *console, bool hung_up)
+{
+	struct timespec while_in_background = { .tv_nsec = BACKGROUND_MS * 1000000 };
 	uint8_t byte;
 	ssize_t got = read(console->config.in, &byte, 1);
 
-	if (got < 0 && (errno == EINTR || errno == EAGAIN))
+	if (got == 1) {
+		take_byte(console, byte);
 		return true;
-	console->at_end = got <= 0;
-	if (console->at_end)
-		return false;
-	if (take_escape(console, byte) || console->ops.receive(console->ops.opaque, byte))
+	}
+	/* The terminal is another program's now: what is typed is not for us. */
+	if (got < 0 && errno == EIO && console->config.escapes && !hung_up) {
+		nanosleep(&while_in_background, NULL);
 		return true;
-	console->held = true;
-	console->held_byte = byte;
-	return false;
+	}
+	return got < 0 && (errno == EINTR || errno == EAGAIN);
 }
 
-static void on_readable(void *opaque, uint32_t events)
+static bool is_ending(struct console *console)
+{
+	bool ending;
+
+	pthread_mutex_lock(&console->lock);
+	ending = console->ending;
+	pthread_mutex_unlock(&console->lock);
+	return ending;
+}
+
+static void *read_input(void *opaque)
 {
 	struct console *console = opaque;
-
-	(void)events;
-	if (read_byte(console))
-		return;
-	loop_remove(console->loop, console->config.in);
-	console->reading = false;
-}
-
-static void start_reading(struct console *console)
-{
-	int code;
-
-	if (console->held && !console->ops.receive(console->ops.opaque, console->held_byte))
-		return;
-	console->held = false;
-	if (console->reading || console->at_end || console->config.in < 0)
-		return;
-	code = loop_add(console->loop, console->config.in, EPOLLIN, on_readable, console);
-	console->reading = !code;
-	/* A regular file cannot be watched, and is always ready. */
-	while (code == -EPERM && read_byte(console))
-		continue;
-}
-
-static void on_wake(void *opaque, uint32_t events)
-{
-	struct console *console = opaque;
+	bool at_end = false;
 	eventfd_t count;
 
-	(void)events;
-	eventfd_read(console->wake, &count);
-	start_writing(console);
-	start_reading(console);
+	while (!is_ending(console)) {
+		bool full = !console->config.escapes && console->first_key != console->keys_end;
+		struct pollfd ready[] = {
+			{ .fd = console->wake, .events = POLLIN },
+			{ .fd = at_end || full ? -1 : console->config.in, .events = POLLIN },
+		};
+
+		if (poll(ready, 2, -1) < 0)
+			continue;
+		if (ready[0].revents)
+			eventfd_read(console->wake, &count);
+		if (ready[1].revents)
+			at_end = !read_byte(console, ready[1].revents & POLLHUP);
+		offer_keys(console);
+	}
+	return NULL;
 }
 
-int console_init(struct console *console, struct loop *loop, const struct console_config *config,
+/* Start and end */
+
+static void do_nothing(int signal)
+{
+	(void)signal;
+}
+
+int console_init(struct console *console, const struct console_config *config,
 	const struct console_ops *ops, struct error *err)
 {
-	int code;
-
 	console->config = *config;
 	console->ops = *ops;
-	console->loop = loop;
 	pthread_mutex_init(&console->lock, NULL);
+	pthread_cond_init(&console->changed, NULL);
 	console->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (console->wake < 0)
 		return error_sys(err, -errno, NULL, "cannot set up the serial console");
-	code = loop_add(loop, console->wake, EPOLLIN, on_wake, console);
-	if (code)
-		return error_sys(err, code, NULL, "cannot set up the serial console");
-	wake_loop(console); /* once all that receives is there, and the loop runs, reading starts */
 	return 0;
+}
+
+int console_start(struct console *console, struct error *err)
+{
+	struct sigaction kick = { .sa_handler = do_nothing }; /* no SA_RESTART */
+	int code = 0;
+
+	sigaction(KICK_SIGNAL, &kick, NULL);
+	if (console->config.out >= 0) {
+		code = pthread_create(&console->writer, NULL, write_output, console);
+		console->writes = !code;
+	}
+	if (console->config.in >= 0 && !code) {
+		code = pthread_create(&console->reader, NULL, read_input, console);
+		console->reads = !code;
+	}
+	return code ? error_sys(err, -code, NULL, "cannot start the serial console") : 0;
+}
+
+/* True when the thread ends within this time. */
+static bool join(pthread_t thread, uint64_t ns)
+{
+	struct timespec end;
+
+	clock_gettime(CLOCK_MONOTONIC, &end);
+	ns += end.tv_nsec;
+	end.tv_sec += ns / 1000000000;
+	end.tv_nsec = ns % 1000000000;
+	return pthread_clockjoin_np(thread, NULL, CLOCK_MONOTONIC, &end) == 0;
+}
+
+/* A signal that comes just before the call that it is to interrupt is lost: hence more of them. */
+static void kick_and_join(pthread_t thread)
+{
+	do
+		pthread_kill(thread, KICK_SIGNAL);
+	while (!join(thread, KICK_NS));
+}
+
+static void set_flag(struct console *console, bool *flag)
+{
+	pthread_mutex_lock(&console->lock);
+	*flag = true;
+	pthread_cond_signal(&console->changed);
+	pthread_mutex_unlock(&console->lock);
 }
 
 void console_destroy(struct console *console)
 {
-	struct pollfd out = { .fd = console->config.out, .events = POLLOUT };
-
-	while (console->head != console->tail && poll(&out, 1, FLUSH_MS) == 1 &&
-		out.revents & POLLOUT && write_piece(console))
-		continue;
+	set_flag(console, &console->ending);
+	console_resume(console);
+	if (console->reads)
+		kick_and_join(console->reader);
+	if (console->writes && !join(console->writer, FLUSH_MS * 1000000ULL)) {
+		set_flag(console, &console->abandoned);
+		kick_and_join(console->writer);
+	}
+	console->reads = console->writes = false;
 	close(console->wake);
+	pthread_cond_destroy(&console->changed);
 	pthread_mutex_destroy(&console->lock);
 }

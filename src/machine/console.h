@@ -2,7 +2,6 @@
 #pragma once
 
 #include "base/error.h"
-#include "base/loop.h"
 
 #include <pthread.h>
 #include <stdbool.h>
@@ -12,17 +11,22 @@
  * Where the guest's serial line ends on the host: a descriptor to read and one to write, with output
  * buffered so that a slow reader holds up no vCPU. On a terminal Ctrl-A is the way out: Ctrl-A x ends
  * the machine, Ctrl-A p presses the power button, Ctrl-A Ctrl-A sends one Ctrl-A.
+ *
+ * The descriptors may be whatever our caller was given, and share their flags with its other users:
+ * each can block at any time, so each has a thread of its own, and nothing else waits for it.
  */
 
 #define CONSOLE_BUFFER 16384
+#define CONSOLE_KEYS   4096 /* as many as a terminal keeps itself */
 
 struct console_config {
 	int in;       /* -1: none */
-	int out;      /* -1: output is dropped; a terminal must not block */
+	int out;      /* -1: output is dropped */
 	bool lossy;   /* drop output when the buffer is full (nobody may be reading) */
 	bool escapes; /* in is a terminal: serve Ctrl-A */
 };
 
+/* Called on the console's threads. */
 struct console_ops {
 	/* A byte has arrived. False: no room; it is offered again after console_resume(). */
 	bool (*receive)(void *opaque, uint8_t byte);
@@ -36,23 +40,27 @@ struct console_ops {
 struct console {
 	struct console_config config;
 	struct console_ops ops;
-	struct loop *loop;
-	int wake;              /* eventfd: a vCPU wants the loop to look here */
-	bool reading, writing; /* watched by the loop; its thread's alone, as all up to the lock */
-	bool always_ready;     /* out is a regular file */
-	bool at_end;           /* of the input */
-	bool escaped;          /* the last byte was Ctrl-A */
-	bool held;             /* a byte waits for room at the guest */
-	uint8_t held_byte;
-	pthread_mutex_t lock;
+	pthread_t reader, writer;
+	bool reads, writes; /* these threads are there */
+	int wake;           /* eventfd: the reader has to look at the guest, or to end */
+	/* The reader's own. */
+	bool escaped; /* the last byte was Ctrl-A */
+	uint32_t first_key, keys_end;
+	uint8_t keys[CONSOLE_KEYS]; /* wait for room at the guest */
+	pthread_mutex_t lock;       /* for what follows */
+	pthread_cond_t changed;     /* output for the writer, or the end */
+	bool ending;                /* no more output comes, and no more input is taken */
+	bool abandoned;             /* what is still buffered is lost */
 	bool was_full;
 	uint32_t head, tail; /* of the buffer, counted without end */
 	uint8_t buffer[CONSOLE_BUFFER];
 };
 
-int console_init(struct console *console, struct loop *loop, const struct console_config *config,
+int console_init(struct console *console, const struct console_config *config,
 	const struct console_ops *ops, struct error *err);
-/* Writes out what is still buffered. */
+/* From here on it reads and writes. */
+int console_start(struct console *console, struct error *err);
+/* Writes out what is still buffered, for two seconds at most. */
 void console_destroy(struct console *console);
 
 /* From any thread. */

@@ -30,6 +30,7 @@ struct machine {
 	struct pci_bus pci;
 	struct pci_device host_bridge;
 	struct console console;
+	bool has_console;
 	struct serial serial;
 	struct rtc rtc;
 	struct power power;
@@ -176,8 +177,9 @@ static int make_platform(struct machine *machine, struct error *err)
 	struct console_ops ops = { console_receive, console_room, on_quit, on_button, machine };
 	int code;
 
-	if (console_init(&machine->console, machine->loop, &machine->config->console, &ops, err))
+	if (console_init(&machine->console, &machine->config->console, &ops, err))
 		return err->code;
+	machine->has_console = true;
 	machine->power.off = on_off;
 	machine->power.reset = on_reset;
 	machine->power.opaque = machine;
@@ -241,7 +243,7 @@ static void take_apart(struct machine *machine)
 {
 	vcpus_free(machine->vcpus);
 	devices_close(&machine->devices);
-	if (machine->console.loop)
+	if (machine->has_console)
 		console_destroy(&machine->console);
 	kvm_vm_free(machine->vm);
 	memory_free(&machine->memory);
@@ -267,7 +269,7 @@ enum machine_end machine_run(const struct machine_config *config, struct error *
 	space_init(&machine.mmio);
 	space_init(&machine.pio);
 	machine.memory.fd = -1;
-	if (assemble(&machine, err) == 0 &&
+	if (assemble(&machine, err) == 0 && console_start(&machine.console, err) == 0 &&
 		vcpus_start(machine.vcpus, prefault ? &machine.memory : NULL, err) == 0)
 		loop_run(machine.loop);
 	take_apart(&machine);

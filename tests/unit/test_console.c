@@ -4,6 +4,7 @@
 #include "test.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -17,14 +18,11 @@
 #define QUIET_MS 50   /* for what must not */
 
 /*
- * A console between two pipes, its loop in a thread of its own, and a guest that takes as many bytes
- * as the test allows.
+ * A console between two pipes, and a guest that takes as many bytes as the test allows.
  */
 struct fixture {
-	struct loop *loop;
 	struct console console;
 	int in[2], out[2];
-	pthread_t thread;
 	bool running;
 	pthread_mutex_t lock; /* for the rest */
 	pthread_cond_t changed;
@@ -79,14 +77,12 @@ static void press_button(void *opaque)
 static int setup(void **state)
 {
 	static struct fixture fixture;
-	struct error err = { 0 };
 
 	memset(&fixture, 0, sizeof(fixture));
 	pthread_mutex_init(&fixture.lock, NULL);
 	pthread_cond_init(&fixture.changed, NULL);
 	fixture.allowed = sizeof(fixture.received);
-	fixture.loop = loop_new(&err);
-	if (err.code || pipe(fixture.in) < 0 || pipe(fixture.out) < 0)
+	if (pipe(fixture.in) < 0 || pipe(fixture.out) < 0)
 		return -1;
 	fcntl(fixture.out[0], F_SETFL, O_NONBLOCK);
 	signal(SIGPIPE, SIG_IGN);
@@ -94,20 +90,14 @@ static int setup(void **state)
 	return 0;
 }
 
-static void *run_loop(void *loop)
-{
-	loop_run(loop);
-	return NULL;
-}
-
 static void start_with(struct fixture *fixture, struct console_config config)
 {
 	const struct console_ops ops = { receive, room, quit, press_button, fixture };
 	struct error err = { 0 };
 
-	assert_int_equal(console_init(&fixture->console, fixture->loop, &config, &ops, &err), 0);
+	assert_int_equal(console_init(&fixture->console, &config, &ops, &err), 0);
 	fixture->running = true;
-	assert_int_equal(pthread_create(&fixture->thread, NULL, run_loop, fixture->loop), 0);
+	assert_int_equal(console_start(&fixture->console, &err), 0);
 }
 
 static void start(struct fixture *fixture)
@@ -120,8 +110,6 @@ static void stop(struct fixture *fixture)
 {
 	if (!fixture->running)
 		return;
-	loop_stop(fixture->loop);
-	pthread_join(fixture->thread, NULL);
 	console_destroy(&fixture->console);
 	fixture->running = false;
 }
@@ -133,7 +121,6 @@ static int teardown(void **state)
 	/* Or what is still buffered would be waited for. */
 	close(fixture->out[0]);
 	stop(fixture);
-	loop_free(fixture->loop);
 	close(fixture->in[0]);
 	close(fixture->in[1]);
 	close(fixture->out[1]);
@@ -250,8 +237,6 @@ static void what_is_buffered_comes_out_at_the_end(void **state)
 	uint8_t bytes[3000];
 
 	start(fixture);
-	loop_stop(fixture->loop);
-	pthread_join(fixture->thread, NULL);
 	for (unsigned i = 0; i < sizeof(bytes); i++)
 		console_put(&fixture->console, i);
 	console_destroy(&fixture->console);
@@ -266,7 +251,7 @@ static unsigned fill(struct fixture *fixture)
 {
 	unsigned count = 0, idle = 0;
 
-	/* The loop takes from the buffer as long as the pipe does. */
+	/* Its buffer empties as long as the pipe takes something. */
 	while (idle < 5) {
 		if (console_has_room(&fixture->console)) {
 			console_put(&fixture->console, count++ % 251);
@@ -328,7 +313,10 @@ static void a_lossy_console_never_holds_up(void **state)
 	assert_true(console_has_room(&fixture->console));
 }
 
-/* That polls as writable does not mean that there is room for a piece: it must not block. */
+/*
+ * A description that is shared with others and blocks, and polls as writable although there is no room
+ * for a piece.
+ */
 static void a_terminal_that_nobody_reads_holds_up_no_input(void **state)
 {
 	struct fixture *fixture = *state;
@@ -336,7 +324,7 @@ static void a_terminal_that_nobody_reads_holds_up_no_input(void **state)
 	int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC), slave;
 
 	assert_int_equal(grantpt(master) + unlockpt(master), 0);
-	slave = open(ptsname(master), O_RDWR | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	slave = open(ptsname(master), O_RDWR | O_NOCTTY | O_CLOEXEC);
 	assert_int_equal(tcgetattr(slave, &settings), 0);
 	settings.c_oflag = OPOST | ONLCR | XTABS;
 	assert_int_equal(tcsetattr(slave, TCSANOW, &settings), 0);
@@ -383,7 +371,76 @@ static void a_reader_that_has_gone_holds_up_nothing(void **state)
 	fixture->out[0] = open("/dev/null", O_RDONLY); /* for the teardown */
 }
 
+static uint64_t now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000ULL + now.tv_nsec / 1000000;
+}
+
+static void *read_slowly(void *opaque)
+{
+	const struct fixture *fixture = opaque;
+	char bytes[PIPE_BUF];
+
+	do
+		pause_ms(1000);
+	while (read(fixture->out[0], bytes, sizeof(bytes)) > 0);
+	return NULL;
+}
+
+/* However often a little of it can be written. */
+static void the_end_has_one_deadline(void **state)
+{
+	struct fixture *fixture = *state;
+	pthread_t reader;
+	uint64_t before;
+
+	fcntl(fixture->out[0], F_SETFL, 0);
+	assert_true(fcntl(fixture->out[0], F_SETPIPE_SZ, PIPE_BUF) > 0);
+	start(fixture);
+	fill(fixture);
+	assert_int_equal(pthread_create(&reader, NULL, read_slowly, fixture), 0);
+	before = now_ms();
+	stop(fixture);
+	assert_true(now_ms() - before >= 1500);
+	assert_true(now_ms() - before < 3500);
+	close(fixture->out[1]);
+	fixture->out[1] = -1;
+	pthread_join(reader, NULL);
+}
+
 /* Input */
+
+static void *steal(void *opaque)
+{
+	const struct fixture *fixture = opaque;
+	char byte;
+
+	while (read(fixture->in[0], &byte, 1) == 1 && byte != 'q')
+		continue;
+	return NULL;
+}
+
+/* What was ready is gone when it is read: that may block the reading, and nothing else. */
+static void another_reader_may_be_first(void **state)
+{
+	struct fixture *fixture = *state;
+	pthread_t thief;
+
+	start(fixture);
+	assert_int_equal(pthread_create(&thief, NULL, steal, fixture), 0);
+	for (unsigned i = 0; i < 500; i++) {
+		type(fixture, "x");
+		usleep(100);
+	}
+	put(fixture, "ok");
+	assert_out(fixture, "ok");
+	stop(fixture);
+	type(fixture, "q");
+	pthread_join(thief, NULL);
+}
 
 static void input_arrives(void **state)
 {
@@ -448,17 +505,15 @@ static void without_an_end_there_is_no_input(void **state)
 	assert_int_equal(fixture->count, 0);
 }
 
-static long cpu_ms(pthread_t thread)
+static long cpu_ms(void)
 {
 	struct timespec used;
-	clockid_t clock;
 
-	pthread_getcpuclockid(thread, &clock);
-	clock_gettime(clock, &used);
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
 	return used.tv_sec * 1000 + used.tv_nsec / 1000000;
 }
 
-/* An end of file is always readable: it must not keep the loop busy. */
+/* An end of file is always readable: it must not keep a CPU busy. */
 static void the_end_of_the_input_is_quiet(void **state)
 {
 	struct fixture *fixture = *state;
@@ -470,9 +525,9 @@ static void the_end_of_the_input_is_quiet(void **state)
 	close(fixture->in[1]);
 	fixture->in[1] = -1;
 	pause_ms(QUIET_MS);
-	before = cpu_ms(fixture->thread);
+	before = cpu_ms();
 	pause_ms(4 * QUIET_MS);
-	assert_true(cpu_ms(fixture->thread) - before < 2 * QUIET_MS);
+	assert_true(cpu_ms() - before < 2 * QUIET_MS);
 	console_resume(&fixture->console);
 	put(fixture, "ok");
 	assert_out(fixture, "ok");
@@ -534,6 +589,24 @@ static void other_letters_after_ctrl_a_are_dropped(void **state)
 	assert_int_equal(fixture->quits, 0);
 }
 
+/* It may hang; this is the way out. */
+static void a_guest_that_takes_nothing_can_be_left(void **state)
+{
+	struct fixture *fixture = *state;
+
+	fixture->allowed = 0;
+	start_terminal(fixture);
+	for (unsigned i = 0; i < 2 * CONSOLE_KEYS / 16; i++)
+		type(fixture, "0123456789abcdef");
+	type(fixture, "\x01x");
+	wait_for(fixture, &fixture->quits, 1);
+	/* And what it does take later are the first keys, in order. */
+	fixture->allowed = 16;
+	console_resume(&fixture->console);
+	wait_for(fixture, &fixture->count, 16);
+	assert_memory_equal(fixture->received, "0123456789abcdef", 16);
+}
+
 #define CONSOLE_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -549,6 +622,8 @@ int main(void)
 		CONSOLE_TEST(without_an_end_output_is_dropped),
 		CONSOLE_TEST(a_reader_that_has_gone_holds_up_nothing),
 		CONSOLE_TEST(a_terminal_that_nobody_reads_holds_up_no_input),
+		CONSOLE_TEST(the_end_has_one_deadline),
+		CONSOLE_TEST(another_reader_may_be_first),
 		CONSOLE_TEST(input_arrives),
 		CONSOLE_TEST(the_guest_is_waited_for),
 		CONSOLE_TEST(input_may_be_a_file),
@@ -558,6 +633,7 @@ int main(void)
 		CONSOLE_TEST(ctrl_a_p_presses_the_button),
 		CONSOLE_TEST(ctrl_a_twice_is_one_ctrl_a),
 		CONSOLE_TEST(other_letters_after_ctrl_a_are_dropped),
+		CONSOLE_TEST(a_guest_that_takes_nothing_can_be_left),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
