@@ -607,3 +607,23 @@ void host_release_name(const struct host *host, const char *name)
 	host_step();
 	remove_entry(host, "names", name);
 }
+
+void host_forget_names(const struct host *host)
+{
+	struct error ignored = { 0 };
+	int fd = open_below(host, "names", false);
+	DIR *directory = fd < 0 ? NULL : fdopendir(fd);
+	cleanup_fd int lock = directory ? lock_names(host, &ignored) : -1;
+	const struct dirent *entry;
+
+	if (!directory && fd >= 0)
+		close(fd);
+	while (lock >= 0 && (entry = readdir(directory))) {
+		struct host_holder holder;
+
+		if (read_name(host, entry->d_name, &holder) && !host_holder_is_alive(&holder))
+			unlinkat(fd, entry->d_name, 0);
+	}
+	if (directory)
+		closedir(directory);
+}

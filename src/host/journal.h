@@ -85,3 +85,6 @@ int host_claim_name(const struct host *host, const char *name, struct error *err
 
 /* Give it up. A name that this process does not have is left alone. */
 void host_release_name(const struct host *host, const char *name);
+
+/* Give up the names that dead processes had. */
+void host_forget_names(const struct host *host);

@@ -395,8 +395,10 @@ int host_release_stale(const struct host *host, bool dry_run, struct error *err)
 {
 	int code = release_listed(host, SCOPE_STALE, dry_run, err);
 
-	if (code == 0 && !dry_run)
+	if (code == 0 && !dry_run) {
 		host_journal_forget_binds(host);
+		host_forget_names(host);
+	}
 	return code;
 }
 

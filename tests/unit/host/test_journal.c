@@ -287,6 +287,26 @@ static void names_belong_to_the_living(void **state)
 	assert_int_equal(host_claim_name(&fixture->host, "demo", &err), 0);
 }
 
+static void names_of_the_dead_are_forgotten(void **state)
+{
+	struct fixture *fixture = *state;
+	struct error err = { 0 };
+	char path[PATH_MAX];
+	pid_t child;
+
+	assert_int_equal(host_claim_name(&fixture->host, "living", &err), 0);
+	child = fork();
+	if (child == 0)
+		_exit(host_claim_name(&fixture->host, "dead", &err) ? 1 : 0);
+	waitpid(child, NULL, 0);
+	snprintf(path, sizeof(path), "%s/run/names/dead", fixture->tree);
+	assert_int_equal(access(path, F_OK), 0);
+	host_forget_names(&fixture->host);
+	assert_int_equal(access(path, F_OK), -1);
+	snprintf(path, sizeof(path), "%s/run/names/living", fixture->tree);
+	assert_int_equal(access(path, F_OK), 0);
+}
+
 static void bad_names_are_refused(void **state)
 {
 	static const char *const bad[] = { "", ".", "..", ".a", "-a", "a/b", "a b", "a\n",
@@ -317,6 +337,7 @@ int main(void)
 		TEST(a_held_device_is_refused_with_its_holder),
 		TEST(a_change_under_way_is_waited_for),
 		TEST(names_belong_to_the_living),
+		TEST(names_of_the_dead_are_forgotten),
 		TEST(bad_names_are_refused),
 	};
 
