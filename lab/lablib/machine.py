@@ -21,8 +21,9 @@ HARDWARE = """
     -global ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off
     -nodefaults -no-user-config -display none -no-reboot
 """
-# A host that hangs ends itself, so that it is soon started anew.
+# A host that hangs ends itself, so that it is soon started anew; its log has room for a whole run.
 KERNEL_ARGUMENTS = ("console=ttyS0 quiet panic=-1 sysctl.kernel.panic_on_rcu_stall=1 "
+                    "sysctl.kernel.hung_task_timeout_secs=60 log_buf_len=16M "
                     "intel_iommu=on iommu=nopt mitigations=off")
 
 
@@ -65,7 +66,8 @@ class Machine:
         return [*emulator(images.root), *shlex.split(HARDWARE),
                 "-name", "penstock-lab", "-smp", str(options.cpus), "-m", options.memory,
                 "-kernel", str(images.host / "vmlinuz"), "-initrd", self._initrd(images),
-                "-append", f"{KERNEL_ARGUMENTS} {options.kernel_args}",
+                "-append", " ".join([KERNEL_ARGUMENTS, f"lab.host={options.host}",
+                                     *options.kernel_args]),
                 "-chardev", f"file,id=console,path={_escape(self.directory / 'console.log')}",
                 "-serial", "chardev:console",
                 "-drive", f"if=none,id=root,format=raw,readonly=on,"

@@ -1,4 +1,4 @@
-"""Device mixes: files of QEMU options, and the scratch disks that they name."""
+"""Kinds of host and device mixes: files of options, and the scratch disks that these name."""
 
 import re
 import shlex
@@ -12,23 +12,28 @@ DISK = re.compile(r"\{disk:([a-z0-9-]+):(\d+)([KMG])\}")
 
 
 def find(name, directory):
-    """A scenario by path, or by name in lab/devices."""
+    """A file by path, or by its name in lab/hosts or lab/devices."""
     for path in (Path(name), directory / name, directory / f"{name}.conf"):
         if path.is_file():
             return path
     known = " ".join(sorted(path.stem for path in directory.glob("*.conf")))
-    raise LabError(f"no device file {name}; in {directory} there are: {known}")
+    raise LabError(f"no file {name}; in {directory} there are: {known}")
+
+
+def words(path):
+    """The options of a file, one a line."""
+    found = []
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        option = shlex.split(line, comments=True)
+        if option and not option[0].startswith("-"):
+            raise LabError(f"{path}:{number}: not an option: {line}")
+        found += option
+    return found
 
 
 def options(path, run_directory):
-    """QEMU's arguments for a scenario; its disks are made in run_directory."""
-    arguments = []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
-        words = shlex.split(line, comments=True)
-        if words and not words[0].startswith("-"):
-            raise LabError(f"{path}:{number}: not a QEMU option: {line}")
-        arguments += [_filled_in(word, run_directory) for word in words]
-    return arguments
+    """QEMU's arguments for a device mix; its disks are made in run_directory."""
+    return [_filled_in(word, run_directory) for word in words(path)]
 
 
 def _filled_in(word, run_directory):

@@ -38,7 +38,7 @@ def usage():
           (run(serial="carrier-pigeon"), USAGE, "carrier-pigeon"),
           (run(devices=["01:zebra"]), USAGE, "01:zebra"))
     for words in (["penstock", "--help"], ["penstock", "run", "--help"]):
-        done = subprocess.run(words, capture_output=True, text=True, timeout=20)
+        done = harness.command(words)
         check(done.returncode == 0 and "--" in done.stdout, f"{words}: no help: {done.stderr}")
 
 

@@ -9,11 +9,14 @@ import sys
 import tempfile
 import threading
 import time
-import traceback
+import typing
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "lab"))
 
+import hang                                     # noqa: E402
+import kernel_log as kmsg                       # noqa: E402
+import remains                                  # noqa: E402
 from lablib.scenario import SECTOR, sector      # noqa: E402
 
 # The devices of lab/devices/default.conf
@@ -39,8 +42,9 @@ class Skip(Exception):
 
 
 def check(condition, message):
+    """message may be a function, where it costs something."""
     if not condition:
-        raise Failure(message)
+        raise Failure(message() if callable(message) else message)
 
 
 def wait_until(condition, seconds, message):
@@ -68,7 +72,8 @@ def override(bdf):
 
 
 def state():
-    return {bdf: (driver(bdf), override(bdf)) for bdf in DEVICES if device(bdf).exists()}
+    """Driver and override of every device."""
+    return remains.drivers()
 
 
 def group(bdf):
@@ -115,7 +120,7 @@ def verify_stamp(bdf, stamp):
 
 
 def kernel_log():
-    return subprocess.run(["dmesg"], capture_output=True, text=True, check=True).stdout
+    return kmsg.whole()
 
 
 # --- virtual machines -----------------------------------------------------------------------------
@@ -199,14 +204,12 @@ class Machine:
         self._reader.start()
         return self
 
-    def __exit__(self, *_):
-        for pid in [*self.descendants(), self.process.pid]:
-            if self.process.poll() is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, 9)
-        self.process.wait()
+    def __exit__(self, kind, *_):
+        end(self.process)
         self._reader.join(5)
         self._binding.__exit__(None, None, None)
+        check(kind or self.process.poll() is not None,
+              f"{self.process.pid} does not end though killed;\n{self.last_words()}")
 
     def _read(self):
         for data in iter(lambda: self.process.stdout.read(4096), b""):
@@ -219,7 +222,9 @@ class Machine:
         with self._changed:
             arrived = self._changed.wait_for(
                 lambda: text in self.output or self.process.poll() is not None, seconds)
-        check(arrived and text in self.output, f"no '{text}' on the console; {self.last_words()}")
+        check(arrived, lambda: f"no '{text}' within {seconds} s; {self.last_words()}\n"
+                               f"{hang.explain(self.process.pid)}")
+        check(text in self.output, f"no '{text}' on the console; {self.last_words()}")
 
     def type(self, text):
         self.process.stdin.write(text.encode())
@@ -229,7 +234,8 @@ class Machine:
         try:
             code = self.process.wait(seconds)
         except subprocess.TimeoutExpired:
-            raise Failure(f"still runs after {seconds} s; {self.last_words()}") from None
+            raise Failure(f"still runs after {seconds} s; {self.last_words()}\n"
+                          f"{hang.explain(self.process.pid)}") from None
         self._reader.join(5)
         return code
 
@@ -243,14 +249,7 @@ class Machine:
 
     def descendants(self):
         """The machine process and its like."""
-        found, queue = [], [self.process.pid]
-        while queue:
-            for task in Path(f"/proc/{queue.pop()}/task").glob("*/children"):
-                with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                    pids = [int(pid) for pid in task.read_text().split()]
-                    found += pids
-                    queue += pids
-        return found
+        return hang.descendants(self.process.pid)
 
     def exits(self):
         """KVM's statistics of this machine, while it runs."""
@@ -276,85 +275,63 @@ def run_guest(tests, **options):
     return machine.output
 
 
-def refused(command, code, *texts):
+def end(process):
+    """Kills it and all that it has started, and waits a while."""
+    for pid in [*hang.descendants(process.pid), process.pid]:
+        if process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, 9)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(QUICK_SECONDS)
+
+
+def command(words, seconds=60, **options):
+    """Runs a command to its end, which must come in time; its output is text."""
+    with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True, errors="replace", **options) as process:
+        try:
+            output, errors = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            why = hang.explain(process.pid)
+            end(process)
+            raise Failure(f"{' '.join(map(str, words))}: no end within {seconds} s;\n{why}") from None
+    return subprocess.CompletedProcess(words, process.returncode, output, errors)
+
+
+def refused(words, code, *texts):
     """The command fails at once, with this exit code, and says why on stderr."""
-    try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                              errors="replace", timeout=QUICK_SECONDS)
-    except subprocess.TimeoutExpired:
-        raise Failure(f"{' '.join(command)}: no end within {QUICK_SECONDS} s") from None
+    done = command(list(map(str, words)), QUICK_SECONDS)
     said = done.stderr.strip()
-    check(done.returncode == code, f"{' '.join(command)}: exit code {done.returncode}, "
+    check(done.returncode == code, f"{' '.join(done.args)}: exit code {done.returncode}, "
                                    f"not {code}; stderr: {said or 'nothing'}")
     for text in texts:
         check(re.search(text, said, re.IGNORECASE),
-              f"{' '.join(command)}: stderr does not tell of '{text}': {said or 'nothing'}")
+              f"{' '.join(done.args)}: stderr does not tell of '{text}': {said or 'nothing'}")
 
 
 # --- tests ----------------------------------------------------------------------------------------
 
+class Test(typing.NamedTuple):
+    name: str
+    host: str           # the kind of host that it runs on: a file of lab/hosts
+    only: type          # the VMM that it is about, or None
+    limit: int          # seconds; what hangs for longer is a failure
+    faults: bool        # it makes devices do DMA that the IOMMU refuses
+    function: typing.Callable
+
+
 tests = []
 
 
-def test(host="default", only=None):
-    """Marks a test for a kind of host (see run.py), and possibly for one VMM only."""
+def test(host="default", only=None, limit=300, faults=False):
+    """Marks a test: see Test."""
     def mark(function):
         name = function.__name__.replace("_", "-")
-        tests.append((name, host, only, function))
+        tests.append(Test(name, host, only, limit, faults, function))
         return function
     return mark
 
 
-class Results:
-    def __init__(self):
-        self.passed = self.failed = self.skipped = 0
-
-    def run(self, name, only, function):
-        before, log = state(), len(kernel_log().splitlines())
-        began = time.monotonic()
-        try:
-            if only and only is not vmm:
-                raise Skip(f"only for {only.name}")
-            function()
-            self._aftermath(before, log)
-            self.passed += 1
-            result = f"ok {name} ({time.monotonic() - began:.1f} s)"
-        except Skip as reason:
-            self.skipped += 1
-            result = f"skip {name}: {reason}"
-        except Exception as reason:
-            self.failed += 1
-            if not isinstance(reason, Failure):
-                reason = traceback.format_exc()
-            result = f"FAIL {name}: {reason}"
-            self._repair(before)
-        print(result, flush=True)
-
-    @staticmethod
-    def _aftermath(before, log):
-        """Whatever a test did: each device is as it was, and the host's kernel has no complaint."""
-        deadline = time.monotonic() + QUICK_SECONDS
-        while state() != before and time.monotonic() < deadline:
-            time.sleep(0.1)
-        for bdf, now in state().items():
-            check(now == before[bdf], f"{bdf} has driver and override {now}, not {before[bdf]}")
-        bad = [line for line in kernel_log().splitlines()[log:]
-               if re.search(r"\b(BUG|WARNING|Oops|general protection)\b", line)]
-        check(not bad, "the host's kernel complains:\n" + "\n".join(bad[:5]))
-
-    @staticmethod
-    def _repair(before):
-        """After a failure the next test begins as this one did."""
-        for bdf, (name, _) in before.items():
-            with contextlib.suppress(OSError):
-                if (driver(bdf), override(bdf)) != before[bdf]:
-                    rebind(bdf, before[bdf][1])
-                    print(f"   (set {bdf} back to {name})")
-
-    def summary(self):
-        return f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped"
-
-
 def selected(host, patterns):
-    return [entry for entry in tests if entry[1] == host and
-            (not patterns or any(fnmatch.fnmatch(entry[0], pattern) for pattern in patterns))]
+    return [one for one in tests if one.host == host and
+            (not patterns or any(fnmatch.fnmatch(one.name, pattern) for pattern in patterns))]

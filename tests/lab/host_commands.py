@@ -230,9 +230,7 @@ def a_user_may_have_a_device():
 
     command = Penstock.command(cmdline="console=ttyS0 quiet panic=-1 test=cpus", devices=[EDU])
     refused(as_user(1 << 20, *command), 1, "memory-lock limit")
-    done = subprocess.run(as_user("unlimited", *command), stdin=subprocess.DEVNULL,
-                          capture_output=True, text=True, errors="replace",
-                          timeout=harness.RUN_SECONDS)
+    done = harness.command(as_user("unlimited", *command), harness.RUN_SECONDS)
     check(done.returncode == 0 and "TEST-RESULT cpus ok" in done.stdout,
           f"exit code {done.returncode}: {done.stdout[-500:]}{done.stderr}")
     check(driver(EDU) == "vfio-pci", "the user's machine has taken it from vfio-pci")

@@ -9,15 +9,14 @@ from pathlib import Path
 
 import harness
 from harness import (EDU, NVME_A, NVME_B, PAIR_NIC, PAIR_NVME, QUICK_SECONDS, Machine, Penstock,
-                     check, driver, override, refused, test)
+                     check, command, driver, override, refused, test)
 
 RUN = Path("/run/penstock")
 
 
 def penstock(*words, stop_at=None):
     environment = dict(os.environ, **({"PENSTOCK_STOP_AT": str(stop_at)} if stop_at else {}))
-    return subprocess.run(["penstock", *words], stdin=subprocess.DEVNULL, capture_output=True,
-                          text=True, errors="replace", timeout=60, env=environment)
+    return command(["penstock", *words], env=environment)
 
 
 def succeed(*words):

@@ -176,6 +176,5 @@ def sigkill_of_the_broker():
         wait_until(lambda: not any(Path(f"/proc/{pid}/exe").exists() for pid in children),
                    QUICK_SECONDS, "the machine process outlives its broker")
         check(driver(NVME_A) == "vfio-pci", "the devices came back without anybody's doing")
-        done = subprocess.run(["penstock", "release", "--stale"], capture_output=True, text=True,
-                              timeout=QUICK_SECONDS)
+        done = harness.command(["penstock", "release", "--stale"], QUICK_SECONDS)
         check(done.returncode == 0, f"release --stale: exit code {done.returncode}: {done.stderr}")

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Runs the lab's tests, inside the emulated host: lab/run -- tests/lab/run.py [NAME...]
+"""Runs the lab's tests, inside the emulated host: lab/run [--host KIND] -- tests/lab/run.py [NAME...]
 
-The host itself tells which kind it is; each kind has its tests:
-    default         what lab/run starts
-    sriov           lab/run --devices sriov
-    no-intremap     lab/run --kernel-args intremap=off
-    no-iommu        lab/run --kernel-args intel_iommu=off
+Each kind of host, a file of lab/hosts, has tests of its own. tests/lab/suite.py starts the hosts and
+this program in them, and starts a host anew where the emulator has brought it down.
+
+Each test is told when it begins ("RUN NAME") and when it has ended ("ok", "FAIL" or "skip NAME"); exit
+code 3: this host can run no more tests.
 """
 
 import argparse
@@ -18,19 +18,19 @@ import harness                      # noqa: E402
 import bad_input                    # noqa: E402,F401
 import host_commands                # noqa: E402,F401
 import journal                      # noqa: E402,F401
+import kvm                          # noqa: E402,F401
 import lifecycle                    # noqa: E402,F401
 import passthrough                  # noqa: E402,F401
 import sriov                        # noqa: E402,F401
+from runner import HostUnusable, Runner         # noqa: E402
+
+UNUSABLE = 3
 
 
 def kind_of_host():
+    """What lab/run has put on the kernel's command line."""
     words = Path("/proc/cmdline").read_text().split()
-    for word, kind in (("intremap=off", "no-intremap"), ("intel_iommu=off", "no-iommu")):
-        if word in words:
-            return kind
-    if (harness.device(sriov.PF) / "sriov_totalvfs").exists():
-        return "sriov"
-    return "default"
+    return next((word.partition("=")[2] for word in words if word.startswith("lab.host=")), "default")
 
 
 def main():
@@ -38,19 +38,25 @@ def main():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--vmm", choices=harness.VMM, default="penstock",
                         help="what runs the guests: qemu shows that the tests themselves are right")
+    parser.add_argument("--host", default=kind_of_host(), metavar="KIND",
+                        help="the kind of host, for --list elsewhere than on it")
     parser.add_argument("--list", action="store_true", help="only list the tests")
     parser.add_argument("names", nargs="*", metavar="NAME", help="tests to run; may be globs")
     options = parser.parse_args()
     harness.vmm = harness.VMM[options.vmm]
-    chosen = harness.selected(kind_of_host(), options.names)
+    chosen = harness.selected(options.host, options.names)
     if options.list:
-        print(*(name for name, *_ in chosen), sep="\n")
+        print(*(one.name for one in chosen), sep="\n")
         return 0
-    results = harness.Results()
-    for name, _, only, function in chosen:
-        results.run(name, only, function)
-    print(results.summary())
-    return 1 if results.failed or not (results.passed or results.skipped) else 0
+    runner = Runner()
+    try:
+        for one in chosen:
+            runner.run(one)
+    except HostUnusable as reason:
+        print(f"run.py: {reason}", flush=True)
+        return UNUSABLE
+    print(runner.summary())
+    return 1 if runner.failed or not (runner.passed or runner.skipped) else 0
 
 
 if __name__ == "__main__":

@@ -1,0 +1,124 @@
+"""Why does this process not end? What its threads and the host's blocked tasks wait for, and whether
+the emulator is the cause."""
+
+import contextlib
+import re
+import time
+from pathlib import Path
+
+import kernel_log
+
+STACK_LINES, BLOCKED_LINES = 12, 60
+SAMPLE_SECONDS = 2
+# A timer that is this late has been forgotten: the emulator is slow, but not by so much.
+LATE_SECONDS = 5
+
+
+def read(path, otherwise="?"):
+    try:
+        return Path(path).read_text(errors="replace").strip()
+    except OSError:
+        return otherwise
+
+
+def descendants(pid):
+    found, queue = [], [pid]
+    while queue:
+        for task in Path(f"/proc/{queue.pop()}/task").glob("*/children"):
+            children = [int(child) for child in read(task, "").split()]
+            found += children
+            queue += children
+    return found
+
+
+def thread(task):
+    """A thread's state, wait channel, system call and kernel stack."""
+    status = dict(line.split(":\t", 1) for line in read(task / "status").splitlines() if ":\t" in line)
+    stack = read(task / "stack").splitlines()[:STACK_LINES]
+    return "\n".join([f"   thread {task.name} ({status.get('Name', '?')}): {status.get('State', '?')}, "
+                      f"wchan {read(task / 'wchan')}, syscall {read(task / 'syscall')}",
+                      *("      " + line for line in stack)])
+
+
+def process(pid):
+    cmdline = read(f"/proc/{pid}/cmdline").replace("\0", " ")[:200]
+    return "\n".join([f"  process {pid}: {cmdline or read(f'/proc/{pid}/comm')}",
+                      *(thread(task) for task in sorted(Path(f"/proc/{pid}/task").glob("*")))])
+
+
+def blocked_tasks():
+    """Those of the whole host that wait and cannot be interrupted, with their stacks."""
+    log = kernel_log.KernelLog()
+    with contextlib.suppress(OSError, kernel_log.Lost):
+        Path("/proc/sysrq-trigger").write_text("w")
+        time.sleep(0.5)
+        return [f"   {line}" for line in log.lines()[:BLOCKED_LINES]]
+    return ["   cannot be read"]
+
+
+def exits():
+    """KVM's counters, summed up for each machine that there is."""
+    return {directory.name: {file.name: int(read(file, "0") or 0) for file in directory.iterdir()
+                             if file.is_file() and read(file, "").isdigit()}
+            for directory in Path("/sys/kernel/debug/kvm").glob("[0-9]*-*")}
+
+
+def late_timer():
+    """By how many seconds the latest of the guests' timers, of those that wait, has been missed."""
+    late = 0.0
+    text = read("/proc/timer_list", "")
+    for left in re.findall(r"apic_timer_fn.*\n.*\[in (-?\d+) to", text):
+        late = max(late, -int(left) / 1e9)
+    return late
+
+
+def guests(pids):
+    """What the machines of these processes do: lines to read, and what shows the emulator's hand."""
+    before = exits()
+    time.sleep(SAMPLE_SECONDS)
+    lines, still = [], False
+    for name, now in exits().items():
+        moved = {key: value - before.get(name, {}).get(key, 0) for key, value in now.items()}
+        changed = {key: by for key, by in moved.items() if by}
+        lines.append(f"   machine {name}: counters that moved in {SAMPLE_SECONDS} s: {changed or 'none'}")
+        if int(name.partition("-")[0]) in pids:
+            still |= not changed.get("exits")
+    late = late_timer()
+    lines.append(f"   the latest of the guests' timers is late by {late:.1f} s")
+    halted = any("kvm_vcpu_halt" in read(task / "stack") or "kvm_vcpu_block" in read(task / "stack")
+                 for pid in pids for task in Path(f"/proc/{pid}/task").glob("*"))
+    if still and halted and late > LATE_SECONDS:
+        return lines, (f"a vCPU is in HLT, no counter moves, and the host's kernel has not run a timer "
+                       f"that was due {late:.1f} s ago: the emulator has lost its interrupt")
+    return lines, None
+
+
+class Report:
+    def __init__(self, pid):
+        pids = [pid, *descendants(pid)]
+        lines, self.emulator = guests(pids)
+        self.text = "\n".join([" what it waits for:", *(process(one) for one in pids),
+                               "  the guests:", *lines, "  blocked tasks:", *blocked_tasks()])
+
+
+class EmulatorStuck(Exception):
+    """The emulated host can do no more, by a fault that is known to be the emulator's."""
+
+
+
+def explain(pid):
+    """What is found out about a process that does not end, or does not go on."""
+    report = Report(pid)
+    if report.emulator:
+        raise EmulatorStuck(f"{report.emulator}\n{report.text}")
+    return report.text
+
+
+def user_processes():
+    """All that are not the kernel's own, by id."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        cmdline = read(path / "cmdline", "")
+        if cmdline:
+            found[int(path.name)] = cmdline.replace("\0", " ").strip()
+    return found

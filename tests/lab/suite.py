@@ -1,0 +1,179 @@
+#!/usr/bin/env python3
+"""Runs the lab's tests on every kind of host that lab/hosts has: tests/lab/suite.py [NAME...]
+
+It starts the hosts, follows tests/lab/run.py in them, and adds up. A host that dies or hangs under a
+test is started anew for the tests that have not ended. Whether that test is run again, too, depends on
+what brought the host down: what is known to be the emulator's fault (emulator.py) is told and counted;
+anything else is a failure, and so is a test under which the host dies twice.
+"""
+
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+sys.dont_write_bytecode = True
+
+import emulator                     # noqa: E402
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+HOSTS = CHECKOUT / "lab/hosts"
+RESULT = re.compile(r"(RUN|ok|FAIL|skip|STUCK) ([a-z0-9-]+)(?: |:|$)")
+BOOTED_AGAIN = "starting it again"
+
+# run.py keeps each test's own limit; what is silent for longer than any may take has hung as a whole.
+SILENCE_SECONDS = 600
+TAIL_LINES = 40
+
+
+class Suite:
+    """The tests of one kind of host."""
+
+    def __init__(self, host, names, options):
+        self.host, self.names, self.options = host, names, options
+        self.ended = {}         # the word for each test
+        self.running = None
+        self.stuck = False      # run.py says that the emulator has stopped a guest
+        self.restarts = []      # why the host was started anew
+        self.died_under = set()
+
+    def run(self):
+        left = self._wanted()
+        while left:
+            before = len(self.ended), len(self.died_under)
+            complete = self._run_host(left)
+            left = [name for name in left if name not in self.ended]
+            if complete or before == (len(self.ended), len(self.died_under)):
+                break
+        for name in left:
+            self._fail(name, "was not run")
+
+    def _wanted(self):
+        """The names as given to run.py, and the tests that these are."""
+        done = subprocess.run([CHECKOUT / "tests/lab/run.py", "--list", "--host", self.host,
+                               *self.names], stdout=subprocess.PIPE, text=True, check=True)
+        return done.stdout.split()
+
+    def _run_host(self, names):
+        """One life of the host. Returns whether run.py came to its end."""
+        with tempfile.TemporaryDirectory(prefix="penstock-lab-logs-") as logs:
+            command = [self.options.lab_run, "--host", self.host, "--timeout", "0", "--logs", logs,
+                       *(["--build", self.options.build] if self.options.build else []),
+                       "--", "tests/lab/run.py", *names]
+            self.running, self.stuck = None, False
+            code = self._follow(command)
+            if code in (0, 1) and not self.running:
+                return True
+            self._died(code, *(self._log(logs, name) for name in ("console.log", "qemu.log")))
+            return False
+
+    @staticmethod
+    def _log(directory, name):
+        path = Path(directory, name)
+        return path.read_text(errors="replace").replace("\r", "") if path.exists() else ""
+
+    def _follow(self, command):
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                   stderr=subprocess.STDOUT, text=True, errors="replace")
+        self.heard = time.monotonic()
+        watch = threading.Thread(target=self._watch, args=[process], daemon=True)
+        watch.start()
+        for line in process.stdout:
+            self.heard = time.monotonic()
+            print(line, end="", flush=True)
+            self._note(line)
+        return process.wait()
+
+    def _watch(self, process):
+        while process.poll() is None:
+            time.sleep(1)
+            if time.monotonic() - self.heard > self.options.silence:
+                print(f"suite: the host has said nothing for {self.options.silence} s, "
+                      f"it is ended", flush=True)
+                process.terminate()
+                return
+
+    def _note(self, line):
+        if BOOTED_AGAIN in line:
+            self.restarts.append("it did not come up")
+        found = RESULT.match(line)
+        if not found:
+            return
+        word, name = found.groups()
+        if word == "RUN":
+            self.running = name
+            return
+        self.running = name if word == "STUCK" else None
+        self.stuck = word == "STUCK"
+        if word != "STUCK":
+            self.ended[name] = word
+
+    def _died(self, code, console, qemu):
+        """Blames the emulator or the test that was running."""
+        name = self.running
+        if not name:
+            # Between two tests: run.py has said why it goes no further, or the lab failed.
+            self.restarts.append(f"it could not go on (exit code {code})")
+            return
+        reason = ("the emulator has stopped a guest" if self.stuck
+                  else emulator.verdict(console, qemu, name))
+        tail = "\n".join(console.splitlines()[-TAIL_LINES:])
+        if not reason:
+            self._fail(name, f"the host died or hung under it (exit code {code}), and nothing that is "
+                             f"known of the emulator tells why; its kernel log ends:\n{tail}")
+        elif name in self.died_under:
+            self._fail(name, f"the host died under it twice; this time: {reason}")
+        else:
+            self.died_under.add(name)
+            self.restarts.append(f"{name}: {reason}")
+            print(f"suite: the host is started anew: {reason}", flush=True)
+
+    def _fail(self, name, why):
+        self.ended[name] = "FAIL"
+        print(f"FAIL {name}: {why}", flush=True)
+
+    def count(self, word):
+        return list(self.ended.values()).count(word)
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--host", action="append", metavar="KIND",
+                        help="only this kind of host; may be given more than once")
+    parser.add_argument("--build", metavar="DIR", help="the build to test instead of build/")
+    parser.add_argument("--silence", type=float, default=SILENCE_SECONDS, help=argparse.SUPPRESS)
+    parser.add_argument("--lab-run", default=CHECKOUT / "lab/run", help=argparse.SUPPRESS)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="tests to run; may be globs")
+    return parser.parse_args()
+
+
+def kinds():
+    """The ordinary one first."""
+    names = sorted(path.stem for path in HOSTS.glob("*.conf"))
+    return sorted(names, key=lambda name: name != "default")
+
+
+def main():
+    options = parse_arguments()
+    suites = [Suite(host, options.names, options) for host in options.host or kinds()]
+    for suite in suites:
+        suite.run()
+    for suite in suites:
+        for why in suite.restarts:
+            print(f"suite: the host '{suite.host}' was started anew: {why}")
+    passed, failed, skipped = (sum(suite.count(word) for suite in suites)
+                               for word in ("ok", "FAIL", "skip"))
+    restarts = sum(len(suite.restarts) for suite in suites)
+    if restarts:
+        print(f"suite: {restarts} times a host was started anew")
+    print(f"{passed} passed, {failed} failed, {skipped} skipped")
+    return 1 if failed or not passed + skipped else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

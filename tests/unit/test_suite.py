@@ -1,0 +1,129 @@
+#!/usr/bin/env python3
+"""tests/lab/suite.py must lose no failure, whatever becomes of the host. Hosts are scripts here."""
+
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+FIRST, SECOND, THIRD = "small-guest", "two-disks-two-cpus", "dma-outside-of-guest-memory"
+INT3 = "Oops: int3: 0000 [#1] PREEMPT SMP"
+TIMER = "rcu: \tPossible timer handling issue on cpu=1 timer-softirq=12"
+
+# Takes lab/run's place: life after life, says one text, leaves one kernel log, ends with one code.
+STUB = """#!/bin/sh
+cd {directory}
+life=$(($(cat life) + 1))
+echo $life > life
+echo "$@" > arguments.$life
+while [ "$1" != --logs ]; do shift; done
+cp console.$life "$2/console.log"
+cat said.$life
+exec sh end.$life
+"""
+
+
+def result(word, name):
+    return f"RUN {name}\n{word} {name} (1.0 s)\n"
+
+
+class Case(unittest.TestCase):
+    def suite(self, *lives, names=(FIRST, SECOND, THIRD), silence=20):
+        with tempfile.TemporaryDirectory() as name:
+            directory = Path(name)
+            (directory / "life").write_text("0")
+            for number, (said, console, end) in enumerate(lives, 1):
+                (directory / f"said.{number}").write_text(said)
+                (directory / f"console.{number}").write_text(console)
+                (directory / f"end.{number}").write_text(end if isinstance(end, str) else f"exit {end}")
+            stub = directory / "lab-run"
+            stub.write_text(STUB.format(directory=directory))
+            stub.chmod(0o755)
+            done = subprocess.run([CHECKOUT / "tests/lab/suite.py", "--host", "default", "--lab-run", stub,
+                                   "--silence", str(silence), *names], capture_output=True, text=True)
+            self.asked = [path.read_text().split()[path.read_text().split().index("--") + 2:]
+                          for path in sorted(directory.glob("arguments.*"))]
+        self.output = done.stdout + done.stderr
+        return done.stdout.splitlines()[-1], done.returncode
+
+    def test_all_pass(self):
+        said = "".join(result("ok", name) for name in (FIRST, SECOND, THIRD))
+        self.assertEqual(self.suite((said, "", 0)), ("3 passed, 0 failed, 0 skipped", 0))
+        self.assertEqual(self.asked, [[FIRST, SECOND, THIRD]])
+
+    def test_a_failure_before_the_host_dies_is_kept(self):
+        first = result("FAIL", FIRST) + f"RUN {SECOND}\n"
+        second = result("ok", SECOND) + result("ok", THIRD)
+        self.assertEqual(self.suite((first, f"lab: begin {SECOND}\n{INT3}", 125), (second, "", 0)),
+                         ("2 passed, 1 failed, 0 skipped", 1))
+        self.assertEqual(self.asked[1], [SECOND, THIRD])
+        self.assertIn("started anew: " + SECOND, self.output)
+        self.assertIn("1 times a host was started anew", self.output)
+
+    def test_a_death_of_unknown_cause_is_a_failure_of_the_test(self):
+        for console in ("", "WARNING: CPU: 0 PID: 1 at vfio.c", f"{INT3}\nBUG: unable to handle",
+                        f"{TIMER}\nDMAR: [DMA Read] Request device [01:00.0] fault addr 0x1000",
+                        f"{TIMER}\nCall Trace:\n mutex_lock+0x1/0x2\n vfio_pci_open+0x1/0x2\n </TASK>",
+                        "rcu: INFO: rcu_preempt detected stalls on CPUs/tasks"):
+            first, second = f"RUN {FIRST}\n", result("ok", SECOND) + result("ok", THIRD)
+            with self.subTest(console=console):
+                console = f"lab: begin {FIRST}\n{console}"
+                self.assertEqual(self.suite((first, console, 125), (second, "", 0)),
+                                 ("2 passed, 1 failed, 0 skipped", 1))
+                self.assertEqual(self.asked[1], [SECOND, THIRD])
+
+    def test_a_stall_without_a_lock_is_the_emulators(self):
+        console = (f"lab: begin {FIRST}\n{TIMER}\n"
+                   "Call Trace:\n svm_vcpu_run+0x1/0x2\n kvm_arch_vcpu_ioctl_run+0x1/0x2\n </TASK>\n"
+                   "Kernel panic - not syncing: RCU Stall")
+        said = "".join(result("ok", name) for name in (FIRST, SECOND, THIRD))
+        self.assertEqual(self.suite((f"RUN {FIRST}\n", console, 125), (said, "", 0)),
+                         ("3 passed, 0 failed, 0 skipped", 0))
+
+    def test_what_was_logged_before_the_test_does_not_count(self):
+        console = f"lab: begin {FIRST}\n{INT3}\nlab: begin {SECOND}\n"
+        first, second = result("ok", FIRST) + f"RUN {SECOND}\n", result("ok", THIRD)
+        self.assertEqual(self.suite((first, console, 125), (second, "", 0)),
+                         ("2 passed, 1 failed, 0 skipped", 1))
+
+    def test_faults_that_a_test_asks_for_are_not_held_against_it(self):
+        console = f"lab: begin {THIRD} (DMA faults are expected)\nDMAR: fault addr 0x1\n{INT3}"
+        self.assertEqual(self.suite((f"RUN {THIRD}\n", console, 125), (result("ok", THIRD), "", 0),
+                                    names=[THIRD]), ("1 passed, 0 failed, 0 skipped", 0))
+
+    def test_dying_twice_is_a_failure(self):
+        death = (f"RUN {FIRST}\n", f"lab: begin {FIRST}\n{INT3}", 125)
+        self.assertEqual(self.suite(death, death, (result("ok", SECOND) + result("ok", THIRD), "", 0)),
+                         ("2 passed, 1 failed, 0 skipped", 1))
+        self.assertEqual(self.asked[2], [SECOND, THIRD])
+
+    def test_a_stuck_guest_is_tried_once_more(self):
+        stuck = (f"RUN {FIRST}\nSTUCK {FIRST}: no timer\n", "", 3)
+        rest = result("ok", SECOND) + result("ok", THIRD)
+        self.assertEqual(self.suite(stuck, (result("ok", FIRST) + rest, "", 0)),
+                         ("3 passed, 0 failed, 0 skipped", 0))
+        self.assertEqual(self.suite(stuck, stuck, (rest, "", 0)), ("2 passed, 1 failed, 0 skipped", 1))
+
+    def test_a_host_that_cannot_go_on_is_replaced(self):
+        first = result("FAIL", FIRST) + "run.py: the host cannot be set back\n"
+        self.assertEqual(self.suite((first, "", 3), (result("ok", SECOND) + result("skip", THIRD), "", 0)),
+                         ("1 passed, 1 failed, 1 skipped", 1))
+
+    def test_a_host_that_never_comes_up(self):
+        self.assertEqual(self.suite(("lab: not up after 180 s\n", "", 125)),
+                         ("0 passed, 3 failed, 0 skipped", 1))
+
+    def test_a_runner_that_ends_early_has_failed(self):
+        self.assertEqual(self.suite((result("ok", FIRST), "", 0)), ("1 passed, 2 failed, 0 skipped", 1))
+        self.assertEqual(self.suite((result("ok", FIRST), "", 1)), ("1 passed, 2 failed, 0 skipped", 1))
+
+    def test_a_host_that_says_nothing_is_ended(self):
+        hung = (f"RUN {FIRST}\n", f"lab: begin {FIRST}\n", "exec sleep 60")
+        rest = (result("ok", SECOND) + result("ok", THIRD), "", 0)
+        self.assertEqual(self.suite(hung, rest, silence=2), ("2 passed, 1 failed, 0 skipped", 1))
+
+
+if __name__ == "__main__":
+    sys.exit(unittest.main())
