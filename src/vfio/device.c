@@ -3,6 +3,7 @@
 
 #include "base/fd.h"
 #include "base/size.h"
+#include "vfio/capability.h"
 
 #include <errno.h>
 #include <string.h>
@@ -11,28 +12,21 @@
 
 #define IRQS_IN_ONE_CALL 2048 /* the most vectors that MSI-X has */
 
-static void take_sparse(struct vfio_region *region, struct vfio_region_info_cap_sparse_mmap *cap)
+/* Instead of the whole region these parts of it may be mapped. */
+static void take_sparse(
+	struct vfio_region *region, const struct vfio_region_info *info, size_t size)
 {
-	region->area_count = min_u64(cap->nr_areas, VFIO_AREAS_MAX);
+	const struct vfio_region_info_cap_sparse_mmap *cap;
+	size_t room;
+
+	cap = vfio_capability(info, size, info->cap_offset, VFIO_REGION_INFO_CAP_SPARSE_MMAP,
+		sizeof(*cap), &room);
+	if (!cap)
+		return;
+	region->area_count = min_u64(cap->nr_areas, (room - sizeof(*cap)) / sizeof(cap->areas[0]));
+	region->area_count = min_u64(region->area_count, VFIO_AREAS_MAX);
 	for (unsigned i = 0; i < region->area_count; i++)
 		region->areas[i] = (struct vfio_area){ cap->areas[i].offset, cap->areas[i].size };
-}
-
-static void walk_capabilities(struct vfio_region *region, struct vfio_region_info *info)
-{
-	uint32_t at = info->cap_offset;
-
-	while (at >= sizeof(*info) && at + sizeof(struct vfio_info_cap_header) <= info->argsz) {
-		struct vfio_info_cap_header *header = (void *)((char *)info + at);
-
-		if (header->id == VFIO_REGION_INFO_CAP_SPARSE_MMAP)
-			take_sparse(region, (void *)header);
-		if (header->id == VFIO_REGION_INFO_CAP_MSIX_MAPPABLE)
-			region->msix_mappable = true;
-		if (header->next <= at)
-			return;
-		at = header->next;
-	}
 }
 
 static int read_region(struct vfio_device *device, unsigned index, struct error *err)
@@ -40,14 +34,16 @@ static int read_region(struct vfio_device *device, unsigned index, struct error 
 	struct vfio_region *region = &device->regions[index];
 	struct vfio_region_info head = { .argsz = sizeof(head), .index = index };
 	cleanup_free struct vfio_region_info *info = NULL;
+	size_t size;
 
 	if (ioctl(device->fd, VFIO_DEVICE_GET_REGION_INFO, &head) < 0)
 		return error_sys(err, -errno, device->name, "cannot read its region %u", index);
-	info = calloc(1, max_u64(head.argsz, sizeof(head)));
+	size = max_u64(head.argsz, sizeof(head));
+	info = calloc(1, size);
 	if (!info)
 		return error_sys(err, -ENOMEM, device->name, "cannot read its region %u", index);
 	*info = head;
-	if (head.argsz > sizeof(head) && ioctl(device->fd, VFIO_DEVICE_GET_REGION_INFO, info) < 0)
+	if (size > sizeof(head) && ioctl(device->fd, VFIO_DEVICE_GET_REGION_INFO, info) < 0)
 		return error_sys(err, -errno, device->name, "cannot read its region %u", index);
 	region->size = info->size;
 	region->fd_offset = info->offset;
@@ -57,8 +53,8 @@ static int read_region(struct vfio_device *device, unsigned index, struct error 
 		region->areas[0] = (struct vfio_area){ 0, info->size };
 		region->area_count = 1;
 	}
-	if (info->flags & VFIO_REGION_INFO_FLAG_CAPS && head.argsz > sizeof(head))
-		walk_capabilities(region, info);
+	if (info->flags & VFIO_REGION_INFO_FLAG_CAPS)
+		take_sparse(region, info, size);
 	return 0;
 }
 
@@ -159,7 +155,10 @@ void *vfio_region_map(struct vfio_device *device, unsigned region, uint64_t offs
 	mapped = mmap(
 		at, size, protection, MAP_SHARED | MAP_FIXED, device->fd, info->fd_offset + offset);
 	if (mapped == MAP_FAILED) {
+		int code = errno;
+
 		munmap(at, size);
+		errno = code;
 		return NULL;
 	}
 	return mapped;

@@ -30,7 +30,6 @@ struct vfio_region {
 	bool writable;
 	struct vfio_area areas[VFIO_AREAS_MAX]; /* that may be mapped */
 	unsigned area_count;
-	bool msix_mappable; /* also where the MSI-X table lies */
 };
 
 struct vfio_irq {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "base/fd.h"
 #include "base/size.h"
+#include "vfio/capability.h"
 #include "vfio/iommu.h"
 
 #include <errno.h>
@@ -18,15 +19,16 @@ static int type1_open_device(
 	struct vfio_iommu *iommu, int group_fd, const char *name, struct error *err)
 {
 	int fd = ioctl(group_fd, VFIO_GROUP_GET_DEVICE_FD, name);
+	int code = -errno;
 
 	(void)iommu;
-	if (fd < 0) {
-		error_sys(err, -errno, name, "VFIO cannot open the device");
-		error_hint(err,
-			"dmesg tells more; a device that does not come back from D3 or from "
-			"a reset needs the host to be suspended or restarted");
-	}
-	return fd;
+	if (fd >= 0)
+		return fd;
+	error_sys(err, code, name, "VFIO cannot open the device");
+	error_hint(err,
+		"dmesg tells more; a device that does not come back from D3 or from a reset "
+		"needs the host to be suspended or restarted");
+	return code;
 }
 
 static int type1_map(
@@ -41,15 +43,17 @@ static int type1_map(
 		.size = size,
 	};
 	char text[24];
+	int code;
 
 	if (ioctl(type1->container, VFIO_IOMMU_MAP_DMA, &map) == 0)
 		return 0;
-	error_sys(err, -errno, NULL, "cannot map %s of guest RAM for DMA at IOVA %#llx",
+	code = -errno;
+	error_sys(err, code, NULL, "cannot map %s of guest RAM for DMA at IOVA %#llx",
 		size_format(size, text), (unsigned long long)iova);
-	if (errno == ENOMEM)
+	if (code == -ENOMEM)
 		error_hint(err, "all guest RAM is pinned: the memory-lock limit (ulimit -l, "
 				"LimitMEMLOCK=) must be above the guest's memory");
-	return -errno;
+	return code;
 }
 
 static void type1_close(struct vfio_iommu *iommu)
@@ -105,9 +109,19 @@ static int set_iommu(int container, const char *name, struct error *err)
 	return error_sys(err, code, name, "cannot set up the IOMMU for its group");
 }
 
-static void take_ranges(struct vfio_iommu *iommu, struct vfio_iommu_type1_info_cap_iova_range *cap)
+static void take_ranges(
+	struct vfio_iommu *iommu, const struct vfio_iommu_type1_info *info, size_t size)
 {
-	iommu->range_count = min_u64(cap->nr_iovas, IOVA_RANGES_MAX);
+	const struct vfio_iommu_type1_info_cap_iova_range *cap;
+	size_t room;
+
+	cap = vfio_capability(info, size, info->cap_offset, VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE,
+		sizeof(*cap), &room);
+	if (!cap)
+		return;
+	iommu->range_count =
+		min_u64(cap->nr_iovas, (room - sizeof(*cap)) / sizeof(cap->iova_ranges[0]));
+	iommu->range_count = min_u64(iommu->range_count, IOVA_RANGES_MAX);
 	for (unsigned i = 0; i < iommu->range_count; i++)
 		iommu->ranges[i] = (struct iova_range){
 			cap->iova_ranges[i].start,
@@ -115,39 +129,26 @@ static void take_ranges(struct vfio_iommu *iommu, struct vfio_iommu_type1_info_c
 		};
 }
 
-static void walk_capabilities(struct vfio_iommu *iommu, struct vfio_iommu_type1_info *info)
-{
-	uint32_t at = info->cap_offset;
-
-	while (at >= sizeof(*info) && at + sizeof(struct vfio_info_cap_header) <= info->argsz) {
-		struct vfio_info_cap_header *header = (void *)((char *)info + at);
-
-		if (header->id == VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE)
-			take_ranges(iommu, (void *)header);
-		if (header->next <= at)
-			return;
-		at = header->next;
-	}
-}
-
 /* Two calls: the kernel says how long its answer is, then gives it. */
 static int read_info(struct type1 *type1, struct error *err)
 {
 	struct vfio_iommu_type1_info head = { .argsz = sizeof(head) };
 	cleanup_free struct vfio_iommu_type1_info *info = NULL;
+	size_t size;
 
 	if (ioctl(type1->container, VFIO_IOMMU_GET_INFO, &head) < 0)
 		return error_sys(err, -errno, NULL, "cannot ask the IOMMU what it can map");
-	info = calloc(1, max_u64(head.argsz, sizeof(head)));
+	size = max_u64(head.argsz, sizeof(head));
+	info = calloc(1, size);
 	if (!info)
 		return error_sys(err, -ENOMEM, NULL, "cannot ask the IOMMU what it can map");
-	info->argsz = head.argsz;
+	info->argsz = size;
 	if (ioctl(type1->container, VFIO_IOMMU_GET_INFO, info) < 0)
 		return error_sys(err, -errno, NULL, "cannot ask the IOMMU what it can map");
 	type1->iommu.ranges[0] = (struct iova_range){ 0, UINT64_MAX };
 	type1->iommu.range_count = 1;
-	if (info->flags & VFIO_IOMMU_INFO_CAPS && head.argsz > sizeof(head))
-		walk_capabilities(&type1->iommu, info);
+	if (info->flags & VFIO_IOMMU_INFO_CAPS)
+		take_ranges(&type1->iommu, info, size);
 	return 0;
 }
 
