@@ -16,7 +16,11 @@
 #define COMMAND_FORWARDED (PCI_COMMAND_MASTER | PCI_COMMAND_PARITY | PCI_COMMAND_SERR)
 #define COMMAND_WRITABLE  (COMMAND_FORWARDED | PCI_COMMAND_INTX_DISABLE)
 
-#define CAPS_MAX 48 /* more than fit; ends a chain that loops */
+/* Where capabilities start, in the order of their list; no more than fit into the extended space. */
+struct capabilities {
+	uint16_t at[(PCI_CONFIG_SIZE - PCI_CFG_SPACE_SIZE) / 4];
+	unsigned count;
+};
 
 static void set_direct(struct passthrough *device, unsigned offset, unsigned size)
 {
@@ -92,14 +96,19 @@ static void forward_command(struct passthrough *device)
 
 /*
  * Outside of D0 a device answers no access to its BARs, and VFIO would turn one through our mapping
- * into a fault of ours: the BARs vanish for as long.
+ * into a fault of ours. The slots go before the device can fall asleep, for another vCPU may be using
+ * them; its accesses wait for the lock until it is known whether the device did.
  */
-static void follow_power_state(struct passthrough *device)
+static void write_power_state(
+	struct passthrough *device, unsigned offset, unsigned size, uint32_t value)
 {
-	uint16_t control = vfio_region_read(
-		&device->vfio, VFIO_PCI_CONFIG_REGION_INDEX, device->pm + PCI_PM_CTRL, 2);
+	unsigned control = device->pm + PCI_PM_CTRL;
 
-	pci_device_set_asleep(&device->pci, control & PCI_PM_CTRL_STATE_MASK);
+	if (value >> 8 * (control - offset) & PCI_PM_CTRL_STATE_MASK)
+		pci_device_set_asleep(&device->pci, true);
+	write_direct(device, offset, size, value);
+	value = vfio_region_read(&device->vfio, VFIO_PCI_CONFIG_REGION_INDEX, control, 2);
+	pci_device_set_asleep(&device->pci, value & PCI_PM_CTRL_STATE_MASK);
 }
 
 void passthrough_config_write(
@@ -107,16 +116,13 @@ void passthrough_config_write(
 {
 	struct passthrough *device = (struct passthrough *)pci;
 	uint16_t before = pci_get16(pci, PCI_COMMAND), after;
-	bool power = device->pm && offset < device->pm + PCI_PM_CTRL + 2 &&
-		     offset + size > device->pm + PCI_PM_CTRL;
+	unsigned control = device->pm + PCI_PM_CTRL;
 
-	/* Away before the device can fall asleep: another vCPU may be using them. */
-	if (power)
-		pci_device_set_asleep(pci, true);
 	pci_device_config_write(pci, offset, size, value);
-	write_direct(device, offset, size, value);
-	if (power)
-		follow_power_state(device);
+	if (device->pm && offset <= control && offset + size > control)
+		write_power_state(device, offset, size, value);
+	else
+		write_direct(device, offset, size, value);
 	after = pci_get16(pci, PCI_COMMAND);
 	if ((before ^ after) & COMMAND_FORWARDED)
 		forward_command(device);
@@ -126,52 +132,103 @@ void passthrough_config_write(
 		passthrough_interrupts_update(device);
 }
 
-/* Bytes from an offset to the next capability in space, which need not be the next of the list. */
-static unsigned room_at(const uint8_t *original, unsigned at)
+/* False: the list holds it already, so it loops and ends here. */
+static bool add_capability(struct capabilities *list, unsigned at)
 {
-	unsigned next = 256, other = original[PCI_CAPABILITY_LIST] & ~3U;
+	for (unsigned i = 0; i < list->count; i++)
+		if (list->at[i] == at)
+			return false;
+	list->at[list->count++] = at;
+	return true;
+}
 
-	for (unsigned i = 0; i < CAPS_MAX && other >= PCI_STD_HEADER_SIZEOF; i++) {
-		if (other > at && other < next)
-			next = other;
-		other = original[other + 1] & ~3U;
-	}
-	return next - at;
+static void list_capabilities(struct capabilities *list, const uint8_t *original)
+{
+	unsigned at = original[PCI_CAPABILITY_LIST] & ~3U;
+
+	list->count = 0;
+	if (!(original[PCI_STATUS] & PCI_STATUS_CAP_LIST))
+		return;
+	while (at >= PCI_STD_HEADER_SIZEOF && add_capability(list, at))
+		at = original[at + 1] & ~3U;
+}
+
+static uint32_t extended_head(const uint8_t *original, unsigned at)
+{
+	uint32_t head;
+
+	memcpy(&head, &original[at], 4);
+	return head;
+}
+
+static void list_extended(struct capabilities *list, const uint8_t *original)
+{
+	unsigned at = PCI_CFG_SPACE_SIZE;
+
+	list->count = 0;
+	while (at >= PCI_CFG_SPACE_SIZE && add_capability(list, at))
+		at = PCI_EXT_CAP_NEXT(extended_head(original, at));
+}
+
+/* Bytes from an offset to the next capability in space, which need not be the next of the list. */
+static unsigned room_at(const struct capabilities *list, unsigned at, unsigned end)
+{
+	for (unsigned i = 0; i < list->count; i++)
+		if (list->at[i] > at)
+			end = min_u64(end, list->at[i]);
+	return end - at;
 }
 
 /* Devices in a root complex may leave out what follows the device's or the link's registers. */
-static unsigned express_size(const uint8_t *original, unsigned at)
+static unsigned express_size(const uint8_t *original, unsigned at, unsigned room)
 {
-	unsigned room = room_at(original, at);
-
 	if ((original[at + PCI_EXP_FLAGS] & PCI_EXP_FLAGS_VERS) > 1 &&
 		room >= PCI_CAP_EXP_ENDPOINT_SIZEOF_V2)
 		return PCI_CAP_EXP_ENDPOINT_SIZEOF_V2;
 	return room < PCI_EXP_LNKCAP ? 0 : min_u64(room, PCI_CAP_EXP_ENDPOINT_SIZEOF_V1);
 }
 
-/* Bytes of the capability at an offset; 0: the guest must not see it. */
-static unsigned capability_size(const uint8_t *original, unsigned at)
+/* Bytes of the capability at an offset, no more than there is room; 0: the guest must not see it. */
+static unsigned capability_size(const uint8_t *original, unsigned at, unsigned room)
 {
+	unsigned size = 0;
 	uint16_t flags;
 
 	switch (original[at]) {
 	case PCI_CAP_ID_PM:
 	case PCI_CAP_ID_VPD:
-		return 8;
+		size = 8;
+		break;
 	case PCI_CAP_ID_EXP:
-		return express_size(original, at);
+		return express_size(original, at, room);
 	case PCI_CAP_ID_MSIX:
-		return PCI_CAP_MSIX_SIZEOF;
+		size = PCI_CAP_MSIX_SIZEOF;
+		break;
 	case PCI_CAP_ID_MSI:
 		flags = original[at + PCI_MSI_FLAGS] | original[at + PCI_MSI_FLAGS + 1] << 8;
-		return 10 + (flags & PCI_MSI_FLAGS_64BIT ? 4 : 0) +
+		size = 10 + (flags & PCI_MSI_FLAGS_64BIT ? 4 : 0) +
 		       (flags & PCI_MSI_FLAGS_MASKBIT ? 10 : 0);
+		break;
 	case PCI_CAP_ID_VNDR:
-		return max_u64(original[at + 2], 3);
-	default:
-		return 0;
+		return min_u64(max_u64(original[at + 2], 3), room);
 	}
+	return size <= room ? size : 0;
+}
+
+static unsigned extended_size(const uint8_t *original, unsigned at, unsigned room)
+{
+	unsigned size = 0;
+
+	switch (PCI_EXT_CAP_ID(extended_head(original, at))) {
+	case PCI_EXT_CAP_ID_DSN:
+		size = 12;
+		break;
+	case PCI_EXT_CAP_ID_VNDR:
+		size = min_u64(original[at + 6] >> 4 | original[at + 7] << 4, room);
+		if (size < 8)
+			return 0;
+	}
+	return size <= room ? size : 0;
 }
 
 /*
@@ -200,7 +257,9 @@ static int show_capability(
 	struct passthrough *device, unsigned at, unsigned size, const uint8_t *original)
 {
 	switch (original[at]) {
-	case PCI_CAP_ID_PM:
+	case PCI_CAP_ID_PM: /* of each kind with a state the first alone, as for systems */
+		if (device->pm)
+			return -EINVAL;
 		device->pm = at;
 		set_direct(device, at + PCI_PM_CTRL, 4);
 		return 0;
@@ -210,7 +269,7 @@ static int show_capability(
 	case PCI_CAP_ID_EXP:
 		show_express(device, at, size, original);
 		return 0;
-	case PCI_CAP_ID_MSI: /* of each kind the first alone, as for systems */
+	case PCI_CAP_ID_MSI:
 		if (device->msi.cap || !device->vfio.irqs[VFIO_PCI_MSI_IRQ_INDEX].count)
 			return -EINVAL;
 		return msi_init(&device->msi, &device->pci, at);
@@ -225,30 +284,25 @@ static int show_capability(
 }
 
 /* Copy the capabilities that the guest may have into a list of their own. */
-static void show_capabilities(struct passthrough *device, const uint8_t *original)
+static void show_capabilities(
+	struct passthrough *device, const struct capabilities *list, const uint8_t *original)
 {
 	struct pci_device *pci = &device->pci;
 	unsigned link = PCI_CAPABILITY_LIST;
-	unsigned at = original[PCI_CAPABILITY_LIST] & ~3U;
-	uint8_t seen[256 / 8] = { 0 };
 
-	if (!(original[PCI_STATUS] & PCI_STATUS_CAP_LIST))
-		return;
-	for (unsigned i = 0; i < CAPS_MAX && at >= PCI_STD_HEADER_SIZEOF; i++) {
-		unsigned size = capability_size(original, at);
+	for (unsigned i = 0; i < list->count; i++) {
+		unsigned at = list->at[i];
+		unsigned size =
+			capability_size(original, at, room_at(list, at, PCI_CFG_SPACE_SIZE));
 
-		if (seen[at / 8] >> at % 8 & 1)
-			return;
-		seen[at / 8] |= 1U << at % 8;
-		if (size && at + size <= 256) {
-			memcpy(&pci->config[at], &original[at], size);
-			pci->config[at + 1] = 0;
-			if (show_capability(device, at, size, original) == 0) {
-				pci->config[link] = at;
-				link = at + 1;
-			}
-		}
-		at = original[at + 1] & ~3U;
+		if (!size)
+			continue;
+		memcpy(&pci->config[at], &original[at], size);
+		pci->config[at + 1] = 0;
+		if (show_capability(device, at, size, original))
+			continue;
+		pci->config[link] = at;
+		link = at + 1;
 	}
 }
 
@@ -259,30 +313,25 @@ static void show_capabilities(struct passthrough *device, const uint8_t *origina
 static void show_extended(struct passthrough *device, const uint8_t *original)
 {
 	struct pci_device *pci = &device->pci;
-	unsigned at = PCI_CFG_SPACE_SIZE, link = PCI_CFG_SPACE_SIZE;
+	unsigned link = PCI_CFG_SPACE_SIZE;
+	struct capabilities list;
 
-	for (unsigned i = 0; i < PCI_CONFIG_SIZE / 8; i++) {
-		uint32_t head, size = 0;
+	list_extended(&list, original);
+	for (unsigned i = 0; i < list.count; i++) {
+		unsigned at = list.at[i];
+		unsigned size = extended_size(original, at, room_at(&list, at, PCI_CONFIG_SIZE));
+		uint32_t head = extended_head(original, at);
 
-		memcpy(&head, &original[at], 4);
-		if (PCI_EXT_CAP_ID(head) == PCI_EXT_CAP_ID_DSN)
-			size = 12;
+		if (!size)
+			continue;
+		memcpy(&pci->config[at], &original[at], size);
+		pci_set32(pci, at, head & 0xfffff);
+		if (link != at)
+			pci_set32(pci, link, (pci_get32(pci, link) & 0xfffff) | at << 20);
 		if (PCI_EXT_CAP_ID(head) == PCI_EXT_CAP_ID_VNDR)
-			size = original[at + 6] >> 4 | (uint32_t)original[at + 7] << 4;
-		if (head && head != UINT32_MAX && size >= 8 && at + size <= PCI_CONFIG_SIZE) {
-			memcpy(&pci->config[at], &original[at], size);
-			pci_set32(pci, at, head & 0xfffff);
-			if (link != at)
-				pci_set32(pci, link, (pci_get32(pci, link) & 0xfffff) | at << 20);
-			if (PCI_EXT_CAP_ID(head) == PCI_EXT_CAP_ID_VNDR)
-				set_direct(device, at + 8, size - 8);
-			link = at;
-			pci->config_size = PCI_CONFIG_SIZE;
-		}
-		if (PCI_EXT_CAP_NEXT(head) <= at || head == UINT32_MAX ||
-			PCI_EXT_CAP_NEXT(head) > PCI_CONFIG_SIZE - 8)
-			return;
-		at = PCI_EXT_CAP_NEXT(head);
+			set_direct(device, at + 8, size - 8);
+		link = at;
+		pci->config_size = PCI_CONFIG_SIZE;
 	}
 }
 
@@ -311,18 +360,11 @@ static void show_header(struct passthrough *device, const uint8_t *original, boo
  * Registers before the first capability are the device's own business, and its driver's. Behind it
  * nothing tells where a hidden capability ends, so only what is shown can be reached there.
  */
-static void show_private(struct passthrough *device, const uint8_t *original)
+static void show_private(struct passthrough *device, const struct capabilities *list)
 {
-	unsigned at = original[PCI_CAPABILITY_LIST] & ~3U;
-	unsigned first = 256;
+	unsigned at = PCI_STD_HEADER_SIZEOF - 1; /* one may start right behind the header */
 
-	if (!(original[PCI_STATUS] & PCI_STATUS_CAP_LIST))
-		at = 0;
-	for (unsigned i = 0; i < CAPS_MAX && at >= PCI_STD_HEADER_SIZEOF; i++) {
-		first = min_u64(first, at);
-		at = original[at + 1] & ~3U;
-	}
-	set_direct(device, PCI_STD_HEADER_SIZEOF, first - PCI_STD_HEADER_SIZEOF);
+	set_direct(device, at + 1, room_at(list, at, PCI_CFG_SPACE_SIZE) - 1);
 }
 
 static int init_bar(
@@ -355,6 +397,7 @@ int passthrough_config_init(struct passthrough *device, bool multifunction, stru
 	uint8_t original[PCI_CONFIG_SIZE + 8] = { 0 };
 	const struct vfio_region *region = &device->vfio.regions[VFIO_PCI_CONFIG_REGION_INDEX];
 	uint64_t size = min_u64(region->size, PCI_CONFIG_SIZE);
+	struct capabilities list;
 
 	for (unsigned at = 0; at + 4 <= size; at += 4) {
 		uint32_t value =
@@ -377,8 +420,9 @@ int passthrough_config_init(struct passthrough *device, bool multifunction, stru
 	for (unsigned i = 0; i < PCI_BARS; i++)
 		if (init_bar(device, i, original, err))
 			return err->code;
-	show_private(device, original);
-	show_capabilities(device, original);
+	list_capabilities(&list, original);
+	show_private(device, &list);
+	show_capabilities(device, &list, original);
 	if (size == PCI_CONFIG_SIZE)
 		show_extended(device, original);
 	forward_command(device);

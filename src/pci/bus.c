@@ -33,10 +33,25 @@ static uint32_t config_read(struct pci_bus *bus, unsigned devfn, unsigned offset
 	return value;
 }
 
+/* What one BAR has left may be what others wait for, of whichever device. */
+static void decode_waiting(struct pci_bus *bus)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(bus->devices); i++) {
+		struct pci_device *device = bus->devices[i];
+
+		if (!device)
+			continue;
+		pthread_mutex_lock(&device->lock);
+		pci_device_decode(device);
+		pthread_mutex_unlock(&device->lock);
+	}
+}
+
 static void config_write(
 	struct pci_bus *bus, unsigned devfn, unsigned offset, unsigned size, uint32_t value)
 {
 	struct pci_device *device = bus->devices[devfn];
+	bool gave_way;
 
 	if (!device)
 		return;
@@ -45,7 +60,11 @@ static void config_write(
 		device->ops->config_write(device, offset, size, value);
 	else
 		pci_device_config_write(device, offset, size, value);
+	gave_way = device->gave_way;
+	device->gave_way = false;
 	pthread_mutex_unlock(&device->lock);
+	if (gave_way)
+		decode_waiting(bus);
 }
 
 /* ECAM: bus 27:20, device 19:15, function 14:12, register 11:0 (PCI Express Base, 7.2.2). */
@@ -177,7 +196,7 @@ static uint64_t bar_read(void *opaque, uint64_t offset, unsigned size)
 	uint64_t value = UINT64_MAX;
 
 	pthread_mutex_lock(&device->lock);
-	if (device->ops->bar_read)
+	if (device->ops->bar_read && !device->asleep)
 		value = device->ops->bar_read(device, handle->bar, offset, size);
 	pthread_mutex_unlock(&device->lock);
 	return value;
@@ -189,7 +208,7 @@ static void bar_write(void *opaque, uint64_t offset, unsigned size, uint64_t val
 	struct pci_device *device = handle->device;
 
 	pthread_mutex_lock(&device->lock);
-	if (device->ops->bar_write)
+	if (device->ops->bar_write && !device->asleep)
 		device->ops->bar_write(device, handle->bar, offset, size, value);
 	pthread_mutex_unlock(&device->lock);
 }

@@ -8,6 +8,9 @@
 /*
  * The guest's PCI bus 0 behind its host bridge: devices, configuration access by ECAM and by the
  * ports CF8 and CFC, and the windows in which BARs are decoded.
+ *
+ * Every access is served under its device's lock. Lock order: a device's, then the space's or the
+ * VM's; no thread holds two devices' at once.
  */
 
 /*
@@ -51,7 +54,7 @@ int pci_bus_add(struct pci_bus *bus, struct pci_device *device, uint8_t devfn, s
 
 /*
  * For pci/device.c: trap a BAR at its address, if it lies whole in a window and overlaps no other.
- * A BAR that the guest puts elsewhere is decoded nowhere.
+ * A BAR that the guest puts elsewhere is decoded nowhere; one that overlaps, when the other leaves.
  */
 bool pci_bus_decode(struct pci_bus *bus, const struct pci_bar *bar, struct pci_bar_handle *handle);
 void pci_bus_undecode(struct pci_bus *bus, const struct pci_bar *bar);

@@ -99,12 +99,24 @@ void pci_device_set_bar_register(struct pci_device *device, unsigned bar, uint64
 		pci_set32(device, bar_offset(bar + 1), address >> 32);
 }
 
+/* Let the owner show the BAR to the guest directly, or not any more. */
+static void tell_owner(struct pci_device *device, unsigned bar, bool direct)
+{
+	const struct pci_device_ops *ops = device->ops;
+
+	if (direct && ops->bar_mapped)
+		ops->bar_mapped(device, bar);
+	if (!direct && ops->bar_unmapped)
+		ops->bar_unmapped(device, bar);
+}
+
 static void unmap_bar(struct pci_device *device, unsigned bar)
 {
-	if (device->ops->bar_unmapped)
-		device->ops->bar_unmapped(device, bar);
+	if (!device->asleep)
+		tell_owner(device, bar, false);
 	pci_bus_undecode(device->bus, &device->bars[bar]);
 	device->bars[bar].decoded = false;
+	device->gave_way = true;
 }
 
 static void map_bar(struct pci_device *device, unsigned bar, uint64_t address)
@@ -113,8 +125,8 @@ static void map_bar(struct pci_device *device, unsigned bar, uint64_t address)
 	if (!pci_bus_decode(device->bus, &device->bars[bar], &device->handles[bar]))
 		return;
 	device->bars[bar].decoded = true;
-	if (device->ops->bar_mapped)
-		device->ops->bar_mapped(device, bar);
+	if (!device->asleep)
+		tell_owner(device, bar, true);
 }
 
 static bool wants_decoding(const struct pci_device *device, unsigned i)
@@ -125,10 +137,17 @@ static bool wants_decoding(const struct pci_device *device, unsigned i)
 	case PCI_BAR_NONE:
 		return false;
 	case PCI_BAR_IO:
-		return !device->asleep && command & PCI_COMMAND_IO;
+		return command & PCI_COMMAND_IO;
 	default:
-		return !device->asleep && command & PCI_COMMAND_MEMORY;
+		return command & PCI_COMMAND_MEMORY;
 	}
+}
+
+void pci_device_decode(struct pci_device *device)
+{
+	for (unsigned i = 0; i < PCI_BARS; i++)
+		if (!device->bars[i].decoded && wants_decoding(device, i))
+			map_bar(device, i, pci_device_bar_register(device, i));
 }
 
 /*
@@ -142,15 +161,17 @@ static void update_bars(struct pci_device *device)
 			(!wants_decoding(device, i) ||
 				pci_device_bar_register(device, i) != device->bars[i].address))
 			unmap_bar(device, i);
-	for (unsigned i = 0; i < PCI_BARS; i++)
-		if (!device->bars[i].decoded && wants_decoding(device, i))
-			map_bar(device, i, pci_device_bar_register(device, i));
+	pci_device_decode(device);
 }
 
 void pci_device_set_asleep(struct pci_device *device, bool asleep)
 {
+	if (device->asleep == asleep)
+		return;
 	device->asleep = asleep;
-	update_bars(device);
+	for (unsigned i = 0; i < PCI_BARS; i++)
+		if (device->bars[i].decoded)
+			tell_owner(device, i, !asleep);
 }
 
 uint32_t pci_device_config_read(const struct pci_device *device, unsigned offset, unsigned size)

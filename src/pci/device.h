@@ -42,7 +42,10 @@ struct pci_device_ops {
 		struct pci_device *device, unsigned bar, uint64_t offset, unsigned size);
 	void (*bar_write)(struct pci_device *device, unsigned bar, uint64_t offset, unsigned size,
 		uint64_t value);
-	/* The BAR has just been decoded at bars[bar].address, or is about to vanish from there. */
+	/*
+	 * From now on the guest may reach the BAR at bars[bar].address directly, or it must not any
+	 * more: accesses are trapped, and wait for the lock, until the BAR has vanished from there.
+	 */
 	void (*bar_mapped)(struct pci_device *device, unsigned bar);
 	void (*bar_unmapped)(struct pci_device *device, unsigned bar);
 };
@@ -66,7 +69,8 @@ struct pci_device {
 	uint8_t config[PCI_CONFIG_SIZE];
 	uint8_t writable[PCI_CONFIG_SIZE]; /* bits that a guest's write changes */
 	struct pci_bar bars[PCI_BARS];
-	bool asleep; /* not in D0: decodes nothing */
+	bool asleep;   /* not in D0: BARs keep their places and read as ones */
+	bool gave_way; /* a BAR has left its place since bus.c looked last */
 	struct pci_bar_handle handles[PCI_BARS];
 };
 
@@ -82,8 +86,14 @@ void pci_device_set_bar(struct pci_device *device, unsigned bar, enum pci_bar_ki
 uint64_t pci_device_bar_register(const struct pci_device *device, unsigned bar);
 void pci_device_set_bar_register(struct pci_device *device, unsigned bar, uint64_t address);
 
-/* The device has left or entered D0; lock held. */
+/*
+ * The device is about to leave D0, or is back in it; lock held. In between, as long as the lock is
+ * held, an access to a BAR waits: it finds a device that sleeps, or one that did not after all.
+ */
 void pci_device_set_asleep(struct pci_device *device, bool asleep);
+
+/* Decode the BARs that want to be and had no free place; lock held. */
+void pci_device_decode(struct pci_device *device);
 
 /*
  * The guest's access, lock held; bytes beyond the end of the space read as ones. A write to a BAR or

@@ -607,6 +607,148 @@ static void overlapping_bars_are_not_both_decoded(void **state)
 	assert_int_equal(fixture->read.bar, MEM32);
 }
 
+/* Two devices of the fixture's kind, so that the operations know their notes; decoding is on in both. */
+static struct fixture *add_other(struct fixture *fixture)
+{
+	static struct fixture other;
+	struct error err = { 0 };
+
+	memset(&other, 0, sizeof(other));
+	make_device(&other.device);
+	assert_int_equal(pci_bus_add(&fixture->bus, &other.device, DEVFN + 1, &err), 0);
+	decode(fixture, PCI_COMMAND_MEMORY | PCI_COMMAND_IO);
+	space_write(&fixture->mmio, CONFIG + 0x1000 + PCI_COMMAND, 2,
+		PCI_COMMAND_MEMORY | PCI_COMMAND_IO);
+	return &other;
+}
+
+static void set_other(struct fixture *fixture, unsigned offset, unsigned size, uint64_t value)
+{
+	space_write(&fixture->mmio, CONFIG + 0x1000 + offset, size, value);
+}
+
+/* It has lost to the BAR of another device, and is decoded as soon as that has left the place. */
+static void a_bar_that_lost_appears_when_the_other_leaves(void **state)
+{
+	struct fixture *fixture = *state;
+	struct fixture *other = add_other(fixture);
+
+	for (unsigned i = 0; i < 4; i++) {
+		set(fixture, bar(MEM32), 4, 0x90000000);
+		set_other(fixture, bar(MEM32), 4, 0x90000000);
+		assert_false(other->device.bars[MEM32].decoded);
+		if (i == 0)
+			set(fixture, bar(MEM32), 4, 0xa0000000);
+		if (i == 1)
+			decode(fixture, 0);
+		if (i == 2)
+			set(fixture, bar(MEM32), 4, 0); /* out of the window */
+		if (i == 3)
+			set(fixture, PCI_COMMAND, 8, 0);
+		assert_true(other->device.bars[MEM32].decoded);
+		assert_int_equal(other->mapped_at[MEM32], 0x90000000);
+		assert_int_equal(space_read(&fixture->mmio, 0x90000010, 4), 0x1122334455667788);
+		assert_int_equal(other->read.offset, 0x10);
+		set_other(fixture, bar(MEM32), 4, 0xb0000000);
+		decode(fixture, PCI_COMMAND_MEMORY | PCI_COMMAND_IO);
+	}
+	assert_int_equal(other->read.count, 4);
+}
+
+static void ports_that_lost_appear_as_well(void **state)
+{
+	struct fixture *fixture = *state;
+	struct fixture *other = add_other(fixture);
+
+	set_other(fixture, bar(PORTS), 4, IO_BASE);
+	assert_false(other->device.bars[PORTS].decoded);
+	/* The one that moves may be told of by the ports, too. */
+	out(fixture, 0xcf8, 4, config_address(DEVFN, bar(PORTS)));
+	out(fixture, 0xcfc, 4, 0x7000);
+	assert_true(other->device.bars[PORTS].decoded);
+	space_read(&fixture->pio, IO_BASE + 4, 1);
+	assert_int_equal(other->read.bar, PORTS);
+}
+
+/* What wants no decoding, or another place by now, does not appear. */
+static void only_what_wants_the_place_appears(void **state)
+{
+	struct fixture *fixture = *state;
+	struct fixture *other = add_other(fixture);
+
+	set_other(fixture, bar(MEM32), 4, MEM32_BASE);
+	set_other(fixture, PCI_COMMAND, 2, PCI_COMMAND_IO);
+	set(fixture, bar(MEM32), 4, 0x90000000);
+	assert_false(other->device.bars[MEM32].decoded);
+	set(fixture, bar(MEM32), 4, MEM32_BASE);
+	set_other(fixture, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	set_other(fixture, bar(MEM32), 4, 0xa0000000);
+	set(fixture, bar(MEM32), 4, 0x90000000);
+	assert_int_equal(other->device.bars[MEM32].address, 0xa0000000);
+	assert_true(space_read(&fixture->mmio, MEM32_BASE, 4) == UINT64_MAX);
+}
+
+static void the_other_may_be_of_the_same_device(void **state)
+{
+	struct fixture *fixture = *state;
+
+	decode(fixture, PCI_COMMAND_MEMORY);
+	set(fixture, bar(SMALL), 4, MEM32_BASE + 4 * KIB);
+	assert_false(fixture->device.bars[SMALL].decoded);
+	set(fixture, bar(MEM32), 4, 0x90000000);
+	assert_true(fixture->device.bars[SMALL].decoded);
+	space_read(&fixture->mmio, MEM32_BASE + 4 * KIB + 8, 4);
+	assert_int_equal(fixture->read.bar, SMALL);
+	assert_int_equal(fixture->read.offset, 8);
+}
+
+/* Neither memory's nor ports' BARs are looked at again for what does not move. */
+static void what_stays_is_left_alone(void **state)
+{
+	struct fixture *fixture = *state;
+	struct fixture *other = add_other(fixture);
+
+	for (unsigned i = 0; i < PCI_BARS; i++)
+		set(fixture, bar(i), 4, get(fixture, bar(i), 4));
+	decode(fixture, PCI_COMMAND_MEMORY | PCI_COMMAND_IO);
+	set(fixture, PCI_INTERRUPT_LINE, 1, 9);
+	for (unsigned i = 0; i < PCI_BARS; i++) {
+		bool exists = fixture->device.bars[i].kind != PCI_BAR_NONE;
+
+		assert_int_equal(fixture->mapped[i], exists);
+		assert_int_equal(fixture->unmapped[i], 0);
+		assert_int_equal(other->mapped[i], exists);
+	}
+}
+
+/* A device that sleeps keeps its place: what is direct goes, and the trapped reads as ones. */
+static void a_sleeping_device_reads_ones(void **state)
+{
+	struct fixture *fixture = *state;
+
+	decode(fixture, PCI_COMMAND_MEMORY | PCI_COMMAND_IO);
+	pci_device_set_asleep(&fixture->device, true);
+	pci_device_set_asleep(&fixture->device, true);
+	assert_int_equal(fixture->unmapped[MEM32], 1);
+	assert_int_equal(fixture->unmapped[PORTS], 1);
+	assert_true(space_read(&fixture->mmio, MEM32_BASE, 4) == UINT64_MAX);
+	assert_true(space_read(&fixture->pio, IO_BASE, 4) == UINT64_MAX);
+	space_write(&fixture->mmio, MEM32_BASE, 4, 0);
+	assert_int_equal(fixture->read.count + fixture->write.count, 0);
+	assert_int_equal(get(fixture, 0, 4), 0x56781234);
+	/* A BAR that moves meanwhile has been taken away already, and is not given back. */
+	set(fixture, bar(MEM32), 4, 0x90000000);
+	assert_int_equal(fixture->unmapped[MEM32], 1);
+	assert_int_equal(fixture->mapped[MEM32], 1);
+	pci_device_set_asleep(&fixture->device, false);
+	pci_device_set_asleep(&fixture->device, false);
+	assert_int_equal(fixture->mapped[MEM32], 2);
+	assert_int_equal(fixture->mapped_at[MEM32], 0x90000000);
+	assert_int_equal(fixture->mapped[MEM64], 2);
+	assert_int_equal(fixture->mapped[5], 0);
+	assert_true(space_read(&fixture->mmio, 0x90000000, 4) != UINT64_MAX);
+}
+
 static void an_access_over_a_bars_end_is_nobodys(void **state)
 {
 	struct fixture *fixture = *state;
@@ -676,6 +818,12 @@ int main(void)
 		PCI_TEST(a_bar_outside_the_windows_is_decoded_nowhere),
 		PCI_TEST(a_64_bit_bar_may_lie_in_the_low_window),
 		PCI_TEST(overlapping_bars_are_not_both_decoded),
+		PCI_TEST(a_bar_that_lost_appears_when_the_other_leaves),
+		PCI_TEST(ports_that_lost_appear_as_well),
+		PCI_TEST(only_what_wants_the_place_appears),
+		PCI_TEST(the_other_may_be_of_the_same_device),
+		PCI_TEST(what_stays_is_left_alone),
+		PCI_TEST(a_sleeping_device_reads_ones),
 		PCI_TEST(an_access_over_a_bars_end_is_nobodys),
 		PCI_TEST(a_device_may_serve_its_own_space),
 	};

@@ -1,0 +1,540 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "passthrough_host.h"
+
+#include <errno.h>
+#include <linux/pci_regs.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+/* BARs: what the guest reaches directly, what is trapped, and what becomes of both in sleep. */
+
+#define PM 0x40
+
+enum { PCI_D0, PCI_D1, PCI_D2, PCI_D3hot };
+
+static uint64_t bar_get(struct fixture *fixture, uint64_t offset, unsigned size)
+{
+	uint64_t value = space_read(&fixture->mmio, MEM32 + offset, size);
+
+	return size == 8 ? value : value & ((1ULL << 8 * size) - 1);
+}
+
+static void bar_put(struct fixture *fixture, uint64_t offset, unsigned size, uint64_t value)
+{
+	space_write(&fixture->mmio, MEM32 + offset, size, value);
+}
+
+/* What the device's own BAR holds. */
+static uint64_t own(struct fixture *fixture, unsigned bar, uint64_t offset, unsigned size)
+{
+	return vfio_region_read(&fixture->device.vfio, bar, offset, size);
+}
+
+static void decode(struct fixture *fixture)
+{
+	attach(fixture);
+	set(fixture, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+}
+
+/* Direct */
+
+static void a_bar_is_mapped_while_it_is_decoded(void **state)
+{
+	const struct kvm_userspace_memory_region *slot;
+	struct fixture *fixture = *state;
+
+	attach(fixture);
+	assert_int_equal(slot_count(), 0);
+	set(fixture, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	slot = slot_at(MEM32);
+	assert_int_equal(slot_count(), 1);
+	assert_int_equal(slot->guest_phys_addr, MEM32);
+	assert_int_equal(slot->memory_size, 16 * KIB);
+	assert_int_equal(slot->flags, 0);
+	((uint32_t *)slot->userspace_addr)[4] = 0x12345678; /* as the guest would */
+	assert_int_equal(own(fixture, 0, 0x10, 4), 0x12345678);
+	set(fixture, PCI_BASE_ADDRESS_0, 4, MEM32 + 0x10000);
+	assert_null(slot_at(MEM32));
+	assert_int_equal(slot_at(MEM32 + 0x10000)->memory_size, 16 * KIB);
+	assert_int_equal(slot_count(), 1);
+	set(fixture, PCI_COMMAND, 2, 0);
+	assert_int_equal(slot_count(), 0);
+}
+
+/* Another vCPU may be using it. */
+static void a_bar_that_stays_is_left_alone(void **state)
+{
+	struct fixture *fixture = *state;
+	unsigned before;
+
+	put32(&fixture->config[PCI_BASE_ADDRESS_2], PCI_BASE_ADDRESS_MEM_TYPE_64);
+	add_bar(fixture, 2, 64 * KIB);
+	decode(fixture);
+	before = host.slot_calls;
+	for (unsigned i = 0; i < PCI_BARS; i++) {
+		uint32_t value = get(fixture, PCI_BASE_ADDRESS_0 + 4 * i, 4);
+
+		set(fixture, PCI_BASE_ADDRESS_0 + 4 * i, 4, value);
+		set(fixture, PCI_BASE_ADDRESS_0 + 4 * i + 3, 1, value >> 24);
+	}
+	set(fixture, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	set(fixture, PCI_COMMAND, 2, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+	set(fixture, PCI_COMMAND + 1, 1, 0);
+	assert_int_equal(slot_count(), 2);
+	assert_int_equal(host.slot_calls, before);
+}
+
+/* The whole of a BAR of sixteen pages, but for those with a part of the table or the pending bits. */
+static void the_pages_of_msix_are_never_mapped(void **state)
+{
+	static const struct {
+		unsigned vectors;
+		uint32_t table, pba;
+	} places[] = {
+		{ 8, 0x1000, 0x2000 }, /* side by side */
+		{ 8, 0x2000, 0x1000 },
+		{ 8, 0x1000, 0x5008 },
+		{ 8, 0x5ff0, 0x3ff8 },  /* the table over a page's end */
+		{ 64, 0x4000, 0x4800 }, /* in one page */
+		{ 64, 0, 0xfff8 },      /* at either end */
+		{ 64, 0xfc00, 0 },
+		{ 1, 0xff0, 0xef8 },
+		{ 512, 0x2800, 0x4000 }, /* pages of both */
+		{ 512, 0x2000, 0x3ff8 },
+	};
+	struct fixture *fixture = *state;
+
+	add_bar(fixture, 0, 64 * KIB);
+	fixture->config[PCI_CAPABILITY_LIST] = 0x40;
+	for (unsigned i = 0; i < ARRAY_SIZE(places); i++) {
+		uint64_t table_end = places[i].table + places[i].vectors * 16;
+		uint64_t pba_end = places[i].pba + (places[i].vectors + 63) / 64 * 8;
+
+		add_msix(fixture, 0x40, 0, places[i].vectors);
+		put32(&fixture->config[0x40 + PCI_MSIX_TABLE], places[i].table);
+		put32(&fixture->config[0x40 + PCI_MSIX_PBA], places[i].pba);
+		decode(fixture);
+		for (uint64_t page = 0; page < 64 * KIB; page += 4 * KIB) {
+			bool trapped = (page < table_end && places[i].table < page + 4 * KIB) ||
+				       (page < pba_end && places[i].pba < page + 4 * KIB);
+			const struct kvm_userspace_memory_region *slot = slot_at(MEM32 + page);
+
+			assert_int_equal(slot == NULL, trapped);
+			if (!slot)
+				continue;
+			/* And what is mapped is the BAR's own page. */
+			*(uint64_t *)(slot->userspace_addr + MEM32 + page - slot->guest_phys_addr) =
+				page + 1;
+			assert_int_equal(own(fixture, 0, page, 8), page + 1);
+		}
+		detach(fixture);
+	}
+}
+
+static void table_and_pending_bits_may_be_in_two_bars(void **state)
+{
+	struct fixture *fixture = *state;
+
+	add_bar(fixture, 2, 16 * KIB);
+	fixture->config[PCI_CAPABILITY_LIST] = 0x40;
+	add_msix(fixture, 0x40, 0, 8);
+	put32(&fixture->config[0x40 + PCI_MSIX_TABLE], 0x1000);
+	put32(&fixture->config[0x40 + PCI_MSIX_PBA], 0x2000 | 2);
+	decode(fixture);
+	assert_null(slot_at(MEM32 + 0x1000));
+	assert_non_null(slot_at(MEM32 + 0x2000));
+	assert_non_null(slot_at(MEM32 + 16 * KIB + 0x1000));
+	assert_null(slot_at(MEM32 + 16 * KIB + 0x2000));
+	/* Nor is at the table's place of the other BAR anything but the device's. */
+	space_write(&fixture->mmio, MEM32 + 16 * KIB + 0x1000, 4, 0x12345678);
+	assert_int_equal(own(fixture, 2, 0x1000, 4), 0x12345678);
+	bar_put(fixture, 0x2000, 4, 0x12345678);
+	assert_int_equal(own(fixture, 0, 0x2000, 4), 0x12345678);
+	space_write(&fixture->mmio, MEM32 + 16 * KIB + 0x2000, 4, 0x12345678);
+	assert_int_equal(own(fixture, 2, 0x2000, 4), 0);
+}
+
+/* Whole pages of what VFIO lets map, and nothing beyond the BAR. */
+static void only_what_vfio_offers_is_mapped(void **state)
+{
+	struct fixture *fixture = *state;
+	struct vfio_region *region = &fixture->device.vfio.regions[0];
+
+	region->size = 32 * KIB;
+	region->areas[0] = (struct vfio_area){ 0x0800, 0x2400 }; /* one page: 1000 */
+	region->areas[1] = (struct vfio_area){ 0x4000, 0x0800 }; /* less than a page */
+	region->areas[2] = (struct vfio_area){ 0x6000, 0x2000 };
+	region->areas[3] = (struct vfio_area){ 0x7000, 0x2000 }; /* over the end */
+	region->area_count = 4;
+	decode(fixture);
+	assert_int_equal(slot_count(), 2);
+	assert_int_equal(slot_at(MEM32 + 0x1000)->memory_size, 0x1000);
+	assert_int_equal(slot_at(MEM32 + 0x6000)->memory_size, 0x2000);
+	bar_put(fixture, 0x4000, 4, 0x12345678);
+	assert_int_equal(own(fixture, 0, 0x4000, 4), 0x12345678);
+}
+
+static void a_bar_that_kvm_does_not_map_is_trapped(void **state)
+{
+	struct fixture *fixture = *state;
+
+	attach(fixture);
+	host.failing = KVM_SET_USER_MEMORY_REGION;
+	host.error = EINVAL;
+	set(fixture, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	host.failing = 0;
+	assert_int_equal(slot_count(), 0);
+	bar_put(fixture, 0x10, 4, 0x12345678);
+	assert_int_equal(own(fixture, 0, 0x10, 4), 0x12345678);
+	set(fixture, PCI_COMMAND, 2, 0);
+	assert_int_equal(host.slot_calls, 0);
+	set(fixture, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	assert_int_equal(slot_count(), 1);
+}
+
+static void a_bar_that_the_kernel_does_not_map_is_an_error(void **state)
+{
+	struct fixture *fixture = *state;
+	struct error err = { 0 };
+
+	fixture->device.vfio.regions[0].fd_offset = 1;
+	assert_int_equal(try_attach(fixture, &err), -EINVAL);
+	assert_non_null(strstr(err.what, "cannot map BAR 0: Invalid argument"));
+}
+
+/* Trapped */
+
+static void what_is_not_mapped_is_trapped(void **state)
+{
+	struct fixture *fixture = *state;
+
+	decode(fixture);
+	bar_put(fixture, 0x10, 8, 0x1122334455667788);
+	assert_true(own(fixture, 0, 0x10, 8) == 0x1122334455667788);
+	assert_true(bar_get(fixture, 0x10, 8) == 0x1122334455667788);
+	assert_int_equal(bar_get(fixture, 0x11, 1), 0x77);
+	assert_int_equal(bar_get(fixture, 0x12, 2), 0x5566);
+	bar_put(fixture, 0x13, 1, 0xee);
+	assert_int_equal(own(fixture, 0, 0x10, 4), 0xee667788);
+	bar_put(fixture, 0x3ffc, 4, 0xaabbccdd);
+	assert_int_equal(own(fixture, 0, 0x3ffc, 4), 0xaabbccdd);
+}
+
+/* The table that the guest sees is ours, never the device's. */
+static void the_msix_table_is_virtual(void **state)
+{
+	struct fixture *fixture = *state;
+
+	fixture->config[PCI_CAPABILITY_LIST] = 0x40;
+	add_msix(fixture, 0x40, 0, 4);
+	attach(fixture);
+	set(fixture, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	space_write(&fixture->mmio, MEM32 + 0x1010, 4, 0xfee00000);
+	assert_int_equal(space_read(&fixture->mmio, MEM32 + 0x1010, 4), 0xfee00000);
+	assert_int_equal(space_read(&fixture->mmio, MEM32 + 0x101c, 4), 1);
+	assert_int_equal(vfio_region_read(&fixture->device.vfio, 0, 0x1010, 4), 0);
+	/* Pending bits are read-only. */
+	space_write(&fixture->mmio, MEM32 + 0x2000, 8, UINT64_MAX);
+	assert_int_equal(space_read(&fixture->mmio, MEM32 + 0x2000, 8), 0);
+	assert_int_equal(vfio_region_read(&fixture->device.vfio, 0, 0x2000, 8), 0);
+}
+
+/* No other BAR can get into the page that it is mapped by. */
+static void a_bar_below_a_page_takes_a_page(void **state)
+{
+	struct fixture *fixture = *state;
+
+	add_bar(fixture, 0, 256);
+	attach(fixture);
+	set(fixture, PCI_BASE_ADDRESS_0, 4, UINT32_MAX);
+	assert_int_equal(get(fixture, PCI_BASE_ADDRESS_0, 4), 0xfffff000);
+	set(fixture, PCI_BASE_ADDRESS_0, 4, MEM32 + 0x5000);
+	set(fixture, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	assert_int_equal(slot_at(MEM32 + 0x5000)->memory_size, 4 * KIB);
+	space_write(&fixture->mmio, MEM32 + 0x5010, 4, 0x12345678);
+	assert_int_equal(own(fixture, 0, 0x10, 4), 0x12345678);
+}
+
+/* The first and the last register of the table and of the pending bits, and those beside them. */
+static void the_table_ends_where_it_ends(void **state)
+{
+	struct fixture *fixture = *state;
+
+	fixture->config[PCI_CAPABILITY_LIST] = 0x40;
+	add_msix(fixture, 0x40, 0, 2);
+	decode(fixture);
+	bar_put(fixture, 0x0ffc, 4, 0x11111111);
+	bar_put(fixture, 0x1000, 4, 0x22222220);
+	bar_put(fixture, 0x101c, 4, 0x33333333);
+	bar_put(fixture, 0x1020, 4, 0x44444444);
+	assert_int_equal(own(fixture, 0, 0x0ffc, 8), 0x11111111);
+	assert_int_equal(own(fixture, 0, 0x101c, 4), 0);
+	assert_int_equal(own(fixture, 0, 0x1020, 4), 0x44444444);
+	assert_int_equal(bar_get(fixture, 0x1000, 4), 0x22222220);
+	assert_int_equal(bar_get(fixture, 0x101c, 4), 1);
+	assert_int_equal(bar_get(fixture, 0x1020, 4), 0x44444444);
+	/* Over an end it is the device's whole. */
+	bar_put(fixture, 0x101c, 8, 0x5555555500000000);
+	assert_int_equal(bar_get(fixture, 0x101c, 4), 1);
+	assert_int_equal(own(fixture, 0, 0x1020, 4), 0x55555555);
+	assert_int_equal(bar_get(fixture, 0x1ffc, 4), 0);
+	bar_put(fixture, 0x1ffc, 4, 0x66666666);
+	bar_put(fixture, 0x2000, 4, 0x77777777);
+	bar_put(fixture, 0x2004, 4, 0x77777777);
+	bar_put(fixture, 0x2008, 4, 0x88888888);
+	assert_int_equal(own(fixture, 0, 0x1ffc, 4), 0x66666666);
+	assert_int_equal(own(fixture, 0, 0x2000, 8), 0);
+	assert_int_equal(own(fixture, 0, 0x2008, 4), 0x88888888);
+	assert_int_equal(bar_get(fixture, 0x2008, 4), 0x88888888);
+}
+
+/* What arrives while a vector is masked: VFIO's eventfd counts it. */
+static void pending_bits_are_what_came_while_masked(void **state)
+{
+	struct fixture *fixture = *state;
+
+	fixture->device.vfio.regions[0].size = 64 * KIB;
+	fixture->config[PCI_CAPABILITY_LIST] = 0x40;
+	host.offered = VECTORS;
+	add_msix(fixture, 0x40, 0, VECTORS);
+	attach(fixture);
+	use_msix(fixture, VECTORS);
+	assert_int_equal(connected(), VECTORS);
+	for (unsigned i = 0; i < VECTORS; i += 9) {
+		/* One that is attached is taken by KVM at once, which we are not. */
+		eventfd_write(host.fds[i], 1);
+		assert_true(bar_get(fixture, 0x2000, 8) == 0);
+		write_entry(fixture, i, PCI_MSIX_ENTRY_VECTOR_CTRL, 1);
+		assert_true(bar_get(fixture, 0x2000, 8) == 1ULL << i);
+		assert_int_equal(bar_get(fixture, 0x2000, 4), i < 32 ? 1U << i : 0);
+		assert_int_equal(bar_get(fixture, 0x2004, 4), i < 32 ? 0 : 1U << (i - 32));
+		assert_int_equal(bar_get(fixture, 0x2000 + i / 8, 1), 1U << i % 8);
+		assert_int_equal(bar_get(fixture, 0x2004, 8), 0); /* over a word's end */
+		write_entry(fixture, i, PCI_MSIX_ENTRY_VECTOR_CTRL, 0);
+	}
+}
+
+static void pending_bits_come_in_words(void **state)
+{
+	struct fixture *fixture = *state;
+
+	fixture->config[PCI_CAPABILITY_LIST] = 0x40;
+	add_msix(fixture, 0x40, 0, VECTORS + 3);
+	attach(fixture);
+	use_msix(fixture, 1);
+	eventfd_write(host.fds[0], 1);
+	write_entry(fixture, 0, PCI_MSIX_ENTRY_VECTOR_CTRL, 1);
+	assert_int_equal(bar_get(fixture, 0x2000, 8), 1);
+	assert_int_equal(bar_get(fixture, 0x2008, 8), 0);
+	assert_int_equal(bar_get(fixture, 0x2004, 8), 0);
+}
+
+/* Asleep */
+
+static void add_pm(struct fixture *fixture)
+{
+	fixture->config[PCI_CAPABILITY_LIST] = PM;
+	add_cap(fixture, PM, 0, PCI_CAP_ID_PM);
+	host.pm = PM + PCI_PM_CTRL;
+	decode(fixture);
+	bar_put(fixture, 0x10, 4, 0x12345678);
+}
+
+static void set_state(struct fixture *fixture, uint16_t control)
+{
+	set(fixture, PM + PCI_PM_CTRL, 2, control);
+}
+
+static void a_device_that_sleeps_answers_nothing(void **state)
+{
+	struct fixture *fixture = *state;
+
+	add_pm(fixture);
+	for (unsigned i = PCI_D1; i <= PCI_D3hot; i++) {
+		set_state(fixture, i);
+		assert_int_equal(get(fixture, PM + PCI_PM_CTRL, 2), i);
+		assert_int_equal(slot_count(), 0);
+		assert_int_equal(bar_get(fixture, 0x10, 4), UINT32_MAX);
+		bar_put(fixture, 0x10, 4, 0);
+		assert_int_equal(own(fixture, 0, 0x10, 4), 0x12345678);
+		set_state(fixture, 0);
+		assert_int_equal(slot_at(MEM32)->memory_size, 16 * KIB);
+		assert_int_equal(bar_get(fixture, 0x10, 4), 0x12345678);
+	}
+}
+
+/* PME and the like are in the same register. */
+static void a_device_that_stays_awake_is_left_alone(void **state)
+{
+	struct fixture *fixture = *state;
+	unsigned before;
+
+	add_pm(fixture);
+	before = host.slot_calls;
+	set_state(fixture, PCI_PM_CTRL_PME_ENABLE);
+	set(fixture, PM + PCI_PM_CTRL, 4, 0);
+	set(fixture, PM + PCI_PM_CTRL, 1, 0);
+	set(fixture, PM + PCI_PM_CTRL + 1, 1, 3); /* the state is in the other byte */
+	set(fixture, PM + PCI_PM_CTRL + 1, 2, 0x0303);
+	set(fixture, PM + PCI_PM_CTRL - 1, 1, 3);
+	set(fixture, PM + PCI_PM_CTRL - 4, 4, 0x03030303);
+	assert_int_equal(host.slot_calls, before);
+	assert_int_equal(device_get(fixture, PM + PCI_PM_CTRL, 4), 0x00030300);
+	assert_int_equal(bar_get(fixture, 0x10, 4), 0x12345678);
+}
+
+static void any_write_with_the_state_in_it_counts(void **state)
+{
+	struct fixture *fixture = *state;
+
+	add_pm(fixture);
+	set(fixture, PM + PCI_PM_CTRL, 1, PCI_D3hot);
+	assert_int_equal(slot_count(), 0);
+	set(fixture, PM + PCI_PM_CTRL - 2, 4, 0);
+	assert_int_equal(slot_count(), 1);
+	set(fixture, PM + PCI_PM_CTRL - 3, 4, (uint32_t)PCI_D3hot << 24);
+	assert_int_equal(slot_count(), 0);
+	set(fixture, PM + PCI_PM_CTRL, 4, 0);
+	assert_int_equal(slot_count(), 1);
+}
+
+/* The first counts, for systems too; the other cannot be reached. */
+static void a_second_power_capability_is_left_out(void **state)
+{
+	struct fixture *fixture = *state;
+
+	fixture->config[PCI_CAPABILITY_LIST] = 0x60;
+	add_cap(fixture, 0x60, 0x80, PCI_CAP_ID_PM);
+	add_cap(fixture, 0x80, 0, PCI_CAP_ID_PM);
+	decode(fixture);
+	assert_int_equal(get(fixture, 0x61, 1), 0);
+	set(fixture, 0x80 + PCI_PM_CTRL, 2, PCI_D3hot);
+	assert_int_equal(device_get(fixture, 0x80 + PCI_PM_CTRL, 2), 0);
+	assert_int_equal(slot_count(), 1);
+	set(fixture, 0x60 + PCI_PM_CTRL, 2, PCI_D3hot);
+	assert_int_equal(slot_count(), 0);
+}
+
+/* What another vCPU finds while this one puts the device to sleep. */
+static struct {
+	struct fixture *fixture;
+	pthread_t thread;
+	unsigned writes;
+	bool waited;
+	int started, done; /* by the thread */
+	uint32_t read;
+} other;
+
+static void *read_bar(void *opaque)
+{
+	struct fixture *fixture = opaque;
+
+	__atomic_store_n(&other.started, 1, __ATOMIC_RELEASE);
+	other.read = bar_get(fixture, 0x10, 4);
+	__atomic_store_n(&other.done, 1, __ATOMIC_RELEASE);
+	return NULL;
+}
+
+static void while_the_state_is_written(uint64_t offset)
+{
+	const struct timespec moment = { .tv_nsec = 50 * 1000 * 1000 };
+
+	if (offset != PM + PCI_PM_CTRL)
+		return;
+	other.writes++;
+	if (slot_count())
+		return; /* seen by the test: nobody has waited */
+	assert_int_equal(pthread_create(&other.thread, NULL, read_bar, other.fixture), 0);
+	while (!__atomic_load_n(&other.started, __ATOMIC_ACQUIRE))
+		nanosleep(&moment, NULL);
+	nanosleep(&moment, NULL);
+	other.waited = !__atomic_load_n(&other.done, __ATOMIC_ACQUIRE);
+}
+
+static void watch_the_other(struct fixture *fixture, uint16_t control)
+{
+	memset(&other, 0, sizeof(other));
+	other.fixture = fixture;
+	host.on_write = while_the_state_is_written;
+	set_state(fixture, control);
+	host.on_write = NULL;
+	assert_int_equal(other.writes, 1);
+	assert_true(other.waited);
+	pthread_join(other.thread, NULL);
+}
+
+static void accesses_wait_until_the_device_sleeps(void **state)
+{
+	struct fixture *fixture = *state;
+
+	add_pm(fixture);
+	watch_the_other(fixture, PCI_D3hot);
+	assert_int_equal(other.read, UINT32_MAX);
+	set_state(fixture, 0);
+	assert_int_equal(bar_get(fixture, 0x10, 4), 0x12345678);
+}
+
+static void accesses_wait_and_go_on_where_it_does_not_sleep(void **state)
+{
+	struct fixture *fixture = *state;
+
+	host.pm_states = 1 << PCI_D0 | 1 << PCI_D3hot;
+	add_pm(fixture);
+	watch_the_other(fixture, PCI_D1);
+	assert_int_equal(other.read, 0x12345678);
+	assert_int_equal(slot_at(MEM32)->memory_size, 16 * KIB);
+}
+
+static void what_changes_in_sleep_counts_afterwards(void **state)
+{
+	struct fixture *fixture = *state;
+
+	add_pm(fixture);
+	set_state(fixture, PCI_D3hot);
+	set(fixture, PCI_BASE_ADDRESS_0, 4, MEM32 + 0x10000);
+	assert_int_equal(slot_count(), 0);
+	assert_true(space_read(&fixture->mmio, MEM32 + 0x10010, 4) == UINT64_MAX);
+	set_state(fixture, 0);
+	assert_int_equal(slot_at(MEM32 + 0x10000)->memory_size, 16 * KIB);
+	set_state(fixture, PCI_D3hot);
+	set(fixture, PCI_COMMAND, 2, 0);
+	set_state(fixture, 0);
+	assert_int_equal(slot_count(), 0);
+	set_state(fixture, PCI_D3hot);
+	set(fixture, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	assert_int_equal(slot_count(), 0);
+	set_state(fixture, PCI_D2);
+	assert_int_equal(slot_count(), 0);
+	set_state(fixture, 0);
+	assert_int_equal(slot_count(), 1);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		PASSTHROUGH_TEST(a_bar_is_mapped_while_it_is_decoded),
+		PASSTHROUGH_TEST(a_bar_that_stays_is_left_alone),
+		PASSTHROUGH_TEST(the_pages_of_msix_are_never_mapped),
+		PASSTHROUGH_TEST(table_and_pending_bits_may_be_in_two_bars),
+		PASSTHROUGH_TEST(only_what_vfio_offers_is_mapped),
+		PASSTHROUGH_TEST(a_bar_that_kvm_does_not_map_is_trapped),
+		PASSTHROUGH_TEST(a_bar_that_the_kernel_does_not_map_is_an_error),
+		PASSTHROUGH_TEST(what_is_not_mapped_is_trapped),
+		PASSTHROUGH_TEST(the_msix_table_is_virtual),
+		PASSTHROUGH_TEST(a_bar_below_a_page_takes_a_page),
+		PASSTHROUGH_TEST(the_table_ends_where_it_ends),
+		PASSTHROUGH_TEST(pending_bits_are_what_came_while_masked),
+		PASSTHROUGH_TEST(pending_bits_come_in_words),
+		PASSTHROUGH_TEST(a_device_that_sleeps_answers_nothing),
+		PASSTHROUGH_TEST(a_device_that_stays_awake_is_left_alone),
+		PASSTHROUGH_TEST(any_write_with_the_state_in_it_counts),
+		PASSTHROUGH_TEST(a_second_power_capability_is_left_out),
+		PASSTHROUGH_TEST(accesses_wait_until_the_device_sleeps),
+		PASSTHROUGH_TEST(accesses_wait_and_go_on_where_it_does_not_sleep),
+		PASSTHROUGH_TEST(what_changes_in_sleep_counts_afterwards),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
