@@ -197,41 +197,75 @@ static void attach_vector(struct passthrough *device, struct passthrough_vector 
 }
 
 /*
- * Connect vectors first to last to their eventfds at VFIO, where they are used and not connected. The
- * call that enables the index says how many vectors the device gets: with dynamic MSI-X as many as
- * are used now, without it all, for adding one later would need all to be switched off for a moment.
+ * Switch MSI or MSI-X on at VFIO with so many vectors, none connected. Fewer is better than none: where
+ * the host has not that many, the others do not exist.
  */
-static int enable_vectors(struct passthrough *device, unsigned first, unsigned last)
+static int switch_on(struct passthrough *device, unsigned count)
 {
-	struct passthrough_interrupts *irqs = &device->interrupts;
-	unsigned index = vfio_index(irqs->mode);
-	unsigned count = last - first + 1;
+	unsigned index = vfio_index(device->interrupts.mode);
 	int fds[MSIX_VECTORS_MAX];
 	int code;
 
-	fds[0] = -1; /* gcc cannot see that count is not 0 */
-	for (unsigned i = 0; i < count; i++)
-		fds[i] = irqs->vectors[first + i].attached || irqs->vectors[first + i].enabled
-				 ? irqs->vectors[first + i].eventfd
-				 : -1;
-	code = vfio_irq_set(&device->vfio, index, first, count, fds);
-	if (code > 0 && (unsigned)code < count) {
-		/* The host has that many left: better some than none. */
-		report(device, "the host has too few interrupt vectors", -ENOSPC);
-		count = code;
-		code = vfio_irq_set(&device->vfio, index, first, count, fds);
-	}
-	/* A call that fails leaves none of its vectors enabled. */
-	for (unsigned i = 0; i < count; i++)
-		irqs->vectors[first + i].enabled = !code && fds[i] >= 0;
+	memset(fds, 0xff, sizeof(fds));
+	code = vfio_irq_set(&device->vfio, index, 0, count, fds);
+	if (code <= 0)
+		return code;
+	report(device, "the host has too few interrupt vectors", -ENOSPC);
+	device->interrupts.count = count = min_u64(count, code);
+	code = vfio_irq_set(&device->vfio, index, 0, count, fds);
 	return code > 0 ? -ENOSPC : code;
+}
+
+/* Let VFIO signal the eventfds of these vectors. A call that fails leaves none of them connected. */
+static int connect_vectors(struct passthrough *device, unsigned first, unsigned count)
+{
+	struct passthrough_vector *vectors = &device->interrupts.vectors[first];
+	int fds[MSIX_VECTORS_MAX];
+	int code;
+
+	for (unsigned i = 0; i < count; i++)
+		fds[i] = vectors[i].eventfd;
+	code = vfio_irq_set(&device->vfio, vfio_index(device->interrupts.mode), first, count, fds);
+	for (unsigned i = 0; i < count; i++)
+		vectors[i].enabled = !code;
+	return code;
+}
+
+/* One that the host cannot give must not keep its neighbours from working. */
+static void connect_run(struct passthrough *device, unsigned first, unsigned count)
+{
+	int code = connect_vectors(device, first, count);
+
+	if (code)
+		report(device, "VFIO cannot enable interrupt vectors", code);
+	for (unsigned i = 0; code && count > 1 && i < count; i++)
+		connect_vectors(device, first + i, 1);
+}
+
+/* Attached and not connected: there is one to connect. */
+static bool is_new(const struct passthrough_vector *vector)
+{
+	return vector->attached && !vector->enabled;
+}
+
+/* A call for each run of new vectors: VFIO would stop those in use for a moment, if they were named. */
+static void connect_new(struct passthrough *device, unsigned first, unsigned last)
+{
+	const struct passthrough_vector *vectors = device->interrupts.vectors;
+	unsigned end;
+
+	for (unsigned i = first; i <= last; i = end + 1) {
+		for (end = i; end <= last && is_new(&vectors[end]);)
+			end++;
+		if (end > i)
+			connect_run(device, i, end - i);
+	}
 }
 
 /* Bring vectors first to last in line with what the guest wants of them. */
 static void update_vectors(struct passthrough *device, unsigned first, unsigned last)
 {
 	struct passthrough_interrupts *irqs = &device->interrupts;
-	unsigned first_new = irqs->count, last_new = 0;
 	bool commit = false;
 	int code = 0;
 
@@ -251,22 +285,10 @@ static void update_vectors(struct passthrough *device, unsigned first, unsigned 
 		report(device, "cannot set interrupt routes", code);
 	for (unsigned i = first; i <= last && code; i++)
 		irqs->vectors[i].routed = (struct msi_message){ 0 }; /* to be tried again */
-	for (unsigned i = first; i <= last; i++) {
-		struct passthrough_vector *vector = &irqs->vectors[i];
-
-		if (!vector_wanted(device, i) || vector->gsi < 0)
-			continue;
-		attach_vector(device, vector);
-		if (vector->enabled)
-			continue;
-		first_new = min_u64(first_new, i);
-		last_new = i;
-	}
-	if (first_new > last_new)
-		return;
-	code = enable_vectors(device, first_new, last_new);
-	if (code)
-		report(device, "VFIO cannot enable interrupt vectors", code);
+	for (unsigned i = first; i <= last; i++)
+		if (vector_wanted(device, i) && irqs->vectors[i].gsi >= 0)
+			attach_vector(device, &irqs->vectors[i]);
+	connect_new(device, first, last);
 }
 
 static void close_vectors(struct passthrough *device)
@@ -297,13 +319,13 @@ static int open_vectors(struct passthrough *device, unsigned count)
 	irqs->count = count;
 	for (unsigned i = 0; i < count; i++)
 		irqs->vectors[i] = (struct passthrough_vector){ .eventfd = -1, .gsi = -1 };
-	/* What may be needed later and cannot be added then, the device has to have from the start. */
-	if (irqs->mode == MODE_MSI)
-		return device->msi.has_mask ? enable_vectors(device, 0, count - 1) : 0;
-	/* MSI-X is switched on at the device when the guest does so, be it with no vector in use:
-	 * firmware looks at that, and an INTx that is free now must not be raised. */
-	return enable_vectors(
-		device, 0, device->vfio.irqs[VFIO_PCI_MSIX_IRQ_INDEX].can_grow ? 0 : count - 1);
+	/*
+	 * Vectors that cannot be added later are there from the start, for adding one would need all to
+	 * be switched off for a moment; else one, for MSI-X is switched on at the device when the guest
+	 * does so, be it with no vector in use: firmware looks at that, and an INTx that is free now
+	 * must not be raised.
+	 */
+	return switch_on(device, device->vfio.irqs[vfio_index(irqs->mode)].can_grow ? 1 : count);
 }
 
 static void leave_mode(struct passthrough *device)
@@ -356,8 +378,10 @@ void passthrough_interrupts_update(struct passthrough *device)
 
 void passthrough_vectors_update(struct passthrough *device, unsigned first, unsigned last)
 {
-	if (device->interrupts.mode == MODE_MSIX)
-		update_vectors(device, first, last);
+	const struct passthrough_interrupts *irqs = &device->interrupts;
+
+	if (irqs->mode == MODE_MSIX && first < irqs->count)
+		update_vectors(device, first, min_u64(last, irqs->count - 1));
 }
 
 uint64_t passthrough_pending(struct passthrough *device, unsigned first_vector)
