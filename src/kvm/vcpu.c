@@ -21,6 +21,12 @@ struct kvm_pre_fault_memory {
 #define KVM_PRE_FAULT_MEMORY _IOWR(KVMIO, 0xd5, struct kvm_pre_fault_memory)
 #endif
 
+/*
+ * At once. As long as such a call takes, no memory slot of the VM can change (it holds the SRCU that a
+ * change waits for), and nothing ends it but a signal.
+ */
+#define PREFAULT_CHUNK (32 * MIB)
+
 #define CODE_SELECTOR 0x10
 #define DATA_SELECTOR 0x18
 
@@ -147,17 +153,22 @@ int kvm_vcpu_enter_long_mode(struct kvm_vcpu *vcpu, uint64_t cr3, uint64_t gdt, 
 	return 0;
 }
 
-void kvm_vcpu_prefault(struct kvm_vcpu *vcpu, uint64_t gpa, uint64_t size)
+void kvm_vcpu_prefault(struct kvm_vcpu *vcpu, uint64_t gpa, uint64_t size, const bool *stop)
 {
-	struct kvm_pre_fault_memory range = { .gpa = gpa, .size = size };
+	uint64_t end = gpa + size;
 
-	if (!vcpu->vm->can_prefault)
-		return;
-	/* The kernel advances the range by what it did, and returns early at a signal. */
-	while (range.size)
+	while (vcpu->vm->can_prefault && gpa < end && !__atomic_load_n(stop, __ATOMIC_ACQUIRE)) {
+		struct kvm_pre_fault_memory range = {
+			.gpa = gpa,
+			.size = min_u64(end - gpa, PREFAULT_CHUNK),
+		};
+
 		if (ioctl(vcpu->fd, KVM_PRE_FAULT_MEMORY, &range) < 0 && errno != EINTR &&
 			errno != EAGAIN)
 			return;
+		/* The kernel advances the range by what it did, and returns early at a signal. */
+		gpa = range.gpa;
+	}
 }
 
 int kvm_vcpu_run(struct kvm_vcpu *vcpu)

@@ -31,10 +31,10 @@ int kvm_vcpu_enter_long_mode(struct kvm_vcpu *vcpu, uint64_t cr3, uint64_t gdt, 
 extern const uint64_t kvm_vcpu_gdt[4];
 
 /*
- * Fill the second-level tables for [gpa, gpa + size) of guest RAM ahead of the guest's first touch.
- * Best effort: a kernel that cannot (before 6.11) leaves it to faults.
+ * Fill the second-level tables for [gpa, gpa + size) of guest RAM ahead of the guest's first touch, or
+ * until another thread sets *stop. Best effort: a kernel that cannot (before 6.11) leaves it to faults.
  */
-void kvm_vcpu_prefault(struct kvm_vcpu *vcpu, uint64_t gpa, uint64_t size);
+void kvm_vcpu_prefault(struct kvm_vcpu *vcpu, uint64_t gpa, uint64_t size, const bool *stop);
 
 /* Run until the next exit to user space. 0, -EINTR after a kick or a signal, or another errno. */
 int kvm_vcpu_run(struct kvm_vcpu *vcpu);

@@ -18,7 +18,6 @@
 #define KVM_ROUTES_MAX  4096 /* KVM_MAX_IRQ_ROUTES; a line of the PC takes one or two */
 #define KVM_GSI_MAX     (KVM_ROUTES_MAX - 14)
 #define KVM_SLOTS_MAX   1024
-#define KVM_VCPUS_MAX   64
 
 struct kvm_vm {
 	int fd;

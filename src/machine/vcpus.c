@@ -24,6 +24,7 @@ struct vcpus {
 	struct space *pio;
 	struct vcpus_ops ops;
 	const struct memory *prefault;
+	pthread_mutex_t gate; /* held while threads are being started */
 	bool stop;
 	unsigned count;
 	struct vcpu_thread threads[];
@@ -123,7 +124,7 @@ static void prefault_share(struct vcpu_thread *thread)
 
 		if (start < region->size)
 			kvm_vcpu_prefault(&thread->vcpu, region->gpa + start,
-				min_u64(share, region->size - start));
+				min_u64(share, region->size - start), &thread->vcpus->stop);
 	}
 }
 
@@ -132,6 +133,9 @@ static void *run_vcpu(void *opaque)
 	struct vcpu_thread *thread = opaque;
 	struct vcpus *vcpus = thread->vcpus;
 
+	/* Not before all threads are there: what fails to start them is then the only failure. */
+	pthread_mutex_lock(&vcpus->gate);
+	pthread_mutex_unlock(&vcpus->gate);
 	prefault_share(thread);
 	while (!__atomic_load_n(&vcpus->stop, __ATOMIC_ACQUIRE)) {
 		int code = kvm_vcpu_run(&thread->vcpu);
@@ -163,6 +167,7 @@ struct vcpus *vcpus_new(struct kvm_vm *vm, struct space *mmio, struct space *pio
 		return NULL;
 	}
 	*vcpus = (struct vcpus){ .mmio = mmio, .pio = pio, .ops = *ops };
+	pthread_mutex_init(&vcpus->gate, NULL);
 	for (unsigned i = 0; i < count; i++) {
 		struct vcpu_thread *thread = &vcpus->threads[i];
 
@@ -184,18 +189,23 @@ struct kvm_vcpu *vcpus_first(struct vcpus *vcpus)
 int vcpus_start(struct vcpus *vcpus, const struct memory *prefault, struct error *err)
 {
 	struct sigaction action = { .sa_handler = ignore }; /* no SA_RESTART */
+	int code = 0;
 
 	sigaction(KICK_SIGNAL, &action, NULL);
 	vcpus->prefault = prefault;
-	for (unsigned i = 0; i < vcpus->count; i++) {
+	pthread_mutex_lock(&vcpus->gate);
+	for (unsigned i = 0; i < vcpus->count && !code; i++) {
 		struct vcpu_thread *thread = &vcpus->threads[i];
-		int code = pthread_create(&thread->thread, NULL, run_vcpu, thread);
 
+		code = -pthread_create(&thread->thread, NULL, run_vcpu, thread);
+		thread->started = !code;
 		if (code)
-			return error_sys(err, -code, NULL, "cannot start the thread of vCPU %u", i);
-		thread->started = true;
+			error_sys(err, code, NULL, "cannot start the thread of vCPU %u", i);
 	}
-	return 0;
+	if (code)
+		__atomic_store_n(&vcpus->stop, true, __ATOMIC_RELEASE);
+	pthread_mutex_unlock(&vcpus->gate);
+	return code;
 }
 
 void vcpus_free(struct vcpus *vcpus)
@@ -215,5 +225,6 @@ void vcpus_free(struct vcpus *vcpus)
 	}
 	for (unsigned i = 0; i < vcpus->count; i++)
 		kvm_vcpu_close(&vcpus->threads[i].vcpu);
+	pthread_mutex_destroy(&vcpus->gate);
 	free(vcpus);
 }

@@ -23,7 +23,10 @@ struct vcpus *vcpus_new(struct kvm_vm *vm, struct space *mmio, struct space *pio
 	const struct vcpus_ops *ops, struct error *err);
 struct kvm_vcpu *vcpus_first(struct vcpus *vcpus);
 
-/* Start all threads. With a memory that is populated, its second-level tables are filled first. */
+/*
+ * Start all threads; where one cannot be had, no vCPU has run. With a memory that is populated, its
+ * second-level tables are filled first.
+ */
 int vcpus_start(struct vcpus *vcpus, const struct memory *prefault, struct error *err);
 
 /* Stops the threads, if they run. */

@@ -10,3 +10,25 @@
 #include <cmocka.h>
 
 #define TEST(name) static void name(void **state __attribute__((unused)))
+
+/* Of the whole program: this header is in several of its files. */
+extern unsigned tests_skipped;
+unsigned tests_skipped __attribute__((weak));
+
+/* Skip the test that runs, with the reason. */
+#define test_skip(reason)                               \
+	do {                                            \
+		print_message("skipped: " reason "\n"); \
+		tests_skipped++;                        \
+		skip();                                 \
+	} while (0)
+
+/* The exit code of a program of tests. One that could run none of them has not passed, but 77. */
+static inline int test_exit_code(int failed, size_t count)
+{
+	return !failed && tests_skipped == count ? 77 /* skipped, to Meson */ : failed;
+}
+
+#define test_run(tests) \
+	test_exit_code( \
+		cmocka_run_group_tests((tests), NULL, NULL), sizeof(tests) / sizeof((tests)[0]))
