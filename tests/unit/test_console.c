@@ -145,6 +145,24 @@ static void wait_for(struct fixture *fixture, const unsigned *count, unsigned wa
 		fail_msg("%u of %u came", seen, wanted);
 }
 
+/* What the loop's thread reads or writes, too. */
+static unsigned get(struct fixture *fixture, const unsigned *count)
+{
+	unsigned seen;
+
+	pthread_mutex_lock(&fixture->lock);
+	seen = *count;
+	pthread_mutex_unlock(&fixture->lock);
+	return seen;
+}
+
+static void set(struct fixture *fixture, unsigned *count, unsigned value)
+{
+	pthread_mutex_lock(&fixture->lock);
+	*count = value;
+	pthread_mutex_unlock(&fixture->lock);
+}
+
 static void pause_ms(unsigned ms)
 {
 	usleep(ms * 1000);
@@ -275,9 +293,9 @@ static void a_slow_reader_is_waited_for(void **state)
 	assert_true(count > CONSOLE_BUFFER);
 	assert_true(count < sizeof(bytes));
 	/* The note that there is room comes once there is some, and only then. */
-	fixture->rooms = 0;
+	set(fixture, &fixture->rooms, 0);
 	pause_ms(QUIET_MS);
-	assert_int_equal(fixture->rooms, 0);
+	assert_int_equal(get(fixture, &fixture->rooms), 0);
 	assert_int_equal(read_out(fixture, bytes, count), count);
 	wait_for(fixture, &fixture->rooms, 1);
 	assert_true(console_has_room(&fixture->console));
@@ -358,7 +376,7 @@ static void a_reader_that_has_gone_holds_up_nothing(void **state)
 
 	start(fixture);
 	fill(fixture);
-	fixture->rooms = 0;
+	set(fixture, &fixture->rooms, 0);
 	close(fixture->out[0]);
 	wait_for(fixture, &fixture->rooms, 1);
 	for (unsigned i = 0; i < 10 * CONSOLE_BUFFER; i++) {
@@ -464,11 +482,11 @@ static void the_guest_is_waited_for(void **state)
 	pause_ms(QUIET_MS);
 	console_resume(&fixture->console); /* still no room */
 	pause_ms(QUIET_MS);
-	assert_int_equal(fixture->count, 3);
-	fixture->allowed = 5;
+	assert_int_equal(get(fixture, &fixture->count), 3);
+	set(fixture, &fixture->allowed, 5);
 	console_resume(&fixture->console);
 	wait_for(fixture, &fixture->count, 5);
-	fixture->allowed = 100;
+	set(fixture, &fixture->allowed, 100);
 	console_resume(&fixture->console);
 	wait_for(fixture, &fixture->count, 8);
 	assert_memory_equal(fixture->received, "abcdefgh", 8);
@@ -484,7 +502,7 @@ static void input_may_be_a_file(void **state)
 	fixture->allowed = 3;
 	start_with(fixture, (struct console_config){ .in = file, .out = fixture->out[1] });
 	wait_for(fixture, &fixture->count, 3);
-	fixture->allowed = 100;
+	set(fixture, &fixture->allowed, 100);
 	console_resume(&fixture->console);
 	wait_for(fixture, &fixture->count, 8);
 	assert_memory_equal(fixture->received, "abcdefgh", 8);
@@ -601,10 +619,67 @@ static void a_guest_that_takes_nothing_can_be_left(void **state)
 	type(fixture, "\x01x");
 	wait_for(fixture, &fixture->quits, 1);
 	/* And what it does take later are the first keys, in order. */
-	fixture->allowed = 16;
+	set(fixture, &fixture->allowed, 16);
 	console_resume(&fixture->console);
 	wait_for(fixture, &fixture->count, 16);
 	assert_memory_equal(fixture->received, "0123456789abcdef", 16);
+}
+
+/* Several vCPUs, who take turns as the serial port's lock makes them, against the loop's thread. */
+
+#define WRITERS    3
+#define PER_WRITER 20000U
+
+struct writer {
+	struct fixture *fixture;
+	pthread_mutex_t *port;
+	pthread_t thread;
+	uint8_t letter;
+};
+
+static void *write_letters(void *opaque)
+{
+	struct writer *writer = opaque;
+	struct console *console = &writer->fixture->console;
+
+	for (unsigned done = 0; done < PER_WRITER;) {
+		pthread_mutex_lock(writer->port);
+		if (console_has_room(console)) {
+			console_put(console, writer->letter);
+			done++;
+		}
+		pthread_mutex_unlock(writer->port);
+		if (done % 100 == 0)
+			console_resume(console);
+	}
+	return NULL;
+}
+
+static void vcpus_write_while_the_loop_does(void **state)
+{
+	static uint8_t bytes[WRITERS * PER_WRITER];
+	pthread_mutex_t port = PTHREAD_MUTEX_INITIALIZER;
+	struct writer writers[WRITERS];
+	struct fixture *fixture = *state;
+	unsigned counts[WRITERS] = { 0 };
+
+	start(fixture);
+	for (unsigned i = 0; i < WRITERS; i++) {
+		writers[i] = (struct writer){ fixture, &port, 0, 'a' + i };
+		assert_int_equal(
+			pthread_create(&writers[i].thread, NULL, write_letters, &writers[i]), 0);
+	}
+	type(fixture, "input that comes meanwhile");
+	assert_int_equal(read_out(fixture, bytes, sizeof(bytes)), sizeof(bytes));
+	for (unsigned i = 0; i < WRITERS; i++)
+		pthread_join(writers[i].thread, NULL);
+	for (size_t i = 0; i < sizeof(bytes); i++) {
+		assert_in_range(bytes[i], 'a', 'a' + WRITERS - 1);
+		counts[bytes[i] - 'a']++;
+	}
+	for (unsigned i = 0; i < WRITERS; i++)
+		assert_int_equal(counts[i], PER_WRITER);
+	wait_for(fixture, &fixture->count, 26);
 }
 
 #define CONSOLE_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -634,6 +709,7 @@ int main(void)
 		CONSOLE_TEST(ctrl_a_twice_is_one_ctrl_a),
 		CONSOLE_TEST(other_letters_after_ctrl_a_are_dropped),
 		CONSOLE_TEST(a_guest_that_takes_nothing_can_be_left),
+		CONSOLE_TEST(vcpus_write_while_the_loop_does),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -128,6 +128,42 @@ static void any_thread_may_stop_it(void **state)
 	pthread_join(thread, NULL);
 }
 
+static void *run(void *opaque)
+{
+	loop_run(opaque);
+	return NULL;
+}
+
+static void *stop(void *opaque)
+{
+	loop_stop(opaque);
+	return NULL;
+}
+
+/* Before it runs, while it does, and when another's stop has ended it already. */
+static void many_threads_may_stop_it(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 200; i++) {
+		pthread_t threads[4];
+		struct error err = { 0 };
+		struct loop *loop = loop_new(&err);
+		int event = eventfd(1, EFD_CLOEXEC);
+		struct fixture fixture = { .stop_after = 1 << 30, .remove_in_a = -1, .a = event };
+
+		assert_non_null(loop);
+		assert_int_equal(loop_add(loop, event, EPOLLIN, on_a, &fixture), 0);
+		for (unsigned j = 0; j < 4; j++)
+			assert_int_equal(
+				pthread_create(&threads[j], NULL, j == i % 4 ? run : stop, loop),
+				0);
+		for (unsigned j = 0; j < 4; j++)
+			pthread_join(threads[j], NULL);
+		loop_free(loop);
+		close(event);
+	}
+}
+
 static void what_is_removed_is_handled_no_more(void **state)
 {
 	struct fixture *fixture = *state;
@@ -204,6 +240,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(it_runs_until_it_is_stopped, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_stop_before_the_run_is_not_lost, setup, teardown),
 		cmocka_unit_test_setup_teardown(any_thread_may_stop_it, setup, teardown),
+		cmocka_unit_test_setup_teardown(many_threads_may_stop_it, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			what_is_removed_is_handled_no_more, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_handler_may_remove_another, setup, teardown),

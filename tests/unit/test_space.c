@@ -3,6 +3,9 @@
 #include "test.h"
 
 #include <errno.h>
+#include <sched.h>
+#include <stdbool.h>
+#include <unistd.h>
 
 /* A range that notes the last access and answers with its own number. */
 struct range {
@@ -176,6 +179,73 @@ static void a_handler_may_remove_its_own_range(void **state)
 	assert_true(space_read(space, 0x1000, 4) == UINT64_MAX);
 }
 
+/* vCPUs that access ranges while one of them moves others about. */
+
+#define READERS 3
+#define RANGES  16
+#define MOVES   50000
+
+struct crowd {
+	struct space *space;
+	bool done;
+};
+
+/* Its number, which is also its page. */
+static uint64_t read_number(void *opaque, uint64_t offset, unsigned size)
+{
+	(void)offset;
+	(void)size;
+	return (uintptr_t)opaque;
+}
+
+static const struct space_ops numbers = { read_number, range_write };
+
+static void *read_all(void *opaque)
+{
+	struct crowd *crowd = opaque;
+	uint64_t wrong = 0;
+
+	while (!__atomic_load_n(&crowd->done, __ATOMIC_ACQUIRE)) {
+		for (uint64_t i = 1; i <= RANGES; i++) {
+			uint64_t got = space_read(crowd->space, i * 0x1000 + 8, 4);
+
+			/* The odd ones stay, the even ones come and go. */
+			wrong += got != i && (i % 2 || got != UINT64_MAX);
+		}
+		/* The lock prefers readers: some time without any is what a guest's exits give. */
+		usleep(10);
+	}
+	return (void *)(uintptr_t)wrong;
+}
+
+static void ranges_move_while_others_are_read(void **state)
+{
+	struct space *space = *state;
+	struct crowd crowd = { .space = space };
+	pthread_t threads[READERS];
+
+	for (uintptr_t i = 1; i <= RANGES; i += 2)
+		assert_int_equal(space_add(space, i * 0x1000, 0x1000, &numbers, (void *)i), 0);
+	for (unsigned i = 0; i < READERS; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, read_all, &crowd), 0);
+	for (unsigned i = 0; i < MOVES; i++) {
+		uintptr_t number = 2 + 2 * (i * 5 % (RANGES / 2));
+
+		assert_int_equal(
+			space_add(space, number * 0x1000, 0x1000, &numbers, (void *)number), 0);
+		if (i % 3)
+			sched_yield();
+		space_remove(space, number * 0x1000);
+	}
+	__atomic_store_n(&crowd.done, true, __ATOMIC_RELEASE);
+	for (unsigned i = 0; i < READERS; i++) {
+		void *wrong;
+
+		pthread_join(threads[i], &wrong);
+		assert_null(wrong);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -188,6 +258,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(there_is_room_for_many, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			a_handler_may_remove_its_own_range, setup, teardown),
+		cmocka_unit_test_setup_teardown(ranges_move_while_others_are_read, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
