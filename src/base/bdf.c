@@ -69,3 +69,13 @@ bool bdf_equal(const struct bdf *a, const struct bdf *b)
 	return a->domain == b->domain && a->bus == b->bus && a->device == b->device &&
 	       a->function == b->function;
 }
+
+int bdf_compare(const void *a, const void *b)
+{
+	const struct bdf *x = a, *y = b;
+
+	if (x->domain != y->domain)
+		return x->domain < y->domain ? -1 : 1;
+	return (x->bus << 8 | x->device << 3 | x->function) -
+	       (y->bus << 8 | y->device << 3 | y->function);
+}

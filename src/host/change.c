@@ -42,7 +42,13 @@ static int tell_hung(const struct change *change, const char *doing, struct erro
 static int change_write(const struct change *change, const char *path, const char *text,
 	const char *doing, struct error *err)
 {
-	struct guard guard = { change->host, change->name, doing, change->lock };
+	struct guard guard = {
+		.host = change->host,
+		.object = change->name,
+		.doing = doing,
+		.locks = &change->lock,
+		.lock_count = 1,
+	};
 	int code;
 
 	host_step();
@@ -167,7 +173,7 @@ static int load(const void *alias)
 int change_load_module(const struct host *host, const char *alias)
 {
 	char doing[96];
-	struct guard guard = { host, "kernel", doing, -1 };
+	struct guard guard = { .host = host, .object = "kernel", .doing = doing };
 
 	if (!host_is_live(host))
 		return -ENOENT;

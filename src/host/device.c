@@ -172,16 +172,6 @@ bool host_driver_is_viable(const char *driver)
 	return !driver[0] || host_driver_is_vfio(driver) || strcmp(driver, "pci-stub") == 0;
 }
 
-static int compare(const void *a, const void *b)
-{
-	const struct bdf *x = a, *y = b;
-
-	if (x->domain != y->domain)
-		return x->domain < y->domain ? -1 : 1;
-	return (x->bus << 8 | x->device << 3 | x->function) -
-	       (y->bus << 8 | y->device << 3 | y->function);
-}
-
 /* A group may also hold devices of other buses, which VFIO's PCI driver has no say in. */
 static int read_members(DIR *directory, struct bdf devices[static HOST_GROUP_MAX])
 {
@@ -197,7 +187,7 @@ static int read_members(DIR *directory, struct bdf devices[static HOST_GROUP_MAX
 			return -E2BIG;
 		devices[count++] = bdf;
 	}
-	qsort(devices, count, sizeof(devices[0]), compare);
+	qsort(devices, count, sizeof(devices[0]), bdf_compare);
 	return count;
 }
 

@@ -32,14 +32,14 @@ static int write_file(const void *argument)
  * A child that hangs must not keep open what others wait to see closed: the terminal's pipes, the
  * sockets and VFIO descriptors of a machine.
  */
-static void close_inherited(int result, int lock)
+static void close_inherited(int *keep, size_t count)
 {
-	int keep[] = { result, lock }, null = open("/dev/null", O_RDWR);
+	int null = open("/dev/null", O_RDWR);
 
 	for (int fd = 0; fd < 3; fd++)
 		if (null < 0 || dup2(null, fd) < 0)
 			close(fd);
-	fd_close_except(keep, 2);
+	fd_close_except(keep, count);
 }
 
 /* Above the standard ones, which this process may have been started without. */
@@ -51,11 +51,16 @@ static int raise_fd(int fd)
 static _Noreturn void run_child(
 	const struct guard *guard, int result, int (*call)(const void *), const void *argument)
 {
-	int code;
+	int *keep = malloc((guard->lock_count + 1) * sizeof(*keep)), code = -ENOMEM;
 
 	result = raise_fd(result);
-	close_inherited(result, raise_fd(guard->lock));
-	code = call(argument);
+	if (keep) {
+		for (size_t i = 0; i < guard->lock_count; i++)
+			keep[i] = raise_fd(guard->locks[i]);
+		keep[guard->lock_count] = result;
+		close_inherited(keep, guard->lock_count + 1);
+		code = call(argument);
+	}
 	_exit(fd_write_all(result, &code, sizeof(code)) ? 1 : 0);
 }
 

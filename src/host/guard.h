@@ -12,14 +12,16 @@
  * left alone to finish its work whenever the kernel lets it, also to put back what it changed for
  * that. Nobody waits for it.
  *
- * Until the child has ended it keeps a copy of lock, a descriptor with a flock(2) or -1: whoever
- * takes the same lock knows that no such call is under way, even when this process was killed.
+ * Until the child has ended it keeps copies of locks, descriptors with a flock(2) or -1, one for
+ * each device that is changed: whoever takes one of them knows that no such call is under way, even
+ * when this process was killed.
  */
 struct guard {
 	const struct host *host;
 	const char *object; /* for messages, as a PCI address */
 	const char *doing;  /* and what is waited for, as "nvme to let go of it" */
-	int lock;
+	const int *locks;
+	size_t lock_count;
 };
 
 /* Write text to a file of sysfs. 0 or a negative errno. */

@@ -142,11 +142,6 @@ static int read_device(const struct host *host, const struct host_names *names,
 	return 0;
 }
 
-static uint64_t place(const struct bdf *bdf)
-{
-	return (uint64_t)bdf->domain << 16 | bdf->bus << 8 | bdf->device << 3 | bdf->function;
-}
-
 static int compare(const void *a, const void *b)
 {
 	const struct host_device *x = a, *y = b; /* the first member of an inventory_device */
@@ -155,14 +150,14 @@ static int compare(const void *a, const void *b)
 
 	if (p != q)
 		return p < q ? -1 : 1;
-	return place(&x->bdf) < place(&y->bdf) ? -1 : place(&x->bdf) > place(&y->bdf);
+	return bdf_compare(&x->bdf, &y->bdf);
 }
 
 static bool are_twins(const struct inventory_device *a, const struct inventory_device *b)
 {
 	if (a->device.vendor != b->device.vendor || a->device.device != b->device.device)
 		return false;
-	return !(a->is_vf && b->is_vf && place(&a->pf) == place(&b->pf));
+	return !(a->is_vf && b->is_vf && bdf_equal(&a->pf, &b->pf));
 }
 
 static void find_twins(struct inventory *inventory)

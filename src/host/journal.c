@@ -500,7 +500,11 @@ static int refuse_held(const struct host *host, const struct bdf *bdf, struct er
 static int wait_for_lock(const struct host *host, const struct bdf *bdf, int fd, struct error *err)
 {
 	char name[BDF_TEXT];
-	struct guard guard = { host, bdf_format(bdf, name), "another change of it to end", fd };
+	struct guard guard = {
+		.host = host,
+		.object = bdf_format(bdf, name),
+		.doing = "another change of it to end",
+	};
 	uint64_t start = guard_now(), told = start;
 
 	while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
@@ -533,6 +537,40 @@ int host_journal_lock(const struct host *host, const struct bdf *bdf, struct err
 	if (wait_for_lock(host, bdf, fd, err) || refuse_held(host, bdf, err))
 		return err->code;
 	return take_fd(&fd);
+}
+
+void host_journal_unlock(struct host_locks *locks)
+{
+	while (locks->count)
+		close(locks->fds[--locks->count]);
+	free(locks->fds);
+	locks->fds = NULL;
+}
+
+int host_journal_lock_all(const struct host *host, const struct bdf *devices, size_t count,
+	struct host_locks *locks, struct error *err)
+{
+	cleanup_free struct bdf *sorted = malloc(count * sizeof(*sorted));
+	char name[BDF_TEXT];
+
+	*locks = (struct host_locks){ .fds = malloc(count * sizeof(*locks->fds)) };
+	if (!sorted || !locks->fds) {
+		host_journal_unlock(locks);
+		return error_sys(err, -ENOMEM, bdf_format(devices, name),
+			"cannot lock it against other changes");
+	}
+	memcpy(sorted, devices, count * sizeof(*sorted));
+	qsort(sorted, count, sizeof(*sorted), bdf_compare);
+	while (locks->count < count) {
+		int lock = host_journal_lock(host, &sorted[locks->count], err);
+
+		if (lock < 0) {
+			host_journal_unlock(locks);
+			return lock;
+		}
+		locks->fds[locks->count++] = lock;
+	}
+	return 0;
 }
 
 /* Names. */

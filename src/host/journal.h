@@ -53,6 +53,18 @@ char *host_holder_describe(const struct host_holder *holder, char text[static HO
 int host_journal_lock(const struct host *host, const struct bdf *bdf, struct error *err);
 
 /*
+ * The same for several devices that one change hits. They are locked in the order of their addresses, and
+ * who holds the lock of a device takes none of one before it: so no two processes wait for each other.
+ */
+struct host_locks {
+	int *fds;
+	size_t count;
+};
+int host_journal_lock_all(const struct host *host, const struct bdf *devices, size_t count,
+	struct host_locks *locks, struct error *err);
+void host_journal_unlock(struct host_locks *locks);
+
+/*
  * 0; -ENOENT, without an error, where there is no record; -EBADMSG where there is one that cannot
  * be understood.
  */

@@ -56,13 +56,6 @@ static void find_bridge(const struct host *host, const struct bdf *bdf, char pat
 		path[0] = '\0';
 }
 
-static int compare(const void *a, const void *b)
-{
-	char x[BDF_TEXT], y[BDF_TEXT];
-
-	return strcmp(bdf_format(a, x), bdf_format(b, y));
-}
-
 /* More than anyone could own are as good as none: there is no bus reset then. */
 static void read_hits(const struct host *host, struct host_reset *reset)
 {
@@ -86,7 +79,7 @@ static void read_hits(const struct host *host, struct host_reset *reset)
 		reset->hits[reset->hit_count++] = bdf;
 	}
 	closedir(directory);
-	qsort(reset->hits, reset->hit_count, sizeof(reset->hits[0]), compare);
+	qsort(reset->hits, reset->hit_count, sizeof(reset->hits[0]), bdf_compare);
 }
 
 int host_reset_read(
@@ -344,11 +337,17 @@ static int explain(const struct host *host, int code, bool bus, const char *name
 	return code;
 }
 
-static int reset_function(
-	const struct host *host, struct host_reset *reset, const struct attempt *attempt, int lock)
+static int reset_function(const struct host *host, struct host_reset *reset,
+	const struct attempt *attempt, const struct host_locks *locks)
 {
 	char name[BDF_TEXT];
-	struct guard guard = { host, bdf_format(&reset->device.bdf, name), "its reset", lock };
+	struct guard guard = {
+		.host = host,
+		.object = bdf_format(&reset->device.bdf, name),
+		.doing = "its reset",
+		.locks = locks->fds,
+		.lock_count = locks->count,
+	};
 	int used;
 
 	host_step();
@@ -367,10 +366,17 @@ static void add_group(struct reset_bus *bus, int group)
 	bus->groups[bus->group_count++] = group;
 }
 
-static int reset_bus(const struct host *host, struct host_reset *reset, int lock)
+static int reset_bus(
+	const struct host *host, struct host_reset *reset, const struct host_locks *locks)
 {
 	struct reset_bus bus = { 0 };
-	struct guard guard = { host, bus.device, "the reset of its bus", lock };
+	struct guard guard = {
+		.host = host,
+		.object = bus.device,
+		.doing = "the reset of its bus",
+		.locks = locks->fds,
+		.lock_count = locks->count,
+	};
 	struct error ignored = { 0 };
 	int code;
 
@@ -393,15 +399,9 @@ static int reset_bus(const struct host *host, struct host_reset *reset, int lock
 struct targets {
 	struct bdf devices[HOST_GROUP_MAX];
 	uint8_t before[HOST_GROUP_MAX][CONFIG_SIZE];
-	int locks[HOST_GROUP_MAX];
 	unsigned count;
+	struct host_locks locks;
 };
-
-static void unlock(struct targets *targets, unsigned count)
-{
-	while (count--)
-		close(targets->locks[count]);
-}
 
 static int lock_targets(const struct host *host, const struct host_reset *reset, bool bus,
 	struct targets *targets, struct error *err)
@@ -409,14 +409,10 @@ static int lock_targets(const struct host *host, const struct host_reset *reset,
 	targets->count = bus ? reset->hit_count : 1;
 	memcpy(targets->devices, bus ? reset->hits : &reset->device.bdf,
 		targets->count * sizeof(targets->devices[0]));
-	for (unsigned i = 0; i < targets->count; i++) {
-		targets->locks[i] = host_journal_lock(host, &targets->devices[i], err);
-		if (targets->locks[i] < 0) {
-			unlock(targets, i);
-			return err->code;
-		}
+	if (host_journal_lock_all(host, targets->devices, targets->count, &targets->locks, err))
+		return err->code;
+	for (unsigned i = 0; i < targets->count; i++)
 		read_config(host, &targets->devices[i], targets->before[i]);
-	}
 	return 0;
 }
 
@@ -447,15 +443,15 @@ static int run(const struct host *host, struct host_reset *reset, const struct a
 	/* Again, as somebody could have taken one in between. */
 	code = bus ? check_hits(host, reset, err) : check_ours(host, &reset->device.bdf, err);
 	if (code == 0) {
-		code = bus ? reset_bus(host, reset, targets->locks[0])
-			   : reset_function(host, reset, attempt, targets->locks[0]);
+		code = bus ? reset_bus(host, reset, &targets->locks)
+			   : reset_function(host, reset, attempt, &targets->locks);
 		/* A reset that fails can be what kills the device, which is the worse news. */
 		if (code != -ETIMEDOUT)
 			check_targets(host, reset, targets, err);
 		if (code && !err->code)
 			explain(host, code, bus, name, err);
 	}
-	unlock(targets, targets->count);
+	host_journal_unlock(&targets->locks);
 	return err->code;
 }
 

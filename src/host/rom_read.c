@@ -229,7 +229,13 @@ static int explain(int code, const struct host *host, const char *name, struct e
 static int read_locked(const struct host *host, const char *name, int lock, struct shared *shared,
 	uint8_t **data, size_t *size, struct error *err)
 {
-	struct guard guard = { host, name, "its option ROM to be read", lock };
+	struct guard guard = {
+		.host = host,
+		.object = name,
+		.doing = "its option ROM to be read",
+		.locks = &lock,
+		.lock_count = 1,
+	};
 	int code = guard_call(&guard, wake_and_read, shared);
 
 	if (code)

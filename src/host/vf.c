@@ -259,9 +259,15 @@ static int write_count(const void *argument)
 }
 
 static int set_count(const struct host *host, const char *name, unsigned count, bool probe,
-	int lock, struct error *err)
+	const int *locks, size_t lock_count, struct error *err)
 {
-	struct guard guard = { host, name, count ? "its VFs to appear" : "its VFs to go", lock };
+	struct guard guard = {
+		.host = host,
+		.object = name,
+		.doing = count ? "its VFs to appear" : "its VFs to go",
+		.locks = locks,
+		.lock_count = lock_count,
+	};
 	struct create create = { 0 };
 	int code;
 
@@ -326,7 +332,7 @@ static int make_vfs(const struct host *host, const struct host_device *device, u
 	if (lock < 0)
 		return lock;
 	bdf_format(pf, name);
-	code = set_count(host, name, count, probe, lock, err);
+	code = set_count(host, name, count, probe, &lock, 1, err);
 	if (code)
 		return err->code ? code : explain_create(host, code, device, count, name, err);
 	made = host_vf_list(host, pf, &vfs, err);
@@ -377,10 +383,10 @@ int host_vf_create(const struct host *host, const struct bdf *pf, unsigned count
 
 /* A VF's record goes with it, or the next one at its address would be taken for it. */
 static int destroy_locked(const struct host *host, const struct bdf *pf, const struct bdf *vfs,
-	ssize_t count, int lock, struct error *err)
+	ssize_t count, const struct host_locks *locks, struct error *err)
 {
 	char name[BDF_TEXT];
-	int code = set_count(host, bdf_format(pf, name), 0, true, lock, err);
+	int code = set_count(host, bdf_format(pf, name), 0, true, locks->fds, locks->count, err);
 
 	if (code == -EACCES || code == -EPERM) {
 		error_sys(err, code, name, "cannot remove its VFs");
@@ -394,28 +400,26 @@ static int destroy_locked(const struct host *host, const struct bdf *pf, const s
 	return code;
 }
 
-/* Lock the PF, and the VFs one after the other; then nobody can begin to use one. */
+/* Lock the PF and the VFs; then nobody can begin to use one. */
 static int destroy(const struct host *host, const struct bdf *pf, const struct bdf *vfs,
 	ssize_t count, struct error *err)
 {
-	cleanup_free int *locks = malloc((count + 1) * sizeof(*locks));
-	ssize_t taken = 0;
-	int code = locks ? 0 : error_sys(err, -ENOMEM, NULL, "cannot lock the VFs");
+	cleanup_free struct bdf *all = malloc((count + 1) * sizeof(*all));
+	struct host_locks locks;
+	int code;
 
-	for (; code == 0 && taken <= count; taken++) {
-		locks[taken] = host_journal_lock(host, taken ? &vfs[taken - 1] : pf, err);
-		if (locks[taken] < 0) {
-			code = locks[taken];
-			break;
-		}
-	}
+	if (!all)
+		return error_sys(err, -ENOMEM, NULL, "cannot lock the VFs");
+	all[0] = *pf;
+	memcpy(all + 1, vfs, count * sizeof(*all));
+	code = host_journal_lock_all(host, all, count + 1, &locks, err);
+	if (code)
+		return code;
 	/* Again, as one could have been taken in between. */
+	code = host_vf_check_unused(host, pf, err);
 	if (code == 0)
-		code = host_vf_check_unused(host, pf, err);
-	if (code == 0)
-		code = destroy_locked(host, pf, vfs, count, locks[0], err);
-	while (taken--)
-		close(locks[taken]);
+		code = destroy_locked(host, pf, vfs, count, &locks, err);
+	host_journal_unlock(&locks);
 	return code;
 }
 

@@ -153,7 +153,11 @@ int host_vf_set(const struct host *host, const struct bdf *vf, const struct vf_s
 {
 	char name[BDF_TEXT], parent[BDF_TEXT], interface[IFNAMSIZ];
 	_Alignas(struct nlmsghdr) char request[VF_REQUEST_SIZE];
-	struct guard guard = { host, name, "its network card to take the settings", -1 };
+	struct guard guard = {
+		.host = host,
+		.object = name,
+		.doing = "its network card to take the settings",
+	};
 	unsigned number;
 	struct bdf pf;
 	long ifindex;

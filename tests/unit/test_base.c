@@ -121,6 +121,19 @@ TEST(addresses_are_equal_when_all_fields_are)
 	assert_false(bdf_equal(&a, &b));
 }
 
+TEST(addresses_have_an_order)
+{
+	static const struct bdf sorted[] = { { 0, 0, 0, 0 }, { 0, 0, 0, 1 }, { 0, 0, 1, 0 },
+		{ 0, 1, 0, 0 }, { 0, 255, 31, 7 }, { 1, 0, 0, 0 }, { UINT32_MAX, 0, 0, 0 } };
+
+	for (int i = 0; i < 7; i++)
+		for (int j = 0; j < 7; j++) {
+			int order = bdf_compare(&sorted[i], &sorted[j]);
+
+			assert_int_equal((order > 0) - (order < 0), (i > j) - (i < j));
+		}
+}
+
 static void assert_size(const char *text, uint64_t wanted)
 {
 	uint64_t bytes = 1;
@@ -325,6 +338,7 @@ int main(void)
 		cmocka_unit_test(a_long_text_is_no_address),
 		cmocka_unit_test(addresses_are_written_in_full),
 		cmocka_unit_test(addresses_are_equal_when_all_fields_are),
+		cmocka_unit_test(addresses_have_an_order),
 		cmocka_unit_test(sizes_are_parsed),
 		cmocka_unit_test(what_is_no_size_is_refused),
 		cmocka_unit_test(sizes_that_overflow_are_refused),

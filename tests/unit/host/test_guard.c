@@ -18,15 +18,19 @@
 
 #include <cmocka.h>
 
-static struct guard make_guard(struct fixture *fixture, int lock)
+static struct guard make_guard(struct fixture *fixture)
 {
-	return (struct guard){ &fixture->host, "0000:01:00.0", "the test to let go of it", lock };
+	return (struct guard){
+		.host = &fixture->host,
+		.object = "0000:01:00.0",
+		.doing = "the test to let go of it",
+	};
 }
 
 static void a_write_gets_there(void **state)
 {
 	struct fixture *fixture = *state;
-	struct guard guard = make_guard(fixture, -1);
+	struct guard guard = make_guard(fixture);
 	char path[128], text[16];
 
 	fixture_file(fixture, "/file", "");
@@ -39,7 +43,7 @@ static void a_write_gets_there(void **state)
 static void an_error_comes_back(void **state)
 {
 	struct fixture *fixture = *state;
-	struct guard guard = make_guard(fixture, -1);
+	struct guard guard = make_guard(fixture);
 
 	assert_int_equal(guard_write(&guard, "/nonexistent/file", "hello"), -ENOENT);
 	assert_int_equal(guard_write(&guard, "/dev/full", "hello"), -ENOSPC);
@@ -53,7 +57,7 @@ static int crash(const void *argument)
 
 static void a_child_that_dies_is_an_error(void **state)
 {
-	struct guard guard = make_guard(*state, -1);
+	struct guard guard = make_guard(*state);
 
 	assert_int_equal(guard_call(&guard, crash, NULL), -EIO);
 }
@@ -61,7 +65,7 @@ static void a_child_that_dies_is_an_error(void **state)
 static void a_hang_is_given_up(void **state)
 {
 	struct fixture *fixture = *state;
-	struct guard guard = make_guard(fixture, -1);
+	struct guard guard = make_guard(fixture);
 	uint64_t start = guard_now();
 	char path[128];
 
@@ -83,7 +87,7 @@ static int change_and_put_back(const void *path)
 static void what_is_given_up_still_puts_back(void **state)
 {
 	struct fixture *fixture = *state;
-	struct guard guard = make_guard(fixture, -1);
+	struct guard guard = make_guard(fixture);
 	char path[128], text[16] = "";
 
 	fixture_file(fixture, "/file", "changed");
@@ -105,22 +109,32 @@ static int announce_and_linger(const void *path)
 	return fd;
 }
 
-/* A killed penstock's child still keeps others from the device. */
-static void the_lock_lives_as_long_as_the_child(void **state)
+static int open_lock(struct fixture *fixture, int number)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "%s/lock%d", fixture->tree, number);
+	return open(path, O_RDONLY | O_CREAT | O_CLOEXEC, 0600);
+}
+
+/* A killed penstock's child still keeps others from all devices that it changes. */
+static void the_locks_live_as_long_as_the_child(void **state)
 {
 	struct fixture *fixture = *state;
-	char path[128], started[128];
-	int other;
+	char started[128];
+	int locks[2];
 	pid_t parent;
 
-	fixture_file(fixture, "/lock", "");
-	snprintf(path, sizeof(path), "%s/lock", fixture->tree);
 	snprintf(started, sizeof(started), "%s/started", fixture->tree);
 	parent = fork();
 	if (parent == 0) {
-		struct guard guard = make_guard(fixture, open(path, O_RDONLY | O_CLOEXEC));
+		struct guard guard = make_guard(fixture);
 
-		if (flock(guard.lock, LOCK_EX) == 0)
+		guard.locks = locks;
+		guard.lock_count = 2;
+		for (int i = 0; i < 2; i++)
+			locks[i] = open_lock(fixture, i);
+		if (flock(locks[0], LOCK_EX) == 0 && flock(locks[1], LOCK_EX) == 0)
 			guard_call(&guard, announce_and_linger, started);
 		_exit(1);
 	}
@@ -128,10 +142,14 @@ static void the_lock_lives_as_long_as_the_child(void **state)
 		usleep(1000);
 	kill(parent, SIGKILL);
 	waitpid(parent, NULL, 0);
-	other = open(path, O_RDONLY | O_CLOEXEC);
-	assert_int_equal(flock(other, LOCK_EX | LOCK_NB), -1);
-	assert_int_equal(flock(other, LOCK_EX), 0);
-	close(other);
+	for (int i = 0; i < 2; i++) {
+		locks[i] = open_lock(fixture, i);
+		assert_int_equal(flock(locks[i], LOCK_EX | LOCK_NB), -1);
+	}
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(flock(locks[i], LOCK_EX), 0);
+		close(locks[i]);
+	}
 }
 
 static int count_open(const void *argument)
@@ -146,14 +164,18 @@ static int count_open(const void *argument)
 
 static void nothing_is_inherited(void **state)
 {
-	struct guard guard = make_guard(*state, open("/dev/null", O_RDONLY | O_CLOEXEC));
-	int extra = dup2(guard.lock, 50);
+	int locks[] = { open("/dev/null", O_RDONLY | O_CLOEXEC), -1, dup(0) };
+	struct guard guard = make_guard(*state);
+	int extra = dup2(locks[0], 50);
 
-	/* The standard ones, the answer's pipe, the lock. */
-	assert_int_equal(guard_call(&guard, count_open, NULL), 5);
+	guard.locks = locks;
+	guard.lock_count = 3;
+	/* The standard ones, the answer's pipe, the locks. */
+	assert_int_equal(guard_call(&guard, count_open, NULL), 6);
 	close(extra);
-	close(guard.lock);
-	guard.lock = -1;
+	close(locks[0]);
+	close(locks[2]);
+	guard.lock_count = 0;
 	assert_int_equal(guard_call(&guard, count_open, NULL), 4);
 }
 
@@ -167,7 +189,7 @@ int main(void)
 		TEST(a_child_that_dies_is_an_error),
 		TEST(a_hang_is_given_up),
 		TEST(what_is_given_up_still_puts_back),
-		TEST(the_lock_lives_as_long_as_the_child),
+		TEST(the_locks_live_as_long_as_the_child),
 		TEST(nothing_is_inherited),
 	};
 

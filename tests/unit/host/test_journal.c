@@ -260,6 +260,58 @@ static void a_change_under_way_is_waited_for(void **state)
 	close(lock);
 }
 
+/* Whatever order they are named in, so that two processes do not wait for each other. */
+static void several_are_locked_in_the_order_of_addresses(void **state)
+{
+	static const struct bdf named[] = { { 0, 3, 0, 0 }, { 0, 2, 0, 0 } };
+	struct fixture *fixture = *state;
+	struct host_locks locks;
+	struct error err = { 0 };
+	int second = host_journal_lock(&fixture->host, &named[1], &err), third;
+	pid_t child;
+
+	assert_true(second >= 0);
+	child = fork();
+	if (child == 0) {
+		close(second);
+		_exit(host_journal_lock_all(&fixture->host, named, 2, &locks, &err) ? 1 : 0);
+	}
+	usleep(200000);
+	fixture->host.limit_ms = 2000;
+	third = host_journal_lock(&fixture->host, &named[0], &err);
+	assert_true(third >= 0);
+	close(third);
+	close(second);
+	assert_int_equal(waitpid(child, &third, 0), child);
+	assert_int_equal(third, 0);
+}
+
+static void all_are_locked_or_none(void **state)
+{
+	static const struct bdf devices[] = { { 0, 2, 0, 0 }, { 0, 3, 0, 0 } };
+	struct fixture *fixture = *state;
+	struct host_locks locks;
+	struct error err = { 0 };
+	int lock = host_journal_lock(&fixture->host, &devices[1], &err);
+
+	fixture->host.limit_ms = 100;
+	assert_int_equal(
+		host_journal_lock_all(&fixture->host, devices, 2, &locks, &err), -ETIMEDOUT);
+	assert_string_equal(err.object, "0000:03:00.0");
+	assert_int_equal(locks.count, 0);
+	close(lock);
+	err = (struct error){ 0 };
+	assert_int_equal(host_journal_lock_all(&fixture->host, devices, 2, &locks, &err), 0);
+	for (int i = 0; i < 2; i++) {
+		err = (struct error){ 0 };
+		assert_int_equal(host_journal_lock(&fixture->host, &devices[i], &err), -ETIMEDOUT);
+	}
+	host_journal_unlock(&locks);
+	lock = host_journal_lock(&fixture->host, &devices[1], &err);
+	assert_true(lock >= 0);
+	close(lock);
+}
+
 static void names_belong_to_the_living(void **state)
 {
 	struct fixture *fixture = *state;
@@ -336,6 +388,8 @@ int main(void)
 		TEST(only_the_living_hold),
 		TEST(a_held_device_is_refused_with_its_holder),
 		TEST(a_change_under_way_is_waited_for),
+		TEST(several_are_locked_in_the_order_of_addresses),
+		TEST(all_are_locked_or_none),
 		TEST(names_belong_to_the_living),
 		TEST(names_of_the_dead_are_forgotten),
 		TEST(bad_names_are_refused),

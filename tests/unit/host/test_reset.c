@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fixture.h"
 
+#include "host/guard.h"
 #include "host/journal.h"
 #include "host/reset.h"
 
@@ -292,14 +293,16 @@ static void what_was_at_no_driver_is_not_bound(void **state)
 		"echo 1 >/sys/bus/pci/rescan");
 }
 
-/* Linked in place of host_step(), which comes between the look before the reset and the reset. */
+/* Linked in place of guard_call(), which comes between the look before the reset and the reset. */
 static struct fixture *loses_bars;
 
-void __wrap_host_step(void);
-void __wrap_host_step(void)
+int __real_guard_call(const struct guard *guard, int (*call)(const void *), const void *argument);
+int __wrap_guard_call(const struct guard *guard, int (*call)(const void *), const void *argument);
+int __wrap_guard_call(const struct guard *guard, int (*call)(const void *), const void *argument)
 {
 	if (loses_bars)
 		write_config(loses_bars, CARD, 0x86, 0);
+	return __real_guard_call(guard, call, argument);
 }
 
 static void lost_bars_are_seen(void **state)
@@ -329,6 +332,47 @@ static void a_hung_reset_is_given_up(void **state)
 	assert_int_equal(reset_it(fixture, &card, NULL, false, &reset, &err), -ETIMEDOUT);
 	assert_non_null(strstr(err.what, "waiting for its reset"));
 	fixture_unblock(fixture, CARD "/reset");
+}
+
+/* In place of VFIO's bus reset: what a guarded child does, for as long as the test's kernel takes. */
+static unsigned bus_takes_us;
+
+int __wrap_reset_bus_run(const void *reset_bus);
+int __wrap_reset_bus_run(const void *reset_bus)
+{
+	(void)reset_bus;
+	usleep(bus_takes_us);
+	return 0;
+}
+
+static void assert_changing(struct fixture *fixture, const struct bdf *bdf, bool changing)
+{
+	struct error err = { 0 };
+	int lock = host_journal_lock(&fixture->host, bdf, &err);
+
+	if ((lock == -ETIMEDOUT) != changing)
+		fail_msg("%s: %s", err.object, err.what);
+	if (lock >= 0)
+		close(lock);
+}
+
+/* Given up, but under way in the kernel: nobody may have any of the devices meanwhile. */
+static void a_bus_reset_locks_all_that_it_hits(void **state)
+{
+	struct fixture *fixture = *state;
+	struct host_reset reset;
+	struct error err;
+
+	make_card(fixture, "flr\n", "vfio-pci");
+	fixture->host.limit_ms = 100;
+	bus_takes_us = 1000000;
+	assert_int_equal(reset_it(fixture, &card, "bus", false, &reset, &err), -ETIMEDOUT);
+	assert_changing(fixture, &card, true);
+	assert_changing(fixture, &sound, true);
+	assert_changing(fixture, &alone, false);
+	fixture->host.limit_ms = 5000;
+	assert_changing(fixture, &card, false);
+	assert_changing(fixture, &sound, false);
 }
 
 static void vendor_reset_is_for_its_chips_only(void **state)
@@ -383,6 +427,7 @@ int main(void)
 		TEST(what_was_at_no_driver_is_not_bound),
 		TEST(lost_bars_are_seen),
 		TEST(a_hung_reset_is_given_up),
+		TEST(a_bus_reset_locks_all_that_it_hits),
 		TEST(vendor_reset_is_for_its_chips_only),
 		TEST(hostile_methods),
 	};

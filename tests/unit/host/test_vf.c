@@ -2,6 +2,7 @@
 #include "fixture.h"
 
 #include "host/bind.h"
+#include "host/guard.h"
 #include "host/journal.h"
 #include "host/vf.h"
 
@@ -280,6 +281,50 @@ static void records_go_with_the_vfs(void **state)
 	assert_int_equal(host_journal_read(&fixture->host, &vf0, &record, &err), -ENOENT);
 }
 
+/* Linked in place of guard_call(), after which nothing but the child itself looks at the files. */
+static struct fixture *hangs;
+
+int __real_guard_call(const struct guard *guard, int (*call)(const void *), const void *argument);
+int __wrap_guard_call(const struct guard *guard, int (*call)(const void *), const void *argument);
+int __wrap_guard_call(const struct guard *guard, int (*call)(const void *), const void *argument)
+{
+	if (hangs)
+		fixture_pipe(hangs, PF "/sriov_numvfs");
+	return __real_guard_call(guard, call, argument);
+}
+
+static void assert_changing(struct fixture *fixture, const struct bdf *bdf, bool changing)
+{
+	struct error err = { 0 };
+	int lock = host_journal_lock(&fixture->host, bdf, &err);
+
+	if ((lock == -ETIMEDOUT) != changing)
+		fail_msg("%s: %s", err.object, err.what);
+	if (lock >= 0)
+		close(lock);
+}
+
+/* Given up, but under way in the kernel: nobody may have any of them meanwhile. */
+static void vfs_that_go_are_locked_as_long_as_that_takes(void **state)
+{
+	struct fixture *fixture = *state;
+	struct error err = { 0 };
+
+	make_card(fixture, "igb", "2\n", NULL);
+	fixture->host.limit_ms = 100;
+	hangs = fixture;
+	assert_int_equal(host_vf_destroy(&fixture->host, &pf, false, &err), -ETIMEDOUT);
+	hangs = NULL;
+	assert_changing(fixture, &pf, true);
+	assert_changing(fixture, &vf0, true);
+	assert_changing(fixture, &vf1, true);
+	fixture_unblock(fixture, PF "/sriov_numvfs");
+	fixture->host.limit_ms = 5000;
+	assert_changing(fixture, &pf, false);
+	assert_changing(fixture, &vf0, false);
+	assert_changing(fixture, &vf1, false);
+}
+
 static void hostile_numbers(void **state)
 {
 	static const char *const numbers[] = { "-1\n", "70000\n", "99999999999999999999\n", "x\n",
@@ -422,6 +467,7 @@ int main(void)
 		TEST(a_device_with_vfs_is_not_bound),
 		TEST(a_vf_that_the_host_uses_stays),
 		TEST(records_go_with_the_vfs),
+		TEST(vfs_that_go_are_locked_as_long_as_that_takes),
 		TEST(hostile_numbers),
 		TEST(a_request_with_all_settings),
 		TEST(a_request_with_one_setting),
