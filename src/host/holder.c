@@ -6,6 +6,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -73,14 +74,27 @@ bool host_holder_is_self(const struct host_holder *holder)
 	       start == holder->start;
 }
 
-/* A zombie has closed its files and holds nothing any more. */
+/* With hidepid, /proc shows another user's process to nobody; a signal's answer tells of it. */
+static bool is_gone(pid_t pid, int code)
+{
+	return (code == -ENOENT || code == -ESRCH) && kill(pid, 0) < 0 && errno == ESRCH;
+}
+
+/*
+ * A zombie has closed its files and holds nothing any more. One that cannot be looked at, as with too many
+ * open files, may live.
+ */
 bool host_holder_is_alive(const struct host_holder *holder)
 {
 	uint64_t start;
 	char state;
+	int code;
 
-	if (holder->pid <= 0 || read_stat(holder->pid, &state, &start))
+	if (holder->pid <= 0)
 		return false;
+	code = read_stat(holder->pid, &state, &start);
+	if (code)
+		return !is_gone(holder->pid, code);
 	return start == holder->start && state != 'Z' && state != 'X';
 }
 

@@ -7,6 +7,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -15,6 +17,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -226,6 +230,54 @@ static void only_the_living_hold(void **state)
 	assert_false(host_holder_is_alive(&(struct host_holder){ .name = "bind" }));
 }
 
+/* As with too many open files, or where /proc shows only one's own processes. */
+static void who_cannot_be_looked_at_may_live(void **state)
+{
+	struct rlimit limit, none;
+	struct host_holder holder;
+	pid_t child = fixture_start_other(&holder);
+	bool alive;
+
+	(void)state;
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	none = (struct rlimit){ 0, limit.rlim_max };
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	alive = host_holder_is_alive(&holder);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	fixture_end_other(child);
+	assert_true(alive);
+	assert_false(host_holder_is_alive(&holder));
+}
+
+#define NOT_ALLOWED 2
+
+/* As a user to whom /proc shows no process but his own. */
+static int ask_as_another_user(const struct host_holder *holder)
+{
+	if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
+		mount("proc", "/proc", "proc", 0, "hidepid=2") || setgroups(0, NULL) ||
+		setgid(65534) || setuid(65534))
+		return NOT_ALLOWED;
+	return host_holder_is_alive(holder) ? 0 : 1;
+}
+
+static void who_is_hidden_may_live(void **state)
+{
+	struct host_holder holder;
+	pid_t other = fixture_start_other(&holder), child;
+	int status;
+
+	(void)state;
+	child = fork();
+	if (child == 0)
+		_exit(ask_as_another_user(&holder));
+	assert_int_equal(waitpid(child, &status, 0), child);
+	fixture_end_other(other);
+	if (WEXITSTATUS(status) == NOT_ALLOWED)
+		skip();
+	assert_int_equal(status, 0);
+}
+
 static void a_held_device_is_refused_with_its_holder(void **state)
 {
 	struct fixture *fixture = *state;
@@ -386,6 +438,8 @@ int main(void)
 		TEST(a_journal_that_others_may_write_is_refused),
 		TEST(the_inventory_knows_roots_journal_too),
 		TEST(only_the_living_hold),
+		TEST(who_cannot_be_looked_at_may_live),
+		TEST(who_is_hidden_may_live),
 		TEST(a_held_device_is_refused_with_its_holder),
 		TEST(a_change_under_way_is_waited_for),
 		TEST(several_are_locked_in_the_order_of_addresses),
