@@ -304,7 +304,6 @@ static int make_directories(
 
 		if (host_exists(host, path))
 			continue;
-		host_step();
 		code = boot_resolve(host, path, full);
 		if (code == 0 && mkdir(full, 0755) < 0 && errno != EEXIST)
 			code = -errno;
@@ -326,7 +325,6 @@ static void remove_directories(
 		if ((but && boot_list_has(but, directories->items[i])) ||
 			boot_resolve(host, directories->items[i], full))
 			continue;
-		host_step();
 		rmdir(full);
 	}
 }
@@ -350,7 +348,6 @@ static int prepare_all(const struct host *host, const struct boot_result *result
 
 		if (!change->wanted.data || !differs(change))
 			continue;
-		host_step();
 		if (code == 0)
 			code = boot_prepare(full, &change->wanted, change->mode);
 		if (code)
@@ -364,7 +361,6 @@ static int put(const struct host *host, const struct boot_change *change)
 	char full[PATH_MAX];
 	int code = boot_resolve(host, change->path, full);
 
-	host_step();
 	if (code || change->wanted.data)
 		return code ? code : boot_replace(full);
 	return unlink(full) < 0 && errno != ENOENT ? -errno : 0;

@@ -213,7 +213,6 @@ int boot_state_save(const struct boot_state *state, const struct host *host, str
 
 	if (code == 0 && bytes.size > BOOT_SIZE_MAX)
 		code = -EFBIG;
-	host_step();
 	/* Not for all to read: the original of a file may have a password. */
 	if (code == 0)
 		code = boot_prepare(full, &bytes, 0600);
@@ -228,7 +227,6 @@ int boot_state_remove(const struct host *host, struct error *err)
 	char full[PATH_MAX];
 	int code = boot_resolve(host, BOOT_STATE, full);
 
-	host_step();
 	if (code == 0)
 		boot_discard(full); /* what a killed process left */
 	if (code == 0 && unlink(full) < 0 && errno != ENOENT)

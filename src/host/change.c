@@ -51,7 +51,6 @@ static int change_write(const struct change *change, const char *path, const cha
 	};
 	int code;
 
-	host_step();
 	code = guard_write(&guard, path, text);
 	if (code == -ETIMEDOUT)
 		return tell_hung(change, doing, err);
@@ -178,6 +177,5 @@ int change_load_module(const struct host *host, const char *alias)
 	if (!host_is_live(host))
 		return -ENOENT;
 	host_text(doing, sizeof(doing), "module %s to load", alias);
-	host_step();
 	return guard_call(&guard, load, alias);
 }

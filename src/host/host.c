@@ -5,7 +5,6 @@
 #include "base/size.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -268,14 +267,4 @@ void host_text(char *text, size_t size, const char *format, ...)
 	vsnprintf(text, size, format, args);
 	va_end(args);
 	make_printable(text);
-}
-
-void host_step(void)
-{
-	static unsigned long steps;
-	const char *stop_at = getenv("PENSTOCK_STOP_AT");
-
-	steps++;
-	if (stop_at && strtoul(stop_at, NULL, 10) == steps)
-		raise(SIGKILL);
 }

@@ -88,9 +88,3 @@ void host_read_kernel(const struct host *host, char release[static HOST_NAME]);
  */
 void host_text(char *text, size_t size, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
-
-/*
- * For tests: called before each change of a device or of the journal. With PENSTOCK_STOP_AT=N in
- * the environment, the process kills itself with SIGKILL before its N-th step.
- */
-void host_step(void);

@@ -320,7 +320,6 @@ int host_journal_write(const struct host *host, const struct host_record *record
 			"the name of its driver '%s' or its driver_override '%s' is not one that the "
 			"journal can hold",
 			record->driver, record->override);
-	host_step();
 	code = replace_entry(host, "devices", bdf_format(&record->bdf, name), text);
 	return code ? tell(host, code, "cannot write the journal", err) : 0;
 }
@@ -330,7 +329,6 @@ int host_journal_remove(const struct host *host, const struct bdf *bdf, struct e
 	char name[BDF_TEXT];
 	int code;
 
-	host_step();
 	code = remove_entry(host, "devices", bdf_format(bdf, name));
 	return code ? tell(host, code, "cannot remove a record from the journal", err) : 0;
 }
@@ -401,7 +399,6 @@ int host_journal_begin_bind(const struct host *host, struct error *err)
 
 	if (code)
 		return code;
-	host_step();
 	code = replace_entry(host, "binds", name, "");
 	return code ? tell(host, code, "cannot keep a journal", err) : 0;
 }
@@ -413,7 +410,6 @@ int host_journal_end_bind(const struct host *host, struct error *err)
 
 	if (code)
 		return code;
-	host_step();
 	code = remove_entry(host, "binds", name);
 	return code ? tell(host, code, "cannot write the journal", err) : 0;
 }
@@ -607,7 +603,6 @@ static int write_name(const struct host *host, const char *name, struct error *e
 		return code;
 	snprintf(text, sizeof(text), FIRST_NAME "\nholder %d %" PRIu64 "\nname %s\nend\n", self.pid,
 		self.start, self.name);
-	host_step();
 	code = replace_entry(host, "names", name, text);
 	return code ? tell(host, code, "cannot keep the name of the machine", err) : 0;
 }
@@ -642,7 +637,6 @@ void host_release_name(const struct host *host, const char *name)
 
 	if (lock < 0 || !read_name(host, name, &holder) || !host_holder_is_self(&holder))
 		return;
-	host_step();
 	remove_entry(host, "names", name);
 }
 

@@ -350,7 +350,6 @@ static int reset_function(const struct host *host, struct host_reset *reset,
 	};
 	int used;
 
-	host_step();
 	used = guard_call(&guard, try_all, attempt);
 	if (used < 0)
 		return used;
@@ -388,7 +387,6 @@ static int reset_bus(
 		if (host_device_read(host, &reset->hits[i], &hit, &ignored) == 0)
 			add_group(&bus, hit.group);
 	}
-	host_step();
 	code = guard_call(&guard, reset_bus_run, &bus);
 	if (code == 0)
 		strcpy(reset->used, BUS);

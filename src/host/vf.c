@@ -281,7 +281,6 @@ static int set_count(const struct host *host, const char *name, unsigned count, 
 			host, create.autoprobe, DEVICES "%s/sriov_drivers_autoprobe", name);
 	if (code)
 		return error_sys(err, code, name, "cannot set the number of its VFs");
-	host_step();
 	code = guard_call(&guard, write_count, &create);
 	if (code != -ETIMEDOUT)
 		return code;
