@@ -84,6 +84,7 @@ static int claim(const struct host *host, const struct host_device *device, bool
 	else if (options->persist)
 		record.companion &= companion;
 	record.persist = kept || options->persist;
+	record.makes_vfs = false; /* it has none, or it could not be had */
 	code = host_holder_self(options->owner, &record.holder, err);
 	return code ? code : host_journal_write(host, &record, err);
 }

@@ -73,7 +73,7 @@ static int check_free(const struct host *host, const struct host_device *device,
 		return code;
 	if (code == 0 && host_holder_is_alive(&record.holder)) {
 		if (host_holder_is_self(&record.holder))
-			return 0;
+			return host_vf_check_none(host, device, err);
 		error_set(err, -EBUSY, name, "it is held by %s",
 			host_holder_describe(&record.holder, holder));
 		error_hint(err, "it is free again when that has ended");

@@ -18,6 +18,7 @@
 #define RECORD_SIZE  1024 /* no sound record comes near it */
 #define LOCK_POLL_MS 20
 #define FIRST_LINE   "penstock device 1"
+#define MAKES_VFS    "makes-vfs"
 #define FIRST_NAME   "penstock name 1"
 
 /* Is the journal's directory such that only root, or the user whose it is, can change it? */
@@ -166,6 +167,15 @@ static bool take_user(char **at, uid_t *user)
 	return *user && strcmp(value, again) == 0;
 }
 
+/* Only there while VFs are being made. */
+static bool take_makes_vfs(char **at, bool *makes_vfs)
+{
+	char nothing[1];
+
+	*makes_vfs = strncmp(*at, MAKES_VFS, strlen(MAKES_VFS)) == 0;
+	return !*makes_vfs || take_line(at, MAKES_VFS, nothing, sizeof(nothing));
+}
+
 static bool take_end(char **at)
 {
 	char nothing[1];
@@ -185,7 +195,8 @@ static bool parse_record(char *text, struct host_record *record)
 	       take_holder(&text, &record->holder) &&
 	       take_flag(&text, "persist ", &record->persist) &&
 	       take_flag(&text, "companion ", &record->companion) &&
-	       take_user(&text, &record->user) && take_end(&text);
+	       take_makes_vfs(&text, &record->makes_vfs) && take_user(&text, &record->user) &&
+	       take_end(&text);
 }
 
 static bool parse_name(char *text, struct host_holder *holder)
@@ -204,10 +215,11 @@ static int format_record(const struct host_record *record, char text[static RECO
 		snprintf(user, sizeof(user), "user %u\n", record->user);
 	return snprintf(text, RECORD_SIZE,
 		FIRST_LINE "\naddress %s\ndriver %s\noverride %s\nholder %d %" PRIu64
-			   "\nname %s\npersist %s\ncompanion %s\n%send\n",
+			   "\nname %s\npersist %s\ncompanion %s\n%s%send\n",
 		bdf_format(&record->bdf, address), record->driver, record->override,
 		record->holder.pid, record->holder.start, record->holder.name,
-		record->persist ? "yes" : "no", record->companion ? "yes" : "no", user);
+		record->persist ? "yes" : "no", record->companion ? "yes" : "no",
+		record->makes_vfs ? MAKES_VFS "\n" : "", user);
 }
 
 /* Length, or a negative errno. */
@@ -454,8 +466,10 @@ void host_journal_forget_binds(const struct host *host)
 		close(fd);
 	while (directory && (entry = readdir(directory))) {
 		struct host_holder holder = { 0 };
+		/* What was killed while it wrote its file has left a temporary one. */
+		const char *name = entry->d_name + (entry->d_name[0] == '.');
 
-		if (sscanf(entry->d_name, "%d-%" SCNu64, &holder.pid, &holder.start) == 2 &&
+		if (sscanf(name, "%d-%" SCNu64, &holder.pid, &holder.start) == 2 &&
 			(host_holder_is_self(&holder) || !host_holder_is_alive(&holder)) &&
 			!has_records(host, &holder))
 			unlinkat(fd, entry->d_name, 0);

@@ -32,6 +32,7 @@ struct host_record {
 	struct host_holder holder;
 	bool persist; /* bound by "penstock bind": it stays so when its holder ends, if that was done */
 	bool companion; /* bound only because another device of its group was */
+	bool makes_vfs; /* a PF: unless the bind comes to its end, its VFs are to go */
 	uid_t user;     /* "bind --user": has the node of its group; 0: nobody but root */
 };
 

@@ -230,14 +230,17 @@ static int release_recorded(const struct host *host, struct host_record *record,
 	int lock, struct error *err)
 {
 	struct goal goal = { .known = true };
+	bool kept = host_journal_is_kept(host, record);
 	int code;
 
-	if (host_journal_is_kept(host, record) && scope != SCOPE_ORDERED) {
+	if (kept && scope != SCOPE_ORDERED) {
 		/* "penstock bind" had bound it before the machine came, and it stays so. */
 		record->holder = (struct host_holder){ .name = "bind" };
 		return host_journal_write(host, record, err);
 	}
 	claim(host, record);
+	if (record->makes_vfs && !kept && host_vf_remove(host, &record->bdf, lock, err))
+		return err->code;
 	strcpy(goal.driver, record->driver);
 	strcpy(goal.override, record->override);
 	code = give_back(host, &record->bdf, &goal, lock, err);
@@ -355,6 +358,9 @@ static int tell_one(
 		driver[0] = '\0';
 	if (code == 0 && host_journal_is_kept(host, &record) && scope != SCOPE_ORDERED)
 		log_info("%s: would stay at %s for 'penstock bind'", name, driver);
+	else if (code == 0 && record.makes_vfs)
+		log_info("%s: would lose the VFs that an unfinished 'penstock vf create' made",
+			name);
 	else if (code == 0)
 		log_info("%s: would go from %s to %s", name, driver[0] ? driver : "no driver",
 			record.driver[0] ? record.driver : "no driver");

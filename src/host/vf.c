@@ -318,6 +318,37 @@ static int explain_create(const struct host *host, int code, const struct host_d
 	return code;
 }
 
+/*
+ * Until the VFs are bound for good, a record of the PF says that they are to go. One that penstock has at
+ * vfio-pci itself (enable_sriov) is in the journal for that, and stays so.
+ */
+static int begin_making(
+	const struct host *host, const struct host_device *device, struct error *err)
+{
+	struct host_record record;
+	int code = host_journal_read(host, &device->bdf, &record, err);
+
+	if (code == 0 && !record.makes_vfs)
+		return 0;
+	if (code && code != -ENOENT)
+		return code;
+	record = (struct host_record){ .bdf = device->bdf, .persist = true, .makes_vfs = true };
+	strcpy(record.driver, device->driver);
+	strcpy(record.override, device->override);
+	code = host_holder_self("bind", &record.holder, err);
+	return code ? code : host_journal_write(host, &record, err);
+}
+
+static int end_making(const struct host *host, const struct bdf *pf, struct error *err)
+{
+	struct host_record record;
+	int code = host_journal_read(host, pf, &record, err);
+
+	if (code == 0 && record.makes_vfs)
+		return host_journal_remove(host, pf, err);
+	return code == -ENOENT ? 0 : code;
+}
+
 static int make_vfs(const struct host *host, const struct host_device *device, unsigned count,
 	bool probe, struct error *err)
 {
@@ -330,6 +361,8 @@ static int make_vfs(const struct host *host, const struct host_device *device, u
 
 	if (lock < 0)
 		return lock;
+	if (!probe && begin_making(host, device, err))
+		return err->code;
 	bdf_format(pf, name);
 	code = set_count(host, name, count, probe, &lock, 1, err);
 	if (code)
@@ -348,14 +381,31 @@ static int bind_vfs(const struct host *host, const struct bdf *pf, struct error 
 	static const struct bind_options options = { .owner = "bind", .persist = true };
 	cleanup_free struct bdf *vfs = NULL;
 	ssize_t count = host_vf_list(host, pf, &vfs, err);
-	struct error why = { 0 };
-	int code;
 
-	if (count < 0)
-		return count;
-	code = host_bind(host, vfs, count, &options, err);
-	if (code && host_vf_destroy(host, pf, false, &why))
+	return count < 0 ? (int)count : host_bind(host, vfs, count, &options, err);
+}
+
+/* All VFs made and bound, or none. */
+static int make_bound(const struct host *host, const struct host_device *device, unsigned count,
+	struct error *err)
+{
+	struct error why = { 0 };
+	int code = host_journal_begin_bind(host, err);
+
+	if (code)
+		return code;
+	code = make_vfs(host, device, count, false, err);
+	if (code == 0)
+		code = bind_vfs(host, &device->bdf, err);
+	if (code == 0) {
+		cleanup_fd int lock = host_journal_lock(host, &device->bdf, err);
+
+		return lock < 0 ? lock : end_making(host, &device->bdf, err);
+	}
+	/* Where the kernel hangs on them, waiting for it once more helps nobody. */
+	if (code != -ETIMEDOUT && host_vf_destroy(host, &device->bdf, false, &why))
 		error_print(&why);
+	host_journal_forget_binds(host);
 	return code;
 }
 
@@ -376,16 +426,16 @@ int host_vf_create(const struct host *host, const struct bdf *pf, unsigned count
 		log_info("%s: would have %u VFs%s", name, count, bind ? ", all at vfio-pci" : "");
 		return 0;
 	}
-	code = make_vfs(host, &device, count, !bind, err);
-	return code || !bind ? code : bind_vfs(host, pf, err);
+	return bind ? make_bound(host, &device, count, err)
+		    : make_vfs(host, &device, count, true, err);
 }
 
 /* A VF's record goes with it, or the next one at its address would be taken for it. */
-static int destroy_locked(const struct host *host, const struct bdf *pf, const struct bdf *vfs,
-	ssize_t count, const struct host_locks *locks, struct error *err)
+static int remove_locked(const struct host *host, const struct bdf *pf, const struct bdf *vfs,
+	ssize_t count, const int *locks, struct error *err)
 {
 	char name[BDF_TEXT];
-	int code = set_count(host, bdf_format(pf, name), 0, true, locks->fds, locks->count, err);
+	int code = set_count(host, bdf_format(pf, name), 0, true, locks, count + 1, err);
 
 	if (code == -EACCES || code == -EPERM) {
 		error_sys(err, code, name, "cannot remove its VFs");
@@ -399,32 +449,50 @@ static int destroy_locked(const struct host *host, const struct bdf *pf, const s
 	return code;
 }
 
-/* Lock the PF and the VFs; then nobody can begin to use one. */
-static int destroy(const struct host *host, const struct bdf *pf, const struct bdf *vfs,
-	ssize_t count, struct error *err)
+/* Lock the VFs too; then nobody can begin to use one. */
+static int remove_all(const struct host *host, const struct bdf *pf, const struct bdf *vfs,
+	ssize_t count, int lock, struct error *err)
 {
-	cleanup_free struct bdf *all = malloc((count + 1) * sizeof(*all));
+	cleanup_free int *all = malloc((count + 1) * sizeof(*all));
 	struct host_locks locks;
+	char name[BDF_TEXT];
 	int code;
 
 	if (!all)
-		return error_sys(err, -ENOMEM, NULL, "cannot lock the VFs");
-	all[0] = *pf;
-	memcpy(all + 1, vfs, count * sizeof(*all));
-	code = host_journal_lock_all(host, all, count + 1, &locks, err);
+		return error_sys(err, -ENOMEM, bdf_format(pf, name), "cannot lock its VFs");
+	code = host_journal_lock_all(host, vfs, count, &locks, err);
 	if (code)
 		return code;
+	memcpy(all, locks.fds, count * sizeof(*all));
+	all[count] = lock;
 	/* Again, as one could have been taken in between. */
 	code = host_vf_check_unused(host, pf, err);
 	if (code == 0)
-		code = destroy_locked(host, pf, vfs, count, &locks, err);
+		code = check_host_use(host, bdf_format(pf, name), vfs, count, err);
+	if (code == 0)
+		code = remove_locked(host, pf, vfs, count, all, err);
 	host_journal_unlock(&locks);
 	return code;
+}
+
+int host_vf_remove(const struct host *host, const struct bdf *pf, int lock, struct error *err)
+{
+	cleanup_free struct bdf *vfs = NULL;
+	ssize_t count = host_vf_list(host, pf, &vfs, err);
+	char name[BDF_TEXT];
+	int code = count > 0 ? remove_all(host, pf, vfs, count, lock, err) : (int)count;
+
+	if (code == 0 && count)
+		log_info("%s: its %zd VFs are gone", bdf_format(pf, name), count);
+	else if (code == 0)
+		log_info("%s: has no VFs", bdf_format(pf, name));
+	return code ? code : end_making(host, pf, err);
 }
 
 int host_vf_destroy(const struct host *host, const struct bdf *pf, bool dry_run, struct error *err)
 {
 	cleanup_free struct bdf *vfs = NULL;
+	cleanup_fd int lock = -1;
 	struct host_device device;
 	char name[BDF_TEXT];
 	ssize_t count;
@@ -435,13 +503,11 @@ int host_vf_destroy(const struct host *host, const struct bdf *pf, bool dry_run,
 	count = host_vf_list(host, pf, &vfs, err);
 	if (count < 0)
 		return count;
-	bdf_format(pf, name);
-	code = check_host_use(host, name, vfs, count, err);
+	code = check_host_use(host, bdf_format(pf, name), vfs, count, err);
 	if (code == 0 && dry_run)
 		log_info("%s: %zd VFs would go", name, count);
-	else if (code == 0 && count == 0)
-		log_info("%s: has no VFs", name);
-	else if (code == 0 && (code = destroy(host, pf, vfs, count, err)) == 0)
-		log_info("%s: its %zd VFs are gone", name, count);
-	return code;
+	if (code || dry_run)
+		return code;
+	lock = host_journal_lock(host, pf, err);
+	return lock < 0 ? lock : host_vf_remove(host, pf, lock, err);
 }

@@ -28,8 +28,9 @@ int host_vf_check_none(
 int host_vf_create(const struct host *host, const struct bdf *pf, unsigned count, bool bind,
 	bool dry_run, struct error *err);
 
-/* Remove all VFs of a PF, unless one is in use. */
+/* Remove all VFs of a PF, unless one is in use; the second where the PF's lock is had already. */
 int host_vf_destroy(const struct host *host, const struct bdf *pf, bool dry_run, struct error *err);
+int host_vf_remove(const struct host *host, const struct bdf *pf, int lock, struct error *err);
 
 /* What a network card is told about one of its VFs. */
 struct vf_settings {

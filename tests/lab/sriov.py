@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import signal
 import struct
 import subprocess
 from pathlib import Path
@@ -109,6 +110,36 @@ def virtual_function_of_a_network_card():
     subprocess.run(["ip", "link", "set", interface, "down"], check=True)
     succeed("vf", "destroy", IGB)
     check(not device(IGB_VF).exists() and driver(IGB) == "igb", "the VF is still there")
+
+
+def no_vfs(bdf):
+    """None is left of a create that was killed, nor is it in the way of the next one."""
+    made, probe = ((device(bdf) / f"sriov_{name}").read_text().strip()
+                   for name in ("numvfs", "drivers_autoprobe"))
+    check((made, probe) == ("0", "1"), f"{bdf}: {made} VFs, sriov_drivers_autoprobe is {probe}")
+
+
+@test(host="sriov", only=Penstock)
+def sigkill_at_each_step_of_vf_create():
+    """None is left, but where the end of it was in the journal: then all stay."""
+    count, bound = 0, 0
+    while True:
+        done = penstock("vf", "create", "--bind", IGB, "2", stop_at=count + 1)
+        if done.returncode == 0:
+            break
+        check(done.returncode == -signal.SIGKILL, f"exit code {done.returncode}: {done.stderr}")
+        count += 1
+        succeed("release", "--stale")
+        if device(IGB_VF).exists():
+            bound += 1
+            check(driver(IGB_VF) == "vfio-pci", f"after step {count} {IGB_VF} is at {driver(IGB_VF)}")
+            succeed("vf", "destroy", IGB)
+        no_vfs(IGB)
+        check(not list(Path("/run/penstock/devices").glob("[0-9]*")), f"records after step {count}")
+    print(f"   vf create: {count} steps, bound after {count - bound}")
+    check(count >= 12 and bound <= 2, "that cannot be so")
+    succeed("vf", "destroy", IGB)
+    no_vfs(IGB)
 
 
 @test(host="sriov", only=Penstock)

@@ -281,6 +281,31 @@ static void records_go_with_the_vfs(void **state)
 	assert_int_equal(host_journal_read(&fixture->host, &vf0, &record, &err), -ENOENT);
 }
 
+/* The process kills itself before this call of those that change anything. 0: it does not. */
+static int stop_at;
+
+static void step(void)
+{
+	if (stop_at && --stop_at == 0)
+		raise(SIGKILL);
+}
+
+int __real_renameat(int from, const char *old, int to, const char *new);
+int __wrap_renameat(int from, const char *old, int to, const char *new);
+int __wrap_renameat(int from, const char *old, int to, const char *new)
+{
+	step();
+	return __real_renameat(from, old, to, new);
+}
+
+int __real_unlinkat(int directory, const char *name, int flags);
+int __wrap_unlinkat(int directory, const char *name, int flags);
+int __wrap_unlinkat(int directory, const char *name, int flags)
+{
+	step();
+	return __real_unlinkat(directory, name, flags);
+}
+
 /* Linked in place of guard_call(), after which nothing but the child itself looks at the files. */
 static struct fixture *hangs;
 
@@ -290,6 +315,7 @@ int __wrap_guard_call(const struct guard *guard, int (*call)(const void *), cons
 {
 	if (hangs)
 		fixture_pipe(hangs, PF "/sriov_numvfs");
+	step();
 	return __real_guard_call(guard, call, argument);
 }
 
@@ -323,6 +349,121 @@ static void vfs_that_go_are_locked_as_long_as_that_takes(void **state)
 	assert_changing(fixture, &pf, false);
 	assert_changing(fixture, &vf0, false);
 	assert_changing(fixture, &vf1, false);
+}
+
+/* While the kernel makes them; and afterwards as it was. */
+static void assert_autoprobe(struct fixture *fixture, bool bind, const char *meanwhile)
+{
+	struct error err = { 0 };
+	char text[8] = "";
+
+	fixture->host.limit_ms = 100;
+	hangs = fixture;
+	assert_int_equal(host_vf_create(&fixture->host, &pf, 2, bind, false, &err), -ETIMEDOUT);
+	hangs = NULL;
+	assert_error(&err, "waiting for its VFs to appear", "dmesg");
+	assert_content(fixture, PF "/sriov_drivers_autoprobe", meanwhile);
+	fixture_unblock(fixture, PF "/sriov_numvfs");
+	for (int i = 0; i < 500 && strcmp(text, "1"); i++) {
+		usleep(10000);
+		host_read(&fixture->host, text, sizeof(text), PF "/sriov_drivers_autoprobe");
+	}
+	assert_string_equal(text, "1");
+}
+
+static void drivers_do_not_see_what_is_for_vfio(void **state)
+{
+	make_card(*state, "igb", "0\n", NULL);
+	assert_autoprobe(*state, true, "0");
+}
+
+static void drivers_see_what_is_for_the_host(void **state)
+{
+	make_card(*state, "igb", "0\n", NULL);
+	assert_autoprobe(*state, false, "1");
+}
+
+/* True when it came to its end. */
+static bool create_stopped_at(struct fixture *fixture, int n)
+{
+	pid_t child = fork();
+	int status;
+
+	if (child == 0) {
+		struct error err = { 0 };
+
+		stop_at = n;
+		_exit(host_vf_create(&fixture->host, &pf, 2, true, false, &err) ? 1 : 0);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFSIGNALED(status) || WEXITSTATUS(status) == 0);
+	return WIFEXITED(status);
+}
+
+static void assert_no_records(struct fixture *fixture)
+{
+	struct error err = { 0 };
+	struct bdf *devices;
+
+	assert_int_equal(host_journal_list(&fixture->host, &devices, &err), 0);
+	free(devices);
+}
+
+static void assert_no_binds(struct fixture *fixture)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "%s/run/binds", fixture->tree);
+	assert_true(rmdir(path) == 0 || errno == ENOENT);
+}
+
+/* All VFs made and bound, or none: also those that were made and not bound yet. */
+static void a_killed_create_is_undone(void **state)
+{
+	struct fixture *fixture = *state;
+	unsigned undone = 0, done = 0;
+	bool ended = false;
+
+	make_card(fixture, "igb", "0\n", "vfio-pci");
+	for (int n = 1; !ended; n++) {
+		struct error err = { 0 };
+		char made[8];
+
+		ended = create_stopped_at(fixture, n);
+		host_read(&fixture->host, made, sizeof(made), PF "/sriov_numvfs");
+		assert_int_equal(host_release_stale(&fixture->host, false, &err), 0);
+		assert_no_binds(fixture);
+		if (strcmp(made, "2") == 0 &&
+			host_read_number(&fixture->host, 0, PF "/sriov_numvfs") == 0)
+			undone++;
+		else if (strcmp(made, "2") == 0)
+			done++;
+		assert_int_equal(host_vf_destroy(&fixture->host, &pf, false, &err), 0);
+		assert_no_records(fixture);
+	}
+	/* The journal has its end before the last file of it goes. */
+	assert_true(undone > 1);
+	assert_int_equal(done, 2);
+}
+
+static void a_create_under_way_is_left_alone(void **state)
+{
+	struct fixture *fixture = *state;
+	struct host_record record = { .bdf = pf, .driver = "igb", .makes_vfs = true };
+	struct error err = { 0 };
+	pid_t child = fixture_start_other(&record.holder);
+
+	make_card(fixture, "igb", "2\n", "vfio-pci");
+	assert_int_equal(host_journal_write(&fixture->host, &record, &err), 0);
+	assert_int_equal(host_release_stale(&fixture->host, false, &err), 0);
+	assert_content(fixture, PF "/sriov_numvfs", "2");
+	assert_int_equal(host_vf_destroy(&fixture->host, &pf, false, &err), -EBUSY);
+	assert_error(&err, "held by penstock 'other'", "free again");
+	fixture_end_other(child);
+	assert_int_equal(host_release_stale(&fixture->host, true, &(struct error){ 0 }), 0);
+	assert_content(fixture, PF "/sriov_numvfs", "2");
+	assert_int_equal(host_release_stale(&fixture->host, false, &(struct error){ 0 }), 0);
+	assert_content(fixture, PF "/sriov_numvfs", "0");
 }
 
 static void hostile_numbers(void **state)
@@ -468,6 +609,10 @@ int main(void)
 		TEST(a_vf_that_the_host_uses_stays),
 		TEST(records_go_with_the_vfs),
 		TEST(vfs_that_go_are_locked_as_long_as_that_takes),
+		TEST(drivers_do_not_see_what_is_for_vfio),
+		TEST(drivers_see_what_is_for_the_host),
+		TEST(a_killed_create_is_undone),
+		TEST(a_create_under_way_is_left_alone),
 		TEST(hostile_numbers),
 		TEST(a_request_with_all_settings),
 		TEST(a_request_with_one_setting),
