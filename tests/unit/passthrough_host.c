@@ -5,6 +5,7 @@
 #include <linux/pci_regs.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -155,8 +156,10 @@ static int set_routes(const struct kvm_irq_routing *routing)
 	return 0;
 }
 
-static int answer(unsigned long request, const void *argument)
+static int answer(int fd, unsigned long request, const void *argument)
 {
+	if (request == VFIO_DEVICE_SET_IRQS && fd != host.device)
+		return 0; /* of another device nothing is noted */
 	if (request == host.failing)
 		return refuse(host.error);
 	switch (request) {
@@ -179,12 +182,11 @@ int __wrap_ioctl(int fd, unsigned long request, ...)
 	va_list arguments;
 	int result;
 
-	(void)fd;
 	va_start(arguments, request);
 	argument = va_arg(arguments, const void *);
 	va_end(arguments);
 	pthread_mutex_lock(&host_lock);
-	result = answer(request, argument);
+	result = answer(fd, request, argument);
 	pthread_mutex_unlock(&host_lock);
 	return result;
 }
@@ -246,6 +248,7 @@ int setup(void **state)
 		.fd = memfd_create("device", MFD_CLOEXEC),
 		.name = "0000:01:00.0",
 	};
+	host.device = fixture->device.vfio.fd;
 	fixture->device.vfio.regions[VFIO_PCI_CONFIG_REGION_INDEX].size = PCI_CFG_SPACE_SIZE;
 	fixture->device.vfio.irqs[VFIO_PCI_MSI_IRQ_INDEX].count = 8;
 	fixture->device.vfio.irqs[VFIO_PCI_MSIX_IRQ_INDEX].count = VECTORS;
@@ -432,6 +435,15 @@ const struct fake_irqfd *irqfd_of(int fd)
 		if (host.irqfds[i].fd == fd)
 			return &host.irqfds[i];
 	return NULL;
+}
+
+void raise_vector(unsigned i)
+{
+	/* VFIO has let go of an eventfd before it is closed. */
+	pthread_mutex_lock(&host_lock);
+	if (i < host.enabled && host.fds[i] >= 0)
+		eventfd_write(host.fds[i], 1);
+	pthread_mutex_unlock(&host_lock);
 }
 
 const struct kvm_irq_routing_msi *message_of(unsigned gsi)

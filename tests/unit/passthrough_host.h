@@ -28,6 +28,7 @@ struct fake_irqfd {
 };
 
 struct fake_host {
+	int device; /* the descriptor of the device that it is about */
 	/* What it can do. */
 	unsigned offered; /* vectors that it has */
 	bool can_grow;    /* vectors can be added to MSI-X that is on */
@@ -100,6 +101,8 @@ const struct kvm_userspace_memory_region *slot_at(uint64_t gpa);
 unsigned slot_count(void);
 /* Vectors that VFIO signals. */
 unsigned connected(void);
+/* The device raises a vector; KVM, if it is attached, does not take it. */
+void raise_vector(unsigned i);
 /* What KVM makes of an eventfd: its irqfd, or NULL; and the message of its GSI. */
 const struct fake_irqfd *irqfd_of(int fd);
 const struct kvm_irq_routing_msi *message_of(unsigned gsi);
