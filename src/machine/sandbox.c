@@ -29,15 +29,23 @@
  */
 #define UID_BASE 0x70000000U
 
-static int drop_root(void)
+static int drop_root(struct error *err)
 {
 	uid_t id = UID_BASE + getpid();
+	int code;
 
 	if (geteuid() != 0)
 		return 0;
-	if (setgroups(0, NULL) < 0 || setresgid(id, id, id) < 0 || setresuid(id, id, id) < 0)
-		return -errno;
-	return 0;
+	if (setgroups(0, NULL) == 0 && setresgid(id, id, id) == 0 && setresuid(id, id, id) == 0)
+		return 0;
+	code = -errno;
+	/* A user namespace that is given one id may not set groups, one that is given more lacks ours. */
+	error_sys(err, code, NULL,
+		"cannot take a user id (%u) and groups of its own for the sandbox", id);
+	error_hint(err,
+		"root in a user namespace (a container, \"unshare --map-root-user\") cannot; start it "
+		"outside, as the user itself or as root");
+	return code;
 }
 
 static int drop_capabilities(void)
@@ -140,8 +148,11 @@ static const unsigned long allowed_ioctls[] = {
 	VFIO_SET_IOMMU,
 };
 
-/* Threads alone: none of the flags that make a process or a namespace. */
+/* Threads alone: all of the flags that make one, and none that makes a namespace. */
 #define CLONE_THREAD_FLAGS (CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD)
+#define CLONE_NEW_FLAGS                                                               \
+	(CLONE_NEWCGROUP | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWNS | CLONE_NEWPID | \
+		CLONE_NEWUSER | CLONE_NEWUTS)
 
 #define MASKED(argument, mask, value) \
 	((struct scmp_arg_cmp){ (argument), SCMP_CMP_MASKED_EQ, (mask), (value) })
@@ -158,7 +169,7 @@ static int add_rules(scmp_filter_ctx filter)
 			MASKED(1, UINT32_MAX, allowed_ioctls[i]));
 	if (!code)
 		code = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(clone), 1,
-			MASKED(0, CLONE_THREAD_FLAGS, CLONE_THREAD_FLAGS));
+			MASKED(0, CLONE_THREAD_FLAGS | CLONE_NEW_FLAGS, CLONE_THREAD_FLAGS));
 	/* Its flags are in memory, where a filter cannot see them; libc then takes clone(2). */
 	if (!code)
 		code = seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
@@ -197,7 +208,7 @@ int sandbox_enter(struct error *err)
 	/* What libc would open files for later: the time zone; the number of CPUs for its arenas. */
 	tzset();
 	mallopt(M_ARENA_MAX, 1);
-	code = drop_root();
+	code = drop_root(err);
 	if (!code && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		code = -errno;
 	if (!code)
