@@ -111,9 +111,9 @@ class Runner:
         return f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped"
 
 
-def aftermath(test, before, log):
+def aftermath(test, before, log, patience=harness.QUICK_SECONDS):
     """Whatever a test did: the host is as it was, and its kernel has no complaint."""
-    deadline = time.monotonic() + harness.QUICK_SECONDS
+    deadline = time.monotonic() + patience
     while (left := remains.Remains().since(before)) and time.monotonic() < deadline:
         time.sleep(0.2)
     harness.check(not left, "afterwards:\n" + "\n".join(left))

@@ -7,7 +7,12 @@ import tempfile
 import unittest
 from pathlib import Path
 
+sys.dont_write_bytecode = True
 CHECKOUT = Path(__file__).resolve().parents[2]
+sys.path.append(str(CHECKOUT / "tests/lab"))
+
+import kernel_log                   # noqa: E402
+
 FIRST, SECOND, THIRD = "small-guest", "two-disks-two-cpus", "dma-outside-of-guest-memory"
 INT3 = "Oops: int3: 0000 [#1] PREEMPT SMP"
 TIMER = "rcu: \tPossible timer handling issue on cpu=1 timer-softirq=12"
@@ -123,6 +128,22 @@ class Case(unittest.TestCase):
         hung = (f"RUN {FIRST}\n", f"lab: begin {FIRST}\n", "exec sleep 60")
         rest = (result("ok", SECOND) + result("ok", THIRD), "", 0)
         self.assertEqual(self.suite(hung, rest, silence=2), ("2 passed, 1 failed, 0 skipped", 1))
+
+
+class Log(unittest.TestCase):
+    def test_what_the_kernel_complains_of(self):
+        for line in ("WARNING: CPU: 1 PID: 2 at drivers/vfio/vfio_main.c:1", "BUG: unable to handle",
+                     "Oops: 0000 [#1]", "general protection fault, probably for",
+                     "INFO: task penstock:12 blocked for more than 60 seconds.",
+                     "rcu: INFO: rcu_preempt self-detected stall on CPU"):
+            self.assertTrue(kernel_log.COMPLAINT.search(line), line)
+        for line in ("vfio-pci 0000:01:00.0: resetting", "kvm: vcpu0, guest rIP: 0x1 Unhandled WRMSR"):
+            self.assertFalse(kernel_log.COMPLAINT.search(line), line)
+
+    def test_faults(self):
+        self.assertTrue(kernel_log.FAULT.search(
+            "DMAR: [DMA Read NO_PASID] Request device [00:08.0] fault addr 0x1 [fault reason 0x06]"))
+        self.assertFalse(kernel_log.FAULT.search("DMAR: IOMMU enabled"))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,106 @@
+"""The gate itself: what hangs is ended and explained, and what a test leaves behind is seen."""
+
+import contextlib
+import fcntl
+import os
+import re
+import signal
+import subprocess
+import time
+
+import harness
+import hang
+import kernel_log
+import remains
+import runner
+from harness import EDU, NVME_A, Machine, Penstock, check, test
+from journal import succeed
+
+KVM_CREATE_VM = 0xae01
+
+
+def blocked():
+    """As a write to sysfs may: the kernel, not the process, decides when it ends."""
+    read, _ = os.pipe()
+    os.read(read, 1)
+
+
+@test()
+def a_hang_is_ended_and_explained():
+    word, text = runner.in_child(blocked, 2)
+    check(word == "FAIL" and "no end within 2 s" in text, f"{word}: {text}")
+    for part in ("S (sleeping)", "wchan", "syscall", "pipe_read", "blocked tasks"):
+        check(part in text, f"no {part} in:\n{text}")
+    check(runner.in_child(lambda: os.kill(os.getpid(), 9), 10)[0] == "FAIL", "a killed test passed")
+    check(runner.in_child(lambda: check(False, "on purpose"), 10) == ("FAIL", "on purpose"),
+          "a failure is not told")
+    began = time.monotonic()
+    try:
+        harness.command(["sleep", "100"], 1)
+    except harness.Failure as failure:
+        check("hrtimer_nanosleep" in str(failure), f"the report does not say where it waits: {failure}")
+        check(time.monotonic() - began < 30, "the command was not ended")
+        return
+    raise harness.Failure("a command without an end has come to one")
+
+
+@test(only=Penstock)
+def a_guest_that_stands_still_is_explained():
+    """Held by a signal, which is nobody's fault: no blame on the emulator."""
+    with Machine("wait", devices=[NVME_A]) as machine:
+        machine.expect("WAITING")
+        held = machine.descendants()[-1]
+        os.kill(held, signal.SIGSTOP)
+        report = hang.Report(machine.process.pid)
+        os.kill(held, signal.SIGCONT)
+        machine.process.terminate()
+        machine.wait()
+        check(report.emulator is None, f"the emulator gets the blame: {report.emulator}")
+        for part in ("penstock-vm", "T (stopped)", "counters that moved", "guests' timers"):
+            check(part in report.text, f"no '{part}' in:\n{report.text}")
+
+
+@contextlib.contextmanager
+def seen(*texts):
+    """What is done in here, and not undone, shows in what is looked at after a test."""
+    inner = harness.Test("inner", "default", None, 0, False, None)
+    before, log = remains.Remains(), kernel_log.KernelLog()
+    with contextlib.ExitStack() as undo:
+        yield undo
+        try:
+            runner.aftermath(inner, before, log, patience=1)
+        except harness.Failure as failure:
+            for text in texts:
+                check(text in str(failure), f"'{text}' is not told of: {failure}")
+            return
+    raise harness.Failure(f"nothing was seen of {texts}")
+
+
+@test(only=Penstock)
+def what_is_left_behind_is_seen():
+    with seen("sleep 1000") as undo:
+        process = undo.enter_context(subprocess.Popen(["sleep", "1000"]))
+        undo.callback(process.kill)
+    with seen(EDU, "vfio-pci", f"devices/{EDU}") as undo:
+        succeed("bind", EDU)
+        undo.callback(succeed, "release", EDU)
+    with seen("/dev/vfio/vfio") as undo:
+        undo.enter_context(open("/dev/vfio/vfio", "rb"))
+    with seen("left behind (locks)") as undo:
+        lock = undo.enter_context(open(next(remains.LOCKS.iterdir())))
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    with seen("machine") as undo:
+        kvm = os.open("/dev/kvm", os.O_RDWR)
+        undo.callback(os.close, kvm)
+        undo.callback(os.close, fcntl.ioctl(kvm, KVM_CREATE_VM, 0))
+
+
+@test()
+def a_log_that_wraps_is_seen():
+    """Not here: this host's log has room for a whole run."""
+    log = kernel_log.KernelLog()
+    kernel_log.mark("one line")
+    check(log.lines() == ["lab: one line"], f"the log has {log.lines()}")
+    log.close()
+    size = int(re.search(r"log_buf_len: (\d+)", "\n".join(kernel_log.whole())).group(1))
+    check(size >= 16 << 20, f"the log holds {size} bytes")
