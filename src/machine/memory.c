@@ -51,14 +51,15 @@ int memory_place(struct memory *memory, uint64_t size, const struct iova_range *
 	uint64_t wanted = size;
 	char text[24];
 
-	if (!count) {
+	if (!ranges) {
 		ranges = &everywhere;
 		count = 1;
 	}
 	*memory = (struct memory){ .size = size, .fd = -1 };
 	for (unsigned i = 0; i < ARRAY_SIZE(allowed); i++)
 		for (unsigned j = 0; j < count; j++) {
-			uint64_t first = max_u64(allowed[i].first, ranges[j].first);
+			uint64_t first = max_u64(max_u64(allowed[i].first, ranges[j].first),
+				memory->count ? memory_end(memory) : 0);
 			uint64_t last = min_u64(allowed[i].last, ranges[j].last);
 
 			if (first < last && take(memory, first, last + 1, &wanted))

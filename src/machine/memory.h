@@ -36,7 +36,7 @@ struct memory {
 
 /*
  * Place size bytes of RAM: from 0 to 2 GiB and from 4 GiB on, inside the IOVAs that a device can
- * reach (ranges, sorted; count 0: everywhere).
+ * reach (ranges, NULL: everywhere).
  */
 int memory_place(struct memory *memory, uint64_t size, const struct iova_range *ranges,
 	unsigned count, struct error *err);

@@ -269,6 +269,30 @@ TEST(memory_that_the_host_does_not_have_is_an_error)
 	memory_free(&memory);
 }
 
+/* The kernel gives them in order and apart from each other; what if it did not? */
+TEST(ranges_that_overlap_give_each_address_once)
+{
+	static const struct iova_range twice[] = { { 0, 0x7fffffff }, { 0, 0xfedfffff },
+		{ 4 * GIB, 8 * GIB - 1 }, { 5 * GIB, 9 * GIB - 1 } };
+	static const struct iova_range back[] = { { 4 * GIB, 8 * GIB - 1 }, { 0, GIB - 1 } };
+	struct memory memory;
+
+	assert_int_equal(place(&memory, 7 * GIB, twice, 4), 0);
+	assert_int_equal(memory.count, 3);
+	assert_region(&memory, 1, 4 * GIB, 4 * GIB);
+	assert_region(&memory, 2, 8 * GIB, GIB);
+	assert_int_equal(place(&memory, 2 * GIB, back, 2), 0);
+	assert_region(&memory, 0, 0, GIB);
+	assert_region(&memory, 1, 4 * GIB, GIB);
+}
+
+TEST(no_range_at_all_is_not_everywhere)
+{
+	struct memory memory;
+
+	assert_int_equal(place(&memory, 64 * MIB, usual, 0), -ENOSPC);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -279,6 +303,8 @@ int main(void)
 		cmocka_unit_test(memory_that_does_not_fit_is_refused),
 		cmocka_unit_test(a_hole_at_the_bottom_is_refused),
 		cmocka_unit_test(too_many_holes_are_refused),
+		cmocka_unit_test(ranges_that_overlap_give_each_address_once),
+		cmocka_unit_test(no_range_at_all_is_not_everywhere),
 		cmocka_unit_test(addresses_are_found_within_one_region_alone),
 		cmocka_unit_test(addresses_agree_modulo_a_huge_page),
 		cmocka_unit_test(shared_memory_is_one_file),
