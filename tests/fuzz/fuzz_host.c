@@ -252,9 +252,10 @@ static void plan_boot(const struct host *host)
 	boot_plan_free(&plan);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+struct fuzz_goal fuzz_goals[] = { { 0 } };
+
+void fuzz_one(struct fuzz_input *input)
 {
-	struct fuzz_input input = { data, size };
 	struct error err = { 0 };
 	struct host host;
 
@@ -267,12 +268,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	nftw(root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 	for (size_t i = 0; i < PARTS; i++)
 		make_part(i);
-	while (input.size)
-		change_part(&input);
+	while (input->size)
+		change_part(input);
 	if (host_init(&host, root, NULL, &err))
 		abort();
 	host.limit_ms = 5000;
 	read_all(&host);
 	plan_boot(&host);
-	return 0;
 }

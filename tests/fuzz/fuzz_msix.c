@@ -12,18 +12,22 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { MSI, MSIX, TABLE, CONFIG };
+
+struct fuzz_goal fuzz_goals[] = {
+	[MSI] = { "MSI capabilities", 10, 0 },
+	[MSIX] = { "MSI-X capabilities", 20, 0 },
+	[TABLE] = { "accesses to the table", 4, 0 },
+	[CONFIG] = { "accesses to configuration space", 2, 0 },
+	{ 0 },
+};
+
 struct target {
 	struct pci_device device;
 	struct msi msi;
 	struct msix msix;
 	uint8_t *table; /* the model: what a plain array would hold, but for the reserved bits */
 };
-
-static void check(bool right)
-{
-	if (!right)
-		abort();
-}
 
 static void make_bars(struct target *target, struct fuzz_input *input)
 {
@@ -40,19 +44,19 @@ static void check_start(const struct target *target)
 {
 	const struct msix *msix = &target->msix;
 
-	check(!msi_enabled(&target->msi, &target->device));
-	check(!target->msi.cap || (target->msi.vectors >= 1 && target->msi.vectors <= 32));
-	check(!msix_enabled(msix, &target->device));
+	fuzz_check(!msi_enabled(&target->msi, &target->device));
+	fuzz_check(!target->msi.cap || (target->msi.vectors >= 1 && target->msi.vectors <= 32));
+	fuzz_check(!msix_enabled(msix, &target->device));
 	if (!msix->cap)
 		return;
-	check(msix->vectors >= 1 && msix->vectors <= MSIX_VECTORS_MAX);
-	check(msix->table_bar < PCI_BARS && msix->pba_bar < PCI_BARS);
-	check(msix->table_offset + (uint64_t)msix_table_size(msix) <=
-		target->device.bars[msix->table_bar].size);
-	check(msix->pba_offset + (uint64_t)msix_pba_size(msix) <=
-		target->device.bars[msix->pba_bar].size);
+	fuzz_check(msix->vectors >= 1 && msix->vectors <= MSIX_VECTORS_MAX);
+	fuzz_check(msix->table_bar < PCI_BARS && msix->pba_bar < PCI_BARS);
+	fuzz_check(msix->table_offset + (uint64_t)msix_table_size(msix) <=
+		   target->device.bars[msix->table_bar].size);
+	fuzz_check(msix->pba_offset + (uint64_t)msix_pba_size(msix) <=
+		   target->device.bars[msix->pba_bar].size);
 	for (unsigned i = 0; i < msix->vectors; i++)
-		check(msix_masked(msix, &target->device, i));
+		fuzz_check(msix_masked(msix, &target->device, i));
 }
 
 static void make(struct target *target, struct fuzz_input *input)
@@ -75,7 +79,7 @@ static void make(struct target *target, struct fuzz_input *input)
 	if (!target->msix.cap)
 		return;
 	target->table = calloc(target->msix.vectors, MSIX_ENTRY_SIZE);
-	check(target->table);
+	fuzz_check(target->table);
 	for (unsigned i = 0; i < target->msix.vectors; i++)
 		target->table[i * MSIX_ENTRY_SIZE + PCI_MSIX_ENTRY_VECTOR_CTRL] = 1;
 }
@@ -91,10 +95,10 @@ static void check_vector(const struct target *target, unsigned i)
 	struct msi_message message = msix_message(&target->msix, i);
 	uint16_t flags = pci_get16(&target->device, target->msix.cap + PCI_MSIX_FLAGS);
 
-	check(message.address == ((uint64_t)get32(entry + 4) << 32 | (get32(entry) & ~3U)));
-	check(message.data == get32(entry + 8));
-	check(msix_masked(&target->msix, &target->device, i) ==
-		(flags & PCI_MSIX_FLAGS_MASKALL || entry[12] & 1));
+	fuzz_check(message.address == ((uint64_t)get32(entry + 4) << 32 | (get32(entry) & ~3U)));
+	fuzz_check(message.data == get32(entry + 8));
+	fuzz_check(msix_masked(&target->msix, &target->device, i) ==
+		   (flags & PCI_MSIX_FLAGS_MASKALL || entry[12] & 1));
 }
 
 static void access_table(struct target *target, struct fuzz_input *input)
@@ -112,7 +116,7 @@ static void access_table(struct target *target, struct fuzz_input *input)
 	/* It may lack reserved bits, and has no bit that nobody wrote. */
 	value = 0;
 	memcpy(&value, &target->table[at], size);
-	check(!(seen & ~value));
+	fuzz_check(!(seen & ~value));
 }
 
 static void check_msi(const struct target *target)
@@ -121,11 +125,11 @@ static void check_msi(const struct target *target)
 	unsigned count = msi_enabled_vectors(msi, &target->device);
 	uint32_t first;
 
-	check(count >= 1 && count <= msi->vectors);
+	fuzz_check(count >= 1 && count <= msi->vectors);
 	first = msi_message(msi, &target->device, 0).data;
-	check(first % count == 0);
+	fuzz_check(first % count == 0);
 	for (unsigned i = 0; i < count; i++) {
-		check(msi_message(msi, &target->device, i).data == first + i);
+		fuzz_check(msi_message(msi, &target->device, i).data == first + i);
 		msi_masked(msi, &target->device, i);
 	}
 }
@@ -148,29 +152,30 @@ static void access_config(struct target *target, struct fuzz_input *input)
 	pci_device_config_write(device, at, size, fuzz_number(input, size));
 	for (unsigned i = 0; i < sizeof(before); i++) {
 		if (i < at || i >= at + size)
-			check(device->config[i] == before[i]);
-		check(!((device->config[i] ^ before[i]) & ~device->writable[i]));
+			fuzz_check(device->config[i] == before[i]);
+		fuzz_check(!((device->config[i] ^ before[i]) & ~device->writable[i]));
 	}
 	pci_device_config_read(device, at, size);
 	if (target->msi.cap)
 		check_msi(target);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+void fuzz_one(struct fuzz_input *input)
 {
-	struct fuzz_input input = { data, size };
 	struct target *target = calloc(1, sizeof(*target));
 
-	check(target);
-	make(target, &input);
-	for (unsigned i = 0; i < 300 && input.size; i++)
-		if (target->msix.cap && fuzz_byte(&input) & 1)
-			access_table(target, &input);
-		else
-			access_config(target, &input);
+	fuzz_check(target);
+	make(target, input);
+	fuzz_goals[MSI].count += target->msi.cap != 0;
+	fuzz_goals[MSIX].count += target->msix.cap != 0;
+	for (unsigned i = 0; i < 300 && input->size; i++) {
+		bool in_table = target->msix.cap && fuzz_byte(input) & 1;
+
+		(in_table ? access_table : access_config)(target, input);
+		fuzz_goals[in_table ? TABLE : CONFIG].count++;
+	}
 	free(target->table);
 	msix_destroy(&target->msix);
 	pci_device_destroy(&target->device);
 	free(target);
-	return 0;
 }

@@ -2,41 +2,31 @@
 /*
  * A hostile device and a hostile guest. The device is a file: its configuration space and BARs are
  * the input's, and so are the guest's accesses to configuration space (ECAM, CF8 and CFC), to memory
- * and to ports, of every size and alignment. The kernel's ioctls succeed and do nothing.
- *
- * After each access the BARs that are decoded lie whole in a window and overlap no other.
+ * and to ports, of every size and alignment. The kernel does as it is told: fuzz_vfio.c has one that
+ * does not.
  */
+#include "guest.h"
+
 #include "base/fd.h"
 #include "base/size.h"
-#include "fuzz.h"
-#include "passthrough/passthrough.h"
+#include "kernel.h"
 
 #include <linux/pci_regs.h>
 #include <stdio.h>
-#include <string.h>
 #include <sys/mman.h>
 
-#define DEVICES  2
-#define MEM32    0x80000000ULL
-#define MEM64    (1ULL << 38)
-#define ECAM     0xe0000000ULL
-#define IO       0x6000
-#define BAR_ROOM (64 * KIB) /* what the file holds of each BAR */
+#define ACCESSES_MAX 300
+#define BAR_ROOM     (64 * KIB) /* what the file holds of each BAR */
 
-int __wrap_ioctl(int fd, unsigned long request, ...);
+enum { ATTACHED, ACCESSES, DECODED, SLOTS, VECTORS };
 
-int __wrap_ioctl(int fd, unsigned long request, ...)
-{
-	(void)fd, (void)request;
-	return 0;
-}
-
-struct host {
-	struct kvm_vm vm;
-	struct space mmio, pio;
-	struct pci_bus bus;
-	struct passthrough devices[DEVICES];
-	unsigned count;
+struct fuzz_goal fuzz_goals[] = {
+	[ATTACHED] = { "devices attached", 10, 0 },
+	[ACCESSES] = { "guest accesses", 2, 0 },
+	[DECODED] = { "accesses while a BAR was decoded", 10, 0 },
+	[SLOTS] = { "mappings into the guest", 100, 0 },
+	[VECTORS] = { "vectors that reach the guest", 200, 0 },
+	{ 0 },
 };
 
 /* Sizes of up to 1 MiB, and some that no BAR can have. */
@@ -60,21 +50,11 @@ static void plant_capabilities(uint8_t *config)
 	config[0x50] = PCI_CAP_ID_MSI;
 }
 
-static void make_vfio(struct vfio_device *vfio, struct fuzz_input *input, unsigned number)
+static void make_regions(struct vfio_device *vfio, struct fuzz_input *input)
 {
-	uint8_t config[PCI_CONFIG_SIZE] = { 0 };
-
-	snprintf(vfio->name, sizeof(vfio->name), "device %u", number);
-	vfio->fd = memfd_create("device", MFD_CLOEXEC);
-	fuzz_bytes(input, config, fuzz_byte(input) & 1 ? 512 : 256);
-	config[PCI_HEADER_TYPE] &= 0x80;
-	if (fuzz_byte(input) & 1)
-		plant_capabilities(config);
 	vfio->regions[VFIO_PCI_CONFIG_REGION_INDEX] = (struct vfio_region){
 		.size = fuzz_byte(input) & 1 ? PCI_CONFIG_SIZE : PCI_CFG_SPACE_SIZE,
 	};
-	if (fd_write_all(vfio->fd, config, sizeof(config)))
-		abort();
 	for (unsigned i = 0; i < PCI_BARS; i++) {
 		struct vfio_region *region = &vfio->regions[i];
 
@@ -87,126 +67,50 @@ static void make_vfio(struct vfio_device *vfio, struct fuzz_input *input, unsign
 			region->areas[j].size = fuzz_byte(input) * 1024ULL;
 		}
 	}
+}
+
+static void make_vfio(struct vfio_device *vfio, struct fuzz_input *input, unsigned number)
+{
+	uint8_t config[PCI_CONFIG_SIZE] = { 0 };
+
+	snprintf(vfio->name, sizeof(vfio->name), "device %u", number);
+	vfio->fd = memfd_create("device", MFD_CLOEXEC);
+	fuzz_bytes(input, config, fuzz_byte(input) & 1 ? 512 : 256);
+	config[PCI_HEADER_TYPE] &= 0x80;
+	if (fuzz_byte(input) & 1)
+		plant_capabilities(config);
+	fuzz_check(fd_write_all(vfio->fd, config, sizeof(config)) == 0);
+	make_regions(vfio, input);
 	for (unsigned i = 0; i <= VFIO_PCI_MSIX_IRQ_INDEX; i++)
 		vfio->irqs[i] = (struct vfio_irq){ .count = fuzz_byte(input),
 			.can_grow = fuzz_byte(input) & 1 };
-	if (ftruncate(vfio->fd, PCI_CONFIG_SIZE + PCI_BARS * BAR_ROOM))
-		abort();
+	fuzz_check(ftruncate(vfio->fd, PCI_CONFIG_SIZE + PCI_BARS * BAR_ROOM) == 0);
 }
 
-static bool inside(const struct pci_window *window, const struct pci_bar *bar)
+void fuzz_one(struct fuzz_input *input)
 {
-	return bar->address >= window->base &&
-	       bar->address + bar->size <= window->base + window->size;
-}
+	unsigned before = fuzz_descriptors();
+	struct guest guest;
 
-static bool overlap(const struct pci_bar *a, const struct pci_bar *b)
-{
-	return (a->kind == PCI_BAR_IO) == (b->kind == PCI_BAR_IO) &&
-	       a->address < b->address + b->size && b->address < a->address + a->size;
-}
-
-static void check_bars(const struct host *host)
-{
-	const struct pci_bar *decoded[DEVICES * PCI_BARS];
-	unsigned count = 0;
-
-	for (unsigned i = 0; i < host->count; i++)
-		for (unsigned j = 0; j < PCI_BARS; j++)
-			if (host->devices[i].pci.bars[j].decoded)
-				decoded[count++] = &host->devices[i].pci.bars[j];
-	for (unsigned i = 0; i < count; i++) {
-		const struct pci_windows *windows = &host->bus.windows;
-
-		if (decoded[i]->kind == PCI_BAR_IO ? !inside(&windows->io, decoded[i])
-						   : !inside(&windows->mem32, decoded[i]) &&
-							     !inside(&windows->mem64, decoded[i]))
-			abort();
-		for (unsigned j = 0; j < i; j++)
-			if (overlap(decoded[i], decoded[j]))
-				abort();
+	kernel_reset(NULL);
+	kernel.vectors = fuzz_byte(input) * 2;
+	fuzz_check(guest_open(&guest));
+	for (unsigned i = 0; i < GUEST_DEVICES; i++) {
+		make_vfio(&guest.devices[i].vfio, input, i);
+		guest_attach(&guest);
 	}
-}
-
-/* Mostly near something: configuration space, or a BAR where it is now. */
-static uint64_t choose_address(struct host *host, struct fuzz_input *input, bool *port)
-{
-	uint8_t kind = fuzz_byte(input);
-	uint64_t offset = fuzz_number(input, 2);
-	const struct pci_bar *bar;
-
-	*port = kind & 1;
-	if (kind & 2)
-		return *port ? 0xcf8 + offset % 8 : ECAM + offset * 3;
-	if (kind & 4 || !host->count)
-		return fuzz_number(input, 8);
-	bar = &host->devices[kind >> 3 & 1 % host->count].pci.bars[(kind >> 4) % PCI_BARS];
-	*port = bar->kind == PCI_BAR_IO;
-	return bar->address + offset % (bar->size + 16);
-}
-
-static void access_once(struct host *host, struct fuzz_input *input)
-{
-	unsigned size = 1U << fuzz_byte(input) % 4;
-	bool is_write = fuzz_byte(input) & 1, port;
-	uint64_t address = choose_address(host, input, &port);
-	struct space *space = port ? &host->pio : &host->mmio;
-
-	if (port && size == 8)
-		size = 4;
-	if (is_write)
-		space_write(space, address, size, fuzz_number(input, size));
-	else
-		space_read(space, address, size);
-	check_bars(host);
-}
-
-static void add_device(struct host *host, struct fuzz_input *input)
-{
-	struct passthrough *device = &host->devices[host->count];
-	struct passthrough_place place = {
-		.devfn = (host->count + 1) << 3,
-		.gsi = { 16, 17, 18, 19 },
-	};
-	struct error err = { 0 };
-
-	make_vfio(&device->vfio, input, host->count);
-	host->count++;
-	passthrough_attach(device, &host->vm, &host->bus, &place, &err);
-}
-
-static void host_close(struct host *host)
-{
-	for (unsigned i = 0; i < host->count; i++)
-		passthrough_detach(&host->devices[i]);
-	space_destroy(&host->mmio);
-	space_destroy(&host->pio);
-	free(host->vm.routing);
-	free(host);
-}
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
-{
-	static const struct pci_windows windows = {
-		.io = { IO, 0xa000, IO },
-		.mem32 = { MEM32, 0x60000000, MEM32 },
-		.mem64 = { MEM64, MEM64, MEM64 },
-	};
-	struct fuzz_input input = { data, size };
-	struct host *host = calloc(1, sizeof(*host));
-	struct error err = { 0 };
-
-	host->vm = (struct kvm_vm){ .fd = -1, .vfio_fd = -1 };
-	host->vm.routing = calloc(
-		1, sizeof(*host->vm.routing) + KVM_GSI_MAX * sizeof(struct kvm_irq_routing_entry));
-	space_init(&host->mmio);
-	space_init(&host->pio);
-	if (pci_bus_init(&host->bus, &host->mmio, &host->pio, ECAM, &windows, &err))
-		abort();
-	for (unsigned i = 0; i < DEVICES; i++)
-		add_device(host, &input);
-	for (unsigned i = 0; i < 300 && input.size; i++)
-		access_once(host, &input);
-	host_close(host);
-	return 0;
+	for (unsigned i = 0; i < ACCESSES_MAX && input->size; i++) {
+		guest_access(&guest, input);
+		if (i % 16 == 15)
+			guest_check_vectors(&guest);
+	}
+	guest_check_vectors(&guest);
+	guest_close(&guest);
+	kernel_check_idle();
+	fuzz_check(fuzz_descriptors() == before);
+	fuzz_goals[ATTACHED].count += guest.attached;
+	fuzz_goals[ACCESSES].count += guest.accesses;
+	fuzz_goals[DECODED].count += guest.decoded;
+	fuzz_goals[VECTORS].count += guest.vectors;
+	fuzz_goals[SLOTS].count += kernel.slots;
 }
