@@ -62,7 +62,7 @@ static bool matches(const struct listing *listing, const struct inventory_device
 	if (!listing->pattern)
 		return true;
 	for (int i = 0; i < listing->address_count; i++)
-		if (memcmp(&listing->addresses[i], &device->device.bdf, sizeof(struct bdf)) == 0)
+		if (bdf_equal(&listing->addresses[i], &device->device.bdf))
 			return true;
 	for (size_t i = 0; i < ARRAY_SIZE(texts) && !listing->address_count; i++)
 		if (strcasestr(texts[i], listing->pattern))

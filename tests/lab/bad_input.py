@@ -8,9 +8,8 @@ import tempfile
 from pathlib import Path
 
 import harness
-from harness import (E1000E, EDU, INITRD, KERNEL, NVME_A, NVME_B, PAIR_NIC, PAIR_NVME, Machine,
-                     Penstock, block_device, check, device, group, network_device, rebind, refused,
-                     sectors, test)
+from harness import (E1000E, KERNEL, NVME_A, NVME_B, PAIR_NIC, PAIR_NVME, Machine, Penstock,
+                     block_device, check, group, network_device, rebind, refused, sectors, test)
 
 FAILURE, USAGE = 1, 2
 run = Penstock.command
