@@ -4,6 +4,7 @@
 #include "base/size.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <string.h>
@@ -38,7 +39,7 @@ void fake_kvm_reset(void)
 	memset(&fake_kvm, 0, sizeof(fake_kvm));
 	fake_kvm.lacking = -1;
 	fake_kvm.version = KVM_API_VERSION;
-	fake_kvm.quirks = ~0;
+	fake_kvm.quirks = INT_MAX;
 	fake_kvm.mmap_size = FAKE_KVM_RUN;
 	fake_kvm.group_fd = -1;
 }

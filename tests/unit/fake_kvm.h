@@ -27,7 +27,7 @@ struct fake_kvm {
 	int quirks;            /* those that can be switched off */
 	int version;           /* of the interface */
 	unsigned mmap_size;    /* FAKE_KVM_RUN */
-	struct kvm_cpuid_entry2 supported[32];
+	struct kvm_cpuid_entry2 supported[256];
 	unsigned supported_count;
 	/* KVM_RUN of vCPU id: 0 or a negative errno. NULL: waits for a kick or a signal. */
 	int (*run)(unsigned id, struct kvm_run *run);
@@ -41,7 +41,7 @@ struct fake_kvm {
 	struct kvm_irq_level line;
 	struct kvm_irq_routing_entry routes[4096];
 	unsigned route_count;
-	struct kvm_cpuid_entry2 cpuid[64];
+	struct kvm_cpuid_entry2 cpuid[256];
 	unsigned cpuid_count;
 	struct kvm_regs regs;
 	struct kvm_sregs sregs;

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/kvm.h>
 #include <linux/landlock.h>
@@ -61,6 +62,8 @@ int __wrap_seccomp_load(const scmp_filter_ctx filter)
 
 typedef int (*act)(void);
 
+static void (*before)(void); /* in the child, before it enters */
+
 static pid_t start(act what)
 {
 	pid_t pid = fork();
@@ -69,6 +72,8 @@ static pid_t start(act what)
 	if (pid)
 		return pid;
 	alarm(LIMIT_S);
+	if (before)
+		before();
 	/* Not cmocka's handlers, which would go on with the next test in here. */
 	signal(SIGILL, SIG_DFL);
 	signal(SIGSEGV, SIG_DFL);
@@ -792,6 +797,43 @@ TEST(the_kernel_says_that_it_is_in_force)
 	close(hold[1]);
 }
 
+/* A user may have some: by systemd's AmbientCapabilities=, by pam_cap. */
+static void keep_a_capability(void)
+{
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct some[2] = { 0 };
+
+	some[0].permitted = some[0].inheritable = some[0].effective = 1 << CAP_NET_RAW;
+	if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) || setresgid(12345, 12345, 12345) ||
+		setresuid(12345, 12345, 12345) || syscall(SYS_capset, &header, some) ||
+		prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_NET_RAW, 0, 0))
+		_exit(SANDBOX_FAILED);
+}
+
+TEST(a_user_loses_capabilities_too)
+{
+	char text[8192];
+	int status;
+	pid_t pid;
+
+	if (geteuid() != 0)
+		test_skip("only root can give a capability away");
+	assert_int_equal(pipe(hold), 0);
+	before = keep_a_capability;
+	pid = start(do_wait);
+	before = NULL;
+	wait_for_sandbox(pid, text, sizeof(text));
+	assert_no_capability(text, "\nCapEff:");
+	assert_no_capability(text, "\nCapPrm:");
+	assert_no_capability(text, "\nCapInh:");
+	assert_no_capability(text, "\nCapAmb:");
+	assert_int_equal(write(hold[1], "x", 1), 1);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	close(hold[0]);
+	close(hold[1]);
+}
+
 /* The broker's death must not leave a machine behind: it holds the devices. */
 TEST(it_dies_with_its_parent)
 {
@@ -839,6 +881,7 @@ int main(void)
 		cmocka_unit_test(landlock_denies_every_path),
 		cmocka_unit_test(root_of_a_user_namespace_is_told_why),
 		cmocka_unit_test(the_kernel_says_that_it_is_in_force),
+		cmocka_unit_test(a_user_loses_capabilities_too),
 		cmocka_unit_test(it_dies_with_its_parent),
 	};
 
