@@ -1,50 +1,35 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "broker/serial.h"
 
-#include "base/fd.h"
 #include "base/log.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <unistd.h>
 
-/*
- * The terminal anew, for writing without blocking: that flag of the one which we were given would be
- * its other users', too. Negative where it is none.
- */
-static int reopen_terminal(void)
-{
-	cleanup_fd int fd = -1;
-	char name[64];
-
-	if (ttyname_r(STDOUT_FILENO, name, sizeof(name)))
-		return -1;
-	fd = open(name, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-	return fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 3);
-}
-
-/*
- * Our own descriptors for stdin and stdout: the two may be one terminal, and an event loop watches a
- * file description twice only by two descriptors.
- */
+/* Descriptors of our own: the machine's stdin and stdout are closed. */
 static int open_stdio(struct broker_console *console, struct error *err)
 {
 	console->config.in = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3);
-	console->config.out = reopen_terminal();
-	if (console->config.out < 0)
-		console->config.out = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
+	console->config.out = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
 	if (console->config.out < 0)
 		return error_sys(err, -errno, NULL, "cannot use stdout as the guest's serial line");
 	console->config.escapes = isatty(STDIN_FILENO);
 	return 0;
 }
 
+/* Not to wait here for a pipe's reader, or a serial line's carrier; later the machine's thread may. */
 static int open_file(struct broker_console *console, const char *path, struct error *err)
 {
-	console->config.out = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY, 0666);
-	if (console->config.out < 0)
-		return error_sys(err, -errno, path, "cannot be written");
-	return 0;
+	const int flags = O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY;
+
+	console->config.out = open(path, flags | O_NONBLOCK, 0666);
+	if (console->config.out >= 0 && fcntl(console->config.out, F_SETFL, 0) == 0)
+		return 0;
+	if (error_sys(err, -errno, path, "cannot be written") == -ENXIO)
+		error_hint(err, "nobody reads this pipe: start its reader first");
+	return err->code;
 }
 
 /* Nobody need be reading at the other end, so output may be lost but must not hold up the guest. */
@@ -85,29 +70,54 @@ int broker_console_open(
 	}
 }
 
-/* Output is still processed, so that messages of ours get their carriage returns. */
-void broker_console_enter(struct broker_console *console)
+/* Of the session that the terminal controls, one process group has its keys. */
+static bool is_in_background(int terminal)
 {
-	pid_t foreground =
-		tcgetpgrp(console->config.in); /* -1: the terminal controls no session of ours */
-	struct termios raw;
+	pid_t foreground = tcgetpgrp(terminal); /* -1: it controls no session of ours */
 
-	/* In the background the terminal is another program's. */
-	if (!console->config.escapes || (foreground >= 0 && foreground != getpgrp()) ||
-		tcgetattr(console->config.in, &console->saved) < 0)
-		return;
-	raw = console->saved;
+	return foreground >= 0 && foreground != getpgrp();
+}
+
+/* Output is still processed, so that messages of ours get their carriage returns. */
+static bool set_raw(const struct broker_console *console)
+{
+	struct termios raw = console->saved;
+
 	cfmakeraw(&raw);
 	raw.c_oflag = console->saved.c_oflag;
+	return tcsetattr(console->config.in, TCSANOW, &raw) == 0;
+}
+
+void broker_console_enter(struct broker_console *console)
+{
+	if (!console->config.escapes || console->raw || is_in_background(console->config.in) ||
+		tcgetattr(console->config.in, &console->saved) < 0)
+		return;
 	log_info("Ctrl-A x ends the machine, Ctrl-A p presses its power button");
-	console->raw = tcsetattr(console->config.in, TCSANOW, &raw) == 0;
+	console->raw = set_raw(console);
 }
 
 void broker_console_leave(struct broker_console *console)
 {
-	if (console->raw)
+	if (console->raw && !is_in_background(console->config.in))
 		tcsetattr(console->config.in, TCSANOW, &console->saved);
 	console->raw = false;
+}
+
+bool broker_console_in_background(const struct broker_console *console)
+{
+	return console->config.escapes && !console->raw;
+}
+
+void broker_console_resume(struct broker_console *console)
+{
+	if (!console->raw)
+		return;
+	/* Whoever has it now has set it up for itself. */
+	if (is_in_background(console->config.in))
+		console->raw = false;
+	else
+		set_raw(console);
 }
 
 void broker_console_close(struct broker_console *console)

@@ -9,49 +9,80 @@
 #include <errno.h>
 #include <pthread.h>
 
-/* Devices open one by one in threads of their own: the kernel resets each, 100 ms or more. */
-struct opening {
+/*
+ * A device is opened, and closed, in a thread of its own: the kernel resets it then, which takes 100 ms
+ * or, where it does not come back, a minute.
+ */
+struct job {
 	pthread_t thread;
 	bool threaded;
 	struct machine_devices *devices;
 	unsigned index;
+	void (*work)(struct job *job);
 	struct error err;
 };
 
-static void *open_device(void *opaque)
+static void *do_job(void *opaque)
 {
-	struct opening *opening = opaque;
-	struct machine_devices *devices = opening->devices;
-	const struct machine_device *device = &devices->config->devices[opening->index];
+	struct job *job = opaque;
 
-	vfio_device_open(&devices->devices[opening->index].vfio, devices->iommu, device->group_fd,
-		&device->bdf, &opening->err);
+	job->work(job);
 	return NULL;
+}
+
+/* All at once. The first error is the one that is told. */
+static int for_all(struct machine_devices *devices, unsigned count, void (*work)(struct job *job),
+	struct error *err)
+{
+	struct job jobs[MACHINE_DEVICES_MAX];
+
+	for (unsigned i = 0; i < count; i++) {
+		struct job *job = &jobs[i];
+
+		*job = (struct job){ .devices = devices, .index = i, .work = work };
+		job->threaded = i + 1 < count && !pthread_create(&job->thread, NULL, do_job, job);
+		if (!job->threaded)
+			work(job);
+	}
+	for (unsigned i = 0; i < count; i++) {
+		if (jobs[i].threaded)
+			pthread_join(jobs[i].thread, NULL);
+		if (jobs[i].err.code && !err->code)
+			*err = jobs[i].err;
+	}
+	return err->code;
+}
+
+static void open_device(struct job *job)
+{
+	struct machine_devices *devices = job->devices;
+	const struct machine_device *device = &devices->config->devices[job->index];
+
+	vfio_device_open(&devices->devices[job->index].vfio, devices->iommu, device->group_fd,
+		&device->bdf, &job->err);
 }
 
 static int open_all(struct machine_devices *devices, struct error *err)
 {
 	unsigned count = devices->config->device_count;
-	cleanup_free struct opening *openings = calloc(count, sizeof(*openings));
 
 	devices->devices = calloc(count, sizeof(*devices->devices));
-	if (!openings || !devices->devices)
+	if (!devices->devices)
 		return error_sys(err, -ENOMEM, NULL, "cannot open the devices");
-	for (unsigned i = 0; i < count; i++) {
-		openings[i].devices = devices;
-		openings[i].index = i;
-		openings[i].threaded = i + 1 < count && !pthread_create(&openings[i].thread, NULL,
-								open_device, &openings[i]);
-		if (!openings[i].threaded)
-			open_device(&openings[i]);
-	}
-	for (unsigned i = 0; i < count; i++) {
-		if (openings[i].threaded)
-			pthread_join(openings[i].thread, NULL);
-		if (openings[i].err.code && !err->code)
-			*err = openings[i].err;
-	}
-	return err->code;
+	devices->opened = count;
+	return for_all(devices, count, open_device, err);
+}
+
+static void close_device(struct job *job)
+{
+	struct machine_devices *devices = job->devices;
+	struct passthrough *device = &devices->devices[job->index];
+
+	if (job->index < devices->attached)
+		passthrough_detach(device);
+	else
+		vfio_device_close(&device->vfio);
+	devices->closed(devices->opaque, job->index);
 }
 
 int devices_open_iommu(struct machine_devices *devices, const struct machine_config *config,
@@ -217,8 +248,9 @@ int devices_attach(struct machine_devices *devices, struct kvm_vm *vm, struct pc
 
 void devices_close(struct machine_devices *devices)
 {
-	for (unsigned i = 0; i < devices->attached; i++)
-		passthrough_detach(&devices->devices[i]);
+	struct error none = { 0 };
+
+	for_all(devices, devices->opened, close_device, &none);
 	if (devices->iommu)
 		devices->iommu->ops->close(devices->iommu);
 	free(devices->devices);

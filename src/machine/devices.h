@@ -14,9 +14,11 @@ struct machine_devices {
 	const struct machine_config *config;
 	struct vfio_iommu *iommu;    /* NULL without devices, as all that follows */
 	struct passthrough *devices; /* config->device_count */
-	unsigned attached;           /* of them */
+	unsigned opened, attached;   /* of them */
 	/* The host asks for a device back, or a device has failed. Called by the event loop. */
 	void (*failed)(void *opaque, const struct error *failure);
+	/* A device is closed. Called by a thread of its own. */
+	void (*closed)(void *opaque, unsigned device);
 	void *opaque;
 };
 
@@ -30,5 +32,5 @@ int devices_open(struct machine_devices *devices, struct memory *memory, struct 
 int devices_attach(struct machine_devices *devices, struct kvm_vm *vm, struct pci_bus *pci,
 	struct loop *loop, struct error *err);
 
-/* The guest does not run any more. */
+/* All at once, as opening. The guest does not run any more. */
 void devices_close(struct machine_devices *devices);

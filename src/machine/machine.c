@@ -42,6 +42,13 @@ struct machine {
 	bool ended;
 };
 
+/* A broker that has gone away needs no news. */
+static void tell(struct machine *machine, uint8_t note)
+{
+	if (write(machine->config->control_fd, &note, 1) < 0)
+		return;
+}
+
 /* Any thread may end the machine; the first one says how. */
 static void end(struct machine *machine, enum machine_end how)
 {
@@ -49,9 +56,11 @@ static void end(struct machine *machine, enum machine_end how)
 	if (!machine->ended) {
 		machine->ended = true;
 		machine->end = how;
+		tell(machine, MACHINE_ENDING);
 	}
 	pthread_mutex_unlock(&machine->lock);
-	loop_stop(machine->loop);
+	if (machine->loop)
+		loop_stop(machine->loop);
 }
 
 static void on_off(void *opaque)
@@ -85,6 +94,11 @@ static void on_failure(void *opaque, const struct error *failure)
 		*machine->err = *failure;
 	pthread_mutex_unlock(&machine->lock);
 	end(machine, MACHINE_FAILED);
+}
+
+static void on_closed(void *opaque, unsigned device)
+{
+	tell(opaque, MACHINE_CLOSED + device);
 }
 
 static void on_control(void *opaque, uint32_t events)
@@ -191,6 +205,14 @@ static int make_platform(struct machine *machine, struct error *err)
 	return code ? error_sys(err, code, NULL, "cannot make the platform's devices") : 0;
 }
 
+/* Whoever breaks out of the guest has no use of them. */
+static void close_inputs(const struct machine_config *config)
+{
+	close(config->kernel_fd);
+	if (config->initrd_fd >= 0)
+		close(config->initrd_fd);
+}
+
 static int make_vcpus(struct machine *machine, struct error *err)
 {
 	const struct machine_config *config = machine->config;
@@ -207,6 +229,7 @@ static int make_vcpus(struct machine *machine, struct error *err)
 	if (acpi_write(&machine->memory, &machine->pci, config->cpus, &boot.rsdp, err) ||
 		linux_load(&machine->memory, &boot, &entry, err))
 		return err->code;
+	close_inputs(config);
 	machine->vcpus =
 		vcpus_new(machine->vm, &machine->mmio, &machine->pio, config->cpus, &ops, err);
 	if (!machine->vcpus)
@@ -253,15 +276,28 @@ static void take_apart(struct machine *machine)
 	pthread_mutex_destroy(&machine->lock);
 }
 
+static void run(struct machine *machine)
+{
+	bool prefault =
+		machine->config->device_count; /* only then is all of the RAM there already */
+	struct error failure = { 0 };          /* machine->err may be a running vCPU's to write */
+
+	if (console_start(&machine->console, &failure) == 0) {
+		tell(machine, MACHINE_READY);
+		vcpus_start(machine->vcpus, prefault ? &machine->memory : NULL, &failure);
+	}
+	if (failure.code)
+		on_failure(machine, &failure);
+	loop_run(machine->loop);
+}
+
 enum machine_end machine_run(const struct machine_config *config, struct error *err)
 {
 	struct machine machine = {
 		.config = config,
-		.end = MACHINE_FAILED,
 		.err = err,
-		.devices = { .failed = on_failure, .opaque = &machine },
+		.devices = { .failed = on_failure, .closed = on_closed, .opaque = &machine },
 	};
-	bool prefault = config->device_count; /* only then is all of the RAM there already */
 
 	if (sandbox_enter(err))
 		return MACHINE_FAILED;
@@ -269,9 +305,10 @@ enum machine_end machine_run(const struct machine_config *config, struct error *
 	space_init(&machine.mmio);
 	space_init(&machine.pio);
 	machine.memory.fd = -1;
-	if (assemble(&machine, err) == 0 && console_start(&machine.console, err) == 0 &&
-		vcpus_start(machine.vcpus, prefault ? &machine.memory : NULL, err) == 0)
-		loop_run(machine.loop);
+	if (assemble(&machine, err) == 0)
+		run(&machine);
+	else
+		end(&machine, MACHINE_FAILED);
 	take_apart(&machine);
 	return machine.end;
 }

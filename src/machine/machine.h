@@ -23,7 +23,7 @@ struct machine_device {
 
 struct machine_config {
 	const char *name;
-	int kernel_fd;
+	int kernel_fd;           /* this and initrd_fd are closed when they have been read */
 	const char *kernel_name; /* for messages */
 	int initrd_fd;           /* -1: none */
 	const char *initrd_name;
@@ -36,12 +36,19 @@ struct machine_config {
 	int container_fd; /* /dev/vfio/vfio; -1 without devices */
 	struct machine_device devices[MACHINE_DEVICES_MAX];
 	unsigned device_count;
-	int control_fd; /* the broker's end: see enum machine_command; its end of file ends the machine */
+	int control_fd; /* to the broker: see the two enums below; its end of file ends the machine */
 };
 
 /* Bytes that the broker sends over control_fd. */
 enum machine_command {
 	MACHINE_PRESS_BUTTON = 'p',
+};
+
+/* Bytes that it sends back. */
+enum machine_note {
+	MACHINE_READY = 1,   /* the console is read, and the guest starts */
+	MACHINE_ENDING = 2,  /* whoever may have wanted it */
+	MACHINE_CLOSED = 64, /* and the number of a device: this one is closed */
 };
 
 /* How a machine ended; these are also the process's exit codes, so failure is 1. */

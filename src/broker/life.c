@@ -1,0 +1,347 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "broker/life.h"
+
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/size.h"
+#include "host/guard.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#define END_MS        5000 /* for a machine to begin to end when it is told to */
+#define TICK_MS       250
+#define BACKGROUND_MS 500 /* how often a terminal is asked whether it is ours again */
+#define NAMED_MAX     4
+
+/* The start */
+
+/*
+ * The machine keeps the descriptors that it is made of and stderr: none of the broker's, and none that
+ * our caller has left open, which whoever breaks out of the guest would have.
+ */
+static int close_the_rest(const struct machine_config *machine, struct error *err)
+{
+	int keep[7 + MACHINE_DEVICES_MAX] = {
+		machine->kernel_fd,
+		machine->initrd_fd,
+		machine->console.in,
+		machine->console.out,
+		machine->kvm_fd,
+		machine->container_fd,
+		machine->control_fd,
+	};
+	size_t count = 7;
+	int code, null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	if (null >= 0) {
+		dup2(null, STDIN_FILENO);
+		dup2(null, STDOUT_FILENO);
+	}
+	for (unsigned i = 0; i < machine->device_count; i++)
+		keep[count++] = machine->devices[i].group_fd;
+	code = fd_close_except(keep, count);
+	return code ? error_sys(err, code, NULL, "cannot close what the machine is not to have")
+		    : 0;
+}
+
+static _Noreturn void run_machine(
+	struct broker *broker, const struct broker_vfio *vfio, int control)
+{
+	const struct broker_config *config = broker->config;
+	struct machine_config machine = {
+		.name = config->name,
+		.kernel_fd = broker->files.kernel,
+		.kernel_name = config->kernel,
+		.initrd_fd = broker->files.initrd,
+		.initrd_name = config->initrd,
+		.cmdline = config->cmdline,
+		.memory = config->memory,
+		.backing = config->backing,
+		.cpus = config->cpus,
+		.console = broker->console.config,
+		.kvm_fd = broker->files.kvm,
+		.container_fd = vfio->container,
+		.device_count = config->device_count,
+		.control_fd = control,
+	};
+	struct error err = { 0 };
+	enum machine_end how;
+	sigset_t none; /* not what our caller had blocked: a vCPU is stopped by a signal */
+
+	prctl(PR_SET_NAME, "penstock-vm");
+	/* Ctrl-C reaches the whole process group; it is the broker's to act on. */
+	signal(SIGINT, SIG_IGN);
+	signal(SIGQUIT, SIG_IGN);
+	signal(SIGHUP, SIG_IGN);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	for (unsigned i = 0; i < config->device_count; i++)
+		machine.devices[i] = (struct machine_device){ config->devices[i], vfio->groups[i] };
+	how = close_the_rest(&machine, &err) ? MACHINE_FAILED : machine_run(&machine, &err);
+	if (how == MACHINE_FAILED)
+		error_print(&err);
+	_exit(how);
+}
+
+static int start_machine(struct broker *broker, int *control, pid_t *pid, struct error *err)
+{
+	struct broker_vfio vfio;
+	int pair[2];
+
+	if (broker_vfio_open(&vfio, broker->config, err))
+		goto out;
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) {
+		error_sys(err, -errno, NULL, "cannot talk to the machine");
+		goto out;
+	}
+	*pid = fork();
+	if (*pid == 0)
+		run_machine(broker, &vfio, pair[1]);
+	*control = pair[0];
+	if (*pid < 0) {
+		error_sys(err, -errno, NULL, "cannot start the machine's process");
+		close(pair[0]);
+	}
+	close(pair[1]);
+out:
+	/* From here on only the machine has them, so that they close with it. */
+	broker_vfio_close(&vfio);
+	return err->code;
+}
+
+/* The end */
+
+enum phase {
+	STARTING, /* devices open; the guest does not run yet */
+	RUNNING,
+	TOLD,   /* to end */
+	ENDING, /* it says so, or has closed its end of the control socket */
+	KILLED,
+};
+
+struct watch {
+	struct broker *broker;
+	pid_t pid;
+	int control; /* -1 once the machine has closed its end */
+	enum phase phase;
+	uint64_t since, told; /* when the phase began, and the user was told of it */
+	uint64_t guest_since; /* 0: it has not started */
+	uint64_t open;        /* a bit a device that the machine has not closed yet */
+};
+
+static void enter(struct watch *watch, enum phase phase)
+{
+	watch->phase = phase;
+	watch->since = watch->told = guard_now();
+	if (phase != RUNNING) {
+		broker_console_leave(&watch->broker->console);
+		return;
+	}
+	watch->guest_since = watch->since;
+	broker_console_enter(&watch->broker->console);
+}
+
+static int next_signal(const struct broker *broker)
+{
+	struct signalfd_siginfo info;
+
+	return read(broker->signal_fd, &info, sizeof(info)) == sizeof(info) ? (int)info.ssi_signo
+									    : 0;
+}
+
+static void take_signal(struct broker *broker, int signal, struct watch *watch)
+{
+	const char button = MACHINE_PRESS_BUTTON;
+
+	switch (signal) {
+	case SIGCHLD:
+		break;
+	case SIGPWR:
+		if (watch && watch->control >= 0)
+			send(watch->control, &button, 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+		break;
+	case SIGCONT:
+		if (watch && watch->phase == RUNNING)
+			broker_console_resume(&broker->console);
+		break;
+	default:
+		broker->stopped_by = signal;
+		if (!watch || watch->phase >= TOLD)
+			break;
+		shutdown(watch->control, SHUT_WR);
+		enter(watch, TOLD);
+	}
+}
+
+static void take_signals(struct broker *broker, struct watch *watch)
+{
+	int signal;
+
+	while ((signal = next_signal(broker)))
+		take_signal(broker, signal, watch);
+}
+
+void broker_take_signals(struct broker *broker)
+{
+	take_signals(broker, NULL);
+}
+
+static void take_note(struct watch *watch, uint8_t note)
+{
+	if (note == MACHINE_READY && watch->phase == STARTING)
+		enter(watch, RUNNING);
+	else if (note == MACHINE_ENDING && watch->phase < ENDING)
+		enter(watch, ENDING);
+	else if (note >= MACHINE_CLOSED && note < MACHINE_CLOSED + MACHINE_DEVICES_MAX)
+		watch->open &= ~(1ULL << (note - MACHINE_CLOSED));
+}
+
+/* The other end may be in a guest's hands: what it sends means no more than it says. */
+static void take_notes(struct watch *watch)
+{
+	uint8_t notes[2 * MACHINE_DEVICES_MAX];
+	ssize_t got = recv(watch->control, notes, sizeof(notes), MSG_DONTWAIT);
+
+	for (ssize_t i = 0; i < got; i++)
+		take_note(watch, notes[i]);
+	if (got > 0 || (got < 0 && (errno == EAGAIN || errno == EINTR)))
+		return;
+	/* Its process is about to be gone; but the kernel may still have to close its devices. */
+	close(take_fd(&watch->control));
+	if (watch->phase < ENDING)
+		enter(watch, ENDING);
+}
+
+/* The devices that the machine still has, "" where there are none. */
+static void name_devices(const struct watch *watch, char *text, size_t size)
+{
+	const struct broker_config *config = watch->broker->config;
+	unsigned named = 0, more = 0;
+	size_t used = 0;
+	char name[BDF_TEXT];
+
+	text[0] = '\0';
+	for (unsigned i = 0; i < config->device_count; i++) {
+		if (!(watch->open >> i & 1))
+			continue;
+		if (named++ >= NAMED_MAX)
+			more++;
+		else
+			used += snprintf(text + used, size - used, "%s%s", used ? ", " : "",
+				bdf_format(&config->devices[i], name));
+	}
+	if (more)
+		snprintf(text + used, size - used, " and %u more", more);
+}
+
+static void say_what_is_awaited(const struct watch *watch, char *text, size_t size)
+{
+	char devices[NAMED_MAX * BDF_TEXT + 32];
+
+	name_devices(watch, devices, sizeof(devices));
+	if (watch->phase == KILLED)
+		snprintf(text, size, "the kernel to end the machine's process%s%s",
+			devices[0] ? ", which has " : "", devices);
+	else
+		snprintf(text, size, "the machine to %s%s", devices[0] ? "close " : "end", devices);
+}
+
+static int give_up(const struct watch *watch, const char *awaited, struct error *err)
+{
+	const struct broker *broker = watch->broker;
+
+	error_set(err, -ETIMEDOUT, broker->config->name,
+		"gave up after %u seconds of waiting for %s", broker->host.limit_ms / 1000,
+		awaited);
+	error_hint(err,
+		"'dmesg | tail' may tell what the kernel waits for; once process %d has ended, "
+		"'penstock release --stale' gives back what it had",
+		watch->pid);
+	return err->code;
+}
+
+static void kill_machine(struct watch *watch)
+{
+	log_warning("%s: it has not ended within %u seconds, and is killed",
+		watch->broker->config->name, (unsigned)((guard_now() - watch->since) / 1000));
+	kill(watch->pid, SIGKILL);
+	enter(watch, KILLED);
+}
+
+/* Whoever is to end has a time for it. 0, or -ETIMEDOUT when there is nothing left to be done. */
+static int check_time(struct watch *watch, struct error *err)
+{
+	const struct host *host = &watch->broker->host;
+	unsigned limit = watch->phase == TOLD ? END_MS : host->limit_ms;
+	char awaited[256];
+	struct guard guard = { host, watch->broker->config->name, awaited, NULL, 0 };
+
+	if (watch->phase < TOLD)
+		return 0;
+	say_what_is_awaited(watch, awaited, sizeof(awaited));
+	if (guard_now() - watch->since < limit)
+		guard_progress(&guard, watch->since, &watch->told);
+	else if (watch->phase != KILLED)
+		kill_machine(watch);
+	else
+		return give_up(watch, awaited, err);
+	return 0;
+}
+
+static void await_news(struct watch *watch)
+{
+	struct broker *broker = watch->broker;
+	struct pollfd news[] = {
+		{ .fd = broker->signal_fd, .events = POLLIN },
+		{ .fd = watch->control, .events = POLLIN },
+	};
+	bool in_background =
+		watch->phase == RUNNING && broker_console_in_background(&broker->console);
+
+	poll(news, 2, watch->phase >= TOLD ? TICK_MS : in_background ? BACKGROUND_MS : -1);
+	take_signals(broker, watch);
+	if (watch->control >= 0)
+		take_notes(watch);
+	if (watch->phase == RUNNING && in_background)
+		broker_console_enter(&broker->console);
+}
+
+static int wait_for_end(struct watch *watch, int *status, struct error *err)
+{
+	for (;;) {
+		pid_t ended = waitpid(watch->pid, status, WNOHANG);
+
+		if (ended == watch->pid)
+			return 0;
+		if (ended < 0 && errno != EINTR)
+			return error_sys(err, -errno, watch->broker->config->name,
+				"cannot wait for the machine's process");
+		if (check_time(watch, err))
+			return err->code;
+		await_news(watch);
+	}
+}
+
+int broker_life(struct broker *broker, struct broker_life *life, struct error *err)
+{
+	struct watch watch = { .broker = broker, .control = -1, .open = UINT64_MAX };
+
+	*life = (struct broker_life){ 0 };
+	if (start_machine(broker, &watch.control, &watch.pid, err))
+		return err->code;
+	wait_for_end(&watch, &life->status, err);
+	broker_console_leave(&broker->console);
+	if (watch.control >= 0)
+		close(watch.control);
+	if (watch.guest_since)
+		life->ran_ms = guard_now() - watch.guest_since;
+	return err->code;
+}

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+
+#include "broker/resources.h"
+#include "broker/serial.h"
+#include "host/host.h"
+
+#include <signal.h>
+
+struct broker {
+	const struct broker_config *config;
+	struct host host;
+	struct broker_files files;
+	struct broker_console console;
+	sigset_t signals; /* that arrive at signal_fd instead of a handler */
+	int signal_fd;
+	int stopped_by; /* the signal that asked for the end; 0 */
+};
+
+/* What has become of one process that ran the machine. */
+struct broker_life {
+	int status;      /* as wait(2) tells it */
+	uint64_t ran_ms; /* from the guest's start on; 0: it did not start */
+};
+
+/*
+ * One life of the machine: its process from the start to the end, which a signal or the guest brings
+ * about. A machine that does not end in time is killed. -ETIMEDOUT: not even then does it end, as the
+ * kernel waits for a device; the process is left behind.
+ */
+int broker_life(struct broker *broker, struct broker_life *life, struct error *err);
+
+/* Take the signals that have arrived while there is no machine. */
+void broker_take_signals(struct broker *broker);

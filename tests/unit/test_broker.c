@@ -1,0 +1,1066 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "base/fd.h"
+#include "base/size.h"
+#include "broker/broker.h"
+#include "broker/resources.h"
+#include "host/bind.h"
+#include "host/guard.h"
+#include "terminal.h"
+#include "test.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/kvm.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/*
+ * The broker with a machine that does whatever the test wants of it: machine_run(), in the process
+ * that the broker has made for it, calls a function of the test (-Wl,--wrap). So do the calls that
+ * need a host with KVM, VFIO and devices. All else is real: processes, signals, terminals.
+ */
+
+#define WAIT_MS 20000
+
+enum machine_end __wrap_machine_run(const struct machine_config *config, struct error *err);
+int __real_host_init(struct host *host, const char *root, const char *run, struct error *err);
+int __wrap_host_init(struct host *host, const char *root, const char *run, struct error *err);
+int __wrap_host_bind(const struct host *host, const struct bdf *devices, size_t count,
+	const struct bind_options *options, struct error *err);
+int __wrap_host_release_owned(const struct host *host, const struct bdf *only, struct error *err);
+int __wrap_broker_check_memory(const struct broker_config *config, struct error *err);
+int __wrap_broker_vfio_open(
+	struct broker_vfio *vfio, const struct broker_config *config, struct error *err);
+uint64_t __real_guard_now(void);
+uint64_t __wrap_guard_now(void);
+int __real_open64(const char *path, int flags, ...);
+int __wrap_open64(const char *path, int flags, ...);
+int __wrap_ioctl(int fd, unsigned long request, ...);
+int __real_kill(pid_t pid, int signal);
+int __wrap_kill(pid_t pid, int signal);
+
+typedef enum machine_end (*machine)(const struct machine_config *config, struct error *err);
+
+/* The broker's process has a copy; what the machine and it do is counted for all to see. */
+static struct {
+	machine run;
+	unsigned limit_ms, progress_ms; /* 0: as they are */
+	unsigned haste;                 /* times faster than the clock */
+	bool cannot_kill;
+	const char *no_bind; /* why devices cannot be had */
+	int leak;            /* a descriptor that the broker has and the machine is not to have */
+	int in, out;         /* its standard streams */
+} test;
+
+static struct {
+	unsigned lives, binds, releases;
+	pid_t machine;
+	unsigned ready; /* by the test: the machine may say so */
+	unsigned presses, quits;
+	unsigned key_count;
+	uint8_t keys[256]; /* what the machine gets from its console */
+} * seen;
+
+enum machine_end __wrap_machine_run(const struct machine_config *config, struct error *err)
+{
+	seen->lives++;
+	seen->machine = getpid();
+	return test.run(config, err);
+}
+
+int __wrap_host_init(struct host *host, const char *root, const char *run, struct error *err)
+{
+	int code = __real_host_init(host, root, run, err);
+
+	if (test.limit_ms)
+		host->limit_ms = test.limit_ms;
+	if (test.progress_ms)
+		host->progress_ms = test.progress_ms;
+	return code;
+}
+
+int __wrap_host_bind(const struct host *host, const struct bdf *devices, size_t count,
+	const struct bind_options *options, struct error *err)
+{
+	(void)host, (void)devices, (void)options;
+	if (test.no_bind)
+		return error_set(err, -EBUSY, NULL, "%s", test.no_bind);
+	seen->binds += count;
+	return 0;
+}
+
+int __wrap_host_release_owned(const struct host *host, const struct bdf *only, struct error *err)
+{
+	(void)host, (void)only, (void)err;
+	seen->releases++;
+	return 0;
+}
+
+int __wrap_broker_check_memory(const struct broker_config *config, struct error *err)
+{
+	(void)config, (void)err;
+	return 0;
+}
+
+int __wrap_broker_vfio_open(
+	struct broker_vfio *vfio, const struct broker_config *config, struct error *err)
+{
+	(void)config, (void)err;
+	*vfio = (struct broker_vfio){ .container = -1 };
+	return 0;
+}
+
+uint64_t __wrap_guard_now(void)
+{
+	return __real_guard_now() * (test.haste ? test.haste : 1);
+}
+
+int __wrap_open64(const char *path, int flags, ...)
+{
+	va_list args;
+	mode_t mode;
+
+	va_start(args, flags);
+	mode = flags & O_CREAT ? va_arg(args, mode_t) : 0;
+	va_end(args);
+	return __real_open64(strcmp(path, "/dev/kvm") ? path : "/dev/null", flags, mode);
+}
+
+int __wrap_ioctl(int fd, unsigned long request, ...)
+{
+	(void)fd;
+	assert_int_equal(request, KVM_CHECK_EXTENSION);
+	return 16;
+}
+
+int __wrap_kill(pid_t pid, int signal)
+{
+	return test.cannot_kill ? 0 : __real_kill(pid, signal);
+}
+
+/* A broker in a process of its own */
+
+static char root[] = "/tmp/penstock-broker-XXXXXX";
+static char kernel[64];
+
+static struct broker_config config;
+
+static int run_broker(void *opaque)
+{
+	struct error err = { 0 };
+	int code = broker_run(&config, &err);
+
+	(void)opaque;
+	if (err.code)
+		error_print(&err);
+	return code;
+}
+
+struct job {
+	pid_t pid;
+	int errors;
+};
+
+static void start(struct job *job, machine run)
+{
+	test.run = run;
+	job->errors = memfd_create("stderr", MFD_CLOEXEC);
+	job->pid = fork();
+	if (job->pid)
+		return;
+	dup2(job->errors, STDERR_FILENO);
+	dup2(test.in, STDIN_FILENO);
+	dup2(test.out, STDOUT_FILENO);
+	_exit(run_broker(NULL));
+}
+
+static void take_text(int fd, char *text, size_t size)
+{
+	ssize_t got = pread(fd, text, size - 1, 0);
+
+	text[got < 0 ? 0 : got] = '\0';
+}
+
+static unsigned count_in(int errors, const char *words)
+{
+	static char text[65536];
+	unsigned count = 0;
+
+	take_text(errors, text, sizeof(text));
+	for (const char *at = text; (at = strstr(at, words)); at += strlen(words))
+		count++;
+	return count;
+}
+
+static void assert_says(int errors, const char *words)
+{
+	char text[4096];
+
+	take_text(errors, text, sizeof(text));
+	if (!strstr(text, words))
+		fail_msg("'%s' is not in: %s", words, text);
+}
+
+static int exit_code(int status)
+{
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+/* The broker's exit code. */
+static int end_of(struct job *job)
+{
+	int status;
+
+	for (unsigned tries = 0; tries < WAIT_MS / 10; tries++) {
+		if (waitpid(job->pid, &status, WNOHANG) == job->pid)
+			return exit_code(status);
+		usleep(10000);
+	}
+	__real_kill(job->pid, SIGKILL);
+	waitpid(job->pid, &status, 0);
+	fail_msg("the broker does not end");
+	return -1;
+}
+
+static void wait_for(const unsigned *count, unsigned wanted)
+{
+	for (unsigned tries = 0; __atomic_load_n(count, __ATOMIC_RELAXED) < wanted; tries++) {
+		if (tries == WAIT_MS / 10)
+			fail_msg("%u of %u came", *count, wanted);
+		usleep(10000);
+	}
+}
+
+static void pause_ms(unsigned ms)
+{
+	usleep(ms * 1000);
+}
+
+static uint64_t now_ms(void)
+{
+	return __real_guard_now();
+}
+
+static int group_setup(void **state)
+{
+	(void)state;
+	if (!mkdtemp(root))
+		return -1;
+	setenv("PENSTOCK_ROOT", root, 1);
+	snprintf(kernel, sizeof(kernel), "%s/run", root);
+	mkdir(kernel, 0700);
+	snprintf(kernel, sizeof(kernel), "%s/kernel", root);
+	close(open(kernel, O_WRONLY | O_CREAT, 0600));
+	seen = mmap(NULL, sizeof(*seen), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	return seen == MAP_FAILED ? -1 : 0;
+}
+
+static int group_teardown(void **state)
+{
+	char command[64];
+
+	(void)state;
+	snprintf(command, sizeof(command), "rm -r %s", root);
+	return system(command);
+}
+
+static int setup(void **state)
+{
+	(void)state;
+	memset(&test, 0, sizeof(test));
+	test.out = 1;
+	memset(seen, 0, sizeof(*seen));
+	config = (struct broker_config){
+		.name = "test",
+		.kernel = kernel,
+		.cmdline = "",
+		.memory = 2 * MIB,
+		.cpus = 1,
+		.serial = BROKER_SERIAL_NONE,
+	};
+	return 0;
+}
+
+/* Machines */
+
+/* In the machine's process, which no failed assertion would end. */
+static void must(bool condition, const char *what)
+{
+	struct error err = { 0 };
+
+	if (condition)
+		return;
+	error_set(&err, -EINVAL, "machine", "this does not hold: %s", what);
+	error_print(&err);
+	_exit(MACHINE_FAILED);
+}
+
+#define must(condition) must(condition, #condition)
+
+static void tell(const struct machine_config *machine, uint8_t note)
+{
+	must(write(machine->control_fd, &note, 1) == 1);
+}
+
+/* Until the broker wants its end, or sends a command; false at the end. */
+static bool listen_to_broker(const struct machine_config *machine, char *command)
+{
+	return read(machine->control_fd, command, 1) == 1;
+}
+
+static enum machine_end be_good(const struct machine_config *machine, struct error *err)
+{
+	char command;
+
+	(void)err;
+	tell(machine, MACHINE_READY);
+	while (listen_to_broker(machine, &command))
+		seen->presses += command == MACHINE_PRESS_BUTTON;
+	tell(machine, MACHINE_ENDING);
+	return MACHINE_QUIT;
+}
+
+static enum machine_end power_off(const struct machine_config *machine, struct error *err)
+{
+	(void)err;
+	tell(machine, MACHINE_READY);
+	tell(machine, MACHINE_ENDING);
+	return MACHINE_OFF;
+}
+
+static enum machine_end fail_to_run(const struct machine_config *machine, struct error *err)
+{
+	(void)machine;
+	error_set(err, -EIO, "vCPU 0", "it fails");
+	return MACHINE_FAILED;
+}
+
+static enum machine_end crash(const struct machine_config *machine, struct error *err)
+{
+	(void)machine, (void)err;
+	signal(SIGSYS, SIG_DFL); /* cmocka has a handler */
+	__real_kill(getpid(), SIGSYS);
+	return MACHINE_OFF;
+}
+
+/* Whatever it is told. */
+static enum machine_end hang(const struct machine_config *machine, struct error *err)
+{
+	(void)err;
+	tell(machine, MACHINE_READY);
+	while (pause() < 0)
+		continue;
+	return MACHINE_OFF;
+}
+
+/* On its way to the end by itself; of four devices one is closed. */
+static enum machine_end hang_at_the_end(const struct machine_config *machine, struct error *err)
+{
+	tell(machine, MACHINE_READY);
+	tell(machine, MACHINE_ENDING);
+	tell(machine, MACHINE_CLOSED + 1);
+	return hang(machine, err);
+}
+
+/* It ends when it is told to, but its devices take longer than it is given for that. */
+static enum machine_end end_slowly(const struct machine_config *machine, struct error *err)
+{
+	enum machine_end how = be_good(machine, err);
+
+	pause_ms(1000);
+	return how;
+}
+
+static enum machine_end reset(const struct machine_config *machine, struct error *err)
+{
+	(void)err;
+	tell(machine, MACHINE_READY);
+	tell(machine, MACHINE_ENDING);
+	return MACHINE_RESET;
+}
+
+static enum machine_end reset_later(const struct machine_config *machine, struct error *err)
+{
+	tell(machine, MACHINE_READY);
+	pause_ms(50);
+	tell(machine, MACHINE_ENDING);
+	return seen->lives == 12 ? power_off(machine, err) : MACHINE_RESET;
+}
+
+/* Whatever reaches it from outside, in words that are not known. */
+static enum machine_end babble(const struct machine_config *machine, struct error *err)
+{
+	for (unsigned i = 0; i < 100000; i++) {
+		uint8_t note = i % 256;
+
+		if (note != MACHINE_ENDING)
+			tell(machine, note);
+	}
+	return be_good(machine, err);
+}
+
+/* The end, and what the broker makes of it */
+
+static void assert_machine_is_gone(void)
+{
+	assert_int_equal(__real_kill(seen->machine, 0), -1);
+	assert_int_equal(errno, ESRCH);
+}
+
+TEST(the_exit_code_says_how_it_ended)
+{
+	struct job job;
+
+	start(&job, power_off);
+	assert_int_equal(end_of(&job), 0);
+	assert_int_equal(seen->lives, 1);
+	assert_int_equal(count_in(job.errors, "penstock"), 0);
+	start(&job, fail_to_run);
+	assert_int_equal(end_of(&job), 1);
+	assert_says(job.errors, "penstock: vCPU 0: it fails");
+	start(&job, crash);
+	assert_int_equal(end_of(&job), 1);
+	assert_says(job.errors, "penstock: test: the machine's process was killed by signal 31");
+	assert_says(job.errors, "sandbox");
+}
+
+TEST(devices_come_back_however_it_ends)
+{
+	static const machine machines[] = { power_off, fail_to_run, crash };
+	struct job job;
+
+	config.device_count = 2;
+	for (size_t i = 0; i < ARRAY_SIZE(machines); i++) {
+		memset(seen, 0, sizeof(*seen));
+		start(&job, machines[i]);
+		end_of(&job);
+		assert_int_equal(seen->binds, 2);
+		assert_int_equal(seen->releases, 1);
+	}
+	memset(seen, 0, sizeof(*seen));
+	test.no_bind = "they are in use";
+	start(&job, power_off);
+	assert_int_equal(end_of(&job), 1);
+	assert_says(job.errors, "they are in use");
+	assert_int_equal(seen->lives + seen->releases, 0);
+}
+
+TEST(a_name_is_one_machines)
+{
+	struct job first, second;
+
+	start(&first, be_good);
+	wait_for(&seen->lives, 1);
+	start(&second, power_off);
+	assert_int_equal(end_of(&second), 1);
+	assert_says(second.errors, "a machine of this name is running");
+	__real_kill(first.pid, SIGTERM);
+	assert_int_equal(end_of(&first), 128 + SIGTERM);
+	start(&second, power_off);
+	assert_int_equal(end_of(&second), 0);
+}
+
+TEST(signals_end_it)
+{
+	static const int signals[] = { SIGTERM, SIGINT, SIGHUP, SIGQUIT };
+	struct job job;
+
+	for (size_t i = 0; i < ARRAY_SIZE(signals); i++) {
+		memset(seen, 0, sizeof(*seen));
+		start(&job, be_good);
+		wait_for(&seen->lives, 1);
+		__real_kill(job.pid, signals[i]);
+		assert_int_equal(end_of(&job), 128 + signals[i]);
+		assert_machine_is_gone();
+	}
+}
+
+TEST(what_the_caller_ignores_is_ignored)
+{
+	struct job job;
+
+	signal(SIGHUP, SIG_IGN);
+	start(&job, be_good);
+	signal(SIGHUP, SIG_DFL);
+	wait_for(&seen->lives, 1);
+	__real_kill(job.pid, SIGHUP);
+	pause_ms(100);
+	__real_kill(job.pid, SIGINT);
+	assert_int_equal(end_of(&job), 128 + SIGINT);
+}
+
+TEST(sigpwr_presses_the_button)
+{
+	struct job job;
+
+	start(&job, be_good);
+	wait_for(&seen->lives, 1);
+	__real_kill(job.pid, SIGPWR);
+	wait_for(&seen->presses, 1);
+	__real_kill(job.pid, SIGTERM);
+	assert_int_equal(end_of(&job), 128 + SIGTERM);
+	assert_int_equal(seen->presses, 1);
+}
+
+static enum machine_end look_around(const struct machine_config *machine, struct error *err)
+{
+	char text[4096];
+
+	(void)err;
+	must(fcntl(test.leak, F_GETFD) == -1);
+	must(fcntl(machine->kernel_fd, F_GETFD) >= 0);
+	must(fcntl(machine->kvm_fd, F_GETFD) >= 0);
+	must(machine->initrd_fd == -1 && machine->container_fd == -1);
+	must(fd_read_file("/proc/self/status", text, sizeof(text)) > 0);
+	must(strstr(text, "SigBlk:\t0000000000000000\n"));
+	must(read(STDIN_FILENO, text, 1) == 0);
+	return MACHINE_OFF;
+}
+
+TEST(the_machine_has_what_it_needs_and_nothing_else)
+{
+	struct job job;
+
+	test.leak = open("/dev/null", O_RDONLY);
+	start(&job, look_around);
+	if (end_of(&job))
+		assert_says(job.errors, "nothing that is amiss");
+	close(test.leak);
+}
+
+/* Ends that take long */
+
+TEST(a_machine_that_hangs_is_killed)
+{
+	uint64_t before;
+	struct job job;
+
+	config.device_count = 1;
+	start(&job, hang);
+	wait_for(&seen->lives, 1);
+	pause_ms(50);
+	before = now_ms();
+	__real_kill(job.pid, SIGTERM);
+	assert_int_equal(end_of(&job), 128 + SIGTERM);
+	assert_true(now_ms() - before >= 4000);
+	assert_true(now_ms() - before < 10000);
+	assert_says(job.errors, "test: it has not ended within 5 seconds, and is killed");
+	assert_machine_is_gone();
+	assert_int_equal(seen->releases, 1);
+}
+
+TEST(an_end_that_takes_long_is_told_and_has_a_limit)
+{
+	struct job job;
+
+	config.device_count = 4;
+	for (unsigned i = 0; i < 4; i++)
+		config.devices[i] = (struct bdf){ .bus = i + 1 };
+	test.limit_ms = 2000;
+	test.progress_ms = 500;
+	start(&job, hang_at_the_end);
+	assert_int_equal(end_of(&job), 1);
+	assert_says(job.errors, "penstock: test: still waiting for the machine to close "
+				"0000:01:00.0, 0000:03:00.0, 0000:04:00.0 (");
+	assert_says(job.errors, "test: it has not ended within 2 seconds, and is killed");
+	assert_says(job.errors, "killed by signal 9");
+	assert_machine_is_gone();
+	assert_int_equal(seen->releases, 1);
+}
+
+TEST(a_machine_that_is_on_its_way_out_gets_more_time)
+{
+	struct job job;
+
+	test.haste = 10;
+	start(&job, end_slowly);
+	wait_for(&seen->lives, 1);
+	pause_ms(50);
+	__real_kill(job.pid, SIGTERM);
+	assert_int_equal(end_of(&job), 128 + SIGTERM);
+	assert_int_equal(count_in(job.errors, "killed"), 0);
+}
+
+/* As where the kernel waits for a device: no signal ends that. */
+TEST(a_machine_that_cannot_be_killed_is_given_up)
+{
+	struct job job;
+
+	config.device_count = 1;
+	config.devices[0] = (struct bdf){ .bus = 1 };
+	test.limit_ms = 1000;
+	test.progress_ms = 300;
+	test.cannot_kill = true;
+	start(&job, hang_at_the_end);
+	assert_int_equal(end_of(&job), 1);
+	assert_says(job.errors, "still waiting for the kernel to end the machine's process, which "
+				"has 0000:01:00.0 (");
+	assert_says(job.errors, "penstock: test: gave up after 1 seconds of waiting for the kernel "
+				"to end the machine's process");
+	assert_says(job.errors, "next: 'dmesg | tail'");
+	assert_int_equal(seen->releases, 1);
+	__real_kill(seen->machine, SIGKILL);
+}
+
+TEST(words_that_are_not_known_mean_nothing)
+{
+	struct job job;
+
+	start(&job, babble);
+	wait_for(&seen->lives, 1);
+	pause_ms(200);
+	__real_kill(job.pid, SIGTERM);
+	assert_int_equal(end_of(&job), 128 + SIGTERM);
+}
+
+/* Resets */
+
+TEST(a_reset_is_another_life)
+{
+	struct job job;
+
+	test.haste = 300; /* 50 ms are more than ten seconds */
+	config.device_count = 1;
+	start(&job, reset_later);
+	assert_int_equal(end_of(&job), 0);
+	assert_int_equal(seen->lives, 12);
+	assert_int_equal(count_in(job.errors, "penstock: test: the guest reboots\n"), 11);
+	assert_int_equal(seen->binds, 1);
+	assert_int_equal(seen->releases, 1);
+}
+
+TEST(with_no_reboot_a_reset_is_the_end)
+{
+	struct job job;
+
+	config.no_reboot = true;
+	start(&job, reset);
+	assert_int_equal(end_of(&job), 0);
+	assert_int_equal(seen->lives, 1);
+}
+
+TEST(a_guest_that_does_nothing_but_reset_is_slowed_down_and_given_up)
+{
+	uint64_t before = now_ms();
+	struct job job;
+
+	start(&job, reset);
+	assert_int_equal(end_of(&job), 1);
+	assert_int_equal(seen->lives, 10);
+	assert_true(now_ms() - before >= 6000);
+	assert_int_equal(count_in(job.errors, "penstock: test: the guest reboots\n"), 3);
+	assert_says(job.errors, "the guest reboots; 4 times in a row that was within 10 seconds");
+	assert_says(job.errors, "penstock: test: the guest has reset 10 times in a row, each "
+				"within 10 seconds of its start");
+	assert_says(job.errors, "next: ");
+}
+
+TEST(a_signal_ends_the_wait_between_resets)
+{
+	struct job job;
+	uint64_t before;
+
+	start(&job, reset);
+	wait_for(&seen->lives, 5);
+	pause_ms(200);
+	before = now_ms();
+	__real_kill(job.pid, SIGINT);
+	assert_int_equal(end_of(&job), 128 + SIGINT);
+	assert_true(now_ms() - before < 700);
+	assert_true(seen->lives <= 6);
+}
+
+/* Terminals */
+
+static bool receive(void *opaque, uint8_t byte)
+{
+	(void)opaque;
+	if (seen->key_count < sizeof(seen->keys))
+		seen->keys[seen->key_count] = byte;
+	__atomic_add_fetch(&seen->key_count, 1, __ATOMIC_RELEASE);
+	return true;
+}
+
+static void no_room(void *opaque)
+{
+	(void)opaque;
+}
+
+static void quit(void *opaque)
+{
+	(void)opaque;
+	__atomic_add_fetch(&seen->quits, 1, __ATOMIC_RELAXED);
+}
+
+static struct console console;
+
+static void press(void *opaque)
+{
+	(void)opaque;
+	for (const char *at = "button\n"; *at; at++)
+		console_put(&console, *at);
+	__atomic_add_fetch(&seen->presses, 1, __ATOMIC_RELAXED);
+}
+
+/* With a real console, when the test lets it be ready. */
+static enum machine_end serve_console(const struct machine_config *machine, struct error *err)
+{
+	static const struct console_ops ops = { receive, no_room, quit, press, NULL };
+	struct pollfd control = { .fd = machine->control_fd, .events = POLLIN };
+	int told = 0;
+
+	while (!told && !__atomic_load_n(&seen->ready, __ATOMIC_RELAXED))
+		told = poll(&control, 1, 10);
+	if (told)
+		return MACHINE_QUIT;
+	must(console_init(&console, &machine->console, &ops, err) == 0);
+	for (const char *at = "one\ntwo\n"; *at; at++)
+		console_put(&console, *at);
+	must(console_start(&console, err) == 0);
+	tell(machine, MACHINE_READY);
+	while (!__atomic_load_n(&seen->quits, __ATOMIC_RELAXED) && poll(&control, 1, 10) == 0)
+		continue;
+	tell(machine, MACHINE_ENDING);
+	console_destroy(&console);
+	return MACHINE_QUIT;
+}
+
+static void open_terminal(struct terminal *terminal, bool foreground)
+{
+	test.run = serve_console;
+	config.serial = BROKER_SERIAL_STDIO;
+	terminal_open(terminal, foreground, run_broker, NULL);
+	wait_for(&seen->lives, 1);
+}
+
+static void assert_same(const struct termios *a, const struct termios *b)
+{
+	assert_int_equal(a->c_iflag, b->c_iflag);
+	assert_int_equal(a->c_oflag, b->c_oflag);
+	assert_int_equal(a->c_lflag, b->c_lflag);
+	assert_int_equal(a->c_cflag, b->c_cflag);
+}
+
+/* All keys are the guest's from when it can read them, Ctrl-A is ours, and then all is as it was. */
+TEST(a_terminal_is_raw_while_the_guest_reads_it)
+{
+	struct terminal terminal;
+	struct termios before, now;
+
+	open_terminal(&terminal, true);
+	before = terminal_settings(&terminal);
+	assert_true(before.c_lflag & ICANON);
+	seen->ready = 1;
+	terminal_wait_raw(&terminal, true);
+	terminal_expect(&terminal, "one\r\ntwo\r\n");
+	assert_says(terminal.errors, "Ctrl-A x ends the machine");
+	terminal_type(&terminal, "\x03\x1a\r\x01\x01");
+	wait_for(&seen->key_count, 4);
+	assert_memory_equal(seen->keys, "\x03\x1a\r\x01", 4);
+	terminal_type(&terminal, "\x01p");
+	wait_for(&seen->presses, 1);
+	terminal_expect(&terminal, "button\r\n");
+	terminal_type(&terminal, "\x01x");
+	assert_int_equal(terminal_close(&terminal), 0);
+	now = terminal_settings(&terminal);
+	assert_same(&before, &now);
+	assert_int_equal(seen->key_count, 4);
+}
+
+/* While devices open, which may take long. */
+TEST(ctrl_c_works_until_the_guest_reads)
+{
+	struct terminal terminal;
+
+	open_terminal(&terminal, true);
+	pause_ms(100);
+	terminal_type(&terminal, "\x03");
+	assert_int_equal(terminal_close(&terminal), 128 + SIGINT);
+	assert_machine_is_gone();
+}
+
+/* Whatever ends it. */
+TEST(a_terminal_is_put_back_after_a_signal)
+{
+	struct terminal terminal;
+	struct termios before, now;
+
+	open_terminal(&terminal, true);
+	before = terminal_settings(&terminal);
+	seen->ready = 1;
+	terminal_wait_raw(&terminal, true);
+	__real_kill(terminal.job, SIGTERM);
+	assert_int_equal(terminal_close(&terminal), 128 + SIGTERM);
+	now = terminal_settings(&terminal);
+	assert_same(&before, &now);
+}
+
+/* A key must not stop the machine, whose devices would go on. It is the shell's, and so is the mode. */
+TEST(in_the_background_keys_are_left_alone)
+{
+	struct terminal terminal;
+	struct termios before, now;
+	char line[64];
+
+	open_terminal(&terminal, false);
+	seen->ready = 1;
+	before = terminal_settings(&terminal);
+	terminal_type(&terminal, "key\n");
+	pause_ms(700);
+	terminal_read_line(&terminal, line, sizeof(line));
+	assert_string_equal(line, "key\n");
+	now = terminal_settings(&terminal);
+	assert_same(&before, &now);
+	/* It runs: in the foreground the terminal is its own, and goes back with the next change. */
+	terminal_foreground(&terminal, true);
+	terminal_wait_raw(&terminal, true);
+	terminal_type(&terminal, "z");
+	wait_for(&seen->key_count, 1);
+	assert_int_equal(seen->keys[0], 'z');
+	assert_int_equal(tcsetattr(terminal.master, TCSANOW, &before), 0);
+	terminal_foreground(&terminal, false);
+	terminal_type(&terminal, "key\n");
+	pause_ms(700);
+	terminal_read_line(&terminal, line, sizeof(line));
+	assert_string_equal(line, "key\n");
+	before.c_lflag &= ~ECHO;
+	assert_int_equal(tcsetattr(terminal.master, TCSANOW, &before), 0);
+	__real_kill(terminal.job, SIGTERM);
+	assert_int_equal(terminal_close(&terminal), 128 + SIGTERM);
+	now = terminal_settings(&terminal);
+	assert_same(&before, &now);
+	assert_int_equal(seen->key_count, 1);
+}
+
+/* As after Ctrl-Z of a wrapper, or kill -STOP: the shell has used the terminal meanwhile. */
+TEST(a_job_that_goes_on_takes_the_terminal_again)
+{
+	struct terminal terminal;
+	struct termios before, now;
+
+	open_terminal(&terminal, true);
+	seen->ready = 1;
+	before = terminal_settings(&terminal);
+	terminal_wait_raw(&terminal, true);
+	__real_kill(terminal.job, SIGSTOP);
+	terminal_foreground(&terminal, false);
+	assert_int_equal(tcsetattr(terminal.master, TCSANOW, &before), 0);
+	terminal_foreground(&terminal, true);
+	__real_kill(terminal.job, SIGCONT);
+	terminal_wait_raw(&terminal, true);
+	/* And once more, into the background. */
+	__real_kill(terminal.job, SIGSTOP);
+	terminal_foreground(&terminal, false);
+	assert_int_equal(tcsetattr(terminal.master, TCSANOW, &before), 0);
+	__real_kill(terminal.job, SIGCONT);
+	pause_ms(100);
+	now = terminal_settings(&terminal);
+	assert_same(&before, &now);
+	terminal_foreground(&terminal, true);
+	terminal_wait_raw(&terminal, true);
+	terminal_type(&terminal, "\x01x");
+	assert_int_equal(terminal_close(&terminal), 0);
+	now = terminal_settings(&terminal);
+	assert_same(&before, &now);
+}
+
+/* The serial line's other ends */
+
+TEST(a_serial_file_holds_the_output)
+{
+	char path[PATH_MAX], text[64];
+	struct job job;
+
+	snprintf(path, sizeof(path), "%s/serial", root);
+	config.serial = BROKER_SERIAL_FILE;
+	config.serial_path = path;
+	seen->ready = 1;
+	start(&job, serve_console);
+	wait_for(&seen->lives, 1);
+	pause_ms(100);
+	__real_kill(job.pid, SIGTERM);
+	assert_int_equal(end_of(&job), 128 + SIGTERM);
+	assert_int_equal(fd_read_file(path, text, sizeof(text)), 8);
+	assert_string_equal(text, "one\ntwo\n");
+}
+
+/* The open() of a pipe would wait for a reader, and that of a serial line for a carrier. */
+TEST(a_serial_pipe_is_not_waited_for)
+{
+	char path[PATH_MAX], text[64];
+	struct job job;
+	int reader;
+
+	snprintf(path, sizeof(path), "%s/pipe", root);
+	assert_int_equal(mkfifo(path, 0600), 0);
+	config.serial = BROKER_SERIAL_FILE;
+	config.serial_path = path;
+	start(&job, serve_console);
+	assert_int_equal(end_of(&job), 1);
+	assert_says(job.errors, "pipe: cannot be written");
+	assert_says(job.errors, "next: nobody reads this pipe");
+	assert_int_equal(seen->lives, 0);
+	reader = open(path, O_RDONLY | O_NONBLOCK);
+	seen->ready = 1;
+	start(&job, serve_console);
+	wait_for(&seen->lives, 1);
+	for (unsigned tries = 0; read(reader, text, sizeof(text)) != 8; tries++) {
+		assert_true(tries < WAIT_MS / 10);
+		pause_ms(10);
+	}
+	__real_kill(job.pid, SIGTERM);
+	assert_int_equal(end_of(&job), 128 + SIGTERM);
+	close(reader);
+	unlink(path);
+}
+
+TEST(a_serial_file_that_cannot_be_is_refused)
+{
+	struct job job;
+
+	config.serial = BROKER_SERIAL_FILE;
+	config.serial_path = "/nonexistent/serial";
+	start(&job, power_off);
+	assert_int_equal(end_of(&job), 1);
+	assert_says(job.errors, "/nonexistent/serial: cannot be written: No such file");
+}
+
+/* As a serial line with flow control whose other end has said to wait. */
+TEST(a_stopped_terminal_holds_up_nothing)
+{
+	int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC), slave;
+	char name[64];
+	struct job job;
+
+	assert_int_equal(grantpt(master) + unlockpt(master), 0);
+	assert_int_equal(ptsname_r(master, name, sizeof(name)), 0);
+	slave = open(name, O_RDWR | O_NOCTTY);
+	assert_int_equal(tcflow(slave, TCOOFF), 0);
+	config.serial = BROKER_SERIAL_FILE;
+	config.serial_path = name;
+	seen->ready = 1;
+	start(&job, serve_console);
+	wait_for(&seen->lives, 1);
+	pause_ms(100);
+	__real_kill(job.pid, SIGTERM);
+	assert_int_equal(end_of(&job), 128 + SIGTERM);
+	assert_int_equal(count_in(job.errors, "killed"), 0);
+	close(slave);
+	close(master);
+}
+
+static void find_path(int errors, char *path)
+{
+	char text[4096], *at;
+
+	for (unsigned tries = 0; tries < WAIT_MS / 10; tries++) {
+		take_text(errors, text, sizeof(text));
+		at = strstr(text, "the guest's serial line is ");
+		if (at && sscanf(at + 27, "%63s", path) == 1)
+			return;
+		pause_ms(10);
+	}
+	fail_msg("no path told: %s", text);
+}
+
+TEST(a_serial_pty_is_told_and_passes_bytes_as_they_are)
+{
+	char path[64], text[64] = "";
+	struct job job;
+	int fd;
+
+	config.serial = BROKER_SERIAL_PTY;
+	start(&job, serve_console);
+	find_path(job.errors, path);
+	fd = open(path, O_RDWR | O_NOCTTY);
+	assert_true(fd >= 0);
+	seen->ready = 1;
+	for (size_t got = 0; got < 8;) {
+		ssize_t more = read(fd, text + got, sizeof(text) - 1 - got);
+
+		assert_true(more > 0);
+		got += more;
+	}
+	assert_string_equal(text, "one\ntwo\n");
+	/* No terminal of ours: Ctrl-A is a byte like others, as are all. */
+	assert_int_equal(write(fd, "\x01x\x03\r", 4), 4);
+	wait_for(&seen->key_count, 4);
+	assert_memory_equal(seen->keys, "\x01x\x03\r", 4);
+	close(fd);
+	__real_kill(job.pid, SIGTERM);
+	assert_int_equal(end_of(&job), 128 + SIGTERM);
+}
+
+/* Their flags are other users', too. */
+TEST(standard_streams_keep_their_flags)
+{
+	int in[2], out[2], flags_in, flags_out;
+	char text[64] = "";
+	struct job job;
+
+	assert_int_equal(pipe2(in, O_CLOEXEC) + pipe2(out, O_CLOEXEC), 0);
+	flags_in = fcntl(in[0], F_GETFL);
+	flags_out = fcntl(out[1], F_GETFL);
+	config.serial = BROKER_SERIAL_STDIO;
+	seen->ready = 1;
+	test.in = in[0];
+	test.out = out[1];
+	start(&job, serve_console);
+	assert_int_equal(write(in[1], "abc", 3), 3);
+	wait_for(&seen->key_count, 3);
+	assert_int_equal(read(out[0], text, sizeof(text)), 8);
+	assert_int_equal(fcntl(in[0], F_GETFL), flags_in);
+	assert_int_equal(fcntl(out[1], F_GETFL), flags_out);
+	__real_kill(job.pid, SIGTERM);
+	assert_int_equal(end_of(&job), 128 + SIGTERM);
+	for (int i = 0; i < 2; i++) {
+		close(in[i]);
+		close(out[i]);
+	}
+}
+
+#define BROKER_TEST(name) cmocka_unit_test_setup(name, setup)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		BROKER_TEST(the_exit_code_says_how_it_ended),
+		BROKER_TEST(devices_come_back_however_it_ends),
+		BROKER_TEST(a_name_is_one_machines),
+		BROKER_TEST(signals_end_it),
+		BROKER_TEST(what_the_caller_ignores_is_ignored),
+		BROKER_TEST(sigpwr_presses_the_button),
+		BROKER_TEST(the_machine_has_what_it_needs_and_nothing_else),
+		BROKER_TEST(a_machine_that_hangs_is_killed),
+		BROKER_TEST(an_end_that_takes_long_is_told_and_has_a_limit),
+		BROKER_TEST(a_machine_that_is_on_its_way_out_gets_more_time),
+		BROKER_TEST(a_machine_that_cannot_be_killed_is_given_up),
+		BROKER_TEST(words_that_are_not_known_mean_nothing),
+		BROKER_TEST(a_reset_is_another_life),
+		BROKER_TEST(with_no_reboot_a_reset_is_the_end),
+		BROKER_TEST(a_guest_that_does_nothing_but_reset_is_slowed_down_and_given_up),
+		BROKER_TEST(a_signal_ends_the_wait_between_resets),
+		BROKER_TEST(a_terminal_is_raw_while_the_guest_reads_it),
+		BROKER_TEST(ctrl_c_works_until_the_guest_reads),
+		BROKER_TEST(a_terminal_is_put_back_after_a_signal),
+		BROKER_TEST(in_the_background_keys_are_left_alone),
+		BROKER_TEST(a_job_that_goes_on_takes_the_terminal_again),
+		BROKER_TEST(a_serial_file_holds_the_output),
+		BROKER_TEST(a_serial_pipe_is_not_waited_for),
+		BROKER_TEST(a_serial_file_that_cannot_be_is_refused),
+		BROKER_TEST(a_stopped_terminal_holds_up_nothing),
+		BROKER_TEST(a_serial_pty_is_told_and_passes_bytes_as_they_are),
+		BROKER_TEST(standard_streams_keep_their_flags),
+	};
+
+	return cmocka_run_group_tests(tests, group_setup, group_teardown);
+}
