@@ -21,17 +21,12 @@
 #define GATE       0x8e00 /* present, privilege 0, interrupt gate */
 #define CODE       0x10   /* selector */
 
-void guest_skip(const char *reason)
-{
-	print_message("skipped: %s\n", reason);
-	skip();
-}
-
 static void note(struct guest *guest, struct guest_access access)
 {
 	pthread_mutex_lock(&guest->lock);
 	if (guest->count < ARRAY_SIZE(guest->accesses))
 		guest->accesses[guest->count++] = access;
+	guest->port_bytes += access.is_port ? access.size : 0;
 	pthread_cond_signal(&guest->changed);
 	pthread_mutex_unlock(&guest->lock);
 }
@@ -161,13 +156,14 @@ void guest_start_code(struct guest *guest, const void *code, size_t size)
 	struct error err = { 0 };
 
 	if (guest->kvm_fd < 0)
-		guest_skip("no /dev/kvm");
+		test_skip("no /dev/kvm");
 	memcpy((char *)guest->ram + GUEST_CODE, code, size);
-	guest->vcpus = vcpus_new(guest->vm, &guest->mmio, &guest->pio, 1, &ops, &err);
+	guest->vcpus = vcpus_new(
+		guest->vm, &guest->mmio, &guest->pio, guest->cpus ? guest->cpus : 1, &ops, &err);
 	if (!guest->vcpus ||
 		kvm_vcpu_enter_long_mode(
 			vcpus_first(guest->vcpus), PAGE_TABLE, GDT_AT, GUEST_CODE, 0x5151, &err) ||
-		vcpus_start(guest->vcpus, NULL, &err))
+		vcpus_start(guest->vcpus, guest->prefault, &err))
 		fail_msg("%s: %s", err.object, err.what);
 }
 

@@ -7,7 +7,7 @@
 #include <stdbool.h>
 
 /*
- * A tiny machine: one vCPU in 64-bit mode, 2 MiB of RAM at 0 with the guest's code in it, the first
+ * A tiny machine: one vCPU in 64-bit mode (others wait for a start-up IPI), 2 MiB of RAM at 0 with the guest's code in it, the first
  * 4 GiB mapped to themselves, and a note of each access that is trapped.
  */
 
@@ -33,12 +33,15 @@ struct guest {
 	void *ram;
 	struct space mmio, pio;
 	struct vcpus *vcpus;
+	unsigned cpus;                                       /* 0 is 1 */
+	const struct memory *prefault;                       /* as for vcpus_start() */
 	void (*action)(struct guest *guest, uint64_t value); /* of the port GUEST_ACTION */
 	uint64_t answer;                                     /* to each read, and then one more */
 	pthread_mutex_t lock;                                /* for the rest */
 	pthread_cond_t changed;
 	struct guest_access accesses[64];
 	unsigned count;
+	unsigned port_bytes; /* to and from all ports */
 	unsigned dones, resets, failures;
 	struct error failure;
 };
@@ -58,6 +61,7 @@ struct guest {
 #define GUEST_END "movb $1, %al\nout %al, $0xf4\n9: hlt\njmp 9b\n"
 
 /* For cmocka: state becomes a struct guest, or the test is skipped where there is no KVM. */
+#define KVM_TEST(name) cmocka_unit_test_setup_teardown(name, guest_setup, guest_teardown)
 int guest_setup(void **state);
 int guest_teardown(void **state);
 
@@ -77,6 +81,3 @@ void guest_wait(struct guest *guest, const unsigned *count, unsigned wanted);
 		guest_wait(guest, &(guest)->dones, 1); \
 		guest_stop(guest);                     \
 	} while (0)
-
-/* Skip the test with the reason. */
-void guest_skip(const char *reason);

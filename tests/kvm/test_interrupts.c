@@ -130,6 +130,70 @@ static void a_level_is_lowered_and_told_at_the_guests_end(void **state)
 	close(resample);
 }
 
+/* As the routes of a device that the guest has switched off, and then on again. */
+static void a_freed_route_carries_nothing(void **state)
+{
+	int event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), gsi;
+	struct guest *guest = *state;
+
+	start(guest, guest_msi, guest_msi_end, msi_handler);
+	gsi = kvm_gsi_alloc(guest->vm);
+	kvm_route_msi(guest->vm, gsi, 0xfee00000, VECTOR);
+	assert_int_equal(kvm_routes_commit(guest->vm), 0);
+	assert_int_equal(kvm_irqfd_attach(guest->vm, gsi, event, -1), 0);
+	eventfd_write(event, 1);
+	guest_wait(guest, &guest->count, 1);
+	kvm_gsi_free(guest->vm, gsi);
+	assert_int_equal(kvm_routes_commit(guest->vm), 0);
+	eventfd_write(event, 1);
+	usleep(100000);
+	assert_int_equal(guest->count, 1);
+	assert_int_equal(kvm_gsi_alloc(guest->vm), gsi);
+	kvm_route_msi(guest->vm, gsi, 0xfee00000, VECTOR);
+	assert_int_equal(kvm_routes_commit(guest->vm), 0);
+	eventfd_write(event, 1);
+	guest_wait(guest, &guest->count, 2);
+	kvm_irqfd_detach(guest->vm, gsi, event);
+	guest_stop(guest);
+	close(event);
+}
+
+/* Nor does a level get through, or its end get told. */
+static void a_detached_level_is_only_counted(void **state)
+{
+	int trigger = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	int resample = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	struct pollfd told = { .fd = resample, .events = POLLIN };
+	struct guest *guest = *state;
+
+	start(guest, guest_level, guest_level_end, level_handler);
+	assert_int_equal(kvm_irqfd_attach(guest->vm, PIN, trigger, resample), 0);
+	kvm_irqfd_detach(guest->vm, PIN, trigger);
+	eventfd_write(trigger, 1);
+	assert_int_equal(poll(&told, 1, 100), 0);
+	assert_int_equal(guest->count, 0);
+	assert_int_equal(kvm_irqfd_attach(guest->vm, PIN, trigger, resample), 0);
+	guest_wait(guest, &guest->count, 1);
+	assert_int_equal(poll(&told, 1, 5000), 1);
+	kvm_irqfd_detach(guest->vm, PIN, trigger);
+	guest_stop(guest);
+	close(trigger);
+	close(resample);
+}
+
+/* What is no group of VFIO's is refused; one that is takes a device, which the lab has. */
+static void only_a_group_is_taken_for_one(void **state)
+{
+	int event = eventfd(0, EFD_CLOEXEC);
+	struct guest *guest = *state;
+
+	if (!guest->vm)
+		test_skip("no /dev/kvm");
+	assert_true(kvm_add_vfio_group(guest->vm, event) < 0);
+	assert_true(kvm_add_vfio_group(guest->vm, -1) < 0);
+	close(event);
+}
+
 /* The lines that the platform's own devices use. */
 static void a_line_is_a_level(void **state)
 {
@@ -142,15 +206,16 @@ static void a_line_is_a_level(void **state)
 	guest_stop(guest);
 }
 
-#define KVM_TEST(name) cmocka_unit_test_setup_teardown(name, guest_setup, guest_teardown)
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		KVM_TEST(an_msi_wakes_a_halted_guest),
 		KVM_TEST(a_level_is_lowered_and_told_at_the_guests_end),
 		KVM_TEST(a_line_is_a_level),
+		KVM_TEST(a_freed_route_carries_nothing),
+		KVM_TEST(a_detached_level_is_only_counted),
+		KVM_TEST(only_a_group_is_taken_for_one),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return test_run(tests);
 }
