@@ -17,8 +17,8 @@ from harness import (E1000E, EDU, NVME_A, NVME_B, PAIR_NIC, PAIR_NVME, TESTDEV, 
 @test()
 def small_guest():
     """256 MiB, one CPU, one disk; and typing at the console."""
-    with Machine("console,mem,cpus,nvme", cmdline="stamp=small cpus.count=1", memory="256M",
-                 cpus=1, devices=[NVME_A]) as machine:
+    with Machine("console,mem,cpus,nvme", cmdline="stamp=small cpus.count=1 mem.size=256",
+                 memory="256M", cpus=1, devices=[NVME_A]) as machine:
         machine.expect("CONSOLE-READY")
         machine.type("hello\n")
         machine.succeed("console", "mem", "cpus", "nvme")
@@ -28,8 +28,8 @@ def small_guest():
 
 @test()
 def two_disks_two_cpus():
-    run_guest("nvme,cpus", cmdline="stamp=two nvme.count=2 cpus.count=2", cpus=2,
-              devices=[NVME_A, NVME_B])
+    run_guest("nvme,cpus,mem", cmdline="stamp=two nvme.count=2 cpus.count=2 mem.size=512",
+              memory="512M", cpus=2, devices=[NVME_A, NVME_B])
     verify_stamp(NVME_A, "two")
     verify_stamp(NVME_B, "two")
 
@@ -37,8 +37,8 @@ def two_disks_two_cpus():
 @test()
 def big_guest():
     """More than 4 GiB, four CPUs: DMA above the 32-bit hole, MSI to each CPU."""
-    output = run_guest("cpus,edu,nvme,mem", cmdline="stamp=big cpus.count=4", memory="4608M",
-                       cpus=4, devices=[NVME_A, EDU])
+    output = run_guest("cpus,edu,nvme,mem", cmdline="stamp=big cpus.count=4 mem.size=4608",
+                       memory="4608M", cpus=4, devices=[NVME_A, EDU])
     address = int(output.split("DMA pages from address ")[1].split()[0], 16)
     check(address >= 4 << 30, f"edu's DMA was at {address:#x}, below 4 GiB")
     verify_stamp(NVME_A, "big")
