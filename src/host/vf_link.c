@@ -49,16 +49,20 @@ size_t vf_settings_request(
 static int exchange(struct mnl_socket *socket, const struct nlmsghdr *request)
 {
 	char answer[8192]; /* the error repeats the request */
+	int more = MNL_CB_OK;
 	ssize_t got;
 
 	if (mnl_socket_bind(socket, 0, MNL_SOCKET_AUTOPID) < 0 ||
 		mnl_socket_sendto(socket, request, request->nlmsg_len) < 0)
 		return -errno;
-	got = mnl_socket_recvfrom(socket, answer, sizeof(answer));
-	if (got < 0 ||
-		mnl_cb_run(answer, got, SEQUENCE, mnl_socket_get_portid(socket), NULL, NULL) < 0)
-		return -errno;
-	return 0;
+	/* Only the acknowledgement ends it well, not whatever else may come. */
+	while (more == MNL_CB_OK) {
+		got = mnl_socket_recvfrom(socket, answer, sizeof(answer));
+		if (got < 0)
+			return -errno;
+		more = mnl_cb_run(answer, got, SEQUENCE, mnl_socket_get_portid(socket), NULL, NULL);
+	}
+	return more < 0 ? -errno : 0;
 }
 
 int vf_settings_send(const void *request)
