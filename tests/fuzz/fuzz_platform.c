@@ -355,7 +355,7 @@ static void open_console(struct pc *pc, uint8_t how)
 
 	pc->user = -1;
 	pc->raw = !config.escapes;
-	pc->by_hand = how & 0x60;
+	pc->by_hand = how >= 0x20;
 	if (pc->by_hand) {
 		config.out = how & 8 ? -1 : open("/dev/null", O_WRONLY | O_CLOEXEC);
 	} else if (how & 4) {

@@ -107,7 +107,7 @@ static const struct {
 
 char tree_root[PATH_MAX];
 
-static char outside[PATH_MAX]; /* where a link may lead that leaves the tree */
+static char outside[64]; /* where a link may lead that leaves the tree */
 static bool changed[PARTS];
 
 static int remove_one(const char *path, const struct stat *stat, int type, struct FTW *walk)
