@@ -1,0 +1,404 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "base/size.h"
+#include "machine/devices.h"
+#include "machine/layout.h"
+#include "test.h"
+
+#include <errno.h>
+#include <linux/kvm.h>
+#include <linux/pci_regs.h>
+#include <linux/vfio.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+/*
+ * Devices from their groups to the guest's bus and back. The ioctls of VFIO and KVM are answered here
+ * (-Wl,--wrap): a device is a file with its configuration space, and a group's descriptor is its
+ * number. So is close(), to see who is in it at the same time.
+ */
+
+#define COUNT  4
+#define GROUP  1000 /* the first one's descriptor; its device's file is known by it */
+#define WAIT_S 5
+
+int __wrap_ioctl(int fd, unsigned long request, ...);
+int __real_close(int fd);
+int __wrap_close(int fd);
+
+static struct {
+	int files[COUNT];
+	int request_fds[COUNT], error_fds[COUNT];
+	unsigned sets, maps;
+	uint64_t mapped;
+	unsigned long failing; /* this ioctl fails */
+	int failing_fd;        /* on this descriptor */
+	uint32_t status;
+	pthread_mutex_t lock; /* for what follows */
+	pthread_cond_t changed;
+	unsigned inside, most, wanted; /* how many are in open or close at once, and are to be */
+} host;
+
+static int index_of(int file)
+{
+	for (unsigned i = 0; i < COUNT; i++)
+		if (host.files[i] == file)
+			return i;
+	return -1;
+}
+
+/* Whoever comes here waits for the others, as long as none of them can be there. */
+static void meet(void)
+{
+	struct timespec end;
+
+	clock_gettime(CLOCK_REALTIME, &end);
+	end.tv_sec += WAIT_S;
+	pthread_mutex_lock(&host.lock);
+	host.inside++;
+	host.most = max_u64(host.most, host.inside);
+	pthread_cond_broadcast(&host.changed);
+	while (host.most < host.wanted &&
+		pthread_cond_timedwait(&host.changed, &host.lock, &end) == 0)
+		continue;
+	host.inside--;
+	pthread_mutex_unlock(&host.lock);
+}
+
+static int open_device(int group, const char *name)
+{
+	unsigned i = group - GROUP;
+	char wanted[BDF_TEXT];
+
+	snprintf(wanted, sizeof(wanted), "0000:%02x:00.0", i + 1);
+	assert_string_equal(name, wanted);
+	meet();
+	return host.files[i];
+}
+
+static int set_irqs(int fd, const struct vfio_irq_set *set)
+{
+	int i = index_of(fd);
+
+	if (set->index == VFIO_PCI_REQ_IRQ_INDEX)
+		host.request_fds[i] = *(const int *)set->data;
+	if (set->index == VFIO_PCI_ERR_IRQ_INDEX)
+		host.error_fds[i] = *(const int *)set->data;
+	return 0;
+}
+
+static int answer(int fd, unsigned long request, void *argument)
+{
+	switch (request) {
+	case VFIO_GROUP_GET_STATUS:
+		((struct vfio_group_status *)argument)->flags = host.status;
+		return 0;
+	case VFIO_GROUP_SET_CONTAINER:
+		host.sets++;
+		return 0;
+	case VFIO_CHECK_EXTENSION:
+		return 1;
+	case VFIO_GROUP_GET_DEVICE_FD:
+		return open_device(fd, argument);
+	case VFIO_DEVICE_GET_INFO:
+		*(struct vfio_device_info *)argument = (struct vfio_device_info){
+			.flags = VFIO_DEVICE_FLAGS_PCI,
+			.num_regions = VFIO_PCI_NUM_REGIONS,
+			.num_irqs = VFIO_PCI_NUM_IRQS,
+		};
+		return 0;
+	case VFIO_DEVICE_GET_REGION_INFO:
+		((struct vfio_region_info *)argument)->size =
+			((struct vfio_region_info *)argument)->index == VFIO_PCI_CONFIG_REGION_INDEX
+				? 256
+				: 0;
+		return 0;
+	case VFIO_DEVICE_GET_IRQ_INFO:
+		((struct vfio_irq_info *)argument)->count = 1;
+		((struct vfio_irq_info *)argument)->flags = VFIO_IRQ_INFO_EVENTFD;
+		return 0;
+	case VFIO_DEVICE_SET_IRQS:
+		return set_irqs(fd, argument);
+	case VFIO_IOMMU_MAP_DMA:
+		host.maps++;
+		host.mapped += ((struct vfio_iommu_type1_dma_map *)argument)->size;
+		return 0;
+	default:
+		return 0;
+	}
+}
+
+int __wrap_ioctl(int fd, unsigned long request, ...)
+{
+	va_list args;
+	void *argument;
+
+	va_start(args, request);
+	argument = va_arg(args, void *);
+	va_end(args);
+	if (request == host.failing && (!host.failing_fd || fd == host.failing_fd)) {
+		errno = EIO;
+		return -1;
+	}
+	return answer(fd, request, argument);
+}
+
+int __wrap_close(int fd)
+{
+	if (index_of(fd) >= 0)
+		meet();
+	return __real_close(fd);
+}
+
+struct fixture {
+	struct kvm_vm vm;
+	struct space mmio, pio;
+	struct pci_bus pci;
+	struct loop *loop;
+	struct memory memory;
+	struct machine_config config;
+	struct machine_devices devices;
+	struct error failure;
+	uint64_t closed; /* a bit a device */
+};
+
+static void failed(void *opaque, const struct error *failure)
+{
+	struct fixture *fixture = opaque;
+
+	fixture->failure = *failure;
+	loop_stop(fixture->loop);
+}
+
+static void closed(void *opaque, unsigned device)
+{
+	struct fixture *fixture = opaque;
+
+	__atomic_or_fetch(&fixture->closed, 1ULL << device, __ATOMIC_RELAXED);
+}
+
+static void make_device(unsigned i)
+{
+	uint8_t config[256] = { 0x86, 0x80, i };
+
+	host.files[i] = memfd_create("device", MFD_CLOEXEC);
+	assert_int_equal(pwrite(host.files[i], config, sizeof(config), 0), sizeof(config));
+}
+
+static int setup(void **state)
+{
+	static struct fixture fixture;
+	const struct pci_windows windows = {
+		.io = { LAYOUT_IO_BASE, LAYOUT_IO_SIZE, LAYOUT_IO_BASE },
+		.mem32 = { LAYOUT_MEM32_BASE, LAYOUT_MEM32_SIZE, LAYOUT_MEM32_BASE },
+		.mem64 = { 1ULL << 40, 1ULL << 40, 1ULL << 40 },
+	};
+	struct error err = { 0 };
+
+	memset(&fixture, 0, sizeof(fixture));
+	memset(&host, 0, sizeof(host));
+	host.status = VFIO_GROUP_FLAGS_VIABLE;
+	pthread_mutex_init(&host.lock, NULL);
+	pthread_cond_init(&host.changed, NULL);
+	pthread_mutex_init(&fixture.vm.lock, NULL);
+	fixture.vm.vfio_fd = -1;
+	space_init(&fixture.mmio);
+	space_init(&fixture.pio);
+	fixture.loop = loop_new(&err);
+	pci_bus_init(&fixture.pci, &fixture.mmio, &fixture.pio, LAYOUT_ECAM, &windows, &err);
+	fixture.memory.fd = -1;
+	memory_place(&fixture.memory, 4 * MIB, NULL, 0, &err);
+	memory_allocate(&fixture.memory, MEMORY_ANONYMOUS, &err);
+	fixture.config.device_count = COUNT;
+	for (unsigned i = 0; i < COUNT; i++) {
+		make_device(i);
+		fixture.config.devices[i] = (struct machine_device){ { .bus = i + 1 }, GROUP + i };
+	}
+	fixture.devices.failed = failed;
+	fixture.devices.closed = closed;
+	fixture.devices.opaque = &fixture;
+	*state = &fixture;
+	return err.code;
+}
+
+static int teardown(void **state)
+{
+	struct fixture *fixture = *state;
+
+	loop_free(fixture->loop);
+	memory_free(&fixture->memory);
+	space_destroy(&fixture->mmio);
+	space_destroy(&fixture->pio);
+	for (unsigned i = 0; i < COUNT; i++)
+		__real_close(host.files[i]); /* unless it was closed */
+	return 0;
+}
+
+static int open_iommu(struct fixture *fixture, struct error *err)
+{
+	return devices_open_iommu(&fixture->devices, &fixture->config, &fixture->vm, err);
+}
+
+static int open_all(struct fixture *fixture, struct error *err)
+{
+	return open_iommu(fixture, err) || devices_open(&fixture->devices, &fixture->memory, err);
+}
+
+static void attach(struct fixture *fixture)
+{
+	struct error err = { 0 };
+
+	assert_int_equal(open_all(fixture, &err), 0);
+	assert_int_equal(
+		devices_attach(&fixture->devices, &fixture->vm, &fixture->pci, fixture->loop, &err),
+		0);
+}
+
+static bool is_open(int fd)
+{
+	return lseek(fd, 0, SEEK_CUR) >= 0;
+}
+
+static void they_open_and_close_all_at_once(void **state)
+{
+	struct fixture *fixture = *state;
+
+	host.wanted = COUNT;
+	attach(fixture);
+	assert_int_equal(host.most, COUNT);
+	host.most = 0;
+	devices_close(&fixture->devices);
+	assert_int_equal(host.most, COUNT);
+	assert_int_equal(fixture->closed, (1 << COUNT) - 1);
+	for (unsigned i = 0; i < COUNT; i++)
+		assert_false(is_open(host.files[i]));
+}
+
+static void all_memory_is_mapped_once(void **state)
+{
+	struct fixture *fixture = *state;
+
+	attach(fixture);
+	assert_int_equal(host.maps, fixture->memory.count);
+	assert_int_equal(host.mapped, 4 * MIB);
+	devices_close(&fixture->devices);
+}
+
+static void a_device_that_does_not_open_is_told_and_the_others_are_closed(void **state)
+{
+	struct fixture *fixture = *state;
+	struct error err = { 0 };
+
+	host.failing = VFIO_GROUP_GET_DEVICE_FD;
+	host.failing_fd = GROUP + 2;
+	assert_true(open_all(fixture, &err) != 0);
+	assert_int_equal(err.code, -EIO);
+	assert_string_equal(err.object, "0000:03:00.0");
+	assert_int_equal(host.maps, 0);
+	devices_close(&fixture->devices);
+	for (unsigned i = 0; i < COUNT; i++)
+		assert_int_equal(is_open(host.files[i]), i == 2);
+}
+
+static void a_group_that_is_not_viable_is_refused(void **state)
+{
+	struct fixture *fixture = *state;
+	struct error err = { 0 };
+
+	host.status = 0;
+	assert_int_equal(open_iommu(fixture, &err), -EPERM);
+	assert_string_equal(err.object, "0000:01:00.0");
+	devices_close(&fixture->devices);
+}
+
+static void kvm_must_know_of_the_groups(void **state)
+{
+	struct fixture *fixture = *state;
+	struct error err = { 0 };
+
+	host.failing = KVM_CREATE_DEVICE;
+	assert_int_equal(open_iommu(fixture, &err), -EIO);
+	assert_non_null(strstr(err.what, "KVM"));
+	devices_close(&fixture->devices);
+}
+
+static unsigned id_at(struct fixture *fixture, unsigned slot, unsigned function)
+{
+	return space_read(&fixture->mmio, LAYOUT_ECAM + (slot << 15 | function << 12), 4);
+}
+
+static void they_are_in_the_slots_by_the_order_of_the_command_line(void **state)
+{
+	struct fixture *fixture = *state;
+
+	attach(fixture);
+	for (unsigned i = 0; i < COUNT; i++)
+		assert_int_equal(id_at(fixture, i + 1, 0), i << 16 | 0x8086);
+	assert_int_equal(id_at(fixture, COUNT + 1, 0), 0xffffffff);
+	devices_close(&fixture->devices);
+}
+
+static void assert_fails_by(
+	struct fixture *fixture, int eventfd, int code, const char *name, const char *words)
+{
+	assert_int_equal(eventfd_write(eventfd, 1), 0);
+	loop_run(fixture->loop);
+	assert_int_equal(fixture->failure.code, code);
+	assert_string_equal(fixture->failure.object, name);
+	assert_non_null(strstr(fixture->failure.what, words));
+}
+
+static void the_host_may_want_one_back(void **state)
+{
+	struct fixture *fixture = *state;
+
+	attach(fixture);
+	assert_fails_by(
+		fixture, host.request_fds[1], -EBUSY, "0000:02:00.0", "the host wants it back");
+	devices_close(&fixture->devices);
+}
+
+static void one_may_report_an_error(void **state)
+{
+	struct fixture *fixture = *state;
+
+	attach(fixture);
+	assert_fails_by(fixture, host.error_fds[3], -EIO, "0000:04:00.0", "uncorrectable error");
+	assert_non_null(strstr(fixture->failure.hint, "dmesg"));
+	devices_close(&fixture->devices);
+}
+
+static void without_devices_there_is_nothing_to_do(void **state)
+{
+	struct fixture *fixture = *state;
+
+	fixture->config.device_count = 0;
+	attach(fixture);
+	assert_int_equal(host.sets + host.maps, 0);
+	devices_close(&fixture->devices);
+	assert_int_equal(fixture->closed, 0);
+}
+
+#define DEVICES_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		DEVICES_TEST(they_open_and_close_all_at_once),
+		DEVICES_TEST(all_memory_is_mapped_once),
+		DEVICES_TEST(a_device_that_does_not_open_is_told_and_the_others_are_closed),
+		DEVICES_TEST(a_group_that_is_not_viable_is_refused),
+		DEVICES_TEST(kvm_must_know_of_the_groups),
+		DEVICES_TEST(they_are_in_the_slots_by_the_order_of_the_command_line),
+		DEVICES_TEST(the_host_may_want_one_back),
+		DEVICES_TEST(one_may_report_an_error),
+		DEVICES_TEST(without_devices_there_is_nothing_to_do),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
