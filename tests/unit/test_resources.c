@@ -1,0 +1,387 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "base/size.h"
+#include "broker/resources.h"
+#include "host/fixture.h"
+#include "test.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/kvm.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+/*
+ * What a machine needs, and what is said where the host has it not. The host is a made-up tree; nodes
+ * and files outside of it are answered here (-Wl,--wrap), as are KVM's number of vCPUs and our limits.
+ */
+
+int __real_open64(const char *path, int flags, ...);
+int __wrap_open64(const char *path, int flags, ...);
+int __wrap_ioctl(int fd, unsigned long request, ...);
+int __wrap_getrlimit64(int resource, struct rlimit *limit);
+int __wrap_setrlimit64(int resource, const struct rlimit *limit);
+
+#define NVME "/sys/devices/pci0000:00/0000:01:00.0"
+#define NIC  "/sys/devices/pci0000:00/0000:02:00.0"
+#define PAIR "/sys/devices/pci0000:00/0000:02:00.1"
+
+static struct {
+	const char *path; /* of what cannot be opened, with this errno */
+	int error;
+	char meminfo[512];
+	unsigned nodes; /* of VFIO that were opened */
+	int most_cpus;
+	struct rlimit memlock;
+	bool is_root; /* who may raise it */
+} host;
+
+static struct broker_config config;
+
+static int text_file(const char *text)
+{
+	int fd = memfd_create("text", MFD_CLOEXEC);
+
+	assert_int_equal(pwrite(fd, text, strlen(text), 0), strlen(text));
+	return fd;
+}
+
+int __wrap_open64(const char *path, int flags, ...)
+{
+	va_list args;
+	mode_t mode;
+
+	va_start(args, flags);
+	mode = flags & O_CREAT ? va_arg(args, mode_t) : 0;
+	va_end(args);
+	if (host.path && strcmp(path, host.path) == 0) {
+		errno = host.error;
+		return -1;
+	}
+	if (strcmp(path, "/proc/meminfo") == 0)
+		return text_file(host.meminfo);
+	if (strcmp(path, "/dev/kvm") && strncmp(path, "/dev/vfio/", 10))
+		return __real_open64(path, flags, mode);
+	host.nodes += path[5] == 'v';
+	return __real_open64("/dev/null", flags);
+}
+
+int __wrap_ioctl(int fd, unsigned long request, ...)
+{
+	(void)fd;
+	assert_int_equal(request, KVM_CHECK_EXTENSION);
+	return host.most_cpus;
+}
+
+int __wrap_getrlimit64(int resource, struct rlimit *limit)
+{
+	assert_int_equal(resource, RLIMIT_MEMLOCK);
+	*limit = host.memlock;
+	return 0;
+}
+
+int __wrap_setrlimit64(int resource, const struct rlimit *limit)
+{
+	assert_int_equal(resource, RLIMIT_MEMLOCK);
+	if (limit->rlim_max > host.memlock.rlim_max && !host.is_root) {
+		errno = EPERM;
+		return -1;
+	}
+	host.memlock = *limit;
+	return 0;
+}
+
+static int setup(void **state)
+{
+	struct fixture *fixture;
+	static char kernel[PATH_MAX];
+
+	if (fixture_setup(state))
+		return -1;
+	fixture = *state;
+	memset(&host, 0, sizeof(host));
+	strcpy(host.meminfo, "MemTotal:        8388608 kB\nMemFree:          1048576 kB\n"
+			     "MemAvailable:    4194304 kB\nSwapTotal:       1048576 kB\n");
+	setenv("PENSTOCK_ROOT", fixture->tree, 1);
+	fixture_file(fixture, "/kernel", "kernel");
+	snprintf(kernel, sizeof(kernel), "%s/kernel", fixture->tree);
+	config = (struct broker_config){ .kernel = kernel, .memory = 512 * MIB, .cpus = 1 };
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	unsetenv("PENSTOCK_ROOT");
+	return fixture_teardown(state);
+}
+
+static void assert_error(
+	const struct error *err, int code, const char *object, const char *what, const char *hint)
+{
+	if (err->code != code || strcmp(err->object, object) || !strstr(err->what, what) ||
+		!strstr(err->hint, hint) || !hint[0] != !err->hint[0])
+		fail_msg("%d: '%s': '%s': '%s'", err->code, err->object, err->what, err->hint);
+}
+
+/* Files */
+
+static void refuse_files(int code, const char *object, const char *what, const char *hint)
+{
+	struct broker_files files = { -1, -1, -1 };
+	struct error err = { 0 };
+
+	assert_int_equal(broker_files_open(&files, &config, &err), code);
+	assert_error(&err, code, object, what, hint);
+	broker_files_close(&files);
+}
+
+static void files_are_open_until_they_are_closed(void **state)
+{
+	struct broker_files files = { -1, -1, -1 };
+	struct error err = { 0 };
+
+	(void)state;
+	config.initrd = config.kernel;
+	assert_int_equal(broker_files_open(&files, &config, &err), 0);
+	assert_true(fcntl(files.kernel, F_GETFD) & FD_CLOEXEC);
+	assert_true(fcntl(files.initrd, F_GETFD) & FD_CLOEXEC);
+	assert_true(fcntl(files.kvm, F_GETFD) & FD_CLOEXEC);
+	assert_true(files.kernel != files.initrd);
+	broker_files_close(&files);
+	assert_int_equal(fcntl(files.kernel, F_GETFD), -1);
+	assert_int_equal(fcntl(files.initrd, F_GETFD), -1);
+	assert_int_equal(fcntl(files.kvm, F_GETFD), -1);
+}
+
+static void a_kernel_must_be_a_file(void **state)
+{
+	const char *kernel = config.kernel;
+	char pipe[PATH_MAX];
+
+	refuse_files(0, "", "", "");
+	config.kernel = "/nonexistent";
+	refuse_files(-ENOENT, "/nonexistent", "cannot open the kernel: No such file",
+		"ls -l /nonexistent");
+	config.kernel = "/tmp";
+	refuse_files(-EINVAL, "/tmp", "the kernel must be a regular file", "");
+	config.kernel = "/dev/null";
+	refuse_files(-EINVAL, "/dev/null", "the kernel must be a regular file", "");
+	/* Without a writer, whom an open() could wait for. */
+	fixture_pipe(*state, "/pipe");
+	snprintf(pipe, sizeof(pipe), "%s/pipe", ((struct fixture *)*state)->tree);
+	config.kernel = pipe;
+	refuse_files(-EINVAL, pipe, "the kernel must be a regular file", "");
+	config.kernel = kernel;
+	config.initrd = "/nonexistent";
+	refuse_files(-ENOENT, "/nonexistent", "cannot open the initrd: No such file",
+		"ls -l /nonexistent");
+}
+
+static void kvm_must_be_there(void **state)
+{
+	(void)state;
+	host.path = "/dev/kvm";
+	host.error = EACCES;
+	refuse_files(-EACCES, "/dev/kvm", "cannot be opened", "group kvm");
+	host.error = ENOENT;
+	refuse_files(-ENOENT, "/dev/kvm", "cannot be opened", "modprobe kvm");
+}
+
+/* CPUs */
+
+static void kvm_says_how_many_cpus(void **state)
+{
+	struct error err = { 0 };
+
+	(void)state;
+	host.most_cpus = 4;
+	config.cpus = 4;
+	assert_int_equal(broker_check_cpus(&config, 0, &err), 0);
+	config.cpus = 5;
+	assert_int_equal(broker_check_cpus(&config, 0, &err), -EINVAL);
+	assert_error(&err, -EINVAL, "", "5 vCPUs are too many: this host's KVM takes 4", "");
+	host.most_cpus = -1; /* it does not say */
+	err = (struct error){ 0 };
+	assert_int_equal(broker_check_cpus(&config, 0, &err), 0);
+}
+
+/* Memory */
+
+static void refuse_memory(int code, const char *what, const char *hint)
+{
+	struct error err = { 0 };
+
+	assert_int_equal(broker_check_memory(&config, &err), code);
+	assert_error(&err, code, "", what, hint);
+}
+
+/* It need not be free: a guest may never use all of it. */
+static void memory_must_exist(void **state)
+{
+	(void)state;
+	config.memory = 9 * GIB; /* with the swap */
+	refuse_memory(0, "", "");
+	config.memory = 9 * GIB + MIB;
+	refuse_memory(-ENOMEM, "the guest is to have 9.0 GiB of memory, the host has 9 GiB",
+		"give it less with --memory");
+	host.meminfo[0] = '\0';
+	refuse_memory(-ENOMEM, "the host has 0", "--memory");
+}
+
+static void hugepages_must_be_free(void **state)
+{
+	const char *pool = "/sys/kernel/mm/hugepages/hugepages-2048kB";
+	char path[128];
+
+	config.backing = MEMORY_HUGETLB;
+	refuse_memory(-ENOMEM,
+		"the host has 0 huge pages of 2 MiB that nobody uses, the guest needs 256",
+		"echo 256 >/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages");
+	snprintf(path, sizeof(path), "%s/free_hugepages", pool);
+	fixture_file(*state, path, "256\n");
+	refuse_memory(0, "", "");
+	/* Of these some are promised to others. */
+	snprintf(path, sizeof(path), "%s/resv_hugepages", pool);
+	fixture_file(*state, path, "1\n");
+	snprintf(path, sizeof(path), "%s/nr_hugepages", pool);
+	fixture_file(*state, path, "300\n");
+	refuse_memory(-ENOMEM, "the host has 255 huge pages", "echo 301 >");
+	config.memory = 500 * MIB;
+	refuse_memory(0, "", "");
+	config.memory = 500 * MIB + 4 * KIB;
+	refuse_memory(-EINVAL, "must be a multiple of 2 MiB", "");
+}
+
+static void with_devices_memory_must_be_free(void **state)
+{
+	(void)state;
+	host.is_root = true;
+	config.device_count = 1;
+	config.memory = 4 * GIB;
+	refuse_memory(0, "", "");
+	config.memory = 5 * GIB;
+	refuse_memory(-ENOMEM, "the host has 4 GiB available", "end what uses the host's memory");
+}
+
+static void with_devices_memory_must_be_locked(void **state)
+{
+	(void)state;
+	/* Without devices it is not. */
+	host.memlock = (struct rlimit){ 8 * MIB, 8 * MIB };
+	refuse_memory(0, "", "");
+	assert_int_equal(host.memlock.rlim_cur, 8 * MIB);
+	config.device_count = 1;
+	refuse_memory(-ENOMEM,
+		"the memory-lock limit is 8 MiB, and passing a device through pins the guest's "
+		"memory: 576 MiB are needed",
+		"ulimit -l");
+	host.memlock.rlim_max = 576 * MIB - 1;
+	refuse_memory(-ENOMEM, "576 MiB are needed", "LimitMEMLOCK=");
+	host.memlock.rlim_max = 576 * MIB;
+	refuse_memory(0, "", "");
+	assert_int_equal(host.memlock.rlim_cur, 576 * MIB);
+	host.is_root = true;
+	refuse_memory(0, "", "");
+	assert_true(host.memlock.rlim_cur == RLIM_INFINITY);
+}
+
+/* VFIO's nodes */
+
+static void add_devices(struct fixture *fixture)
+{
+	fixture_device(fixture, NVME, "0x010802", "vfio-pci", 11);
+	fixture_device(fixture, NIC, "0x020000", "vfio-pci", 12);
+	fixture_device(fixture, PAIR, "0x020000", "vfio-pci", 12);
+	config.devices[0] = (struct bdf){ .bus = 1 };
+	config.devices[1] = (struct bdf){ .bus = 2 };
+	config.devices[2] = (struct bdf){ .bus = 2, .function = 1 };
+	config.device_count = 3;
+}
+
+static void a_group_is_opened_once(void **state)
+{
+	struct broker_vfio vfio;
+	struct error err = { 0 };
+
+	add_devices(*state);
+	assert_int_equal(broker_vfio_open(&vfio, &config, &err), 0);
+	assert_int_equal(vfio.count, 3);
+	assert_int_equal(host.nodes, 3); /* the container, two groups */
+	assert_true(vfio.groups[0] != vfio.groups[1]);
+	assert_int_equal(vfio.groups[1], vfio.groups[2]);
+	assert_int_equal(vfio.numbers[0], 11);
+	assert_int_equal(vfio.numbers[2], 12);
+	broker_vfio_close(&vfio);
+	assert_int_equal(fcntl(vfio.container, F_GETFD), -1);
+	assert_int_equal(fcntl(vfio.groups[0], F_GETFD), -1);
+	assert_int_equal(fcntl(vfio.groups[1], F_GETFD), -1);
+}
+
+static void without_devices_no_node_is_opened(void **state)
+{
+	struct broker_vfio vfio;
+	struct error err = { 0 };
+
+	(void)state;
+	assert_int_equal(broker_vfio_open(&vfio, &config, &err), 0);
+	assert_int_equal(vfio.container, -1);
+	assert_int_equal(host.nodes, 0);
+	broker_vfio_close(&vfio);
+}
+
+static void refuse_vfio(
+	const char *path, int error, const char *object, const char *what, const char *hint)
+{
+	struct broker_vfio vfio;
+	struct error err = { 0 };
+
+	host.path = path;
+	host.error = error;
+	assert_int_equal(broker_vfio_open(&vfio, &config, &err), -error);
+	assert_error(&err, -error, object, what, hint);
+	broker_vfio_close(&vfio);
+}
+
+static void a_node_that_cannot_be_opened_is_told(void **state)
+{
+	struct error err = { 0 };
+	struct broker_vfio vfio;
+
+	add_devices(*state);
+	refuse_vfio("/dev/vfio/vfio", EACCES, "/dev/vfio/vfio", "cannot be opened", "run as root");
+	refuse_vfio("/dev/vfio/vfio", ENOENT, "/dev/vfio/vfio", "cannot be opened",
+		"modprobe vfio_iommu_type1");
+	refuse_vfio("/dev/vfio/12", EACCES, "0000:02:00.0", "its IOMMU group, /dev/vfio/12",
+		"chown $USER /dev/vfio/12");
+	refuse_vfio("/dev/vfio/11", EBUSY, "0000:01:00.0", "its IOMMU group, /dev/vfio/11", "");
+	host.path = NULL;
+	config.devices[1].bus = 9;
+	assert_true(broker_vfio_open(&vfio, &config, &err) < 0);
+	assert_string_equal(err.object, "0000:09:00.0");
+	broker_vfio_close(&vfio);
+}
+
+#define RESOURCES_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		RESOURCES_TEST(files_are_open_until_they_are_closed),
+		RESOURCES_TEST(a_kernel_must_be_a_file),
+		RESOURCES_TEST(kvm_must_be_there),
+		RESOURCES_TEST(kvm_says_how_many_cpus),
+		RESOURCES_TEST(memory_must_exist),
+		RESOURCES_TEST(hugepages_must_be_free),
+		RESOURCES_TEST(with_devices_memory_must_be_free),
+		RESOURCES_TEST(with_devices_memory_must_be_locked),
+		RESOURCES_TEST(a_group_is_opened_once),
+		RESOURCES_TEST(without_devices_no_node_is_opened),
+		RESOURCES_TEST(a_node_that_cannot_be_opened_is_told),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
