@@ -8,6 +8,7 @@
 #define VM_FD 12345
 
 bool irq_line[KVM_IOAPIC_PINS];
+unsigned irq_calls;
 unsigned irq_rises[KVM_IOAPIC_PINS];
 
 int __wrap_ioctl(int fd, unsigned long request, ...);
@@ -24,6 +25,7 @@ int __wrap_ioctl(int fd, unsigned long request, ...)
 		errno = ENOTTY;
 		return -1;
 	}
+	irq_calls++;
 	irq_rises[level->irq] += level->level && !irq_line[level->irq];
 	irq_line[level->irq] = level->level;
 	return 0;
@@ -32,6 +34,7 @@ int __wrap_ioctl(int fd, unsigned long request, ...)
 void irq_lines_reset(struct kvm_vm *vm)
 {
 	*vm = (struct kvm_vm){ .fd = VM_FD, .kvm_fd = -1, .vfio_fd = -1 };
+	irq_calls = 0;
 	memset(irq_line, 0, sizeof(irq_line));
 	memset(irq_rises, 0, sizeof(irq_rises));
 }

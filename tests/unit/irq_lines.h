@@ -8,6 +8,7 @@
  * (-Wl,--wrap=ioctl).
  */
 extern bool irq_line[KVM_IOAPIC_PINS];
+extern unsigned irq_calls;                  /* for all lines */
 extern unsigned irq_rises[KVM_IOAPIC_PINS]; /* how often each went from low to high */
 
 /* Lines down; a VM for those who want to raise them. */

@@ -7,6 +7,8 @@
 #include "test.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -37,6 +39,8 @@ static int setup(void **state)
 
 	assert_non_null(fixture);
 	make_memory(fixture, 64 * MIB);
+	/* Nothing that is written there may count on zeroes. */
+	memset(memory_at(&fixture->memory, 0, LAYOUT_1M), 0xff, LAYOUT_1M);
 	fake_kernel_make(&fixture->kernel, "\xf4", 1);
 	fixture->header = fake_kernel_header(&fixture->kernel);
 	fixture->boot = (struct linux_boot){
@@ -133,6 +137,25 @@ static void the_zero_page_tells_the_kernel_what_there_is(void **state)
 	assert_string_equal(memory_at(&fixture->memory, zero_page->hdr.cmd_line_ptr, 6), "quiet");
 }
 
+/* What jumps to where a PC starts writes 6 to port cf9, the reset control register. */
+static void where_a_pc_starts_is_a_reset(void **state)
+{
+	static const uint8_t code[] = { 0xba, 0xf9, 0x0c, 0xb0, 0x06, 0xee, 0xf4 };
+	struct fixture *fixture = *state;
+
+	assert_int_equal(load(fixture), 0);
+	assert_memory_equal(memory_at(&fixture->memory, 0xffff0, 16), code, sizeof(code));
+}
+
+static bool is_reserved(const struct boot_params *zero_page, uint64_t start, uint64_t end)
+{
+	for (unsigned i = 0; i < zero_page->e820_entries; i++)
+		if (zero_page->e820_table[i].addr == start &&
+			zero_page->e820_table[i].size == end - start)
+			return zero_page->e820_table[i].type == 2;
+	return false;
+}
+
 /* What firmware would say: sorted, without overlaps, and all RAM in it but what the tables take. */
 static void the_memory_map_is_right(void **state)
 {
@@ -157,6 +180,9 @@ static void the_memory_map_is_right(void **state)
 		}
 	}
 	assert_int_equal(usable, 3 * GIB - (LAYOUT_1M - LAYOUT_EBDA));
+	assert_true(is_reserved(zero_page, LAYOUT_EBDA, 0xa0000));
+	assert_true(is_reserved(zero_page, LAYOUT_ACPI, LAYOUT_1M));
+	assert_true(is_reserved(zero_page, LAYOUT_ECAM, LAYOUT_ECAM + MIB));
 }
 
 /* Each entry of the first 4 GiB is mapped to itself. */
@@ -239,6 +265,9 @@ static void what_is_no_initrd_is_refused(void **state)
 	assert_int_equal(pipe(pair), 0);
 	fixture->boot.initrd_fd = pair[0];
 	close(pair[1]);
+	assert_refused(fixture, -EINVAL, "regular");
+	close(pair[0]);
+	fixture->boot.initrd_fd = open("/", O_RDONLY | O_DIRECTORY);
 	assert_refused(fixture, -EINVAL, "regular");
 }
 
@@ -333,12 +362,32 @@ static void a_kernel_without_64_bit_entry_is_refused(void **state)
 	assert_no_kernel(fixture, "zImage");
 }
 
+/* Old kernels leave the number of setup sectors 0, which means 4. */
+static void no_setup_sectors_are_four(void **state)
+{
+	struct fixture *fixture = *state;
+	int fd = memfd_create("kernel", MFD_CLOEXEC);
+
+	fixture->header->setup_sects = 0;
+	assert_int_equal(
+		pwrite(fd, fixture->kernel.bytes, FAKE_KERNEL_IMAGE, 0), FAKE_KERNEL_IMAGE);
+	assert_int_equal(pwrite(fd, "first", 5, 5 * 512), 5);
+	assert_int_equal(ftruncate(fd, 5 * 512 + 4096), 0);
+	fixture->boot.kernel_fd = fd;
+	assert_int_equal(
+		linux_load(&fixture->memory, &fixture->boot, &fixture->entry, &fixture->err), 0);
+	assert_memory_equal(memory_at(&fixture->memory, FAKE_KERNEL_AT, 5), "first", 5);
+}
+
 /* A header ends where the jump over it says: what lies behind is code, not fields. */
 static void a_short_header_has_no_later_fields(void **state)
 {
 	struct fixture *fixture = *state;
 
 	fixture->header->jump = 0xeb;
+	assert_no_kernel(fixture, "64-bit entry");
+	/* Just before xloadflags at 0x236. */
+	fixture->header->jump = 0xeb | (0x236 - 0x202) << 8;
 	assert_no_kernel(fixture, "64-bit entry");
 	/* As far as cmdline_size at 0x238, so that pref_address at 0x258 is not there. */
 	fixture->header->jump = 0xeb | (0x23c - 0x202) << 8;
@@ -442,6 +491,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		LINUX_TEST(a_kernel_is_loaded_where_it_wants),
 		LINUX_TEST(the_zero_page_tells_the_kernel_what_there_is),
+		LINUX_TEST(where_a_pc_starts_is_a_reset),
 		LINUX_TEST(the_memory_map_is_right),
 		LINUX_TEST(the_page_tables_are_an_identity),
 		LINUX_TEST(an_initrd_lies_at_the_top),
@@ -454,6 +504,7 @@ int main(void)
 		LINUX_TEST(a_header_that_promises_more_than_the_file_has_is_refused),
 		LINUX_TEST(what_follows_the_image_is_left_out),
 		LINUX_TEST(a_kernel_without_64_bit_entry_is_refused),
+		LINUX_TEST(no_setup_sectors_are_four),
 		LINUX_TEST(a_short_header_has_no_later_fields),
 		LINUX_TEST(a_kernel_out_of_range_is_refused),
 		LINUX_TEST(a_kernel_beyond_the_mapped_addresses_is_refused),

@@ -5,11 +5,37 @@
 #include "test.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #define HUGE_PAGE (2 * MIB)
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
+/* The linker hands us what is meant for madvise(2) (-Wl,--wrap=madvise). */
+int __real_madvise(void *at, size_t size, int advice);
+int __wrap_madvise(void *at, size_t size, int advice);
+
+static unsigned populated;    /* calls for it */
+static unsigned failing_call; /* one of these; 0: none */
+static int failing_with;      /* this errno */
+
+int __wrap_madvise(void *at, size_t size, int advice)
+{
+	if (advice != MADV_POPULATE_WRITE)
+		return __real_madvise(at, size, advice);
+	if (__atomic_add_fetch(&populated, 1, __ATOMIC_RELAXED) != failing_call)
+		return __real_madvise(at, size, advice);
+	errno = failing_with;
+	return -1;
+}
 
 /* The holes that an Intel host's IOMMU leaves: below, the local APICs' page range, above. */
 static const struct iova_range usual[] = {
@@ -98,6 +124,8 @@ TEST(every_region_is_inside_a_range)
 		bool inside = false;
 
 		assert_int_equal(region->gpa % HUGE_PAGE, 0);
+		/* The last one takes what is left. */
+		assert_true(region->size % HUGE_PAGE == 0 || i == memory.count - 1);
 		for (size_t j = 0; j < ARRAY_SIZE(odd); j++)
 			inside |= region->gpa >= odd[j].first &&
 				  region->gpa + region->size - 1 <= odd[j].last;
@@ -114,11 +142,13 @@ TEST(memory_that_does_not_fit_is_refused)
 {
 	static const struct iova_range narrow[] = { { 0, 0xffffffff } };
 	static const struct iova_range none[] = { { 0, 0 } };
+	static const struct iova_range beyond[] = { { UINT64_MAX, UINT64_MAX } };
 	struct memory memory;
 
 	assert_int_equal(place(&memory, 2 * GIB, narrow, 1), 0);
 	assert_int_equal(place(&memory, 2 * GIB + 4 * KIB, narrow, 1), -ENOSPC);
 	assert_int_equal(place(&memory, 2 * MIB, none, 1), -ENOSPC);
+	assert_int_equal(place(&memory, 2 * MIB, beyond, 1), -ENOSPC);
 	assert_int_equal(place(&memory, 1ULL << 50, NULL, 0), -ENOSPC);
 	assert_int_equal(place(&memory, UINT64_MAX & ~0xfffULL, NULL, 0), -ENOSPC);
 	assert_int_equal(place(&memory, 0, NULL, 0), -ENOSPC);
@@ -224,6 +254,76 @@ TEST(shared_memory_is_one_file)
 	assert_int_equal(memory.fd, -1);
 }
 
+static bool is_mapped(const void *at)
+{
+	unsigned char there;
+
+	return mincore((void *)at, 4096, &there) == 0;
+}
+
+TEST(freed_memory_is_gone)
+{
+	void *hvas[2];
+	struct memory memory;
+	int fd;
+
+	allocate(&memory, 2 * GIB + 2 * MIB, NULL, 0, MEMORY_SHARED);
+	fd = memory.fd;
+	for (unsigned i = 0; i < 2; i++) {
+		hvas[i] = memory.regions[i].hva;
+		assert_true(is_mapped(hvas[i]));
+	}
+	memory_free(&memory);
+	for (unsigned i = 0; i < 2; i++)
+		assert_false(is_mapped(hvas[i]));
+	assert_int_equal(fcntl(fd, F_GETFD), -1);
+}
+
+/* The flags of the mapping that an address lies in, as proc_pid_smaps(5) has them. */
+static bool has_flag(const void *at, const char *flag)
+{
+	FILE *file = fopen("/proc/self/smaps", "re");
+	bool inside = false, found = false;
+	unsigned long first, end;
+	char line[512];
+
+	assert_non_null(file);
+	while (fgets(line, sizeof(line), file))
+		if (sscanf(line, "%lx-%lx ", &first, &end) == 2)
+			inside = (uintptr_t)at >= first && (uintptr_t)at < end;
+		else if (inside && strncmp(line, "VmFlags:", 8) == 0)
+			found = strstr(line + 8, flag);
+	fclose(file);
+	return found;
+}
+
+/* It gets huge pages, and no core file has to hold it. */
+TEST(the_kernel_knows_what_it_is_for)
+{
+	struct memory memory;
+
+	for (enum memory_backing backing = MEMORY_ANONYMOUS; backing <= MEMORY_SHARED; backing++) {
+		allocate(&memory, 8 * MIB, NULL, 0, backing);
+		if (access("/sys/kernel/mm/transparent_hugepage", F_OK) == 0)
+			assert_true(has_flag(memory.regions[0].hva, " hg"));
+		assert_true(has_flag(memory.regions[0].hva, " dd"));
+		memory_free(&memory);
+	}
+}
+
+/* An error now, and no SIGBUS once the guest runs. */
+TEST(a_pool_of_huge_pages_that_is_too_small_is_told)
+{
+	struct error err = { 0 };
+	struct memory memory;
+
+	assert_int_equal(place(&memory, 1ULL << 40, NULL, 0), 0);
+	assert_true(memory_allocate(&memory, MEMORY_HUGETLB, &err) < 0);
+	assert_non_null(strstr(err.what, "1 TiB"));
+	assert_non_null(strstr(err.hint, "HugePages_Free"));
+	memory_free(&memory);
+}
+
 static void assert_populated(const struct memory *memory)
 {
 	for (unsigned i = 0; i < memory->count; i++) {
@@ -253,6 +353,51 @@ TEST(populating_touches_every_page)
 	allocate(&memory, 4 * MIB + 4 * KIB, NULL, 0, MEMORY_ANONYMOUS);
 	assert_int_equal(memory_populate(&memory, &err), 0);
 	assert_populated(&memory);
+	memory_free(&memory);
+}
+
+/* One a CPU, but none for less than 64 MiB. */
+TEST(populating_takes_as_many_threads_as_pay)
+{
+	struct error err = { 0 };
+	struct memory memory;
+	cpu_set_t set;
+
+	assert_int_equal(sched_getaffinity(0, sizeof(set), &set), 0);
+	allocate(&memory, 192 * MIB, NULL, 0, MEMORY_ANONYMOUS);
+	populated = 0;
+	assert_int_equal(memory_populate(&memory, &err), 0);
+	assert_int_equal(populated, min_u64(CPU_COUNT(&set), 3));
+	memory_free(&memory);
+	allocate(&memory, 127 * MIB, NULL, 0, MEMORY_ANONYMOUS);
+	populated = 0;
+	assert_int_equal(memory_populate(&memory, &err), 0);
+	assert_int_equal(populated, 1);
+	memory_free(&memory);
+}
+
+/* Whichever thread it is that finds out. */
+TEST(memory_that_cannot_be_populated_is_told)
+{
+	struct error err = { 0 };
+	struct memory memory;
+
+	allocate(&memory, 128 * MIB, NULL, 0, MEMORY_ANONYMOUS);
+	populated = 0;
+	assert_int_equal(memory_populate(&memory, &err), 0);
+	for (failing_call = populated; failing_call > 0; failing_call--) {
+		err = (struct error){ 0 };
+		populated = 0;
+		failing_with = EFAULT;
+		assert_int_equal(memory_populate(&memory, &err), -EFAULT);
+		assert_non_null(strstr(err.what, "populate"));
+		/* A kernel that does not know how leaves it to the pinning. */
+		err = (struct error){ 0 };
+		populated = 0;
+		failing_with = EINVAL;
+		assert_int_equal(memory_populate(&memory, &err), 0);
+		assert_int_equal(err.code, 0);
+	}
 	memory_free(&memory);
 }
 
@@ -308,7 +453,12 @@ int main(void)
 		cmocka_unit_test(addresses_are_found_within_one_region_alone),
 		cmocka_unit_test(addresses_agree_modulo_a_huge_page),
 		cmocka_unit_test(shared_memory_is_one_file),
+		cmocka_unit_test(freed_memory_is_gone),
+		cmocka_unit_test(the_kernel_knows_what_it_is_for),
+		cmocka_unit_test(a_pool_of_huge_pages_that_is_too_small_is_told),
 		cmocka_unit_test(populating_touches_every_page),
+		cmocka_unit_test(populating_takes_as_many_threads_as_pay),
+		cmocka_unit_test(memory_that_cannot_be_populated_is_told),
 		cmocka_unit_test(memory_that_the_host_does_not_have_is_an_error),
 	};
 

@@ -108,6 +108,11 @@ static void the_keyboard_controller_resets(void **state)
 	assert_int_equal(fixture->resets, 1);
 	/* Its buffers are never full, or a guest would wait for it. */
 	assert_int_equal(get(fixture, 0x64, 1) & 3, 0);
+	/* The ports beside it are nobody's. */
+	assert_int_equal(get(fixture, 0x63, 1), 0xff);
+	assert_int_equal(get(fixture, 0x65, 1), 0xff);
+	set(fixture, 0x65, 1, 0xfe);
+	assert_int_equal(fixture->resets, 1);
 }
 
 static void odd_accesses_do_no_harm(void **state)

@@ -149,9 +149,14 @@ static void the_divisor_hides_two_registers(void **state)
 
 	set(fixture, IER, IER_RX);
 	set(fixture, LCR, DLAB);
+	assert_int_equal(get(fixture, DATA), 12); /* 9600 baud */
+	assert_int_equal(get(fixture, IER), 0);
 	set(fixture, DATA, 0x34);
 	set(fixture, IER, 0x12);
 	assert_int_equal(get(fixture, DATA), 0x34);
+	assert_int_equal(get(fixture, IER), 0x12);
+	set(fixture, DATA, 0x56);
+	assert_int_equal(get(fixture, DATA), 0x56);
 	assert_int_equal(get(fixture, IER), 0x12);
 	assert_int_equal(fixture->console.head, 0);
 	set(fixture, LCR, 0);
@@ -212,6 +217,33 @@ static void the_fifo_can_be_cleared(void **state)
 	assert_int_equal(get(fixture, DATA), 'c');
 }
 
+static bool wait_for_input(struct fixture *fixture)
+{
+	struct timespec pause = { .tv_nsec = 1000000 };
+
+	for (unsigned tries = 0; tries < 5000; tries++) {
+		if (get(fixture, LSR) & READY)
+			return true;
+		nanosleep(&pause, NULL);
+	}
+	return false;
+}
+
+/* What had no room in it comes then. */
+static void a_cleared_fifo_takes_the_next(void **state)
+{
+	struct fixture *fixture = *state;
+
+	assert_int_equal(write(fixture->in[1], "abc", 3), 3);
+	start(fixture);
+	assert_true(wait_for_input(fixture));
+	set(fixture, FCR, 0x02);
+	assert_true(wait_for_input(fixture));
+	assert_int_equal(get(fixture, DATA), 'b');
+	assert_true(wait_for_input(fixture));
+	assert_int_equal(get(fixture, DATA), 'c');
+}
+
 static void a_fifo_shows_in_the_interrupt_id(void **state)
 {
 	struct fixture *fixture = *state;
@@ -247,7 +279,10 @@ static void an_empty_transmitter_raises_an_interrupt(void **state)
 {
 	struct fixture *fixture = *state;
 
+	/* Not while it is off. */
+	set(fixture, DATA, 'x');
 	assert_false(line());
+	assert_int_equal(get(fixture, IIR), IIR_NONE);
 	set(fixture, IER, IER_TX);
 	assert_true(line());
 	assert_int_equal(get(fixture, IIR), IIR_TX);
@@ -260,6 +295,23 @@ static void an_empty_transmitter_raises_an_interrupt(void **state)
 	assert_true(line());
 	assert_int_equal(get(fixture, IIR), IIR_TX);
 	assert_false(line());
+}
+
+/* An access that changes nothing costs no system call. */
+static void only_changes_of_the_line_are_told(void **state)
+{
+	struct fixture *fixture = *state;
+
+	set(fixture, SCR, 1);
+	get(fixture, LSR);
+	assert_int_equal(irq_calls, 0);
+	set(fixture, IER, IER_TX);
+	set(fixture, SCR, 2);
+	get(fixture, LSR);
+	assert_int_equal(irq_calls, 1);
+	get(fixture, IIR);
+	get(fixture, IIR);
+	assert_int_equal(irq_calls, 2);
 }
 
 static void input_goes_before_output(void **state)
@@ -373,9 +425,11 @@ int main(void)
 		SERIAL_TEST(without_a_fifo_there_is_one_byte),
 		SERIAL_TEST(the_fifo_has_sixteen_bytes),
 		SERIAL_TEST(the_fifo_can_be_cleared),
+		SERIAL_TEST(a_cleared_fifo_takes_the_next),
 		SERIAL_TEST(a_fifo_shows_in_the_interrupt_id),
 		SERIAL_TEST(input_raises_an_interrupt),
 		SERIAL_TEST(an_empty_transmitter_raises_an_interrupt),
+		SERIAL_TEST(only_changes_of_the_line_are_told),
 		SERIAL_TEST(input_goes_before_output),
 		SERIAL_TEST(in_loop_back_the_line_hears_itself),
 		SERIAL_TEST(a_full_buffer_is_not_empty),

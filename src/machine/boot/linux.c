@@ -166,9 +166,8 @@ static int write_cmdline(const struct memory *memory, const struct linux_boot *b
 
 static void add_e820(struct boot_params *params, uint64_t start, uint64_t end, uint32_t type)
 {
-	if (end > start)
-		params->e820_table[params->e820_entries++] =
-			(struct boot_e820_entry){ start, end - start, type };
+	params->e820_table[params->e820_entries++] =
+		(struct boot_e820_entry){ start, end - start, type };
 }
 
 static void fill_e820(struct boot_params *params, const struct memory *memory)
