@@ -179,13 +179,16 @@ static unsigned room_at(const struct capabilities *list, unsigned at, unsigned e
 	return end - at;
 }
 
-/* Devices in a root complex may leave out what follows the device's or the link's registers. */
+/*
+ * What of it the guest sees ends before the link's registers, or where version 2 of a device without
+ * a link ends; one in a root complex may have no more.
+ */
 static unsigned express_size(const uint8_t *original, unsigned at, unsigned room)
 {
 	if ((original[at + PCI_EXP_FLAGS] & PCI_EXP_FLAGS_VERS) > 1 &&
-		room >= PCI_CAP_EXP_ENDPOINT_SIZEOF_V2)
-		return PCI_CAP_EXP_ENDPOINT_SIZEOF_V2;
-	return room < PCI_EXP_LNKCAP ? 0 : min_u64(room, PCI_CAP_EXP_ENDPOINT_SIZEOF_V1);
+		room >= PCI_CAP_EXP_RC_ENDPOINT_SIZEOF_V2)
+		return PCI_CAP_EXP_RC_ENDPOINT_SIZEOF_V2;
+	return room < PCI_EXP_LNKCAP ? 0 : PCI_EXP_LNKCAP;
 }
 
 /* Bytes of the capability at an offset, no more than there is room; 0: the guest must not see it. */
@@ -247,7 +250,7 @@ static void show_express(
 	memset(&pci->config[at + PCI_EXP_LNKCAP], 0, size - PCI_EXP_LNKCAP);
 	pci_set16(pci, at + PCI_EXP_FLAGS, flags & ~(PCI_EXP_FLAGS_SLOT | PCI_EXP_FLAGS_IRQ));
 	set_direct(device, at + PCI_EXP_DEVCTL, 4);
-	if (size < PCI_CAP_EXP_ENDPOINT_SIZEOF_V2)
+	if (size < PCI_CAP_EXP_RC_ENDPOINT_SIZEOF_V2)
 		return;
 	memcpy(&pci->config[at + PCI_EXP_DEVCAP2], &original[at + PCI_EXP_DEVCAP2], 4);
 	set_direct(device, at + PCI_EXP_DEVCTL2, 2);
