@@ -64,8 +64,6 @@ static int intx_attach(struct passthrough *device)
 	struct passthrough_interrupts *irqs = &device->interrupts;
 	int code;
 
-	if (irqs->intx_attached)
-		return 0;
 	code = kvm_irqfd_attach(device->vm, device->gsi, irqs->intx_trigger, irqs->intx_resample);
 	irqs->intx_attached = !code;
 	return code;

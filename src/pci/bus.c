@@ -12,18 +12,13 @@
 #define RESET_CPU      4
 #define CONFIG_ENABLE  (1U << 31)
 
-static uint32_t ones(unsigned size)
-{
-	return size >= 4 ? UINT32_MAX : (1U << 8 * size) - 1;
-}
-
 static uint32_t config_read(struct pci_bus *bus, unsigned devfn, unsigned offset, unsigned size)
 {
 	struct pci_device *device = bus->devices[devfn];
 	uint32_t value;
 
 	if (!device)
-		return ones(size);
+		return UINT32_MAX;
 	pthread_mutex_lock(&device->lock);
 	if (device->ops->config_read)
 		value = device->ops->config_read(device, offset, size);

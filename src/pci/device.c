@@ -14,7 +14,6 @@ void pci_device_init(struct pci_device *device, const struct pci_device_ops *ops
 	device->ops = ops;
 	device->config_size = PCI_CFG_SPACE_SIZE;
 	pthread_mutex_init(&device->lock, NULL);
-	pci_set16(device, PCI_COMMAND, 0);
 	device->writable[PCI_CACHE_LINE_SIZE] = 0xff;
 	device->writable[PCI_INTERRUPT_LINE] = 0xff;
 }
@@ -184,11 +183,6 @@ uint32_t pci_device_config_read(const struct pci_device *device, unsigned offset
 	return value;
 }
 
-static bool touches(unsigned offset, unsigned size, unsigned start, unsigned end)
-{
-	return offset < end && offset + size > start;
-}
-
 void pci_device_config_write(
 	struct pci_device *device, unsigned offset, unsigned size, uint32_t value)
 {
@@ -198,7 +192,5 @@ void pci_device_config_write(
 
 		*byte = (*byte & ~mask) | (value >> 8 * i & mask);
 	}
-	if (touches(offset, size, PCI_COMMAND, PCI_COMMAND + 1) ||
-		touches(offset, size, PCI_BASE_ADDRESS_0, PCI_BASE_ADDRESS_5 + 4))
-		update_bars(device);
+	update_bars(device);
 }

@@ -2,6 +2,7 @@
 #include "passthrough_host.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/pci_regs.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,9 @@
 int __wrap_ioctl(int fd, unsigned long request, ...);
 ssize_t __wrap_pwrite64(int fd, const void *buffer, size_t size, off_t offset);
 ssize_t __real_pwrite64(int fd, const void *buffer, size_t size, off_t offset);
+ssize_t __wrap_pread64(int fd, void *buffer, size_t size, off_t offset);
+ssize_t __wrap___pread64_chk(int fd, void *buffer, size_t size, off_t offset, size_t room);
+ssize_t __real_pread64(int fd, void *buffer, size_t size, off_t offset);
 
 struct fake_host host;
 static pthread_mutex_t host_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -50,12 +54,18 @@ static int set_vectors(const struct vfio_irq_set *set)
 		(set->flags & VFIO_IRQ_SET_ACTION_TYPE_MASK) != VFIO_IRQ_SET_ACTION_TRIGGER)
 		abort();
 	if (!set->count) {
+
 		host.enabled = 0;
 		memset(host.fds, 0xff, sizeof(host.fds));
 		return 0;
 	}
-	if (!host.enabled && end > host.offered)
-		return host.offered;
+	if (!host.enabled && end > host.offered) {
+		unsigned offered = host.offered;
+
+		if (host.offered_next)
+			host.offered = host.offered_next;
+		return offered;
+	}
 	if (host.enabled && host.index != set->index)
 		return refuse(EINVAL);
 	if (host.enabled && end > (host.can_grow ? host.offered : host.enabled))
@@ -70,8 +80,11 @@ static int set_intx(const struct vfio_irq_set *set)
 
 	if (host.no_intx)
 		return refuse(EBUSY);
+	if (set->start || set->count > 1)
+		return refuse(EINVAL);
 	switch (set->flags & VFIO_IRQ_SET_ACTION_TYPE_MASK) {
 	case VFIO_IRQ_SET_ACTION_TRIGGER:
+
 		host.intx_on = set->count;
 		host.intx_fd = fd ? *fd : -1;
 		host.intx_masked = false;
@@ -90,6 +103,8 @@ static int set_intx(const struct vfio_irq_set *set)
 
 static int set_irqs(const struct vfio_irq_set *set)
 {
+	if (set->index >= VFIO_PCI_ERR_IRQ_INDEX && (set->start || set->count != 1))
+		return refuse(EINVAL);
 	switch (set->index) {
 	case VFIO_PCI_INTX_IRQ_INDEX:
 		return set_intx(set);
@@ -108,8 +123,10 @@ static int set_irqs(const struct vfio_irq_set *set)
 static int set_slot(const struct kvm_userspace_memory_region *new)
 {
 	host.slot_calls++;
-	if (new->slot >= FAKE_SLOTS || !new->memory_size == !host.slots[new->slot].memory_size)
+	if (new->slot >= FAKE_SLOTS || !new->memory_size == !host.slots[new->slot].memory_size) {
+		host.wrong++;
 		return refuse(EINVAL);
+	}
 	for (unsigned i = 0; i < FAKE_SLOTS && new->memory_size; i++) {
 		const struct kvm_userspace_memory_region *old = &host.slots[i];
 
@@ -125,6 +142,7 @@ static int set_slot(const struct kvm_userspace_memory_region *new)
 
 static int set_irqfd(const struct kvm_irqfd *irqfd)
 {
+	host.irqfd_calls++;
 	for (unsigned i = 0; i < VECTORS; i++) {
 		struct fake_irqfd *old = &host.irqfds[i];
 
@@ -140,9 +158,11 @@ static int set_irqfd(const struct kvm_irqfd *irqfd)
 	for (unsigned i = 0; i < VECTORS && !(irqfd->flags & KVM_IRQFD_FLAG_DEASSIGN); i++)
 		if (!host.irqfds[i].fd) {
 			host.irqfds[i] = (struct fake_irqfd){ irqfd->fd, irqfd->gsi,
-				irqfd->flags & KVM_IRQFD_FLAG_RESAMPLE ? irqfd->resamplefd : 0 };
+				irqfd->flags & KVM_IRQFD_FLAG_RESAMPLE ? (int)irqfd->resamplefd
+								       : -1 };
 			return 0;
 		}
+	host.wrong++;
 	return refuse(ENOENT);
 }
 
@@ -191,10 +211,17 @@ int __wrap_ioctl(int fd, unsigned long request, ...)
 	return result;
 }
 
+static void note_access(size_t size)
+{
+	__atomic_add_fetch(&host.accesses, 1, __ATOMIC_RELAXED);
+	__atomic_store_n(&host.access, size, __ATOMIC_RELAXED);
+}
+
 ssize_t __wrap_pwrite64(int fd, const void *buffer, size_t size, off_t offset)
 {
 	uint8_t bytes[8], state;
 
+	note_access(size);
 	if (host.on_write)
 		host.on_write(offset);
 	if (!host.pm || size > sizeof(bytes) || offset > host.pm || offset + size <= host.pm)
@@ -205,6 +232,28 @@ ssize_t __wrap_pwrite64(int fd, const void *buffer, size_t size, off_t offset)
 	if (!(host.pm_states >> state & 1))
 		bytes[host.pm - offset] &= ~PCI_PM_CTRL_STATE_MASK;
 	return __real_pwrite64(fd, bytes, size, offset);
+}
+
+ssize_t __wrap_pread64(int fd, void *buffer, size_t size, off_t offset)
+{
+	note_access(size);
+	return __real_pread64(fd, buffer, size, offset);
+}
+
+/* What a hardened build makes of it. */
+ssize_t __wrap___pread64_chk(int fd, void *buffer, size_t size, off_t offset, size_t room)
+{
+	(void)room;
+	return __wrap_pread64(fd, buffer, size, offset);
+}
+
+unsigned open_files(void)
+{
+	unsigned count = 0;
+
+	for (int fd = 0; fd < 256; fd++)
+		count += fcntl(fd, F_GETFD) >= 0;
+	return count;
 }
 
 void put16(uint8_t *bytes, uint16_t value)
@@ -264,6 +313,7 @@ int teardown(void **state)
 	host.failing = 0;
 	if (!fixture->detached)
 		passthrough_detach(&fixture->device);
+	assert_int_equal(host.wrong, 0);
 	if (fixture->device.vfio.fd >= 0)
 		close(fixture->device.vfio.fd);
 	space_destroy(&fixture->mmio);

@@ -8,7 +8,7 @@
 /*
  * A guest with one passed device, on a host that is made up: the device is a file, its configuration
  * space, then its BARs. The linker hands us the ioctls (-Wl,--wrap=ioctl): KVM's and VFIO's are noted
- * and answered as the kernel does. Writes to the file come by here as well (--wrap=pwrite64).
+ * and answered as the kernel does. Accesses to the file come by here as well (--wrap=pread64 and pwrite64).
  */
 
 #define ECAM       0xe0000000ULL
@@ -18,21 +18,22 @@
 #define MEM64      (1ULL << 40)
 #define BAR_ROOM   (64 * KIB)
 #define BAR_AT(i)  (PCI_CONFIG_SIZE + (i)*BAR_ROOM) /* in the file */
-#define VECTORS    64
+#define VECTORS    128
 #define FAKE_SLOTS 32
 
 struct fake_irqfd {
 	int fd; /* 0: unused */
 	unsigned gsi;
-	int resamplefd; /* 0: none */
+	int resamplefd; /* -1: none */
 };
 
 struct fake_host {
 	int device; /* the descriptor of the device that it is about */
 	/* What it can do. */
-	unsigned offered; /* vectors that it has */
-	bool can_grow;    /* vectors can be added to MSI-X that is on */
-	uint64_t refused; /* of these vectors none is given */
+	unsigned offered;      /* vectors that it has */
+	bool can_grow;         /* vectors can be added to MSI-X that is on */
+	unsigned offered_next; /* how many it has after it has refused once; 0: as many */
+	uint64_t refused;      /* of these vectors none is given */
 	bool no_intx;
 	unsigned pm;           /* offset of PM_CTRL, whose state is kept if it is in pm_states */
 	uint8_t pm_states;     /* a bit a state */
@@ -40,6 +41,9 @@ struct fake_host {
 	int error;
 	void (*on_write)(uint64_t offset); /* before a write to the device */
 	/* What was asked of it. */
+	unsigned wrong; /* to take away what was not there */
+	unsigned accesses,
+		access;   /* to the device by the file: how many, and the last one's size */
 	unsigned enabled; /* vectors of MSI or MSI-X that are on */
 	unsigned index;   /* of which of them */
 	int fds[VECTORS];
@@ -49,7 +53,7 @@ struct fake_host {
 	bool intx_on, intx_masked;
 	int request_fd, error_fd;
 	struct kvm_userspace_memory_region slots[FAKE_SLOTS];
-	unsigned slot_calls;
+	unsigned slot_calls, irqfd_calls;
 	struct fake_irqfd irqfds[VECTORS];
 	struct kvm_irq_routing_entry routes[VECTORS + 64];
 	unsigned route_count, route_calls;
@@ -96,6 +100,7 @@ void write_entry(struct fixture *fixture, unsigned vector, unsigned offset, uint
 uint32_t device_get(struct fixture *fixture, unsigned offset, unsigned size);
 void device_put(struct fixture *fixture, unsigned offset, unsigned size, uint32_t value);
 
+unsigned open_files(void);
 /* The slot that holds a GPA, or NULL. */
 const struct kvm_userspace_memory_region *slot_at(uint64_t gpa);
 unsigned slot_count(void);

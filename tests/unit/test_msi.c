@@ -64,6 +64,9 @@ static void msi_of_32_bits(void **state)
 
 	assert_int_equal(make_msi(fixture, CAP, PCI_MSI_FLAGS_ENABLE), 0);
 	assert_int_equal(fixture->msi.vectors, 1);
+	/* What lies behind it is not its own. */
+	set(fixture, CAP + 10, 4, 0);
+	assert_int_equal(get(fixture, CAP + 10, 4), 0xfcfcfcfc);
 	/* What the guest owns starts at 0, whatever the device held. */
 	assert_false(msi_enabled(&fixture->msi, &fixture->device));
 	assert_int_equal(get(fixture, CAP + PCI_MSI_ADDRESS_LO, 4), 0);
@@ -89,13 +92,14 @@ static void msi_of_64_bits_with_masks(void **state)
 
 	assert_int_equal(make_msi(fixture, CAP, flags), 0);
 	assert_int_equal(fixture->msi.vectors, 8);
+	assert_int_equal(get(fixture, CAP + PCI_MSI_MASK_64, 4), 0xfcfcfc00);
 	assert_int_equal(get(fixture, CAP + PCI_MSI_PENDING_64, 4), 0);
 	set(fixture, CAP + PCI_MSI_ADDRESS_LO, 4, 0xfee00000);
 	set(fixture, CAP + PCI_MSI_ADDRESS_HI, 4, 0x12345678);
 	set(fixture, CAP + PCI_MSI_DATA_64, 2, 0x40ff);
 	set(fixture, CAP + PCI_MSI_MASK_64, 4, 0xffffffa5);
 	set(fixture, CAP + PCI_MSI_PENDING_64, 4, UINT32_MAX);
-	assert_int_equal(get(fixture, CAP + PCI_MSI_MASK_64, 1), 0xa5);
+	assert_int_equal(get(fixture, CAP + PCI_MSI_MASK_64, 4), 0xfcfcfca5);
 	assert_int_equal(get(fixture, CAP + PCI_MSI_PENDING_64, 4), 0);
 	for (unsigned i = 0; i < 8; i++)
 		assert_int_equal(msi_masked(&fixture->msi, &fixture->device, i), 0xa5 >> i & 1);
@@ -118,6 +122,7 @@ static void msi_enables_no_more_than_there_are(void **state)
 	}
 	assert_int_equal(make_msi(fixture, CAP, 5 << 1 | PCI_MSI_FLAGS_MASKBIT), 0);
 	assert_int_equal(fixture->msi.vectors, MSI_VECTORS_MAX);
+	assert_int_equal(get(fixture, CAP + PCI_MSI_MASK_32, 4), 0);
 	set(fixture, CAP + PCI_MSI_MASK_32, 4, UINT32_MAX);
 	assert_true(msi_masked(&fixture->msi, &fixture->device, 31));
 	set(fixture, CAP + PCI_MSI_FLAGS, 2, 7 << 4);
@@ -154,6 +159,12 @@ static void an_access_touches_msi(void **state)
 	assert_true(msi_touched(&fixture->msi, CAP - 1, 2));
 	assert_true(msi_touched(&fixture->msi, CAP + 13, 1));
 	assert_false(msi_touched(&fixture->msi, CAP + 14, 4));
+	make_msi(fixture, CAP, 0);
+	assert_true(msi_touched(&fixture->msi, CAP + 9, 1));
+	assert_false(msi_touched(&fixture->msi, CAP + 10, 1));
+	make_msi(fixture, CAP, PCI_MSI_FLAGS_MASKBIT);
+	assert_true(msi_touched(&fixture->msi, CAP + 19, 1));
+	assert_false(msi_touched(&fixture->msi, CAP + 20, 1));
 }
 
 /* MSI-X */

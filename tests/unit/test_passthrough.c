@@ -3,6 +3,7 @@
 #include "passthrough_host.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/pci_regs.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,6 +53,48 @@ static void the_header_is_the_devices(void **state)
 	assert_int_equal(get(fixture, PCI_LATENCY_TIMER, 1), 0x5a);
 }
 
+/* A driver that reads or writes a register gets it in one piece. */
+static void what_is_the_devices_whole_is_accessed_at_once(void **state)
+{
+	struct fixture *fixture = *state;
+	unsigned before;
+
+	fixture->config[PCI_CAPABILITY_LIST] = 0x80;
+	add_cap(fixture, 0x80, 0, PCI_CAP_ID_VNDR);
+	fixture->config[0x82] = 0x10;
+	memset(&fixture->config[0x83], 0xff, 0x0d);
+	attach(fixture);
+	for (unsigned size = 1; size <= 4; size *= 2) {
+		before = host.accesses;
+		get(fixture, 0x84, size);
+		assert_int_equal(host.accesses, before + 1);
+		assert_int_equal(host.access, size);
+		set(fixture, 0x84, size, 0);
+		assert_int_equal(host.accesses, before + 2);
+		assert_int_equal(host.access, size);
+	}
+	/* In part, or at no multiple of the size: by bytes, and no other byte than those. */
+	before = host.accesses;
+	get(fixture, PCI_COMMAND, 4);
+	assert_int_equal(host.accesses, before + 2);
+	assert_int_equal(get(fixture, 0x87, 2), 0xff00);
+	set(fixture, 0x87, 2, 0x1234);
+	assert_int_equal(host.accesses, before + 6);
+	assert_int_equal(device_get(fixture, 0x84, 4), 0x34000000);
+	/* The device is the one that answers, whatever it had first. */
+	device_put(fixture, 0x88, 4, 0x01020304);
+	assert_int_equal(get(fixture, 0x89, 2), 0x0203);
+	assert_int_equal(get(fixture, 0x89, 4), 0xff010203);
+	assert_int_equal(get(fixture, 0x82, 4), 0x0000ff10);
+	/* And what is not its business reaches it never. */
+	before = host.accesses;
+	set(fixture, PCI_LATENCY_TIMER, 1, 0x40);
+	set(fixture, PCI_COMMAND, 1, 0);
+	get(fixture, PCI_COMMAND, 2);
+	set(fixture, PCI_BASE_ADDRESS_0, 4, MEM32);
+	assert_int_equal(host.accesses, before);
+}
+
 static void functions_of_one_slot_say_so(void **state)
 {
 	struct fixture *fixture = *state;
@@ -86,6 +129,7 @@ static void what_lies_before_the_list_is_the_drivers(void **state)
 	add_msix(fixture, 0x80, 0x50, 4);
 	add_cap(fixture, 0x50, 0, PCI_CAP_ID_AF);
 	put32(&fixture->config[0x4c], 0x01020304);
+	fixture->config[0x51] = 1; /* the low bits of a pointer mean nothing */
 	put32(&fixture->config[0x54], 0x05060708);
 	attach(fixture);
 	assert_int_equal(get(fixture, 0x4c, 4), 0x01020304);
@@ -101,7 +145,7 @@ static void what_lies_before_the_list_is_the_drivers(void **state)
 	set(fixture, 0x54, 4, UINT32_MAX);
 	set(fixture, 0x4e, 4, UINT32_MAX);
 	assert_int_equal(device_get(fixture, 0x4c, 4), 0xffff0304);
-	assert_int_equal(device_get(fixture, 0x50, 4), PCI_CAP_ID_AF);
+	assert_int_equal(device_get(fixture, 0x50, 4), PCI_CAP_ID_AF | 1 << 8);
 	assert_int_equal(device_get(fixture, 0x54, 4), 0x05060708);
 }
 
@@ -120,6 +164,7 @@ static void the_device_decodes_what_it_has_bars_for(void **state)
 		PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER | PCI_COMMAND_PARITY | PCI_COMMAND_SERR);
 	set(fixture, PCI_COMMAND, 2, 0);
 	assert_int_equal(device_get(fixture, PCI_COMMAND, 2), PCI_COMMAND_MEMORY);
+	assert_int_equal(device_get(fixture, PCI_STATUS, 2), PCI_STATUS_CAP_LIST);
 	set(fixture, PCI_COMMAND, 1, PCI_COMMAND_MASTER);
 	assert_int_equal(
 		device_get(fixture, PCI_COMMAND, 2), PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
@@ -244,9 +289,9 @@ static void hidden_capabilities_are_not_listed(void **state)
 {
 	struct fixture *fixture = *state;
 
-	fixture->config[PCI_CAPABILITY_LIST] = 0x40;
+	fixture->config[PCI_CAPABILITY_LIST] = 0x43; /* two low bits mean nothing */
 	fixture->config[0x40] = PCI_CAP_ID_AF;
-	fixture->config[0x41] = 0x50;
+	fixture->config[0x41] = 0x51;
 	add_msix(fixture, 0x50, 0x60, 4);
 	fixture->config[0x60] = PCI_CAP_ID_HT;
 	attach(fixture);
@@ -478,6 +523,25 @@ static void an_express_endpoint_loses_its_link(void **state)
 	assert_int_equal(device_get(fixture, 0x60 + PCI_EXP_LNKCTL2, 4), 0x11111111);
 }
 
+/* The next capability begins where one of version 2 without a link ends. */
+static void an_express_capability_may_fill_its_room(void **state)
+{
+	struct fixture *fixture = *state;
+	struct error err = { 0 };
+
+	fixture->config[PCI_CAPABILITY_LIST] = 0x60;
+	memset(&fixture->config[0x60], 0x11, 0x3c);
+	put16(&fixture->config[0x60 + PCI_EXP_FLAGS], 2);
+	for (unsigned room = PCI_CAP_EXP_RC_ENDPOINT_SIZEOF_V2;
+		room >= PCI_CAP_EXP_RC_ENDPOINT_SIZEOF_V2 - 4; room -= 4) {
+		add_cap(fixture, 0x60, 0x60 + room, PCI_CAP_ID_EXP);
+		add_cap(fixture, 0x60 + room, 0, PCI_CAP_ID_VNDR);
+		assert_int_equal(config_init(fixture, &err), 0);
+		assert_int_equal(get(fixture, 0x60 + PCI_EXP_DEVCAP2, 4),
+			room == PCI_CAP_EXP_RC_ENDPOINT_SIZEOF_V2 ? 0x11111111 : 0);
+	}
+}
+
 static void an_express_capability_of_version_1_is_shorter(void **state)
 {
 	struct fixture *fixture = *state;
@@ -648,6 +712,12 @@ static void on_failed(void *opaque, const char *name)
 	loop_stop(heard->loop);
 }
 
+static void check_event(int fd)
+{
+	assert_int_equal(fcntl(fd, F_GETFL) & O_NONBLOCK, O_NONBLOCK);
+	assert_int_equal(fcntl(fd, F_GETFD), FD_CLOEXEC);
+}
+
 static void raise_event(int fd)
 {
 	assert_int_equal(eventfd_write(fd, 1), 0);
@@ -670,6 +740,7 @@ static void the_host_wants_the_device_back(void **state)
 	struct heard heard = { 0 };
 
 	watch_both(*state, &heard);
+	check_event(host.request_fd);
 	raise_event(host.request_fd);
 	loop_run(heard.loop);
 	assert_true(heard.requested > 0);
@@ -683,6 +754,7 @@ static void the_device_reports_an_error(void **state)
 	struct heard heard = { 0 };
 
 	watch_both(*state, &heard);
+	check_event(host.error_fd);
 	raise_event(host.error_fd);
 	loop_run(heard.loop);
 	assert_true(heard.failed > 0);
@@ -722,9 +794,8 @@ static void a_detached_device_leaves_nothing(void **state)
 {
 	struct fixture *fixture = *state;
 	struct heard heard = { 0 };
-	int before = dup(0), after;
+	unsigned before = open_files();
 
-	close(before);
 	fixture->config[PCI_CAPABILITY_LIST] = 0x40;
 	add_msix(fixture, 0x40, 0, 4);
 	watch_both(fixture, &heard);
@@ -739,9 +810,7 @@ static void a_detached_device_leaves_nothing(void **state)
 		assert_int_equal(host.irqfds[i].fd, 0);
 	for (unsigned i = 0; i < ARRAY_SIZE(fixture->vm.gsis_used); i++)
 		assert_true(fixture->vm.gsis_used[i] == 0);
-	after = dup(0);
-	close(after);
-	assert_int_equal(after, before - 1); /* the device itself was open before */
+	assert_int_equal(open_files(), before - 1); /* the device itself was open before */
 }
 
 static struct {
@@ -775,6 +844,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		PASSTHROUGH_TEST(the_guest_sees_the_device),
 		PASSTHROUGH_TEST(the_header_is_the_devices),
+		PASSTHROUGH_TEST(what_is_the_devices_whole_is_accessed_at_once),
 		PASSTHROUGH_TEST(functions_of_one_slot_say_so),
 		PASSTHROUGH_TEST(without_the_status_bit_there_is_no_list),
 		PASSTHROUGH_TEST(what_lies_before_the_list_is_the_drivers),
@@ -795,6 +865,7 @@ int main(void)
 		PASSTHROUGH_TEST(msi_with_masks_needs_more_room),
 		PASSTHROUGH_TEST(capabilities_without_their_interrupts_are_hidden),
 		PASSTHROUGH_TEST(an_express_endpoint_loses_its_link),
+		PASSTHROUGH_TEST(an_express_capability_may_fill_its_room),
 		PASSTHROUGH_TEST(an_express_capability_of_version_1_is_shorter),
 		PASSTHROUGH_TEST(extended_capabilities_are_a_number_and_the_vendors),
 		PASSTHROUGH_TEST(a_hidden_first_capability_leaves_its_head),

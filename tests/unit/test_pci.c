@@ -196,6 +196,8 @@ static void what_is_not_writable_stays(void **state)
 	set(fixture, PCI_INTERRUPT_PIN, 1, 0xff);
 	set(fixture, 0x40, 8, UINT64_MAX);
 	assert_memory_equal(before, fixture->device.config, sizeof(before));
+	set(fixture, PCI_CACHE_LINE_SIZE, 1, 0xa5);
+	assert_int_equal(get(fixture, PCI_CACHE_LINE_SIZE, 1), 0xa5);
 	set(fixture, PCI_INTERRUPT_LINE, 1, 11);
 	assert_int_equal(get(fixture, PCI_INTERRUPT_LINE, 1), 11);
 	/* A device decodes what it has BARs for, and has no other command bits. */
@@ -366,6 +368,101 @@ static void cf9_resets(void **state)
 
 /* BARs */
 
+/* Each register by both ways, and a device in the last slot as well. */
+static void the_ports_reach_what_ecam_does(void **state)
+{
+	struct fixture *fixture = *state;
+	struct pci_device last;
+	struct error err = { 0 };
+
+	for (unsigned at = 0x40; at < 256; at++)
+		fixture->device.config[at] = at * 7;
+	for (unsigned at = 0; at < 256; at++) {
+		out(fixture, 0xcf8, 4, config_address(DEVFN, at & ~3));
+		assert_int_equal(in(fixture, 0xcfc + at % 4, 1), get(fixture, at, 1));
+	}
+	pci_device_init(&last, &ops);
+	assert_int_equal(pci_bus_add(&fixture->bus, &last, 0xff, &err), 0);
+	assert_int_equal(last.devfn, 0xff);
+	out(fixture, 0xcf8, 4, config_address(0xff, PCI_CACHE_LINE_SIZE));
+	out(fixture, 0xcfc, 1, 0xa5);
+	assert_int_equal(in(fixture, 0xcfc, 1), 0xa5);
+	assert_int_equal(last.config[PCI_CACHE_LINE_SIZE], 0xa5);
+	pci_device_destroy(&last);
+}
+
+/* Another bus, or no address, or the address itself. */
+static void a_write_that_is_not_for_the_device_misses_it(void **state)
+{
+	struct fixture *fixture = *state;
+
+	memset(&fixture->device.writable[0x3c], 0xff, 4);
+	for (unsigned bit = 16; bit < 24; bit++) {
+		out(fixture, 0xcf8, 4, config_address(DEVFN, 0x3c) | 1U << bit);
+		out(fixture, 0xcfc, 4, UINT32_MAX);
+		assert_int_equal(in(fixture, 0xcfc, 4), UINT32_MAX);
+	}
+	out(fixture, 0xcf8, 4, config_address(DEVFN, 0x3c) & ~(1U << 31));
+	out(fixture, 0xcfc, 4, UINT32_MAX);
+	out(fixture, 0xcf8, 4, config_address(DEVFN, 0x40));
+	for (unsigned port = 0xcf8; port < 0xcfc; port++)
+		out(fixture, port, 1, 0xff);
+	assert_int_equal(get(fixture, 0x3c, 4), 0);
+}
+
+static void a_space_that_is_taken_is_an_error(void **state)
+{
+	struct fixture *fixture = *state;
+	struct pci_windows windows = fixture->bus.windows;
+	struct pci_bus bus;
+	struct error err = { 0 };
+
+	assert_int_equal(
+		pci_bus_init(&bus, &fixture->mmio, &fixture->pio, ECAM, &windows, &err), -EEXIST);
+	assert_non_null(strstr(err.what, "configuration space"));
+	err = (struct error){ 0 };
+	assert_int_equal(pci_bus_init(&bus, &fixture->mmio, &fixture->pio, ECAM + PCI_ECAM_SIZE,
+				 &windows, &err),
+		-EEXIST); /* the ports */
+}
+
+/* As hostile as a size may be: the type's bits stay. */
+static void the_smallest_bars_keep_their_type(void **state)
+{
+	struct fixture *fixture = *state;
+	struct pci_device small;
+	struct error err = { 0 };
+
+	pci_device_init(&small, &ops);
+	pci_device_set_bar(&small, 0, PCI_BAR_MEM32, true, 1);
+	pci_device_set_bar(&small, 1, PCI_BAR_IO, false, 1);
+	pci_device_set_bar(&small, 2, PCI_BAR_IO, false, 4);
+	assert_int_equal(pci_bus_add(&fixture->bus, &small, DEVFN + 1, &err), 0);
+	for (unsigned i = 0; i < 3; i++)
+		pci_device_config_write(&small, bar(i), 4, UINT32_MAX);
+	assert_int_equal(pci_get32(&small, bar(0)), 0xfffffff8);
+	assert_int_equal(pci_get32(&small, bar(1)), 0xfffffffd);
+	assert_int_equal(pci_get32(&small, bar(2)), 0xfffffffd);
+	pci_device_config_write(&small, bar(2), 4, IO_BASE + 0x104);
+	assert_int_equal(pci_device_bar_register(&small, 2), IO_BASE + 0x104);
+	pci_device_destroy(&small);
+}
+
+/* As large as the window. */
+static void a_bar_may_fill_its_window(void **state)
+{
+	struct fixture *fixture = *state;
+	struct pci_device other;
+	struct error err = { 0 };
+
+	fixture->bus.windows.mem32 = (struct pci_window){ 0x80000000, GIB, 0x80000000 };
+	pci_device_init(&other, &ops);
+	pci_device_set_bar(&other, 0, PCI_BAR_MEM32, false, GIB);
+	assert_int_equal(pci_bus_add(&fixture->bus, &other, DEVFN + 1, &err), 0);
+	assert_int_equal(pci_device_bar_register(&other, 0), 0x80000000);
+	pci_device_destroy(&other);
+}
+
 static void sizing_tells_the_size_and_the_kind(void **state)
 {
 	struct fixture *fixture = *state;
@@ -404,6 +501,7 @@ static void a_second_device_lies_behind_the_first(void **state)
 
 	make_device(&other);
 	assert_int_equal(pci_bus_add(&fixture->bus, &other, DEVFN, &err), -EEXIST);
+	assert_non_null(strstr(err.what, "slot 01.0 is taken"));
 	err = (struct error){ 0 };
 	assert_int_equal(pci_bus_add(&fixture->bus, &other, DEVFN + 1, &err), 0);
 	assert_int_equal(pci_device_bar_register(&other, PORTS), IO_BASE + 32);
@@ -805,6 +903,11 @@ int main(void)
 		PCI_TEST(a_disabled_address_reads_ones),
 		PCI_TEST(an_access_over_the_ports_ends_is_nobodys),
 		PCI_TEST(cf9_resets),
+		PCI_TEST(the_ports_reach_what_ecam_does),
+		PCI_TEST(a_write_that_is_not_for_the_device_misses_it),
+		PCI_TEST(a_space_that_is_taken_is_an_error),
+		PCI_TEST(the_smallest_bars_keep_their_type),
+		PCI_TEST(a_bar_may_fill_its_window),
 		PCI_TEST(sizing_tells_the_size_and_the_kind),
 		PCI_TEST(bars_are_placed_like_firmware_does),
 		PCI_TEST(a_second_device_lies_behind_the_first),

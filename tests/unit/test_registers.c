@@ -4,7 +4,7 @@
 #include <errno.h>
 #include <linux/pci_regs.h>
 #include <string.h>
-#include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -165,13 +165,13 @@ static void only_what_vfio_offers_is_mapped(void **state)
 	region->size = 32 * KIB;
 	region->areas[0] = (struct vfio_area){ 0x0800, 0x2400 }; /* one page: 1000 */
 	region->areas[1] = (struct vfio_area){ 0x4000, 0x0800 }; /* less than a page */
-	region->areas[2] = (struct vfio_area){ 0x6000, 0x2000 };
+	region->areas[2] = (struct vfio_area){ 0x5000, 0x2000 };
 	region->areas[3] = (struct vfio_area){ 0x7000, 0x2000 }; /* over the end */
 	region->area_count = 4;
 	decode(fixture);
 	assert_int_equal(slot_count(), 2);
 	assert_int_equal(slot_at(MEM32 + 0x1000)->memory_size, 0x1000);
-	assert_int_equal(slot_at(MEM32 + 0x6000)->memory_size, 0x2000);
+	assert_int_equal(slot_at(MEM32 + 0x5000)->memory_size, 0x2000);
 	bar_put(fixture, 0x4000, 4, 0x12345678);
 	assert_int_equal(own(fixture, 0, 0x4000, 4), 0x12345678);
 }
@@ -205,6 +205,34 @@ static void a_bar_that_the_kernel_does_not_map_is_an_error(void **state)
 }
 
 /* Trapped */
+
+static void mappings_go_with_the_device(void **state)
+{
+	struct fixture *fixture = *state;
+	struct passthrough *device = &fixture->device;
+	unsigned char present[16];
+	struct {
+		void *at;
+		size_t size;
+	} mapped[4];
+	unsigned count = 0;
+
+	add_bar(fixture, 3, 8 * KIB);
+	fixture->config[PCI_CAPABILITY_LIST] = 0x40;
+	add_msix(fixture, 0x40, 0, 8);
+	decode(fixture);
+	for (unsigned i = 0; i < PCI_BARS; i++)
+		for (unsigned j = 0; j < device->bars[i].count; j++, count++) {
+			mapped[count].at = device->bars[i].windows[j].hva;
+			mapped[count].size = device->bars[i].windows[j].size;
+			assert_int_equal(mincore(mapped[count].at, mapped[count].size, present), 0);
+		}
+	assert_int_equal(count, 3);
+	passthrough_detach(device);
+	fixture->detached = true;
+	for (unsigned i = 0; i < count; i++)
+		assert_int_equal(mincore(mapped[i].at, mapped[i].size, present), -1);
+}
 
 static void what_is_not_mapped_is_trapped(void **state)
 {
@@ -294,41 +322,51 @@ static void the_table_ends_where_it_ends(void **state)
 static void pending_bits_are_what_came_while_masked(void **state)
 {
 	struct fixture *fixture = *state;
+	uint64_t pba = 0x2000;
 
-	fixture->device.vfio.regions[0].size = 64 * KIB;
 	fixture->config[PCI_CAPABILITY_LIST] = 0x40;
-	host.offered = VECTORS;
 	add_msix(fixture, 0x40, 0, VECTORS);
 	attach(fixture);
 	use_msix(fixture, VECTORS);
 	assert_int_equal(connected(), VECTORS);
-	for (unsigned i = 0; i < VECTORS; i += 9) {
+	for (unsigned i = 0; i < VECTORS; i += i == 63 ? 1 : 9) {
+		uint64_t words[2] = { 0 };
+
+		words[i / 64] = 1ULL << i % 64;
 		/* One that is attached is taken by KVM at once, which we are not. */
-		eventfd_write(host.fds[i], 1);
-		assert_true(bar_get(fixture, 0x2000, 8) == 0);
+		raise_vector(i);
+		assert_true(bar_get(fixture, pba, 8) == 0);
 		write_entry(fixture, i, PCI_MSIX_ENTRY_VECTOR_CTRL, 1);
-		assert_true(bar_get(fixture, 0x2000, 8) == 1ULL << i);
-		assert_int_equal(bar_get(fixture, 0x2000, 4), i < 32 ? 1U << i : 0);
-		assert_int_equal(bar_get(fixture, 0x2004, 4), i < 32 ? 0 : 1U << (i - 32));
-		assert_int_equal(bar_get(fixture, 0x2000 + i / 8, 1), 1U << i % 8);
-		assert_int_equal(bar_get(fixture, 0x2004, 8), 0); /* over a word's end */
+		assert_true(bar_get(fixture, pba, 8) == words[0]);
+		assert_true(bar_get(fixture, pba + 8, 8) == words[1]);
+		for (unsigned j = 0; j < 4; j++)
+			assert_int_equal(bar_get(fixture, pba + 4 * j, 4),
+				words[j / 2] >> 32 * (j % 2) & UINT32_MAX);
+		assert_int_equal(bar_get(fixture, pba + i / 8, 1), 1U << i % 8);
+		/* Over a word's end it is nothing. */
+		assert_int_equal(bar_get(fixture, pba + 4, 8), 0);
+		assert_int_equal(bar_get(fixture, pba + 7, 2), 0);
+		assert_int_equal(
+			bar_get(fixture, pba + 6, 2), i < 48 || i > 63 ? 0 : 1U << (i - 48));
 		write_entry(fixture, i, PCI_MSIX_ENTRY_VECTOR_CTRL, 0);
 	}
+	assert_false(fixture->device.told);
 }
 
-static void pending_bits_come_in_words(void **state)
+static void the_last_word_of_pending_bits_is_not_full(void **state)
 {
 	struct fixture *fixture = *state;
 
 	fixture->config[PCI_CAPABILITY_LIST] = 0x40;
-	add_msix(fixture, 0x40, 0, VECTORS + 3);
+	add_msix(fixture, 0x40, 0, 67);
 	attach(fixture);
-	use_msix(fixture, 1);
-	eventfd_write(host.fds[0], 1);
-	write_entry(fixture, 0, PCI_MSIX_ENTRY_VECTOR_CTRL, 1);
+	use_msix(fixture, 67);
+	for (unsigned i = 0; i < 67; i += 66) {
+		raise_vector(i);
+		write_entry(fixture, i, PCI_MSIX_ENTRY_VECTOR_CTRL, 1);
+	}
 	assert_int_equal(bar_get(fixture, 0x2000, 8), 1);
-	assert_int_equal(bar_get(fixture, 0x2008, 8), 0);
-	assert_int_equal(bar_get(fixture, 0x2004, 8), 0);
+	assert_int_equal(bar_get(fixture, 0x2008, 8), 1 << 2);
 }
 
 /* Asleep */
@@ -385,19 +423,41 @@ static void a_device_that_stays_awake_is_left_alone(void **state)
 	assert_int_equal(bar_get(fixture, 0x10, 4), 0x12345678);
 }
 
+/* As they are when the device hears of its new state. */
+static unsigned slots_at_write;
+
+static void count_slots(uint64_t offset)
+{
+	if (offset <= PM + PCI_PM_CTRL)
+		slots_at_write = slot_count();
+}
+
 static void any_write_with_the_state_in_it_counts(void **state)
 {
+	static const struct {
+		unsigned before, size;
+	} writes[] = { { 0, 1 }, { 0, 2 }, { 0, 4 }, { 1, 2 }, { 2, 4 }, { 3, 4 } };
 	struct fixture *fixture = *state;
 
 	add_pm(fixture);
-	set(fixture, PM + PCI_PM_CTRL, 1, PCI_D3hot);
-	assert_int_equal(slot_count(), 0);
-	set(fixture, PM + PCI_PM_CTRL - 2, 4, 0);
-	assert_int_equal(slot_count(), 1);
-	set(fixture, PM + PCI_PM_CTRL - 3, 4, (uint32_t)PCI_D3hot << 24);
-	assert_int_equal(slot_count(), 0);
-	set(fixture, PM + PCI_PM_CTRL, 4, 0);
-	assert_int_equal(slot_count(), 1);
+	host.on_write = count_slots;
+	for (unsigned i = 0; i < ARRAY_SIZE(writes); i++) {
+		unsigned at = PM + PCI_PM_CTRL - writes[i].before, shift = 8 * writes[i].before;
+
+		slots_at_write = UINT32_MAX;
+		set(fixture, at, writes[i].size, (uint32_t)PCI_D3hot << shift);
+		assert_int_equal(slots_at_write, 0);
+		assert_int_equal(slot_count(), 0);
+		set(fixture, at, writes[i].size, 0);
+		assert_int_equal(slot_count(), 1);
+		/* Bits that are next to the state's. */
+		slots_at_write = UINT32_MAX;
+		set(fixture, at, writes[i].size, 4U << shift);
+		assert_int_equal(slots_at_write, 1);
+		if (writes[i].before)
+			set(fixture, at, writes[i].size, 0xc0U << (shift - 8));
+		assert_int_equal(slots_at_write, 1);
+	}
 }
 
 /* The first counts, for systems too; the other cannot be reached. */
@@ -521,12 +581,13 @@ int main(void)
 		PASSTHROUGH_TEST(only_what_vfio_offers_is_mapped),
 		PASSTHROUGH_TEST(a_bar_that_kvm_does_not_map_is_trapped),
 		PASSTHROUGH_TEST(a_bar_that_the_kernel_does_not_map_is_an_error),
+		PASSTHROUGH_TEST(mappings_go_with_the_device),
 		PASSTHROUGH_TEST(what_is_not_mapped_is_trapped),
 		PASSTHROUGH_TEST(the_msix_table_is_virtual),
 		PASSTHROUGH_TEST(a_bar_below_a_page_takes_a_page),
 		PASSTHROUGH_TEST(the_table_ends_where_it_ends),
 		PASSTHROUGH_TEST(pending_bits_are_what_came_while_masked),
-		PASSTHROUGH_TEST(pending_bits_come_in_words),
+		PASSTHROUGH_TEST(the_last_word_of_pending_bits_is_not_full),
 		PASSTHROUGH_TEST(a_device_that_sleeps_answers_nothing),
 		PASSTHROUGH_TEST(a_device_that_stays_awake_is_left_alone),
 		PASSTHROUGH_TEST(any_write_with_the_state_in_it_counts),

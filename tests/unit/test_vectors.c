@@ -2,9 +2,13 @@
 #include "passthrough_host.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/pci_regs.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 /* Interrupts: what VFIO and KVM are told for what the guest writes, and that they are told no more. */
 
@@ -89,6 +93,7 @@ static void msix_takes_the_place_of_intx(void **state)
 static void intx_comes_back_masked(void **state)
 {
 	struct fixture *fixture = *state;
+	unsigned before;
 
 	add_intx(fixture, 1);
 	fixture->config[PCI_CAPABILITY_LIST] = 0x40;
@@ -97,9 +102,11 @@ static void intx_comes_back_masked(void **state)
 	set(fixture, PCI_COMMAND, 2, PCI_COMMAND_INTX_DISABLE);
 	set(fixture, 0x40 + PCI_MSI_FLAGS, 2, PCI_MSI_FLAGS_ENABLE);
 	assert_false(host.intx_on);
+	before = host.irqfd_calls;
 	set(fixture, 0x40 + PCI_MSI_FLAGS, 2, 0);
 	assert_true(host.intx_on && host.intx_masked);
 	assert_null(irqfd_of(host.intx_fd));
+	assert_int_equal(host.irqfd_calls, before + 1); /* that of the MSI, taken away */
 	set(fixture, PCI_COMMAND, 2, 0);
 	assert_false(host.intx_masked);
 	assert_non_null(irqfd_of(host.intx_fd));
@@ -283,6 +290,7 @@ static void masking_leaves_the_vector_with_vfio(void **state)
 	assert_int_equal(host.calls, calls);
 	assert_int_equal(host.asked[0], 2); /* to switch MSI-X on, and to connect it */
 	assert_int_equal(host.asked[1], 1);
+	assert_false(fixture->device.told);
 }
 
 /* VFIO stops a vector that is named again for a moment, and what comes then is lost. */
@@ -321,10 +329,11 @@ static void a_vector_that_the_host_refuses_stops_no_other(void **state)
 
 	setup_msix(fixture, 8);
 	use_msix(fixture, 0);
-	host.refused = 1 << 3 | 1 << 7;
+	host.refused = 1 << 4 | 1 << 7;
 	mask(fixture, 2, false);
 	before = host.asked[2];
-	mask(fixture, 3, false);
+	mask(fixture, 4, false);
+	assert_int_equal(host.asked[4], 1); /* alone, it need not be tried again */
 	assert_true(fixture->device.told);
 	assert_int_equal(connected(), 1);
 	mask_all(fixture, true);
@@ -333,10 +342,16 @@ static void a_vector_that_the_host_refuses_stops_no_other(void **state)
 	mask_all(fixture, false);
 	assert_int_equal(connected(), 6);
 	assert_int_equal(host.asked[2], before);
-	assert_int_equal(host.fds[3], -1);
+	assert_int_equal(host.fds[4], -1);
 	assert_int_equal(host.fds[7], -1);
 	for (unsigned i = 0; i < 8; i++)
 		assert_true(host.asked[i] <= 4);
+	/* A run of two. */
+	host.refused = 1 << 7;
+	mask(fixture, 4, false);
+	mask_all(fixture, true);
+	mask_all(fixture, false);
+	assert_int_equal(connected(), 7);
 	/* It is asked for again when there may be one. */
 	host.refused = 0;
 	mask_all(fixture, false);
@@ -459,6 +474,133 @@ static void a_write_over_two_entries_counts_for_both(void **state)
 	assert_null(irqfd_of(host.fds[1]));
 	assert_int_equal(message_of(irqfd_of(host.fds[2])->gsi)->address_lo, 0xfee05000);
 	assert_non_null(irqfd_of(host.fds[0]));
+}
+
+/* From one that has been told of some, more have been taken meanwhile. */
+static void a_host_that_loses_vectors_meanwhile_gives_none(void **state)
+{
+	struct fixture *fixture = *state;
+
+	host.can_grow = false;
+	host.offered = 4;
+	host.offered_next = 2;
+	setup_msix(fixture, 8);
+	set(fixture, 0x40 + PCI_MSIX_FLAGS, 2, PCI_MSIX_FLAGS_ENABLE);
+	assert_true(fixture->device.told);
+	assert_int_equal(fixture->device.interrupts.mode, MODE_NONE);
+	host.offered_next = 0;
+	mask_all(fixture, false);
+	assert_int_equal(host.enabled, 2);
+}
+
+/* Neither is a descriptor of a kind that blocks, or that a child would have, or that counts already. */
+static void check_eventfd(int fd)
+{
+	eventfd_t count;
+
+	assert_int_equal(fcntl(fd, F_GETFL) & O_NONBLOCK, O_NONBLOCK);
+	assert_int_equal(fcntl(fd, F_GETFD), FD_CLOEXEC);
+	assert_int_equal(eventfd_read(fd, &count), -1);
+	assert_int_equal(errno, EAGAIN);
+}
+
+static void descriptors_are_ours_alone_and_are_closed(void **state)
+{
+	struct fixture *fixture = *state;
+	unsigned before;
+
+	add_intx(fixture, 1);
+	fixture->config[PCI_CAPABILITY_LIST] = 0x40;
+	add_msix(fixture, 0x40, 0, 8);
+	before = open_files();
+	attach(fixture);
+	assert_int_equal(open_files(), before + 2);
+	check_eventfd(host.intx_fd);
+	check_eventfd(host.intx_resample);
+	use_msix(fixture, 8);
+	assert_int_equal(open_files(), before + 8);
+	check_eventfd(host.fds[7]);
+	assert_int_equal(irqfd_of(host.fds[7])->resamplefd, -1);
+	set(fixture, 0x40 + PCI_MSIX_FLAGS, 2, 0);
+	assert_int_equal(open_files(), before + 2);
+	host.no_intx = true;
+	use_msix(fixture, 1);
+	set(fixture, 0x40 + PCI_MSIX_FLAGS, 2, 0);
+	assert_int_equal(open_files(), before);
+	host.intx_on = true; /* what it was refused, it does not hear of again */
+}
+
+/* No more descriptors than there are. */
+static rlim_t set_limit(rlim_t files)
+{
+	struct rlimit limit;
+	rlim_t before;
+
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	before = limit.rlim_cur;
+	limit.rlim_cur = files;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	return before;
+}
+
+static int lowest_free(void)
+{
+	int fd = dup(0);
+
+	close(fd);
+	return fd;
+}
+
+static void without_descriptors_there_is_no_intx(void **state)
+{
+	struct fixture *fixture = *state;
+	struct error err = { 0 };
+
+	add_intx(fixture, 1);
+	for (unsigned i = 0; i < 2; i++) { /* neither of the two, or one */
+		unsigned before = open_files();
+		rlim_t limit = set_limit(lowest_free() + i);
+
+		err = (struct error){ 0 };
+		assert_int_equal(try_attach(fixture, &err), -EMFILE);
+		set_limit(limit);
+		assert_int_equal(open_files(), before);
+		assert_false(host.intx_on);
+	}
+}
+
+static void without_descriptors_vectors_are_missing(void **state)
+{
+	struct fixture *fixture = *state;
+	rlim_t limit;
+
+	setup_msix(fixture, 8);
+	limit = set_limit(lowest_free() + 2);
+	use_msix(fixture, 8);
+	set_limit(limit);
+	assert_true(fixture->device.told);
+	assert_int_equal(connected(), 2);
+	mask_all(fixture, false);
+	assert_int_equal(connected(), 8);
+}
+
+static void the_guest_is_told_of_once(void **state)
+{
+	struct fixture *fixture = *state;
+	int file = memfd_create("messages", MFD_CLOEXEC), errors = dup(STDERR_FILENO);
+	char text[1024] = "";
+
+	setup_msix(fixture, 8);
+	host.refused = 1 << 3 | 1 << 5;
+	dup2(file, STDERR_FILENO);
+	use_msix(fixture, 8);
+	dup2(errors, STDERR_FILENO);
+	assert_true(pread(file, text, sizeof(text) - 1, 0) > 0);
+	close(file);
+	close(errors);
+	assert_non_null(strstr(text, "0000:01:00.0: VFIO cannot enable interrupt vectors"));
+	assert_non_null(strstr(text, "No space left on device; the guest will miss interrupts"));
+	assert_ptr_equal(strchr(text, '\n'), strrchr(text, '\n'));
 }
 
 static void what_msix_had_is_given_back_when_it_goes_off(void **state)
@@ -593,6 +735,11 @@ int main(void)
 		PASSTHROUGH_TEST(msix_without_vectors_is_told),
 		PASSTHROUGH_TEST(vectors_beyond_the_hosts_are_not_asked_for),
 		PASSTHROUGH_TEST(a_write_over_two_entries_counts_for_both),
+		PASSTHROUGH_TEST(a_host_that_loses_vectors_meanwhile_gives_none),
+		PASSTHROUGH_TEST(descriptors_are_ours_alone_and_are_closed),
+		PASSTHROUGH_TEST(without_descriptors_there_is_no_intx),
+		PASSTHROUGH_TEST(without_descriptors_vectors_are_missing),
+		PASSTHROUGH_TEST(the_guest_is_told_of_once),
 		PASSTHROUGH_TEST(what_msix_had_is_given_back_when_it_goes_off),
 		PASSTHROUGH_TEST(each_vector_is_connected_at_its_first_use),
 		PASSTHROUGH_TEST(vectors_that_cannot_be_added_are_there_from_the_start),

@@ -242,10 +242,12 @@ static struct vfio_iommu *try_open(size_t groups, struct error *err)
 static struct vfio_iommu *open_iommu(size_t groups)
 {
 	struct error err = { 0 };
+	unsigned before = host.set_iommu;
 	struct vfio_iommu *iommu = try_open(groups, &err);
 
 	if (!iommu)
 		fail_msg("%s", err.what);
+	assert_int_equal(host.set_iommu, before + 1);
 	return iommu;
 }
 
@@ -265,10 +267,19 @@ static void groups_are_attached_once(void **state)
 
 static void a_kernel_without_ranges_maps_everywhere(void **state)
 {
+	struct vfio_iommu_type1_info_cap_iova_range *cap;
 	struct vfio_iommu *iommu;
 
 	(void)state;
-	iommu_info()->cap_offset = 8; /* means nothing without its flag */
+	cap = append_cap(&host.iommu, &iommu_info()->cap_offset,
+		VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE, sizeof(*cap) + 16);
+	cap->nr_iovas = 1; /* which means nothing without the flag, */
+	iommu = open_iommu(1);
+	assert_int_equal(iommu->range_count, 1);
+	assert_true(iommu->ranges[0].first == 0 && iommu->ranges[0].last == UINT64_MAX);
+	iommu->ops->close(iommu);
+	iommu_info()->flags = VFIO_IOMMU_INFO_CAPS; /* as do others with it */
+	cap->header.id = VFIO_IOMMU_TYPE1_INFO_CAP_MIGRATION;
 	iommu = open_iommu(1);
 	assert_int_equal(iommu->range_count, 1);
 	assert_true(iommu->ranges[0].first == 0 && iommu->ranges[0].last == UINT64_MAX);
@@ -548,6 +559,7 @@ static void a_device_fails(void **state)
 		{ VFIO_GROUP_GET_DEVICE_FD, EBUSY, 1, "cannot open the device", "dmesg" },
 		{ VFIO_DEVICE_GET_INFO, EIO, 1, "does not tell about the device", "" },
 		{ VFIO_DEVICE_GET_REGION_INFO, EIO, 1, "cannot read its region 0", "" },
+		{ VFIO_DEVICE_GET_REGION_INFO, EPERM, 2, "cannot read its region 0", "" },
 		{ VFIO_DEVICE_GET_REGION_INFO, EIO, 3, "cannot read its region 1", "" },
 	};
 
@@ -647,6 +659,8 @@ static void nothing_but_the_mapping_stays(void **state)
 
 		assert_non_null(at);
 		assert_int_equal(mincore(at, 0x1000, &present), 0);
+		assert_int_equal(mincore(at - 0x1000, 0x1000, &present), -1);
+		assert_int_equal(mincore(at + 0x1000, 0x1000, &present), -1);
 		munmap(at, 0x1000);
 		assert_int_equal(mincore(at, 0x1000, &present), -1);
 		assert_int_equal(errno, ENOMEM);
@@ -657,6 +671,7 @@ static void a_mapping_is_as_the_region_allows(void **state)
 {
 	struct vfio_device device = open_device();
 	int only_read = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	void *at;
 
 	(void)state;
 	device.fd = only_read;
@@ -666,6 +681,13 @@ static void a_mapping_is_as_the_region_allows(void **state)
 	device.regions[1].writable = false;
 	assert_non_null(vfio_region_map(&device, 1, 0, 0x1000));
 	close(only_read);
+	/* Neither: nobody can read it, the kernel on our behalf neither. */
+	device.fd = host.device;
+	device.regions[1].readable = false;
+	at = vfio_region_map(&device, 1, 0, 0x1000);
+	assert_non_null(at);
+	assert_int_equal(write(host.device, at, 1), -1);
+	assert_int_equal(errno, EFAULT);
 	device.regions[1].size = 1ULL << 62;
 	assert_null(vfio_region_map(&device, 1, 0, 1ULL << 62));
 	assert_int_equal(errno, ENOMEM);
@@ -711,6 +733,7 @@ static void intx_is_masked_and_unmasked(void **state)
 
 	(void)state;
 	assert_int_equal(vfio_intx_mask(&device, true), 0);
+	assert_int_equal(host.set.argsz, sizeof(struct vfio_irq_set));
 	assert_int_equal(host.set.flags, VFIO_IRQ_SET_ACTION_MASK | VFIO_IRQ_SET_DATA_NONE);
 	assert_int_equal(host.set.index, VFIO_PCI_INTX_IRQ_INDEX);
 	assert_int_equal(host.set.start, 0);
@@ -721,6 +744,7 @@ static void intx_is_masked_and_unmasked(void **state)
 	assert_int_equal(host.set.flags, VFIO_IRQ_SET_ACTION_UNMASK | VFIO_IRQ_SET_DATA_EVENTFD);
 	assert_int_equal(host.set.index, VFIO_PCI_INTX_IRQ_INDEX);
 	assert_int_equal(host.set.count, 1);
+	assert_int_equal(host.set.start, 0);
 	assert_int_equal(host.set.fds[0], 11);
 }
 
