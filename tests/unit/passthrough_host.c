@@ -35,7 +35,7 @@ static int connect_vectors(const struct vfio_irq_set *set)
 		host.asked[i]++;
 	for (unsigned i = set->start; i < set->start + set->count; i++) {
 		host.fds[i] = -1;
-		if (host.refused >> i & 1 && fds[i - set->start] >= 0) {
+		if (i < 64 && host.refused >> i & 1 && fds[i - set->start] >= 0) {
 			memset(&host.fds[set->start], 0xff, set->count * sizeof(int));
 			return refuse(ENOSPC);
 		}
