@@ -39,11 +39,6 @@ const char *doctor_check_id(size_t i)
 	return i < ARRAY_SIZE(checks) ? checks[i].id : NULL;
 }
 
-const char *doctor_check_title(size_t i)
-{
-	return checks[i].title;
-}
-
 struct finding *doctor_add(struct doctor *doctor, enum finding_status status,
 	const struct inventory_device *device, const char *format, ...)
 {

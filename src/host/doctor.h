@@ -53,7 +53,6 @@ struct doctor {
 
 /* The ids of all checks, in order; NULL behind the last. */
 const char *doctor_check_id(size_t i);
-const char *doctor_check_title(size_t i);
 
 /*
  * All checks. With devices, those that are about devices are about these; without, about all that

@@ -12,10 +12,12 @@
  * Linked into every program of a coverage build, and into no other: when a process ends, its counters
  * go to the end of the file that $PENSTOCK_COVERAGE names or, in the lab, of /out/counters. It is opened
  * before main(), so the machine process, which may open none, writes them as well. scripts/coverage makes
- * the file and reads it: for each object file the sizes of its name and of its counters, 32 bits each,
- * the name, and the counters as a .gcda file has them.
+ * the file and reads it: for each process a mark and the size of what follows; in this, for each object
+ * file the sizes of its name and of its counters, the name, and the counters as a .gcda file has them.
+ * Sizes have 32 bits.
  */
 
+#define MARK       "penstock counters:" /* and what is behind it: who is killed writes only a part */
 #define DESCRIPTOR 250 /* out of the way of tests that count descriptors or run out of them */
 
 extern const struct gcov_info *const __start_gcov_counters[] __attribute__((weak));
@@ -68,9 +70,12 @@ static void *allocate(unsigned size, void *argument)
 __attribute__((destructor)) static void write_counters(void)
 {
 	struct buffer buffer = { 0 };
+	uint32_t total = 0;
 
 	if (file < 0)
 		return;
+	append(MARK, sizeof(MARK) - 1, &buffer);
+	append(&total, sizeof(total), &buffer);
 	for (const struct gcov_info *const *info = __start_gcov_counters;
 		info < __stop_gcov_counters; info++) {
 		size_t start = buffer.used;
@@ -80,6 +85,8 @@ __attribute__((destructor)) static void write_counters(void)
 		size = buffer.used - buffer.data;
 		memcpy(buffer.bytes + start + sizeof(size), &size, sizeof(size));
 	}
+	total = buffer.used - (sizeof(MARK) - 1) - sizeof(total);
+	memcpy(buffer.bytes + sizeof(MARK) - 1, &total, sizeof(total));
 	if (write(file, buffer.bytes, buffer.used) != (ssize_t)buffer.used)
 		abort();
 	free(buffer.bytes);

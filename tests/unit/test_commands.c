@@ -7,7 +7,7 @@
 #include <string.h>
 #include <sys/wait.h>
 
-/* "penstock ls" ($PENSTOCK) on recorded hosts, and what "penstock doctor" says of a device in the end. */
+/* Commands of "penstock" ($PENSTOCK) on recorded hosts, as a user reads them. */
 
 static char output[256 * 1024];
 
@@ -193,6 +193,71 @@ static void the_doctor_leaves_the_board_to_the_host(void **state)
 	assert_silent_of("\"steps\":[\n        \"");
 }
 
+/* The lines that change, with their number; all of a new file until it is there to be read. */
+static void a_plan_shows_what_changes(void **state)
+{
+	struct fixture *fixture = *state;
+
+	fixture_load(fixture, "intel-iommu-off");
+	fixture_file(fixture, "/run/none", "");
+	assert_int_equal(penstock(fixture, "boot-config", "01:00.0"), 0);
+	assert_says("0000:01:00.0 [10de:2484]: nouveau -> vfio-pci at boot\n");
+	assert_says("\n/etc/default/grub: would be changed\n  why: ");
+	assert_says("\n  line 3:\n"
+		    "  - GRUB_CMDLINE_LINUX_DEFAULT=\"quiet intel_iommu=off\"\n"
+		    "  + GRUB_CMDLINE_LINUX_DEFAULT=\"quiet intel_iommu=off intel_iommu=on\"\n\n");
+	assert_says("\n/etc/modules-load.d/penstock.conf: would be made\n");
+	assert_says("\n  | vfio-pci\n");
+	assert_says("\nTo run afterwards, as root, then reboot:\n  update-initramfs -u -k all\n"
+		    "  update-grub\n\nNothing was changed; --write does it.\n");
+	assert_int_equal(penstock(fixture, "boot-config", "--write 01:00.0"), 0);
+	assert_says("\n/etc/default/grub: changed\n");
+	assert_says("\n/etc/modules-load.d/penstock.conf: made\n");
+	assert_silent_of("\n  | vfio-pci\n");
+	assert_says("\nRun next, as root, then reboot:\n");
+	assert_silent_of("Nothing was changed");
+	assert_int_equal(penstock(fixture, "boot-config", "01:00.0"), 0);
+	assert_says("\n/etc/default/grub: is so already\n");
+}
+
+static void undoing_shows_what_was_left(void **state)
+{
+	struct fixture *fixture = *state;
+
+	fixture_load(fixture, "intel-iommu-off");
+	fixture_file(fixture, "/run/none", "");
+	assert_int_equal(penstock(fixture, "boot-config", "--write 01:00.0"), 0);
+	fixture_file(fixture, "/etc/modules-load.d/penstock.conf", "mine\n");
+	fixture_file(fixture, "/etc/default/grub",
+		"# new\nGRUB_CMDLINE_LINUX_DEFAULT=\"splash intel_iommu=on\"\n");
+	assert_int_equal(penstock(fixture, "boot-config", "--undo"), 1);
+	assert_says("\n/etc/modules-load.d/penstock.conf: was left as it is\n"
+		    "  it was changed after penstock wrote it: remove it yourself");
+	assert_says("\n/etc/default/grub: changed\n"
+		    "  it was changed after penstock wrote it; that is kept, and only "
+		    "'intel_iommu=on' was taken out\n  line 2:\n");
+	assert_says("  + GRUB_CMDLINE_LINUX_DEFAULT=\"splash\"\n");
+}
+
+static void what_no_command_can_mean_is_wrong_usage(void **state)
+{
+	static const char *const wrong[][2] = { { "bind", "" }, { "bind", "--nonsense 01:00.0" },
+		{ "release", "" }, { "release", "--all 01:00.0" }, { "release", "--stale --all" },
+		{ "rom", "" }, { "rom", "dump 01:00.0" }, { "rom", "show 01:00.0 file" },
+		{ "rom", "--nonsense" }, { "boot-config", "" }, { "boot-config", "--undo 01:00.0" },
+		{ "doctor", "--nonsense" }, { "reset", "" } };
+	char arguments[160];
+
+	fixture_load(*state, "shared-group");
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		snprintf(arguments, sizeof(arguments), "%s 2>&1 >/dev/null | grep -q -e '--help'",
+			wrong[i][1]);
+		assert_int_equal(penstock(*state, wrong[i][0], arguments), 0);
+		assert_int_equal(penstock(*state, wrong[i][0], wrong[i][1]), 2);
+		assert_string_equal(output, "");
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -204,6 +269,9 @@ int main(void)
 		LS_TEST(json_has_it_all),
 		LS_TEST(without_an_iommu_all_are_shown),
 		LS_TEST(the_doctor_leaves_the_board_to_the_host),
+		LS_TEST(a_plan_shows_what_changes),
+		LS_TEST(undoing_shows_what_was_left),
+		LS_TEST(what_no_command_can_mean_is_wrong_usage),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
