@@ -16,10 +16,11 @@
 
 #define CHANGES_MAX 10
 
-enum { WRITTEN, AGAIN, UNDONE, REFUSED, FAILED };
+enum { WRITTEN, EDITED, AGAIN, UNDONE, REFUSED, FAILED };
 
 struct fuzz_goal fuzz_goals[] = {
 	[WRITTEN] = { "configurations written", 10, 0 },
+	[EDITED] = { "files of others edited", 50, 0 },
 	[AGAIN] = { "written over another", 50, 0 },
 	[UNDONE] = { "undone", 10, 0 },
 	[REFUSED] = { "refused", 50, 0 },
@@ -94,10 +95,13 @@ static int apply(const struct host *host, const struct boot_plan *plan, unsigned
 	fail_in = failing;
 	code = boot_apply(host, plan, false, &result, &err);
 	fail_in = 0;
+	tree_check_outside();
 	fuzz_check(code == 0 || (code == err.code && err.what[0]));
 	/* Nobody else has changed a file, so far as the record is ours. */
 	for (size_t i = 0; i < result.count; i++)
 		fuzz_check(!result.changes[i].left || foreign_record);
+	for (size_t i = 0; i < result.count && !code && plan; i++)
+		fuzz_goals[EDITED].count += result.changes[i].edit != BOOT_WHOLE;
 	boot_result_free(&result);
 	return code;
 }

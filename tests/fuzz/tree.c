@@ -107,7 +107,8 @@ static const struct {
 
 char tree_root[PATH_MAX];
 
-static char outside[64]; /* where a link may lead that leaves the tree */
+static char outside[64];           /* where a link may lead that leaves the tree */
+static struct stat outside_was[2]; /* the directory, and the file in it */
 static bool changed[PARTS];
 
 static int remove_one(const char *path, const struct stat *stat, int type, struct FTW *walk)
@@ -164,6 +165,36 @@ static void make_part(size_t i)
 	changed[i] = false;
 }
 
+static void look_outside(struct stat seen[2])
+{
+	char file[sizeof(outside) + 8];
+
+	snprintf(file, sizeof(file), "%s/file", outside);
+	fuzz_check(lstat(outside, &seen[0]) == 0 && lstat(file, &seen[1]) == 0);
+}
+
+/* Not even for a moment: a file that was made and removed has changed its directory's time. */
+void tree_check_outside(void)
+{
+	struct stat seen[2];
+
+	look_outside(seen);
+	for (unsigned i = 0; i < 2; i++)
+		fuzz_check(seen[i].st_ino == outside_was[i].st_ino &&
+			   seen[i].st_ctim.tv_sec == outside_was[i].st_ctim.tv_sec &&
+			   seen[i].st_ctim.tv_nsec == outside_was[i].st_ctim.tv_nsec);
+}
+
+static void make_outside(void)
+{
+	char file[sizeof(outside) + 8];
+
+	fuzz_check(mkdtemp(outside));
+	snprintf(file, sizeof(file), "%s/file", outside);
+	write_file(file, "GRUB_CMDLINE_LINUX_DEFAULT=\"quiet\"\n", 36);
+	look_outside(outside_was);
+}
+
 void tree_make(void)
 {
 	const char *memory = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
@@ -176,7 +207,8 @@ void tree_make(void)
 	umask(022);
 	snprintf(tree_root, sizeof(tree_root), "%s/penstock-fuzz-XXXXXX", memory);
 	snprintf(outside, sizeof(outside), "%s/penstock-outside-XXXXXX", memory);
-	fuzz_check(mkdtemp(tree_root) && mkdtemp(outside));
+	fuzz_check(mkdtemp(tree_root));
+	make_outside();
 	atexit(remove_root);
 	for (size_t i = 0; i < PARTS; i++)
 		make_part(i);
@@ -352,8 +384,6 @@ char *tree_snapshot(void)
 		full_path(tops[i], full);
 		nftw(full, note_one, 16, FTW_PHYS);
 	}
-	below = 0;
-	nftw(outside, note_one, 16, FTW_PHYS);
 	fclose(lines);
 	sort_lines(text);
 	return text;

@@ -22,7 +22,10 @@ void tree_change(struct fuzz_input *input, bool is_written);
 void tree_remove(const char *path);
 
 /*
- * All files of the tree but for those of Penstock's own (/var, /run), and those to which its links may
- * lead, with type, permissions, owner and content, as text to be compared and freed.
+ * All files of the tree but for those of Penstock's own (/var, /run), with type, permissions, owner and
+ * content, as text to be compared and freed.
  */
 char *tree_snapshot(void);
+
+/* Nothing has changed where a link leads out of the tree. */
+void tree_check_outside(void);
