@@ -289,6 +289,25 @@ static bool visit_holders(struct walk *walk, const char *path, const char *held,
 	return used;
 }
 
+/* A loop device is no holder to the kernel: it opens its file, which may be this disk, as a program does. */
+static bool visit_loops(struct walk *walk, const struct block *block, unsigned depth)
+{
+	const struct dirent *entry;
+	char blocks[PATH_MAX], link[PATH_MAX], file[PATH_MAX];
+	bool used = false;
+	DIR *directory;
+
+	if (host_path(walk->host, blocks, "/sys/block") || !(directory = opendir(blocks)))
+		return false;
+	while (!used && (entry = readdir(directory)))
+		if (host_read(walk->host, file, sizeof(file), "/sys/block/%s/loop/backing_file",
+			    entry->d_name) > 0 &&
+			means(walk->host, file, block) && join(link, blocks, entry->d_name))
+			used = visit_holder(walk, link, block->name, depth);
+	closedir(directory);
+	return used;
+}
+
 static bool is_new(struct walk *walk, const char *name)
 {
 	for (unsigned i = 0; i < walk->count; i++)
@@ -308,8 +327,9 @@ static bool visit(struct walk *walk, const char *path, unsigned depth)
 		return false;
 	if (find_direct(walk, &block))
 		return true;
-	return depth < DEPTH_MAX && (visit_holders(walk, path, block.name, depth) ||
-					    visit_partitions(walk, path, depth));
+	return depth < DEPTH_MAX &&
+	       (visit_holders(walk, path, block.name, depth) || visit_loops(walk, &block, depth) ||
+		       visit_partitions(walk, path, depth));
 }
 
 /* Something claims it that no list above tells of; only a live kernel can be asked. */
@@ -341,7 +361,8 @@ static bool find_held(struct walk *walk, const char *name)
 		host_text(use->reason, sizeof(use->reason), "its disk %s is part of %s", walk->held,
 			walk->holder);
 		host_text(use->hint, sizeof(use->hint),
-			"take that apart first ('vgchange -an', 'cryptsetup close', 'mdadm --stop'); "
+			"take that apart first ('vgchange -an', 'cryptsetup close', 'mdadm --stop', "
+			"'losetup -d'); "
 			"'lsblk' shows how they build on each other");
 		return true;
 	}

@@ -3,13 +3,17 @@
 
 #include <arpa/inet.h>
 #include <dirent.h>
+#include <fcntl.h>
 #include <linux/ipv6_route.h>
 #include <linux/route.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
-#define DEPTH_MAX 4            /* a VLAN on a bridge on a bond, and one to spare */
-#define SWITCH    "ovs-system" /* of all Open vSwitches of the host */
+#define DEPTH_MAX   4            /* a VLAN on a bridge on a bond, and one to spare */
+#define BELOW_MAX   100000       /* entries below a device that are looked at */
+#define BELOW_DEPTH 16           /* behind several hubs of USB */
+#define SWITCH      "ovs-system" /* of all Open vSwitches of the host */
 
 /* Interfaces on top of interfaces; a hostile tree must not make this walk endless. */
 struct walk {
@@ -153,7 +157,63 @@ static bool visit(struct walk *walk, const char *interface, unsigned depth)
 	return used || (has(walk->host, interface, "upper_" SWITCH) && visit_switch(walk, depth));
 }
 
-bool host_use_find_network(const struct host *host, const char *path, struct host_use *use)
+static bool is_empty(int directory)
+{
+	int fd = openat(directory, "net", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	DIR *entries = fd < 0 ? NULL : fdopendir(fd);
+	const struct dirent *entry;
+	bool empty = entries;
+
+	while (entries && (entry = readdir(entries)))
+		empty &= entry->d_name[0] == '.';
+	if (entries)
+		closedir(entries);
+	else if (fd >= 0)
+		close(fd);
+	return empty;
+}
+
+static bool find_hidden(int parent, const char *name, unsigned depth, unsigned *budget,
+	char device[static HOST_NAME])
+{
+	int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	DIR *directory = fd < 0 ? NULL : fdopendir(fd);
+	const struct dirent *entry;
+	bool found = false;
+
+	if (directory && is_empty(fd)) {
+		const char *slash = strrchr(name, '/');
+
+		host_text(device, HOST_NAME, "%s", slash ? slash + 1 : name);
+		found = true;
+	}
+	while (!found && directory && depth && (entry = readdir(directory)) && *budget && --*budget)
+		found = entry->d_name[0] != '.' &&
+			(entry->d_type == DT_DIR || entry->d_type == DT_UNKNOWN) &&
+			find_hidden(fd, entry->d_name, depth - 1, budget, device);
+	if (directory)
+		closedir(directory);
+	else if (fd >= 0)
+		close(fd);
+	return found;
+}
+
+/*
+ * Whose interfaces are all in other network namespaces than that of this sysfs has a directory "net" as
+ * others have, and nothing in it.
+ */
+static bool is_in_other_namespace(const struct host *host, const char *path, struct host_use *use)
+{
+	unsigned budget = BELOW_MAX;
+	char device[HOST_NAME];
+
+	if (!find_hidden(AT_FDCWD, path, BELOW_DEPTH, &budget, device))
+		return false;
+	host_use_describe_namespace(host, device, use);
+	return true;
+}
+
+static bool has_route(const struct host *host, const char *path, struct host_use *use)
 {
 	const struct dirent *entry;
 	char class[PATH_MAX];
@@ -171,4 +231,9 @@ bool host_use_find_network(const struct host *host, const char *path, struct hos
 	}
 	closedir(directory);
 	return used;
+}
+
+bool host_use_find_network(const struct host *host, const char *path, struct host_use *use)
+{
+	return has_route(host, path, use) || is_in_other_namespace(host, path, use);
 }

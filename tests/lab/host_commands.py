@@ -76,6 +76,57 @@ def bind_refuses_what_the_host_uses():
 
 
 @test(only=Penstock)
+def bind_refuses_a_nic_in_another_namespace():
+    """A container's: named after ip-netns(8), and one that only a process has."""
+    nic, before = network_device(E1000E), harness.state()
+
+    def is_refused(*texts):
+        refused(["penstock", "bind", E1000E], 1, E1000E, nic, *texts)
+        refused(Penstock.command(devices=[E1000E]), 1, E1000E, *texts)
+        check(nic in penstock("ls", E1000E).stdout, "ls does not tell of it")
+        user = ["setpriv", "--reuid=1", "--regid=1", "--clear-groups"]
+        said = harness.command([*user, "penstock", "doctor", E1000E]).stdout
+        check("in another network namespace" in " ".join(said.split()), said)
+
+    def there(*words):
+        subprocess.run(["ip", *words], check=True)
+
+    there("netns", "add", "blue")
+    try:
+        there("link", "set", nic, "netns", "blue")
+        is_refused("network namespace 'blue'", f"ip -n blue link set {nic} netns 1")
+        there("-n", "blue", "link", "set", nic, "netns", "1")
+    finally:
+        there("netns", "delete", "blue")
+    with busy("unshare", "--net", "sleep", "1000") as process:
+        own = os.readlink("/proc/self/ns/net")
+        harness.wait_until(lambda: os.readlink(f"/proc/{process.pid}/ns/net") != own, 5, "no unshare")
+        there("link", "set", nic, "netns", str(process.pid))
+        is_refused(f"of sleep .pid {process.pid}", f"nsenter -t {process.pid} -n")
+    # with its namespace it comes back
+    harness.wait_until(lambda: (harness.device(E1000E) / "net" / nic).exists(), 20, f"no {nic}")
+    succeed("bind", E1000E)
+    succeed("release", E1000E)
+    check(harness.state() == before, "something is left")
+
+
+@test(only=Penstock)
+def bind_refuses_a_disk_under_a_loop_device():
+    path, before = block_device(NVME_A), harness.state()
+    subprocess.run(["modprobe", "loop"], check=True)
+    loop = subprocess.run(["losetup", "--find", "--show", path], check=True, capture_output=True,
+                          text=True).stdout.strip()
+    try:
+        refused(["penstock", "bind", NVME_A], 1, NVME_A, f"part of {Path(loop).name}", "losetup -d")
+        refused(Penstock.command(devices=[NVME_A]), 1, NVME_A, Path(loop).name)
+    finally:
+        subprocess.run(["losetup", "-d", loop], check=True)
+    succeed("bind", NVME_A)
+    succeed("release", NVME_A)
+    check(harness.state() == before, "something is left")
+
+
+@test(only=Penstock)
 def bind_refuses_a_disk_that_is_open():
     """Another machine monitor, say, has it for its guest; and udev, for a moment, does not count."""
     path, before = block_device(NVME_A), harness.state()

@@ -62,6 +62,8 @@ void fixture_file(struct fixture *fixture, const char *path, const char *text)
 	FILE *stream;
 
 	full_path(fixture, full, path);
+	if (!text)
+		return;
 	stream = fopen(full, "w");
 	assert_non_null(stream);
 	fputs(text, stream);

@@ -13,7 +13,7 @@ struct fixture {
 int fixture_setup(void **state);
 int fixture_teardown(void **state);
 
-/* A file with its directories. */
+/* A file with its directories; or with NULL these alone, up to the last slash. */
 void fixture_file(struct fixture *fixture, const char *path, const char *text);
 
 /* A named pipe: who writes it hangs as one does whom the kernel keeps waiting, until it is unblocked. */

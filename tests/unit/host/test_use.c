@@ -138,6 +138,33 @@ static void a_path_of_nvme_multipath(void **state)
 	assert_used(*state, "its disk nvme3n1 is mounted at /");
 }
 
+#define LOOP "/sys/devices/virtual/block/loop"
+
+static void a_disk_under_a_loop_device(void **state)
+{
+	make_nvme(*state);
+	fixture_disk(*state, LOOP "0", "7:0\n");
+	fixture_disk(*state, LOOP "1", "7:1\n");
+	fixture_file(*state, LOOP "1/loop/backing_file", "/var/lib/image\n");
+	assert_unused(*state);
+	fixture_file(*state, LOOP "0/loop/backing_file", "/dev/nvme0n1p2\n");
+	assert_used(*state, "its disk nvme0n1p2 is part of loop0");
+	fixture_file(*state, "/proc/self/mountinfo", "22 1 7:0 / /srv rw - ext4 /dev/loop0 rw\n");
+	assert_used(*state, "its disk nvme0n1p2 carries loop0, which is mounted at /srv");
+}
+
+static void loop_devices_in_a_circle(void **state)
+{
+	make_nvme(*state);
+	fixture_disk(*state, LOOP "0", "7:0\n");
+	fixture_disk(*state, LOOP "1", "7:1\n");
+	fixture_file(*state, LOOP "0/loop/backing_file", "/dev/loop1\n");
+	fixture_file(*state, LOOP "1/loop/backing_file", "/dev/loop0\n");
+	assert_unused(*state);
+	fixture_file(*state, LOOP "1/loop/backing_file", "/dev/nvme0n1\n");
+	assert_used(*state, "its disk nvme0n1 is part of loop1");
+}
+
 static void a_usb_disk_below_its_controller(void **state)
 {
 	fixture_device(*state, CARD, "0x0c0330", "xhci_hcd", 1);
@@ -297,6 +324,30 @@ static void interfaces_in_a_circle(void **state)
 	assert_unused(*state);
 }
 
+/* The kernel shows the directory, but in it only what is in the namespace that sysfs was mounted in. */
+static void an_interface_in_another_namespace(void **state)
+{
+	fixture_device(*state, CARD, "0x020000", "igb", 1);
+	fixture_file(*state, CARD "/net/", NULL);
+	assert_used(*state, "its network interface is in another network namespace");
+	fixture_interface(*state, NET);
+	assert_unused(*state);
+}
+
+static void an_interface_in_another_namespace_below_usb(void **state)
+{
+	fixture_device(*state, CARD, "0x0c0330", "xhci_hcd", 1);
+	fixture_file(*state, CARD "/usb2/2-1/2-1:1.0/net/", NULL);
+	assert_used(*state, "its network interface is in another network namespace");
+}
+
+static void an_interface_in_another_namespace_that_vfio_has(void **state)
+{
+	fixture_device(*state, CARD, "0x020000", "vfio-pci", 1);
+	fixture_file(*state, CARD "/net/", NULL);
+	assert_unused(*state);
+}
+
 static void make_gpu(struct fixture *fixture, const char *driver)
 {
 	fixture_device(fixture, CARD, "0x030000", driver, 1);
@@ -409,6 +460,8 @@ int main(void)
 		TEST(a_partition_of_a_raid),
 		TEST(holders_in_a_circle),
 		TEST(a_path_of_nvme_multipath),
+		TEST(a_disk_under_a_loop_device),
+		TEST(loop_devices_in_a_circle),
 		TEST(a_usb_disk_below_its_controller),
 		TEST(a_disk_of_another_device),
 		TEST(overlong_mounts),
@@ -421,6 +474,9 @@ int main(void)
 		TEST(a_vlan_on_open_vswitch),
 		TEST(the_default_route_beside_open_vswitch),
 		TEST(interfaces_in_a_circle),
+		TEST(an_interface_in_another_namespace),
+		TEST(an_interface_in_another_namespace_below_usb),
+		TEST(an_interface_in_another_namespace_that_vfio_has),
 		TEST(a_boot_display_with_a_picture),
 		TEST(a_second_card_with_a_picture),
 		TEST(a_boot_display_with_its_own_frame_buffer),
