@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #define PROGRESS_MS 10000
 #define LIMIT_MS    60000
@@ -35,10 +37,31 @@ static int set_root(struct host *host, const char *directory, struct error *err)
 	return 0;
 }
 
+static bool is_own_directory(const char *path)
+{
+	struct stat stat_;
+
+	return path && path[0] == '/' && stat(path, &stat_) == 0 && S_ISDIR(stat_.st_mode) &&
+	       stat_.st_uid == geteuid();
+}
+
+/* A service has no XDG_RUNTIME_DIR, and who has come by su(1) that of another user. */
+static int set_user_run(struct host *host, struct error *err)
+{
+	const char *runtime = getenv("XDG_RUNTIME_DIR");
+	char path[48];
+
+	if (is_own_directory(runtime))
+		return set_run(host, runtime, "/penstock", err);
+	snprintf(path, sizeof(path), "/run/user/%u", geteuid());
+	if (is_own_directory(path))
+		return set_run(host, path, "/penstock", err);
+	snprintf(path, sizeof(path), "/tmp/penstock-%u", geteuid());
+	return set_run(host, path, "", err);
+}
+
 int host_init(struct host *host, const char *root, const char *run, struct error *err)
 {
-	const char *user = geteuid() ? getenv("XDG_RUNTIME_DIR") : NULL;
-
 	*host = (struct host){ .progress_ms = PROGRESS_MS, .limit_ms = LIMIT_MS };
 	if (set_root(host, root ? root : getenv("PENSTOCK_ROOT"), err))
 		return err->code;
@@ -46,8 +69,7 @@ int host_init(struct host *host, const char *root, const char *run, struct error
 		return set_run(host, run, "", err);
 	if (host->root[0])
 		return set_run(host, host->root, HOST_RUN, err);
-	return user && user[0] == '/' ? set_run(host, user, "/penstock", err)
-				      : set_run(host, HOST_RUN, "", err);
+	return geteuid() ? set_user_run(host, err) : set_run(host, HOST_RUN, "", err);
 }
 
 bool host_is_live(const struct host *host)

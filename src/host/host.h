@@ -36,7 +36,8 @@ struct host {
 /*
  * root and run may be NULL. The root then is $PENSTOCK_ROOT, for commands that are to look at a
  * recorded host, or the live one, as with "/"; run is /run/penstock below the root or, on a live host
- * for a user other than root, $XDG_RUNTIME_DIR/penstock. -ENOENT: there is no such root.
+ * for a user other than root, $XDG_RUNTIME_DIR/penstock, /run/user/UID/penstock, or /tmp/penstock-UID,
+ * whichever is the first in a directory that is the user's or, as /tmp, everybody's. -ENOENT: there is no such root.
  */
 int host_init(struct host *host, const char *root, const char *run, struct error *err);
 

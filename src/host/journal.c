@@ -34,8 +34,9 @@ static int tell(const struct host *host, int code, const char *what, struct erro
 
 	if (code == -EPERM && stat(host->run, &stat_) == 0 && !is_own(&stat_)) {
 		error_set(err, code, host->run, "%s: others may change it", what);
-		error_hint(err, "'chmod go-w %s'; it must belong to %s ('ls -ld %s')", host->run,
-			geteuid() ? "you or to root" : "root", host->run);
+		error_hint(err, "'chmod go-w %s'; it must belong to %s ('ls -ld %s')%s", host->run,
+			geteuid() ? "you or to root" : "root", host->run,
+			geteuid() ? "; or set XDG_RUNTIME_DIR to a directory of yours" : "");
 		return code;
 	}
 	error_sys(err, code, host->run, "%s", what);
@@ -48,7 +49,9 @@ static int tell(const struct host *host, int code, const char *what, struct erro
 			"the file system is mounted read-only; penstock must keep there what it "
 			"changes, to be able to put it back");
 	else if (code == -EACCES || code == -EPERM)
-		error_hint(err, "run this as root, as with sudo");
+		error_hint(err,
+			"run this as root, as with sudo; or, for devices that 'penstock bind "
+			"--user' has given you, set XDG_RUNTIME_DIR to a directory of yours");
 	else if (code == -ELOOP || code == -ENOTDIR)
 		error_hint(err,
 			"something that is not a directory stands in its place: look at it with "

@@ -278,6 +278,82 @@ static void who_is_hidden_may_live(void **state)
 	assert_int_equal(status, 0);
 }
 
+#define USER 54321
+
+/* With file systems of one's own in place of what the host has there. */
+static bool become_user(void)
+{
+	return unshare(CLONE_NEWNS) == 0 &&
+	       mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+	       mount("tmpfs", "/run", "tmpfs", 0, "mode=755") == 0 &&
+	       mount("tmpfs", "/tmp", "tmpfs", 0, "mode=1777") == 0 &&
+	       mkdir("/run/his", 0700) == 0 && chown("/run/his", USER, 0) == 0 &&
+	       mkdir("/run/roots", 0755) == 0 && mkdir("/run/user", 0755) == 0 &&
+	       mkdir("/tmp/penstock-54321", 0755) == 0 && setgroups(0, NULL) == 0 &&
+	       setgid(USER) == 0 && seteuid(USER) == 0;
+}
+
+static const char *find_run(const char *runtime)
+{
+	static struct host host;
+	static struct error err;
+
+	err = (struct error){ 0 };
+	unsetenv("PENSTOCK_ROOT");
+	if (runtime)
+		setenv("XDG_RUNTIME_DIR", runtime, 1);
+	else
+		unsetenv("XDG_RUNTIME_DIR");
+	if (host_init(&host, NULL, NULL, &err))
+		return "";
+	return host_claim_name(&host, "demo", &err) == 0 ? host.run : err.hint;
+}
+
+static bool is_at(const char *runtime, const char *wanted)
+{
+	const char *found = find_run(runtime);
+
+	if (strcmp(found, wanted) == 0)
+		return true;
+	fprintf(stderr, "not in %s: %s\n", wanted, found);
+	return false;
+}
+
+static int look_for_journal(void)
+{
+	if (!become_user())
+		return NOT_ALLOWED;
+	/* Somebody else has made it. */
+	if (!strstr(find_run(NULL), "XDG_RUNTIME_DIR") || seteuid(0) ||
+		rmdir("/tmp/penstock-54321") || seteuid(USER))
+		return 1;
+	if (!is_at("/run/his", "/run/his/penstock") || !is_at(NULL, "/tmp/penstock-54321") ||
+		!is_at("/run/roots", "/tmp/penstock-54321") ||
+		!is_at("nowhere", "/tmp/penstock-54321"))
+		return 1;
+	if (seteuid(0) || mkdir("/run/user/54321", 0700) || chown("/run/user/54321", USER, 0) ||
+		seteuid(USER))
+		return 1;
+	return is_at(NULL, "/run/user/54321/penstock") && is_at("/run/his", "/run/his/penstock")
+		       ? 0
+		       : 1;
+}
+
+/* Also after su(1), which leaves root's XDG_RUNTIME_DIR, and in a service, which has none. */
+static void every_user_has_a_place_for_his_journal(void **state)
+{
+	pid_t child = fork();
+	int status;
+
+	(void)state;
+	if (child == 0)
+		_exit(look_for_journal());
+	assert_int_equal(waitpid(child, &status, 0), child);
+	if (WEXITSTATUS(status) == NOT_ALLOWED)
+		skip();
+	assert_int_equal(status, 0);
+}
+
 static void a_held_device_is_refused_with_its_holder(void **state)
 {
 	struct fixture *fixture = *state;
@@ -440,6 +516,7 @@ int main(void)
 		TEST(only_the_living_hold),
 		TEST(who_cannot_be_looked_at_may_live),
 		TEST(who_is_hidden_may_live),
+		TEST(every_user_has_a_place_for_his_journal),
 		TEST(a_held_device_is_refused_with_its_holder),
 		TEST(a_change_under_way_is_waited_for),
 		TEST(several_are_locked_in_the_order_of_addresses),
