@@ -211,23 +211,24 @@ void doctor_check_interrupts(struct doctor *doctor)
 	fix_remapping(doctor, finding);
 }
 
-/* The soft limit of "Max locked memory" in bytes; -1: none or not told. */
+/* The hard limit of "Max locked memory" in bytes, to which penstock raises the soft one; -1: none or not told. */
 static long long locked_memory(const struct host *host)
 {
 	long long limit;
 	char line[160];
 
 	if (!find_line(host, "/proc/self/limits", "Max locked memory", line, sizeof(line)) ||
-		sscanf(line, "Max locked memory %lld", &limit) != 1)
+		sscanf(line, "Max locked memory %*s %lld", &limit) != 1)
 		return -1;
 	return limit;
 }
 
-#define ENOUGH_LOCKED (64LL << 30) /* a limit as large is meant for this */
+#define ENOUGH_LOCKED (64LL << 30)  /* a limit as large is meant for this */
+#define LEAST_LOCKED  (512LL << 20) /* of 'penstock run' without --memory */
 
 void doctor_check_memory_lock(struct doctor *doctor)
 {
-	bool root = host_is_live(doctor->host) && geteuid() == 0;
+	bool live = host_is_live(doctor->host), root = live && geteuid() == 0;
 	long long limit = locked_memory(doctor->host);
 	struct finding *finding;
 
@@ -237,14 +238,16 @@ void doctor_check_memory_lock(struct doctor *doctor)
 					      : "/proc/self/limits: Max locked memory unlimited");
 		return;
 	}
-	finding = doctor_add(doctor, FINDING_WARNING, NULL,
+	/* Whose limit a recorded tree has, nobody knows. */
+	finding = doctor_add(doctor,
+		live && limit < LEAST_LOCKED ? doctor_if_asked(doctor) : FINDING_WARNING, NULL,
 		"a guest with devices that you start without root is limited to %lld MiB of memory, "
 		"as all of it is locked",
 		limit >> 20);
 	doctor_evidence(finding, "/proc/self/limits: Max locked memory %lld", limit);
 	doctor_fix(finding,
 		"'echo \"$USER - memlock unlimited\" | sudo tee /etc/security/limits.d/penstock.conf', "
-		"then log in anew; in a systemd unit LimitMEMLOCK=infinity");
+		"then log in anew; in a systemd unit LimitMEMLOCK=infinity; or run penstock as root");
 }
 
 /* Is a file newer than the initramfs of the running kernel? */

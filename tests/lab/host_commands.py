@@ -275,15 +275,22 @@ def a_user_may_have_a_device():
     node = Path("/dev/vfio") / group(EDU)
     check(node.stat().st_uid == uid, f"{node} belongs to {node.stat().st_uid}")
 
-    def as_user(limit, *words):
+    def as_user(limit, *words, runtime=home):
+        place = f"XDG_RUNTIME_DIR={runtime}" if runtime else "--unset=XDG_RUNTIME_DIR"
         return ["prlimit", f"--memlock={limit}:{limit}", "setpriv", f"--reuid={uid}", f"--regid={uid}",
-                "--clear-groups", "env", f"XDG_RUNTIME_DIR={home}", *words]
+                "--clear-groups", "env", place, *words]
 
     command = Penstock.command(cmdline="console=ttyS0 quiet panic=-1 test=cpus", devices=[EDU])
     refused(as_user(1 << 20, *command), 1, "memory-lock limit")
-    done = harness.command(as_user("unlimited", *command), harness.RUN_SECONDS)
-    check(done.returncode == 0 and "TEST-RESULT cpus ok" in done.stdout,
-          f"exit code {done.returncode}: {done.stdout[-500:]}{done.stderr}")
+    for limit, can in ((8 << 20, False), ("unlimited", True)):
+        done = harness.command(as_user(limit, "penstock", "doctor", "--json", EDU))
+        said = json.loads(done.stdout)["devices"][0]
+        check((done.returncode == 0, said["can_pass"]) == (can, can),
+              f"with {limit}: exit code {done.returncode}, {said}")
+    for runtime in (home, None):        # None: as after su, or in a service
+        done = harness.command(as_user("unlimited", *command, runtime=runtime), harness.RUN_SECONDS)
+        check(done.returncode == 0 and "TEST-RESULT cpus ok" in done.stdout,
+              f"exit code {done.returncode}: {done.stdout[-500:]}{done.stderr}")
     check(driver(EDU) == "vfio-pci", "the user's machine has taken it from vfio-pci")
     succeed("release", EDU)
     check(not node.exists() or node.stat().st_uid == 0, "the node still belongs to the user")

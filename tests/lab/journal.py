@@ -19,7 +19,7 @@ STEPS = "clone,clone3,fork,vfork,mkdirat,renameat,renameat2,unlinkat,fchownat"
 
 def penstock(*words, stop_at=None):
     """With stop_at, the process dies just before its system call of this number among STEPS."""
-    killer = ["strace", "-qq", "-o", "/dev/null", "-e", f"trace={STEPS}",
+    killer = ["strace", "-f", "--seccomp-bpf", "-qq", "-o", "/dev/null", "-e", f"trace={STEPS}",
               "-e", f"inject={STEPS}:signal=SIGKILL:when={stop_at}"] if stop_at else []
     return command([*killer, "penstock", *words])
 

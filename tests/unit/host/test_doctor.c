@@ -11,7 +11,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -472,6 +474,60 @@ static void a_device_that_is_not_there_is_an_error(void **state)
 	doctor_free(&doctor);
 }
 
+static void only_the_hard_limit_of_locked_memory_counts(void **state)
+{
+	struct fixture *fixture = *state;
+	struct doctor doctor;
+
+	fixture_load(fixture, "shared-group");
+	fixture_file(fixture, "/proc/self/limits", "Max locked memory   65536   4194304   bytes\n");
+	run(fixture, &doctor, NULL);
+	assert_non_null(find(&doctor, "memory-lock", "Max locked memory 4194304"));
+	doctor_free(&doctor);
+	fixture_file(
+		fixture, "/proc/self/limits", "Max locked memory   65536   unlimited   bytes\n");
+	run(fixture, &doctor, NULL);
+	assert_null(find(&doctor, "memory-lock", ""));
+	doctor_free(&doctor);
+}
+
+/* Of one who asks whether he can pass a device; -1 where this may not be tried. */
+static int verdict_with_memory_lock(rlim_t most)
+{
+	static const struct bdf card = { 0, 1, 0, 0 };
+	struct host host;
+	struct error err = { 0 };
+	struct doctor doctor = { .host = &host, .devices = &card, .device_count = 1 };
+	struct rlimit limit = { most < 65536 ? most : 65536, most };
+	int status;
+	pid_t child = fork();
+
+	if (child == 0) {
+		if (setrlimit(RLIMIT_MEMLOCK, &limit) || setuid(54321) ||
+			host_init(&host, "/", NULL, &err))
+			_exit(77);
+		doctor_check_memory_lock(&doctor);
+		_exit(doctor_can_pass(&doctor, &card) ? 0 : 1);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFEXITED(status));
+	return WEXITSTATUS(status) == 77 ? -1 : !WEXITSTATUS(status);
+}
+
+/* penstock raises the limit as far as it may, and a guest has 512 MiB if nothing else is said. */
+static void too_little_memory_to_lock_is_in_the_way_of_a_user(void **state)
+{
+	(void)state;
+	if (verdict_with_memory_lock(0) < 0)
+		skip();
+	assert_int_equal(verdict_with_memory_lock(0), 0);
+	assert_int_equal(verdict_with_memory_lock(8 << 20), 0);
+	/* Where this process may have as much. */
+	assert_int_not_equal(verdict_with_memory_lock(511 << 20), 1);
+	assert_int_not_equal(verdict_with_memory_lock(4ULL << 30), 0);
+	assert_int_not_equal(verdict_with_memory_lock(RLIM_INFINITY), 0);
+}
+
 #define DOCTOR_TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
 
 int main(void)
@@ -491,6 +547,8 @@ int main(void)
 		DOCTOR_TEST(a_log_that_may_not_be_read_makes_it_unknown),
 		DOCTOR_TEST(it_says_whether_a_device_can_be_passed),
 		DOCTOR_TEST(facts_have_their_evidence),
+		DOCTOR_TEST(only_the_hard_limit_of_locked_memory_counts),
+		DOCTOR_TEST(too_little_memory_to_lock_is_in_the_way_of_a_user),
 		DOCTOR_TEST(a_device_that_is_not_there_is_an_error),
 	};
 
