@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "host/boot_parts.h"
 
-#include "base/size.h"
+#include "host/distribution.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -78,154 +78,97 @@ struct part {
 	const char *start, *end; /* around the body; end NULL: a file without it */
 };
 
-struct initramfs {
-	const char *name;
-	const char *program;
-	const char *installer[2]; /* is there where new kernels get their initramfs from it */
-	const char *rebuild;
-	struct part parts[3];
-};
+#define PARTS_MAX 3
 
 #define WHY_HOOK                                                                              \
 	"sets driver_override of each device in the initramfs, before udev loads the host's " \
 	"drivers"
 
-static const struct initramfs known[] = {
-	{
-		.name = "initramfs-tools",
-		.program = "/usr/sbin/mkinitramfs",
-		.installer = { "/etc/kernel/postinst.d/initramfs-tools" },
-		.rebuild = "update-initramfs -u -k all",
-		.parts = {
-			{
-				"/etc/initramfs-tools/hooks/penstock", 0755,
-				"puts the vfio-pci module into the initramfs",
-				"#!/bin/sh\n" HEAD "[ \"$1\" != prereqs ] || exit 0\n"
-				". /usr/share/initramfs-tools/hook-functions\n"
-				"manual_add_modules vfio-pci\n",
-				NULL,
-			},
-			{
-				/* Scripts without prerequisites run in the order of their
-				 * names, and udev is one of them. */
-				"/etc/initramfs-tools/scripts/init-top/penstock", 0755, WHY_HOOK,
-				"#!/bin/sh\n" HEAD "[ \"$1\" != prereqs ] || exit 0\n\n",
-				"\npenstock_bind\n",
-			},
+static const struct part parts[][PARTS_MAX] = {
+	[INITRAMFS_TOOLS] = {
+		{
+			"/etc/initramfs-tools/hooks/penstock", 0755,
+			"puts the vfio-pci module into the initramfs",
+			"#!/bin/sh\n" HEAD "[ \"$1\" != prereqs ] || exit 0\n"
+			". /usr/share/initramfs-tools/hook-functions\n"
+			"manual_add_modules vfio-pci\n",
+			NULL,
+		},
+		{
+			/* Scripts without prerequisites run in the order of their
+			 * names, and udev is one of them. */
+			"/etc/initramfs-tools/scripts/init-top/penstock", 0755, WHY_HOOK,
+			"#!/bin/sh\n" HEAD "[ \"$1\" != prereqs ] || exit 0\n\n",
+			"\npenstock_bind\n",
 		},
 	},
-	{
-		.name = "dracut",
-		.program = "/usr/bin/dracut",
-		.installer = { "/etc/kernel/postinst.d/dracut",
-			"/usr/lib/kernel/install.d/50-dracut.install" },
-		.rebuild = "dracut --force --regenerate-all",
-		.parts = {
-			{
-				/* dracut looks for modules nowhere in /etc. */
-				"/usr/lib/dracut/modules.d/90penstock/module-setup.sh", 0755,
-				"makes dracut take the hook and the vfio-pci module into the "
-				"initramfs",
-				"#!/bin/bash\n" HEAD "check() {\n	return 0\n}\n\n"
-				"installkernel() {\n"
-				"	# Also where the host does not use it at this moment.\n"
-				"	hostonly='' instmods vfio-pci\n}\n\n"
-				"install() {\n"
-				"	inst_multiple modprobe\n"
-				"	inst_hook pre-udev 00 \"$moddir/penstock.sh\"\n}\n",
-				NULL,
-			},
-			{
-				"/usr/lib/dracut/modules.d/90penstock/penstock.sh", 0755, WHY_HOOK,
-				"#!/bin/sh\n" HEAD, "\npenstock_bind\n",
-			},
+	[INITRAMFS_DRACUT] = {
+		{
+			/* dracut looks for modules nowhere in /etc. */
+			"/usr/lib/dracut/modules.d/90penstock/module-setup.sh", 0755,
+			"makes dracut take the hook and the vfio-pci module into the "
+			"initramfs",
+			"#!/bin/bash\n" HEAD "check() {\n	return 0\n}\n\n"
+			"installkernel() {\n"
+			"	# Also where the host does not use it at this moment.\n"
+			"	hostonly='' instmods vfio-pci\n}\n\n"
+			"install() {\n"
+			"	inst_multiple modprobe\n"
+			"	inst_hook pre-udev 00 \"$moddir/penstock.sh\"\n}\n",
+			NULL,
+		},
+		{
+			"/usr/lib/dracut/modules.d/90penstock/penstock.sh", 0755, WHY_HOOK,
+			"#!/bin/sh\n" HEAD, "\npenstock_bind\n",
 		},
 	},
-	{
-		.name = "mkinitcpio",
-		.program = "/usr/bin/mkinitcpio",
-		.installer = { "/usr/share/libalpm/hooks/90-mkinitcpio-install.hook",
-			"/usr/lib/kernel/install.d/50-mkinitcpio.install" },
-		.rebuild = "mkinitcpio -P",
-		.parts = {
-			{
-				"/etc/mkinitcpio.conf.d/penstock.conf", 0644,
-				"adds the hook to HOOKS, whatever these are in mkinitcpio.conf",
-				HEAD "HOOKS+=(penstock)\n", NULL,
-			},
-			{
-				"/etc/initcpio/install/penstock", 0644,
-				"puts the hook and the vfio-pci module into the initramfs",
-				"#!/bin/bash\n" HEAD "build() {\n"
-				"	if declare -F add_systemd_unit > /dev/null; then\n"
-				"		penstock_unit\n"
-				"	fi\n"
-				"	add_module vfio-pci\n"
-				"	add_runscript\n"
-				"}\n\n"
-				"# With the systemd hook, units run instead of run_earlyhook.\n"
-				"penstock_unit() {\n"
-				"	local units=$BUILDROOT/usr/lib/systemd/system\n"
-				"	[[ -e $BUILDROOT/usr/bin/sh ]] || add_binary /usr/bin/bash "
-				"/usr/bin/sh\n"
-				"	mkdir -p \"$units/sysinit.target.wants\"\n"
-				"	cat > \"$units/penstock-bind.service\" << 'UNIT'\n"
-				"[Unit]\n"
-				"Description=Give PCI devices to vfio-pci\n"
-				"DefaultDependencies=no\n"
-				"Before=systemd-modules-load.service systemd-udevd.service\n"
-				"Before=systemd-udev-trigger.service\n"
-				"\n"
-				"[Service]\n"
-				"Type=oneshot\n"
-				"ExecStart=/usr/bin/sh -c '. /hooks/penstock; run_earlyhook'\n"
-				"UNIT\n"
-				"	ln -sf ../penstock-bind.service \"$units/sysinit.target.wants/\"\n"
-				"}\n\n"
-				"help() {\n"
-				"	echo 'Gives PCI devices to vfio-pci before their drivers load.'\n"
-				"}\n",
-				NULL,
-			},
-			{
-				"/etc/initcpio/hooks/penstock", 0644, WHY_HOOK,
-				"#!/usr/bin/sh\n" HEAD,
-				"\nrun_earlyhook() {\n	penstock_bind\n}\n",
-			},
+	[INITRAMFS_MKINITCPIO] = {
+		{
+			"/etc/mkinitcpio.conf.d/penstock.conf", 0644,
+			"adds the hook to HOOKS, whatever these are in mkinitcpio.conf",
+			HEAD "HOOKS+=(penstock)\n", NULL,
+		},
+		{
+			"/etc/initcpio/install/penstock", 0644,
+			"puts the hook and the vfio-pci module into the initramfs",
+			"#!/bin/bash\n" HEAD "build() {\n"
+			"	if declare -F add_systemd_unit > /dev/null; then\n"
+			"		penstock_unit\n"
+			"	fi\n"
+			"	add_module vfio-pci\n"
+			"	add_runscript\n"
+			"}\n\n"
+			"# With the systemd hook, units run instead of run_earlyhook.\n"
+			"penstock_unit() {\n"
+			"	local units=$BUILDROOT/usr/lib/systemd/system\n"
+			"	[[ -e $BUILDROOT/usr/bin/sh ]] || add_binary /usr/bin/bash "
+			"/usr/bin/sh\n"
+			"	mkdir -p \"$units/sysinit.target.wants\"\n"
+			"	cat > \"$units/penstock-bind.service\" << 'UNIT'\n"
+			"[Unit]\n"
+			"Description=Give PCI devices to vfio-pci\n"
+			"DefaultDependencies=no\n"
+			"Before=systemd-modules-load.service systemd-udevd.service\n"
+			"Before=systemd-udev-trigger.service\n"
+			"\n"
+			"[Service]\n"
+			"Type=oneshot\n"
+			"ExecStart=/usr/bin/sh -c '. /hooks/penstock; run_earlyhook'\n"
+			"UNIT\n"
+			"	ln -sf ../penstock-bind.service \"$units/sysinit.target.wants/\"\n"
+			"}\n\n"
+			"help() {\n"
+			"	echo 'Gives PCI devices to vfio-pci before their drivers load.'\n"
+			"}\n",
+			NULL,
+		},
+		{
+			"/etc/initcpio/hooks/penstock", 0644, WHY_HOOK,
+			"#!/usr/bin/sh\n" HEAD,
+			"\nrun_earlyhook() {\n	penstock_bind\n}\n",
 		},
 	},
 };
-
-static bool is_installer(const struct initramfs *initramfs, const struct host *host)
-{
-	for (size_t i = 0; i < ARRAY_SIZE(initramfs->installer); i++)
-		if (initramfs->installer[i] && host_exists(host, initramfs->installer[i]))
-			return true;
-	return false;
-}
-
-/* Of several that are installed, the one that new kernels get their initramfs from. */
-static const struct initramfs *choose(struct boot_plan *plan, const struct host *host)
-{
-	const struct initramfs *chosen = NULL, *other = NULL;
-
-	for (size_t i = 0; i < ARRAY_SIZE(known); i++) {
-		if (!host_exists(host, known[i].program))
-			continue;
-		if (!chosen || (!is_installer(chosen, host) && is_installer(&known[i], host))) {
-			other = chosen;
-			chosen = &known[i];
-		} else {
-			other = &known[i];
-		}
-	}
-	if (other)
-		boot_plan_note(plan,
-			"both %s and %s are installed; the hook is for %s, which makes the initramfs "
-			"of new kernels",
-			chosen->name, other->name, chosen->name);
-	return chosen;
-}
 
 /* "ALL_config=..." in a preset makes mkinitcpio ignore /etc/mkinitcpio.conf.d, where our hook is. */
 static bool sets_config(const struct host *host, const char *path)
@@ -291,8 +234,10 @@ static char *make_hook(const struct boot_plan *plan, const struct part *part)
 
 int boot_plan_initramfs(struct boot_plan *plan, const struct host *host, struct error *err)
 {
-	const struct initramfs *initramfs = choose(plan, host);
+	const struct initramfs *other, *initramfs;
+	enum initramfs_kind kind;
 
+	initramfs = distribution_initramfs(host, &kind, &other);
 	if (!initramfs) {
 		error_set(err, -ENOENT, NULL,
 			"this host has none of the programs that make an initramfs: initramfs-tools, "
@@ -302,15 +247,20 @@ int boot_plan_initramfs(struct boot_plan *plan, const struct host *host, struct 
 			"bind' from a service at boot, when the host's drivers have the devices");
 		return -ENOENT;
 	}
-	for (size_t i = 0; i < ARRAY_SIZE(initramfs->parts) && initramfs->parts[i].path; i++) {
-		const struct part *part = &initramfs->parts[i];
+	if (other)
+		boot_plan_note(plan,
+			"both %s and %s are installed; the hook is for %s, which makes the initramfs "
+			"of new kernels",
+			initramfs->name, other->name, initramfs->name);
+	for (size_t i = 0; i < PARTS_MAX && parts[kind][i].path; i++) {
+		const struct part *part = &parts[kind][i];
 		struct boot_file file = { part->path, part->why, BOOT_WHOLE, part->mode, NULL };
 
 		file.text = part->end ? make_hook(plan, part) : strdup(part->start);
 		boot_plan_file(plan, &file);
 	}
 	boot_plan_next(plan, "%s", initramfs->rebuild);
-	if (strcmp(initramfs->name, "mkinitcpio") == 0)
+	if (kind == INITRAMFS_MKINITCPIO)
 		note_presets(plan, host);
 	return 0;
 }

@@ -2,6 +2,7 @@
 #include "host/check.h"
 
 #include "base/log.h"
+#include "host/distribution.h"
 #include "host/journal.h"
 #include "host/processes.h"
 #include "host/use.h"
@@ -18,24 +19,18 @@ static void explain_no_iommu(const struct host *host, struct error *err)
 {
 	bool intel = host_exists(host, "/sys/firmware/acpi/tables/DMAR");
 	bool amd = host_exists(host, "/sys/firmware/acpi/tables/IVRS");
-	const char *off = host_cmdline_has(host, "iommu=off")         ? "iommu=off"
-			  : host_cmdline_has(host, "intel_iommu=off") ? "intel_iommu=off"
-			  : host_cmdline_has(host, "amd_iommu=off")   ? "amd_iommu=off"
-								      : NULL;
+	const char *off = host_iommu_off(host);
+	char fix[256];
 
+	distribution_cmdline(host, off ? NULL : "intel_iommu=on", off, fix, sizeof(fix));
 	if (!intel && !amd)
 		error_hint(err,
 			"the firmware does not offer an IOMMU: switch on 'VT-d' (Intel) or 'IOMMU' (AMD) "
 			"in the firmware's setup, or give this virtual machine one");
 	else if (off)
-		error_hint(err,
-			"the kernel's command line has '%s': remove it (in GRUB: "
-			"/etc/default/grub, then update-grub) and reboot",
-			off);
+		error_hint(err, "the kernel's command line keeps it off: %s", fix);
 	else if (intel)
-		error_hint(err,
-			"add 'intel_iommu=on' to the kernel's command line (in GRUB: "
-			"GRUB_CMDLINE_LINUX in /etc/default/grub, then update-grub) and reboot");
+		error_hint(err, "the kernel has to be told to use it: %s", fix);
 	else
 		error_hint(err,
 			"the firmware offers an AMD IOMMU, but the kernel did not start it: "

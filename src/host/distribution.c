@@ -144,11 +144,53 @@ void distribution_cmdline(
 			"reboot");
 }
 
-const char *distribution_rebuild(const struct host *host)
+static const struct initramfs initramfs[] = {
+	[INITRAMFS_TOOLS] = {
+		.name = "initramfs-tools",
+		.program = "/usr/sbin/mkinitramfs",
+		.installer = { "/etc/kernel/postinst.d/initramfs-tools" },
+		.rebuild = "update-initramfs -u -k all",
+	},
+	[INITRAMFS_DRACUT] = {
+		.name = "dracut",
+		.program = "/usr/bin/dracut",
+		.installer = { "/etc/kernel/postinst.d/dracut",
+			"/usr/lib/kernel/install.d/50-dracut.install" },
+		.rebuild = "dracut --force --regenerate-all",
+	},
+	[INITRAMFS_MKINITCPIO] = {
+		.name = "mkinitcpio",
+		.program = "/usr/bin/mkinitcpio",
+		.installer = { "/usr/share/libalpm/hooks/90-mkinitcpio-install.hook",
+			"/usr/lib/kernel/install.d/50-mkinitcpio.install" },
+		.rebuild = "mkinitcpio -P",
+	},
+};
+
+static bool is_installer(const struct initramfs *program, const struct host *host)
 {
-	if (host_exists(host, "/usr/sbin/mkinitramfs"))
-		return "update-initramfs -u -k all";
-	if (host_exists(host, "/usr/bin/dracut"))
-		return "dracut --force --regenerate-all";
-	return host_exists(host, "/usr/bin/mkinitcpio") ? "mkinitcpio -P" : "";
+	for (size_t i = 0; i < ARRAY_SIZE(program->installer); i++)
+		if (program->installer[i] && host_exists(host, program->installer[i]))
+			return true;
+	return false;
+}
+
+const struct initramfs *distribution_initramfs(
+	const struct host *host, enum initramfs_kind *kind, const struct initramfs **other)
+{
+	const struct initramfs *chosen = NULL;
+
+	*other = NULL;
+	for (size_t i = 0; i < ARRAY_SIZE(initramfs); i++) {
+		if (!host_exists(host, initramfs[i].program))
+			continue;
+		if (!chosen || (!is_installer(chosen, host) && is_installer(&initramfs[i], host))) {
+			*other = chosen;
+			chosen = &initramfs[i];
+			*kind = i;
+		} else {
+			*other = &initramfs[i];
+		}
+	}
+	return chosen;
 }

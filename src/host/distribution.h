@@ -36,5 +36,19 @@ void distribution_update_cmdline(
 void distribution_cmdline(
 	const struct host *host, const char *add, const char *remove, char *text, size_t size);
 
-/* What makes the initramfs anew; "" where it is not known. */
-const char *distribution_rebuild(const struct host *host);
+/* What makes the initramfs. */
+enum initramfs_kind { INITRAMFS_TOOLS, INITRAMFS_DRACUT, INITRAMFS_MKINITCPIO };
+
+struct initramfs {
+	const char *name;
+	const char *program;
+	const char *installer[2]; /* is there where new kernels get their initramfs from it */
+	const char *rebuild;      /* the command that makes those of all kernels anew */
+};
+
+/*
+ * Of several that are installed, the one that new kernels get their initramfs from, and one of the others
+ * or NULL. NULL: there is none.
+ */
+const struct initramfs *distribution_initramfs(
+	const struct host *host, enum initramfs_kind *kind, const struct initramfs **other);

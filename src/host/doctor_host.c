@@ -59,20 +59,9 @@ static bool is_intel(const struct host *host)
 	return find_line(host, CPUINFO, "GenuineIntel", line, sizeof(line));
 }
 
-/* Words that switch the IOMMU off. */
-static const char *iommu_off_word(const struct host *host)
-{
-	static const char *const words[] = { "iommu=off", "intel_iommu=off", "amd_iommu=off" };
-
-	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
-		if (host_cmdline_has(host, words[i]))
-			return words[i];
-	return NULL;
-}
-
 static void tell_iommu_is_unused(struct doctor *doctor, const char *table)
 {
-	const char *off = iommu_off_word(doctor->host);
+	const char *off = host_iommu_off(doctor->host);
 	const char *on = strcmp(table, "DMAR") == 0 ? "intel_iommu=on" : NULL;
 	struct finding *finding = doctor_add(doctor, FINDING_PROBLEM, NULL,
 		"the firmware offers an IOMMU, and the kernel does not use it%s%s",
@@ -278,7 +267,8 @@ static bool find_image(const struct host *host, char *path, size_t size, struct 
 /* Modules' options that are about VFIO reach the initramfs only when it is made anew. */
 void doctor_check_initramfs(struct doctor *doctor)
 {
-	const char *rebuild = distribution_rebuild(doctor->host);
+	const struct initramfs *other, *program;
+	enum initramfs_kind kind;
 	char path[PATH_MAX], image_path[HOST_NAME + 64], line[128];
 	const struct dirent *entry;
 	struct stat image;
@@ -287,6 +277,7 @@ void doctor_check_initramfs(struct doctor *doctor)
 	if (!find_image(doctor->host, image_path, sizeof(image_path), &image) ||
 		host_path(doctor->host, path, "/etc/modprobe.d") || !(directory = opendir(path)))
 		return;
+	program = distribution_initramfs(doctor->host, &kind, &other);
 	while ((entry = readdir(directory))) {
 		struct finding *finding;
 
@@ -297,7 +288,8 @@ void doctor_check_initramfs(struct doctor *doctor)
 		finding = doctor_add(doctor, FINDING_WARNING, NULL,
 			"the initramfs is older than the configuration of VFIO");
 		doctor_evidence(finding, "%s: newer than %s", path, image_path);
-		doctor_fix(finding, "%s", rebuild);
+		if (program)
+			doctor_fix(finding, "%s", program->rebuild);
 	}
 	closedir(directory);
 }

@@ -247,6 +247,16 @@ bool host_cmdline_has(const struct host *host, const char *word)
 	return false;
 }
 
+const char *host_iommu_off(const struct host *host)
+{
+	static const char *const words[] = { "iommu=off", "intel_iommu=off", "amd_iommu=off" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
+		if (host_cmdline_has(host, words[i]))
+			return words[i];
+	return NULL;
+}
+
 int host_read_link(const struct host *host, char *name, size_t size, const char *format, ...)
 {
 	char path[PATH_MAX], target[PATH_MAX];

@@ -77,6 +77,9 @@ bool host_exists(const struct host *host, const char *path);
 /* Does the running kernel's command line have the word, or with "word=" one that begins so? */
 bool host_cmdline_has(const struct host *host, const char *word);
 
+/* What on its command line keeps the IOMMU off; NULL: nothing. */
+const char *host_iommu_off(const struct host *host);
+
 /* The last component of what a symbolic link points to. 0 or a negative errno. */
 int host_read_link(const struct host *host, char *name, size_t size, const char *format, ...)
 	__attribute__((format(printf, 4, 5)));

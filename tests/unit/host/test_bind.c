@@ -179,7 +179,12 @@ static void intel_without_the_option(void **state)
 	fixture_device(*state, CARD, "0x030000", NULL, -1);
 	fixture_file(*state, "/sys/firmware/acpi/tables/DMAR", "");
 	fixture_file(*state, "/proc/cmdline", "BOOT_IMAGE=/vmlinuz root=/dev/sda1 quiet\n");
-	assert_refused(*state, &card, -ENODEV, "IOMMU is not in use", "add 'intel_iommu=on'");
+	assert_refused(*state, &card, -ENODEV, "IOMMU is not in use",
+		"add intel_iommu=on in the kernel's command line");
+	/* As its boot loader wants it. */
+	fixture_file(*state, "/etc/kernel/cmdline", "quiet\n");
+	assert_refused(*state, &card, -ENODEV, "IOMMU is not in use",
+		"add intel_iommu=on in /etc/kernel/cmdline");
 }
 
 static void amd_switched_off(void **state)
@@ -187,8 +192,9 @@ static void amd_switched_off(void **state)
 	fixture_device(*state, CARD, "0x030000", NULL, -1);
 	fixture_file(*state, "/sys/firmware/acpi/tables/IVRS", "");
 	fixture_file(*state, "/proc/cmdline", "quiet amd_iommu=off\n");
-	assert_refused(
-		*state, &card, -ENODEV, "IOMMU is not in use", "has 'amd_iommu=off': remove it");
+	fixture_file(*state, "/etc/default/grub", "");
+	assert_refused(*state, &card, -ENODEV, "IOMMU is not in use",
+		"remove amd_iommu=off in GRUB_CMDLINE_LINUX_DEFAULT of /etc/default/grub");
 }
 
 static void one_device_without_a_group(void **state)

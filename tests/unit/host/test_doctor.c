@@ -224,6 +224,12 @@ static void an_old_initramfs_is_told(void **state)
 	finding = find_on(*state, &doctor, NULL, "identity", "initrd.img-6.12.43");
 	assert_string_equal(finding->fix, "update-initramfs -u -k all");
 	doctor_free(&doctor);
+	/* Both are installed, and dracut makes those of new kernels. */
+	fixture_file(*state, "/usr/bin/dracut", "");
+	fixture_file(*state, "/etc/kernel/postinst.d/dracut", "");
+	finding = find_on(*state, &doctor, NULL, "identity", "initrd.img-6.12.43");
+	assert_string_equal(finding->fix, "dracut --force --regenerate-all");
+	doctor_free(&doctor);
 }
 
 /* What has the kernel's command line is not always what the boot loader reads. */
