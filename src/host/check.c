@@ -105,7 +105,8 @@ static int check_rights(const struct host *host, const struct host_device *devic
 static bool is_kept_open(
 	const struct host *host, const struct host_device *device, struct host_use *use)
 {
-	if (!host_processes_depending(host, device, use->reason, sizeof(use->reason)))
+	if (host_processes_using(host, device, use->reason, sizeof(use->reason)) !=
+		HOST_USER_DEPENDS)
 		return false;
 	host_text(use->hint, sizeof(use->hint), "%s",
 		host_device_is_display(device)

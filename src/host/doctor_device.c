@@ -407,6 +407,7 @@ void doctor_check_use(struct doctor *doctor, const struct inventory_device *devi
 {
 	char holder[192], name[BDF_TEXT];
 	struct finding *finding;
+	enum host_user user;
 
 	if (!is_asked(doctor, device))
 		return;
@@ -424,12 +425,13 @@ void doctor_check_use(struct doctor *doctor, const struct inventory_device *devi
 	}
 	if (host_device_is_bridge(&device->device))
 		return;
-	if (host_processes_depending(doctor->host, &device->device, holder, sizeof(holder))) {
+	user = host_processes_using(doctor->host, &device->device, holder, sizeof(holder));
+	if (user == HOST_USER_DEPENDS) {
 		finding = doctor_add(
 			doctor, FINDING_PROBLEM, device, "a process is using it: %s", holder);
 		doctor_evidence(finding, "/proc/*/fd: %s", holder);
 		doctor_fix(finding, "end that process");
-	} else if (host_processes_using(doctor->host, &device->device, holder, sizeof(holder))) {
+	} else if (user == HOST_USER_HAS_OPEN) {
 		finding = doctor_add(doctor, FINDING_WARNING, device,
 			"a process has it open, and its driver may wait for that: %s", holder);
 		doctor_evidence(finding, "/proc/*/fd: %s", holder);

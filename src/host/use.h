@@ -21,7 +21,7 @@
  * headless host whose console is serial (console=ttyS0) it does not count.
  *
  * These do not, as programs cope with their loss: sound, USB keyboards, cards that only compute,
- * a second graphics card, a disk that is merely there. (Binding asks host_processes_depending(), too:
+ * a second graphics card, a disk that is merely there. (Binding asks host_processes_using(), too:
  * a disk or card may be open.)
  */
 

@@ -36,10 +36,11 @@ static void find(struct fixture *fixture, bool vital, const char *driver, char *
 
 	strcpy(device.driver, driver);
 	text[0] = '\0';
-	host_nodes_find(&fixture->host, &device, vital, &nodes);
+	host_nodes_find(&fixture->host, &device, &nodes);
 	assert_false(nodes.incomplete);
 	for (size_t i = 0; i < nodes.count && used < size; i++)
-		used += snprintf(text + used, size - used, " %s", nodes.names[i]);
+		if (nodes.nodes[i].vital || !vital)
+			used += snprintf(text + used, size - used, " %s", nodes.nodes[i].name);
 	host_nodes_free(&nodes);
 }
 
@@ -100,7 +101,7 @@ static void many_disks_are_all_found(void **state)
 		snprintf(name, sizeof(name), "sd%u", i);
 		make_node(fixture, path, number, name);
 	}
-	host_nodes_find(&fixture->host, &device, true, &nodes);
+	host_nodes_find(&fixture->host, &device, &nodes);
 	assert_int_equal(nodes.count, 300);
 	host_nodes_free(&nodes);
 }
