@@ -494,6 +494,43 @@ static int open_lock(const struct host *host, const char *name)
 	return fd < 0 ? -errno : fd;
 }
 
+/* ".ADDRESS.new", as replace_entry() names it. */
+static bool parse_half(const char *name, struct bdf *bdf)
+{
+	char address[BDF_TEXT];
+	size_t length = strlen(name);
+
+	if (name[0] != '.' || length < 5 || length - 4 > sizeof(address) ||
+		strcmp(name + length - 4, ".new"))
+		return false;
+	snprintf(address, length - 4, "%s", name + 1);
+	return bdf_parse(address, bdf) == 0;
+}
+
+/* Who writes a record has the lock of its device. */
+void host_journal_forget_halves(const struct host *host)
+{
+	int fd = open_below(host, "devices", false);
+	DIR *directory = fd < 0 ? NULL : fdopendir(fd);
+	const struct dirent *entry;
+
+	if (!directory && fd >= 0)
+		close(fd);
+	while (directory && (entry = readdir(directory))) {
+		cleanup_fd int lock = -1;
+		char address[BDF_TEXT];
+		struct bdf bdf;
+
+		if (!parse_half(entry->d_name, &bdf))
+			continue;
+		lock = open_lock(host, bdf_format(&bdf, address));
+		if (lock >= 0 && flock(lock, LOCK_EX | LOCK_NB) == 0)
+			unlinkat(fd, entry->d_name, 0);
+	}
+	if (directory)
+		closedir(directory);
+}
+
 static int refuse_held(const struct host *host, const struct bdf *bdf, struct error *err)
 {
 	char name[BDF_TEXT], holder[HOST_HOLDER_TEXT];
@@ -670,7 +707,9 @@ void host_forget_names(const struct host *host)
 	while (lock >= 0 && (entry = readdir(directory))) {
 		struct host_holder holder;
 
-		if (read_name(host, entry->d_name, &holder) && !host_holder_is_alive(&holder))
+		/* A dot begins what was half written. */
+		if (entry->d_name[0] == '.' ||
+			(read_name(host, entry->d_name, &holder) && !host_holder_is_alive(&holder)))
 			unlinkat(fd, entry->d_name, 0);
 	}
 	if (directory)

@@ -93,6 +93,9 @@ bool host_journal_is_kept(const struct host *host, const struct host_record *rec
 /* End those of this process and of dead ones that have no record any more: their devices are back. */
 void host_journal_forget_binds(const struct host *host);
 
+/* Remove what processes left that were killed while they wrote a record. */
+void host_journal_forget_halves(const struct host *host);
+
 /* Take a name for a machine of this process; -EEXIST where a living one has it. */
 int host_claim_name(const struct host *host, const char *name, struct error *err);
 

@@ -403,6 +403,7 @@ int host_release_stale(const struct host *host, bool dry_run, struct error *err)
 
 	if (code == 0 && !dry_run) {
 		host_journal_forget_binds(host);
+		host_journal_forget_halves(host);
 		host_forget_names(host);
 	}
 	return code;

@@ -487,6 +487,37 @@ static void names_of_the_dead_are_forgotten(void **state)
 	assert_int_equal(access(path, F_OK), 0);
 }
 
+static bool is_there(struct fixture *fixture, const char *path)
+{
+	char full[128];
+
+	snprintf(full, sizeof(full), "%s%s", fixture->tree, path);
+	return access(full, F_OK) == 0;
+}
+
+/* Of processes that were killed while they wrote; but not of one that writes now. */
+static void half_written_files_go(void **state)
+{
+	struct fixture *fixture = *state;
+	struct error err = { 0 };
+	int lock = host_journal_lock(&fixture->host, &card, &err);
+
+	fixture_file(fixture, "/run/devices/.0000:01:00.0.new", "penstock dev");
+	fixture_file(fixture, "/run/devices/.0000:02:00.0.new", "");
+	fixture_file(fixture, "/run/devices/.mine", "");
+	fixture_file(fixture, "/run/names/.demo.new", "penstock");
+	assert_int_equal(host_release_stale(&fixture->host, false, &err), 0);
+	assert_true(is_there(fixture, "/run/devices/.0000:01:00.0.new"));
+	assert_true(is_there(fixture, "/run/devices/.mine"));
+	assert_false(is_there(fixture, "/run/devices/.0000:02:00.0.new"));
+	assert_false(is_there(fixture, "/run/names/.demo.new"));
+	close(lock);
+	assert_int_equal(host_release_stale(&fixture->host, true, &err), 0);
+	assert_true(is_there(fixture, "/run/devices/.0000:01:00.0.new"));
+	assert_int_equal(host_release_stale(&fixture->host, false, &err), 0);
+	assert_false(is_there(fixture, "/run/devices/.0000:01:00.0.new"));
+}
+
 static void bad_names_are_refused(void **state)
 {
 	static const char *const bad[] = { "", ".", "..", ".a", "-a", "a/b", "a b", "a\n",
@@ -523,6 +554,7 @@ int main(void)
 		TEST(all_are_locked_or_none),
 		TEST(names_belong_to_the_living),
 		TEST(names_of_the_dead_are_forgotten),
+		TEST(half_written_files_go),
 		TEST(bad_names_are_refused),
 	};
 
