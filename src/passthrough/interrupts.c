@@ -108,8 +108,6 @@ static int open_intx(struct passthrough *device)
 		code = vfio_intx_mask(&device->vfio, true);
 	else if (!code)
 		code = intx_attach(device);
-	if (code)
-		close_intx(device);
 	return code;
 }
 

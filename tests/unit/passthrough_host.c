@@ -256,6 +256,26 @@ unsigned open_files(void)
 	return count;
 }
 
+rlim_t set_limit(rlim_t files)
+{
+	struct rlimit limit;
+	rlim_t before;
+
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	before = limit.rlim_cur;
+	limit.rlim_cur = files;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	return before;
+}
+
+int lowest_free(void)
+{
+	int fd = dup(0);
+
+	close(fd);
+	return fd;
+}
+
 void put16(uint8_t *bytes, uint16_t value)
 {
 	bytes[0] = value;

@@ -5,6 +5,8 @@
 #include "passthrough/passthrough.h"
 #include "test.h"
 
+#include <sys/resource.h>
+
 /*
  * A guest with one passed device, on a host that is made up: the device is a file, its configuration
  * space, then its BARs. The linker hands us the ioctls (-Wl,--wrap=ioctl): KVM's and VFIO's are noted
@@ -100,7 +102,10 @@ void write_entry(struct fixture *fixture, unsigned vector, unsigned offset, uint
 uint32_t device_get(struct fixture *fixture, unsigned offset, unsigned size);
 void device_put(struct fixture *fixture, unsigned offset, unsigned size, uint32_t value);
 
+/* Descriptors; no more than so many from now on, returning the limit before; the next one's number. */
 unsigned open_files(void);
+rlim_t set_limit(rlim_t files);
+int lowest_free(void);
 /* The slot that holds a GPA, or NULL. */
 const struct kvm_userspace_memory_region *slot_at(uint64_t gpa);
 unsigned slot_count(void);

@@ -778,12 +778,18 @@ static void events_that_cannot_be_watched_are_an_error(void **state)
 {
 	const struct passthrough_events events = { on_requested, on_failed, NULL };
 	struct fixture *fixture = *state;
+	rlim_t limit;
 
 	fixture->device.vfio.irqs[VFIO_PCI_REQ_IRQ_INDEX].count = 1;
 	attach(fixture);
 	host.failing = VFIO_DEVICE_SET_IRQS;
 	host.error = EPERM;
 	assert_int_equal(passthrough_watch(&fixture->device, NULL, &events), -EPERM);
+	limit = set_limit(lowest_free());
+	close(fixture->device.request_fd);
+	set_limit(lowest_free());
+	assert_int_equal(passthrough_watch(&fixture->device, NULL, &events), -EMFILE);
+	set_limit(limit);
 	fixture->device.vfio.irqs[VFIO_PCI_REQ_IRQ_INDEX].count = 0;
 	fixture->device.vfio.irqs[VFIO_PCI_ERR_IRQ_INDEX].count = 1;
 	assert_int_equal(passthrough_watch(&fixture->device, NULL, &events), -EPERM);

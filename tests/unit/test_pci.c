@@ -753,6 +753,31 @@ static void a_bar_that_lost_appears_when_the_other_leaves(void **state)
 	assert_int_equal(other->read.count, 4);
 }
 
+/* Whichever slot it is in, be it the first of all. */
+static void the_one_that_waits_may_be_in_any_slot(void **state)
+{
+	static const uint8_t slots[] = { 0, 0xff };
+	struct fixture *fixture = *state;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(slots); i++) {
+		struct fixture waiting = { 0 };
+		struct error err = { 0 };
+
+		decode(fixture, PCI_COMMAND_MEMORY);
+		pci_device_init(&waiting.device, &ops);
+		pci_device_set_bar(&waiting.device, 0, PCI_BAR_MEM32, false, 4 * KIB);
+		assert_int_equal(pci_bus_add(&fixture->bus, &waiting.device, slots[i], &err), 0);
+		pci_device_set_bar_register(&waiting.device, 0, MEM32_BASE);
+		pci_device_config_write(&waiting.device, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+		assert_false(waiting.device.bars[0].decoded);
+		decode(fixture, 0);
+		assert_true(waiting.device.bars[0].decoded);
+		pci_device_config_write(&waiting.device, PCI_COMMAND, 2, 0);
+		fixture->bus.devices[slots[i]] = NULL;
+		pci_device_destroy(&waiting.device);
+	}
+}
+
 static void ports_that_lost_appear_as_well(void **state)
 {
 	struct fixture *fixture = *state;
@@ -922,6 +947,7 @@ int main(void)
 		PCI_TEST(a_64_bit_bar_may_lie_in_the_low_window),
 		PCI_TEST(overlapping_bars_are_not_both_decoded),
 		PCI_TEST(a_bar_that_lost_appears_when_the_other_leaves),
+		PCI_TEST(the_one_that_waits_may_be_in_any_slot),
 		PCI_TEST(ports_that_lost_appear_as_well),
 		PCI_TEST(only_what_wants_the_place_appears),
 		PCI_TEST(the_other_may_be_of_the_same_device),
