@@ -158,6 +158,11 @@ static void the_platform_is_hardware_reduced(void **state)
 	for (unsigned offset = 56; offset < 88; offset += 4)
 		assert_int_equal(field(fadt, offset, 4), 0);
 	assert_int_equal(fadt[108], RTC_CENTURY);
+	/* No C2, no C3. */
+	assert_int_equal(field(fadt, 96, 4), 0xfff0fff);
+	/* Legacy devices, no VGA, no ASPM; WBINVD works, and so does C1. */
+	assert_int_equal(field(fadt, 109, 2), 1 << 0 | 1 << 2 | 1 << 4);
+	assert_int_equal(field(fadt, 112, 4) & 0xf, 1 << 0 | 1 << 2);
 	/* Neither button is fixed hardware (bits 4 and 5), there is a reset register (10). */
 	assert_int_equal(
 		field(fadt, 112, 4) & (3 << 4 | 1 << 10 | 1 << 20), 3 << 4 | 1 << 10 | 1 << 20);
@@ -199,7 +204,9 @@ static void every_cpu_is_listed(void **state)
 		write_tables(fixture, counts[i]);
 		madt = find(fixture, "APIC");
 		assert_int_equal(field(madt, 36, 4), LAYOUT_LOCAL_APIC);
+		assert_int_equal(field(madt, 40, 4), 1); /* 8259s */
 		assert_int_equal(count_of(madt, 0, &last), counts[i]);
+		assert_int_equal(last[2], counts[i] - 1); /* as the DSDT would number it */
 		assert_int_equal(last[3], counts[i] - 1); /* APIC ID */
 		assert_int_equal(last[4], 1);             /* enabled */
 		assert_int_equal(count_of(madt, 1, &last), 1);
@@ -208,6 +215,11 @@ static void every_cpu_is_listed(void **state)
 		assert_int_equal(count_of(madt, 2, &last), 1);
 		assert_int_equal(last[3], 0); /* the timer's line is pin 2 */
 		assert_int_equal(field(last, 4, 4), 2);
+		/* NMIs arrive at LINT1 of all. */
+		assert_int_equal(count_of(madt, 4, &last), 1);
+		assert_int_equal(last[2], 0xff);
+		assert_int_equal(field(last, 3, 2), 0);
+		assert_int_equal(last[5], 1);
 	}
 }
 
@@ -233,7 +245,12 @@ static void all_memory_and_cpus_are_one_node(void **state)
 	write_tables(fixture, 2);
 	srat = find(fixture, "SRAT");
 	assert_int_equal(field(srat, 4, 4), 48 + 2 * 16 + 40);
+	assert_int_equal(field(srat, 36, 4), 1); /* 5.2.16: reserved to be 1 */
+	assert_int_equal(field(srat, 48 + 16, 2), 16 << 8 | 0);
 	assert_int_equal(srat[48 + 16 + 3], 1); /* the second CPU's APIC ID */
+	assert_int_equal(field(srat, 48 + 4, 4), 1);
+	assert_int_equal(field(srat, 48 + 16 + 4, 4), 1);
+	assert_int_equal(field(srat, 48 + 32 + 28, 4), 1); /* each of them enabled */
 	assert_int_equal(field(srat, 48 + 32, 2), 40 << 8 | 1);
 	assert_int_equal(field(srat, 48 + 32 + 8, 8), 0);
 	assert_int_equal(field(srat, 48 + 32 + 16, 8), 16 * MIB);
@@ -242,6 +259,7 @@ static void all_memory_and_cpus_are_one_node(void **state)
 static void tables_without_room_are_an_error(void **state)
 {
 	struct fixture *fixture = *state;
+	const uint64_t end = LAYOUT_ACPI + LAYOUT_ACPI_SIZE;
 	struct error err = { 0 };
 
 	fixture->memory.regions[0].size = LAYOUT_ACPI + LAYOUT_ACPI_SIZE - 1;
@@ -250,11 +268,11 @@ static void tables_without_room_are_an_error(void **state)
 	fixture->memory.regions[0].size = 16 * MIB;
 	/* As many CPUs as no machine has: the tables must not run out of their room. */
 	memset(&err, 0, sizeof(err));
-	memset(memory_at(&fixture->memory, LAYOUT_1M, 4096), 0x5a, 4096);
+	memset(memory_at(&fixture->memory, end, 4096), 0x5a, 4096);
 	assert_int_equal(
 		acpi_write(&fixture->memory, &fixture->pci, 100000, &fixture->rsdp, &err), -ENOSPC);
 	for (unsigned i = 0; i < 4096; i++)
-		assert_int_equal(*(uint8_t *)memory_at(&fixture->memory, LAYOUT_1M + i, 1), 0x5a);
+		assert_int_equal(*(uint8_t *)memory_at(&fixture->memory, end + i, 1), 0x5a);
 }
 
 /* The compiler of ACPI's own project reads it back. */
@@ -284,44 +302,88 @@ static void save_dsdt(struct fixture *fixture)
 	fclose(file);
 }
 
+/* Without white space and comments. */
+static void squeeze(char *text)
+{
+	char *to = text;
+
+	for (const char *from = text; *from; from++)
+		if (strncmp(from, "//", 2) == 0)
+			from += strcspn(from, "\n") - 1;
+		else if (strncmp(from, "/*", 2) == 0 && strstr(from, "*/"))
+			from = strstr(from, "*/") + 1;
+		else if (!strchr(" \n\r\t", *from))
+			*to++ = *from;
+	*to = '\0';
+}
+
+/* Each pin of each slot, as disassembled (6.2.13): all functions, the pin from 0, no link, the GSI. */
+static void assert_routing(const char *text)
+{
+	static const char *const pins[] = { "Zero", "One", "0x02", "0x03" };
+	const char *at = strstr(text, "Name(_PRT,Package(0x80){");
+
+	assert_non_null(at);
+	at = strchr(at, '{') + 1;
+	for (unsigned i = 0; i < 32 * 4; i++) {
+		char expected[64];
+		int length = snprintf(expected, sizeof(expected),
+			i < 4 ? "Package(0x04){0x%04X,%s,Zero,0x%02X}"
+			      : "Package(0x04){0x%08X,%s,Zero,0x%02X}",
+			i / 4 << 16 | 0xffff, pins[i % 4], layout_pci_gsi(i / 4, i % 4 + 1));
+
+		if (strncmp(at, expected, length))
+			fail_msg("route %u is no %s: %.40s", i, expected, at);
+		at += length + 1; /* a comma, or the end */
+	}
+}
+
 static void the_dsdt_disassembles_and_compiles(void **state)
 {
+	/* Squeezed. */
 	static const char *const lines[] = {
-		"Scope (\\_SB)",
-		"Device (PCI0)",
-		"Name (_HID, EisaId (\"PNP0A08\")",
-		"Name (_CID, EisaId (\"PNP0A03\")",
-		"Device (COM1)",
-		"EisaId (\"PNP0501\")",
-		"EisaId (\"PNP0B00\")",
-		"Name (_HID, \"ACPI0013\"",
-		"Notify (PWRB, 0x80)",
-		"Method (_OSC, 4, NotSerialized)",
-		"Return (Arg3)",
-		"Name (\\_S5, Package (0x04)",
-		/* The windows, by their ends. */
-		"0x80000000,         // Range Minimum",
-		"0xDFFFFFFF,         // Range Maximum",
-		"0x0000200000000000, // Range Minimum",
-		"0x00003FFFFFFFFFFF, // Range Maximum",
-		"0x6000,             // Range Minimum",
-		"0xFFFF,             // Range Maximum",
-		/* All functions of the last slot. */
-		"0x001FFFFF",
+		"Scope(\\_SB){Device(PCI0){",
+		"Name(_HID,EisaId(\"PNP0A08\"))",
+		"Name(_CID,EisaId(\"PNP0A03\"))",
+		"Name(_UID,Zero)Name(_SEG,Zero)Name(_BBN,Zero)",
+		"Method(_OSC,4,NotSerialized){Return(Arg3)}",
+		/* The windows: granularity, minimum, maximum, translation, length. */
+		"WordBusNumber(ResourceProducer,MinFixed,MaxFixed,PosDecode,"
+		"0x0000,0x0000,0x0000,0x0000,0x0001,,,)",
+		"PosDecode,EntireRange,0x0000,0x6000,0xFFFF,0x0000,0xA000,",
+		"ReadWrite,0x00000000,0x80000000,0xDFFFFFFF,0x00000000,0x60000000,",
+		"ReadWrite,0x0000000000000000,0x0000200000000000,0x00003FFFFFFFFFFF,"
+		"0x0000000000000000,0x0000200000000000,",
+		/* Ports: minimum, maximum, alignment, length. */
+		"IO(Decode16,0x0CF8,0x0CF8,0x01,0x08,)",
+		"Device(MBRD){Name(_HID,EisaId(\"PNP0C02\"))Name(_UID,Zero)Name(_CRS,"
+		"ResourceTemplate(){Memory32Fixed(ReadWrite,0xE0000000,0x00100000,)"
+		"IO(Decode16,0x0680,0x0680,0x01,0x02,)})}",
+		"Device(COM1){Name(_HID,EisaId(\"PNP0501\"))Name(_UID,Zero)Name(_CRS,"
+		"ResourceTemplate(){IO(Decode16,0x03F8,0x03F8,0x01,0x08,)"
+		"Interrupt(ResourceConsumer,Edge,ActiveHigh,Exclusive,,,){0x00000004,}})}",
+		"Name(_HID,EisaId(\"PNP0B00\"))Name(_CRS,ResourceTemplate(){"
+		"IO(Decode16,0x0070,0x0070,0x01,0x02,)})}",
+		"Device(PWRB){Name(_HID,EisaId(\"PNP0C0C\"))}",
+		"Name(_HID,\"ACPI0013\")Name(_CRS,ResourceTemplate(){"
+		"Interrupt(ResourceConsumer,Edge,ActiveHigh,Exclusive,,,){0x00000009,}})"
+		"Method(_EVT,1,NotSerialized){Notify(PWRB,0x80)}}",
+		"Name(\\_S5,Package(0x04){0x05,0x05,Zero,Zero})",
 	};
 	struct fixture *fixture = *state;
 	static char text[64 * KIB];
 	char path[64];
 
 	if (system("iasl -v >/dev/null 2>&1")) {
-		print_message("skipped: iasl (package acpica-tools) is not installed\n");
-		skip();
+		test_skip("iasl (package acpica-tools) is not installed");
 	}
 	write_tables(fixture, 2);
 	save_dsdt(fixture);
 	assert_int_equal(run(fixture, "iasl -d dsdt.aml"), 0);
 	snprintf(path, sizeof(path), "%s/dsdt.dsl", fixture->directory);
 	assert_true(fd_read_file(path, text, sizeof(text)) > 0);
+	squeeze(text);
+	assert_routing(text);
 	for (size_t i = 0; i < ARRAY_SIZE(lines); i++)
 		if (!strstr(text, lines[i]))
 			fail_msg("the disassembled DSDT lacks: %s", lines[i]);
@@ -361,6 +423,8 @@ TEST(integers_are_as_short_as_they_can_be)
 	assert_aml(&aml, "\x0b\xff\xff");
 	aml_integer(&aml, 0x10000);
 	assert_aml(&aml, "\x0c\x00\x00\x01\x00");
+	aml_integer(&aml, 0xffffffff);
+	assert_aml(&aml, "\x0c\xff\xff\xff\xff");
 	aml_integer(&aml, 0x123456789);
 	assert_aml(&aml, "\x0e\x89\x67\x45\x23\x01\x00\x00\x00");
 }
@@ -412,7 +476,7 @@ TEST(packages_know_their_length)
 
 TEST(resources_are_in_a_buffer)
 {
-	uint8_t buffer[128];
+	uint8_t buffer[512];
 	struct aml aml = { .bytes = buffer, .room = sizeof(buffer) };
 	struct aml_template crs = aml_open_template(&aml, "_CRS");
 
@@ -423,6 +487,12 @@ TEST(resources_are_in_a_buffer)
 			 "\x47\x01\xf8\x03\xf8\x03\x01\x08"
 			 "\x89\x06\x00\x03\x01\x04\x00\x00\x00"
 			 "\x79\x00");
+	crs = aml_open_template(&aml, "_CRS");
+	for (unsigned i = 0; i < 33; i++)
+		aml_io(&aml, 0x3f8, 8);
+	aml_close_template(&aml, crs);
+	assert_memory_equal(buffer, "\x08_CRS\x11\x80\x11\x00\x0b\x0a\x01", 12);
+	aml.size = 0;
 	aml_fixed_memory(&aml, 0xe0000000, 0x100000);
 	assert_aml(&aml, "\x86\x09\x00\x01\x00\x00\x00\xe0\x00\x00\x10\x00");
 }
