@@ -8,8 +8,9 @@ import tempfile
 from pathlib import Path
 
 import harness
-from harness import (E1000E, KERNEL, NVME_A, NVME_B, PAIR_NIC, PAIR_NVME, Machine, Penstock,
-                     block_device, check, group, network_device, rebind, refused, sectors, test)
+from harness import (E1000E, KERNEL, NVME_A, NVME_B, PAIR_NIC, PAIR_NVME, Penstock, block_device,
+                     check, group, network_device, rebind, refused, run_guest, sectors, test)
+from passthrough import bulk_peer
 
 FAILURE, USAGE = 1, 2
 run = Penstock.command
@@ -138,8 +139,10 @@ def default_route(bdf):
 def default_route_and_force():
     with default_route(E1000E):
         refused(run(devices=[E1000E]), FAILURE, E1000E, "route")
-        with Machine("cpus", devices=[E1000E], more=["--force"]) as machine:
-            machine.succeed("cpus")
+        with bulk_peer() as seen:
+            run_guest("net", devices=[E1000E], more=["--force"])
+        check(seen == [True], "the guest does not have the NIC that it was to have by force")
+    check(harness.driver(E1000E) == "e1000e", f"it is at {harness.driver(E1000E)} afterwards")
 
 
 @test(only=Penstock)

@@ -192,6 +192,23 @@ static void a_journal_that_others_may_write_is_refused(void **state)
 	assert_non_null(strstr(err.hint, fixture->host.run));
 }
 
+/* Nor one that somebody else has made, however closed it is to others. */
+static void a_journal_of_another_user_is_refused(void **state)
+{
+	struct fixture *fixture = *state;
+	struct host_record record = make_record();
+	struct error err = { 0 };
+
+	assert_int_equal(mkdir(fixture->host.run, 0755), 0);
+	if (chown(fixture->host.run, 54321, -1))
+		skip();
+	assert_int_equal(host_journal_write(&fixture->host, &record, &err), -EPERM);
+	assert_non_null(strstr(err.what, "others may change it"));
+	assert_non_null(strstr(err.hint, "it must belong to root"));
+	err = (struct error){ 0 };
+	assert_int_equal(host_journal_read(&fixture->host, &card, &record, &err), -EPERM);
+}
+
 static void the_inventory_knows_roots_journal_too(void **state)
 {
 	struct fixture *fixture = *state;
@@ -543,6 +560,7 @@ int main(void)
 		TEST(odd_names_of_drivers),
 		TEST(symbolic_links_are_not_followed),
 		TEST(a_journal_that_others_may_write_is_refused),
+		TEST(a_journal_of_another_user_is_refused),
 		TEST(the_inventory_knows_roots_journal_too),
 		TEST(only_the_living_hold),
 		TEST(who_cannot_be_looked_at_may_live),

@@ -13,6 +13,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -150,6 +151,91 @@ static void a_single_method_is_not_chosen(void **state)
 	assert_int_equal(reset_it(fixture, &card, NULL, false, &reset, &err), 0);
 	assert_string_equal(reset.used, "flr");
 	assert_content(fixture, CARD "/reset_method", "flr bus ");
+}
+
+/*
+ * In place of the kernel, in the child that writes to it: only the method that works resets, all others are
+ * refused, and what is written is kept.
+ */
+static struct kernel {
+	const char *works;
+	char chosen[32];
+	char written[256];
+} * kernel;
+
+int __real_fd_write_file(const char *path, const char *text);
+int __wrap_fd_write_file(const char *path, const char *text);
+int __wrap_fd_write_file(const char *path, const char *text)
+{
+	const char *file = strrchr(path, '/') + 1;
+	size_t used;
+
+	if (!kernel)
+		return __real_fd_write_file(path, text);
+	used = strlen(kernel->written);
+	snprintf(kernel->written + used, sizeof(kernel->written) - used, "%s=%s;", file, text);
+	if (strcmp(file, "reset_method") == 0) {
+		snprintf(kernel->chosen, sizeof(kernel->chosen), "%s", text);
+		return strcmp(text, "odd") == 0 ? -EINVAL : 0;
+	}
+	return strcmp(kernel->chosen, kernel->works) == 0 ? 0 : -ENOTTY;
+}
+
+static int reset_by_kernel(struct fixture *fixture, const char *works, const char *method,
+	const char *written, struct host_reset *reset, struct error *err)
+{
+	int code;
+
+	kernel = mmap(
+		NULL, sizeof(*kernel), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	assert_true(kernel != MAP_FAILED);
+	kernel->works = works;
+	code = reset_it(fixture, &card, method, false, reset, err);
+	assert_string_equal(kernel->written, written);
+	munmap(kernel, sizeof(*kernel));
+	kernel = NULL;
+	return code;
+}
+
+static void methods_are_tried_until_one_works(void **state)
+{
+	struct fixture *fixture = *state;
+	struct host_reset reset;
+	struct error err;
+
+	make_card(fixture, "odd flr pm\n", NULL);
+	assert_int_equal(
+		reset_by_kernel(fixture, "pm", NULL,
+			"reset_method=odd;reset_method=flr;reset=1;reset_method=pm;reset=1;"
+			"reset_method=odd flr pm;",
+			&reset, &err),
+		0);
+	assert_string_equal(reset.used, "pm");
+	assert_int_equal(
+		reset_by_kernel(fixture, "flr", NULL,
+			"reset_method=odd;reset_method=flr;reset=1;reset_method=odd flr pm;",
+			&reset, &err),
+		0);
+	assert_string_equal(reset.used, "flr");
+}
+
+static void only_the_method_that_is_asked_for_is_tried(void **state)
+{
+	struct fixture *fixture = *state;
+	struct host_reset reset;
+	struct error err;
+
+	make_card(fixture, "flr pm\n", NULL);
+	assert_int_equal(reset_by_kernel(fixture, "pm", "pm",
+				 "reset_method=pm;reset=1;reset_method=flr pm;", &reset, &err),
+		0);
+	assert_string_equal(reset.used, "pm");
+	assert_int_equal(reset_by_kernel(fixture, "flr", "pm",
+				 "reset_method=pm;reset=1;reset_method=flr pm;", &reset, &err),
+		-ENOTTY);
+	assert_string_equal(reset.used, "");
+	assert_non_null(strstr(err.what, "no reset that was tried works"));
+	assert_non_null(strstr(err.hint, "dmesg"));
 }
 
 static void old_kernels_do_not_tell_methods(void **state)
@@ -417,6 +503,8 @@ int main(void)
 		TEST(methods_and_what_the_bus_hits),
 		TEST(the_first_method_is_used),
 		TEST(a_single_method_is_not_chosen),
+		TEST(methods_are_tried_until_one_works),
+		TEST(only_the_method_that_is_asked_for_is_tried),
 		TEST(old_kernels_do_not_tell_methods),
 		TEST(a_dry_run_changes_nothing),
 		TEST(what_the_host_has_is_refused),

@@ -3,11 +3,14 @@
 
 #include "host/use.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -138,6 +141,50 @@ static void a_path_of_nvme_multipath(void **state)
 	assert_used(*state, "its disk nvme3n1 is mounted at /");
 }
 
+/* A live host, asked by root, whose disk somebody has open for himself alone for so many tries. */
+static int claimed_tries, opened;
+
+bool __real_host_is_live(const struct host *host);
+bool __wrap_host_is_live(const struct host *host);
+bool __wrap_host_is_live(const struct host *host)
+{
+	return claimed_tries || __real_host_is_live(host);
+}
+
+uid_t __real_geteuid(void);
+uid_t __wrap_geteuid(void);
+uid_t __wrap_geteuid(void)
+{
+	return claimed_tries ? 0 : __real_geteuid();
+}
+
+int __real_open64(const char *path, int flags, ...);
+int __wrap_open64(const char *path, int flags, ...);
+int __wrap_open64(const char *path, int flags, ...)
+{
+	if (!claimed_tries || strncmp(path, "/dev/", 5))
+		return __real_open64(path, flags);
+	assert_string_equal(path, "/dev/nvme0n1");
+	assert_true(flags & O_EXCL);
+	if (opened++ >= claimed_tries)
+		return __real_open64("/dev/null", O_RDONLY);
+	errno = EBUSY;
+	return -1;
+}
+
+static void a_disk_that_something_has_for_itself_alone(void **state)
+{
+	make_nvme(*state);
+	claimed_tries = 1000;
+	assert_used(*state, "something has its disk nvme0n1 open for itself alone");
+	/* As udev's programs have it, for a moment. */
+	claimed_tries = 2;
+	opened = 0;
+	assert_unused(*state);
+	assert_int_equal(opened, 3);
+	claimed_tries = 0;
+}
+
 #define LOOP "/sys/devices/virtual/block/loop"
 
 static void a_disk_under_a_loop_device(void **state)
@@ -262,6 +309,34 @@ static void a_nic_below_a_vlan_on_a_bridge(void **state)
 }
 
 #define VIRTUAL "/sys/devices/virtual/net/"
+
+/* As deep as is promised, and one to spare. */
+static void a_nic_below_a_vlan_on_a_bridge_on_a_bond(void **state)
+{
+	static const char *const above[] = { "bond0", "br0", "br0.7", "macvlan0" };
+	char path[128], link[192], routes[256];
+	const char *below = NET;
+
+	make_nic(*state);
+	for (int i = 0; i < 4; i++) {
+		snprintf(path, sizeof(path), VIRTUAL "%s", above[i]);
+		fixture_interface(*state, path);
+		snprintf(link, sizeof(link), "%s%s/upper_%s", i ? VIRTUAL : "", below, above[i]);
+		fixture_link(*state, link, path);
+		below = above[i];
+	}
+	for (int i = 0; i < 4; i++) {
+		snprintf(routes, sizeof(routes),
+			ROUTES "%s\t00000000\t0101A8C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n",
+			above[i]);
+		fixture_file(*state, "/proc/net/route", routes);
+		snprintf(link, sizeof(link),
+			"its network interface enp1s0 is part of %s, which carries the default "
+			"route",
+			above[i]);
+		assert_used(*state, link);
+	}
+}
 
 /* The NIC is a port, and so is a guest's tap; br0 is the host's own, and the VLAN's interface on it. */
 static void make_switch(struct fixture *fixture)
@@ -460,6 +535,7 @@ int main(void)
 		TEST(a_partition_of_a_raid),
 		TEST(holders_in_a_circle),
 		TEST(a_path_of_nvme_multipath),
+		TEST(a_disk_that_something_has_for_itself_alone),
 		TEST(a_disk_under_a_loop_device),
 		TEST(loop_devices_in_a_circle),
 		TEST(a_usb_disk_below_its_controller),
@@ -470,6 +546,7 @@ int main(void)
 		TEST(a_nic_with_a_route_through_a_gateway),
 		TEST(a_nic_with_the_ipv6_default_route),
 		TEST(a_nic_below_a_vlan_on_a_bridge),
+		TEST(a_nic_below_a_vlan_on_a_bridge_on_a_bond),
 		TEST(a_port_of_open_vswitch),
 		TEST(a_vlan_on_open_vswitch),
 		TEST(the_default_route_beside_open_vswitch),
