@@ -351,24 +351,30 @@ static void vfs_that_go_are_locked_as_long_as_that_takes(void **state)
 	assert_changing(fixture, &vf1, false);
 }
 
+static void await_content(struct fixture *fixture, const char *file, const char *wanted)
+{
+	char text[8] = "";
+
+	for (int i = 0; i < 1000 && strcmp(text, wanted); i++) {
+		usleep(10000);
+		host_read(&fixture->host, text, sizeof(text), "%s", file);
+	}
+	assert_string_equal(text, wanted);
+}
+
 /* While the kernel makes them; and afterwards as it was. */
 static void assert_autoprobe(struct fixture *fixture, bool bind, const char *meanwhile)
 {
 	struct error err = { 0 };
-	char text[8] = "";
 
 	fixture->host.limit_ms = 100;
 	hangs = fixture;
 	assert_int_equal(host_vf_create(&fixture->host, &pf, 2, bind, false, &err), -ETIMEDOUT);
 	hangs = NULL;
 	assert_error(&err, "waiting for its VFs to appear", "dmesg");
-	assert_content(fixture, PF "/sriov_drivers_autoprobe", meanwhile);
+	await_content(fixture, PF "/sriov_drivers_autoprobe", meanwhile);
 	fixture_unblock(fixture, PF "/sriov_numvfs");
-	for (int i = 0; i < 500 && strcmp(text, "1"); i++) {
-		usleep(10000);
-		host_read(&fixture->host, text, sizeof(text), PF "/sriov_drivers_autoprobe");
-	}
-	assert_string_equal(text, "1");
+	await_content(fixture, PF "/sriov_drivers_autoprobe", "1");
 }
 
 static void drivers_do_not_see_what_is_for_vfio(void **state)
