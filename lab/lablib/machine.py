@@ -39,7 +39,7 @@ CHANNELS = ("stdout", "stderr", "control", "monitor")
 
 # What the host inside may ask of QEMU's monitor outside.
 MONITOR_COMMANDS = ("device_add", "device_del", "info", "mouse_button", "mouse_move",
-                    "screendump", "sendkey")
+                    "pcie_aer_inject_error", "screendump", "sendkey")
 
 
 class Machine:

@@ -3,6 +3,7 @@
 #include "base/size.h"
 #include "fake_kernel.h"
 #include "guest.h"
+#include "terminal.h"
 #include "test.h"
 
 #include <errno.h>
@@ -338,6 +339,66 @@ static void input_reaches_the_guest(void **state)
 	assert_string_equal(text, "\x01x");
 }
 
+static void assert_nothing_is_left(void)
+{
+	for (unsigned tries = 0; tries < 100; tries++) {
+		if (waitpid(-1, NULL, WNOHANG) < 0 && errno == ECHILD)
+			return;
+		usleep(20000);
+	}
+	fail_msg("a process was left behind");
+}
+
+/* On a terminal */
+
+static int run_on_terminal(void *opaque)
+{
+	struct machine *machine = opaque;
+
+	machine->err = STDERR_FILENO;
+	become(machine, (const char *const[]){ "--name", "test-terminal", NULL }, STDIN_FILENO,
+		STDOUT_FILENO);
+	return 127;
+}
+
+#define start_on_terminal(terminal, machine, name)                                     \
+	do {                                                                           \
+		save_kernel(machine, guest_##name, guest_##name##_end - guest_##name); \
+		terminal_open(terminal, true, run_on_terminal, machine);               \
+		terminal_wait_raw(terminal, true);                                     \
+	} while (0)
+
+static void every_key_is_the_guests_but_ctrl_a(void **state)
+{
+	struct machine *machine = *state;
+	struct terminal terminal;
+	struct termios settings;
+
+	start_on_terminal(&terminal, machine, echo);
+	terminal_type(&terminal, "a\x03\x1a\x04\n");
+	terminal_expect(&terminal, "a\x03\x1a\x04\r\n");
+	terminal_type(&terminal, "\x01\x01");
+	terminal_expect(&terminal, "\x01");
+	terminal_type(&terminal, "\x01x");
+	assert_int_equal(terminal_close(&terminal), 0);
+	settings = terminal_settings(&terminal);
+	assert_true(settings.c_lflag & ICANON && settings.c_lflag & ECHO &&
+		    settings.c_lflag & ISIG && settings.c_iflag & ICRNL);
+	assert_nothing_is_left();
+}
+
+static void ctrl_a_p_presses_the_button(void **state)
+{
+	struct machine *machine = *state;
+	struct terminal terminal;
+
+	start_on_terminal(&terminal, machine, button);
+	terminal_expect(&terminal, "up\r\n");
+	usleep(100000); /* until it halts */
+	terminal_type(&terminal, "\x01p");
+	assert_int_equal(terminal_close(&terminal), 0);
+}
+
 /* Restarts */
 
 static void a_reset_ends_it_with_no_reboot(void **state)
@@ -393,16 +454,6 @@ static void a_reset_starts_it_anew(void **state)
 
 /* Signals */
 
-static void assert_nothing_is_left(void)
-{
-	for (unsigned tries = 0; tries < 100; tries++) {
-		if (waitpid(-1, NULL, WNOHANG) < 0 && errno == ECHILD)
-			return;
-		usleep(20000);
-	}
-	fail_msg("a process was left behind");
-}
-
 static void assert_ended_by(struct machine *machine, int signal)
 {
 	char text[256];
@@ -454,6 +505,22 @@ static pid_t machine_of(const struct machine *machine)
 	return atoi(text);
 }
 
+static bool has_open(pid_t pid, const char *file)
+{
+	char path[64], target[256];
+	bool found = false;
+
+	for (unsigned fd = 0; fd < 64; fd++) {
+		ssize_t size;
+
+		snprintf(path, sizeof(path), "/proc/%d/fd/%u", pid, fd);
+		size = readlink(path, target, sizeof(target) - 1);
+		target[size < 0 ? 0 : size] = '\0';
+		found |= strcmp(target, file) == 0;
+	}
+	return found;
+}
+
 static void the_machine_is_in_its_sandbox(void **state)
 {
 	struct machine *machine = *state;
@@ -466,6 +533,8 @@ static void the_machine_is_in_its_sandbox(void **state)
 	assert_non_null(strstr(text, "\nSeccomp:\t2\n"));
 	assert_non_null(strstr(text, "\nNoNewPrivs:\t1\n"));
 	assert_non_null(strstr(text, "\nCapEff:\t0000000000000000\n"));
+	if (geteuid() == 0)
+		assert_false(has_open(machine_of(machine), machine->kernel));
 }
 
 static void a_killed_machine_is_a_failure(void **state)
@@ -595,6 +664,8 @@ int main(void)
 		RUN_TEST(the_serial_line_may_be_a_file),
 		RUN_TEST(the_serial_line_may_be_nothing),
 		RUN_TEST(input_reaches_the_guest),
+		RUN_TEST(every_key_is_the_guests_but_ctrl_a),
+		RUN_TEST(ctrl_a_p_presses_the_button),
 		RUN_TEST(a_reset_ends_it_with_no_reboot),
 		RUN_TEST(the_keyboards_reset_ends_it_with_no_reboot),
 		RUN_TEST(a_triple_fault_is_a_reset),
