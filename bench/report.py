@@ -8,6 +8,8 @@ from exits import HOST, KINDS, own
 
 PEERS = ("QEMU q35", "QEMU microvm", "Penstock")
 US, REFERENCE = "Penstock", "QEMU q35"
+NATIVE, GUESTS = "native", ("QEMU q35", "Penstock")
+WORK = ("reads at depth 1", "reads at depth 32", "MiB sent", "MiB received")
 
 Aim = namedtuple("Aim", "what limit form value why")
 
@@ -27,14 +29,35 @@ def largest(kinds, form="{:,.0f}"):
 class Results:
     def __init__(self, raw):
         self.versions = raw["versions"]
-        self.machines = raw["machines"]
+        self.machines = {peer: dict(raw["machines"][peer]) for peer in PEERS}
+        self.speed = {name: raw["machines"][name]["speed"] for name in (NATIVE, *GUESTS)}
         for machine in self.machines.values():
             machine["kinds"] = middle(machine["start"])
-            machine["read"] = middle(machine["reads"])
-            machine["time"] = median(machine["seconds"])
+            machine["work"] = {what: middle(found) for what, found in machine["work"].items()}
+            machine["read"] = machine["work"]["reads at depth 1"]
+
+    def time_ratios(self, machine):
+        return [mine / reference for mine, reference in
+                zip(machine["seconds"], self.machines[REFERENCE]["seconds"])]
 
     def time_ratio(self, machine):
-        return machine["time"] / self.machines[REFERENCE]["time"]
+        return median(self.time_ratios(machine))
+
+    def rates(self, name, what):
+        """How much of it a second, round by round."""
+        return [median(found[what]) for found in self.speed[name]]
+
+    def shares(self, name, what):
+        """Of what the host itself does in the same round."""
+        return [mine / native for mine, native in
+                zip(self.rates(name, what), self.rates(NATIVE, what))]
+
+    def missed(self):
+        """The aims that are, and what there is to say."""
+        us = self.machines[US]
+        return {aim.what: f"{aim.form.format(aim.value(us))}, aim {aim.form.format(aim.limit)}: "
+                          f"{aim.why(us)}"
+                for aim in self.aims() if aim.value(us) > aim.limit}
 
     def aims(self):
         """The aims of this project, and for each why it is missed where it is."""
@@ -51,8 +74,8 @@ class Results:
                 lambda m: sum(m["memory"].values()) / 1024,
                 lambda m: "{anonymous:,} KiB are anonymous, {file:,} KiB are pages of the program "
                           "and its libraries".format(**m["memory"])),
-            Aim("KVM exits for a read of 4 KiB, host's interrupts included", 2.2, "{:.2f}", lambda m: sum(m["read"].values()),
-                lambda m: largest(m["read"], "{:.2f}")),
+            Aim("KVM exits for a read of 4 KiB, host's interrupts included", 2.2, "{:.2f}",
+                lambda m: sum(m["read"].values()), lambda m: largest(m["read"], "{:.2f}")),
             Aim("of them MMIO or port I/O", 0, "{:.2f}",
                 lambda m: round(m["read"].get("MMIO", 0) + m["read"].get("port I/O", 0), 2),
                 lambda m: largest(m["read"], "{:.2f}")),
@@ -65,24 +88,18 @@ def table(head, rows):
 
 
 def aims(results):
-    rows, missed = [], []
-    for aim in results.aims():
-        values = [aim.value(results.machines[peer]) for peer in PEERS]
-        met = values[-1] <= aim.limit
-        limit = aim.form.format(aim.limit)
-        rows.append([aim.what, *map(aim.form.format, values), f"at most {limit}",
-                     "met" if met else "missed"])
-        if not met:
-            missed.append(f"- **{aim.what}**: {aim.form.format(values[-1])}, aim {limit}: "
-                          f"{aim.why(results.machines[US])}.")
+    missed = results.missed()
+    rows = [[aim.what, *(aim.form.format(aim.value(results.machines[peer])) for peer in PEERS),
+             "at most " + aim.form.format(aim.limit), "missed" if aim.what in missed else "met"]
+            for aim in results.aims()]
     lines = table(["", *PEERS, "aim", ""], rows)
     if missed:
-        lines += ["", "Missed:", "", *missed]
+        lines += ["", "Missed:", "", *(f"- **{what}**: {why}." for what, why in missed.items())]
     return lines
 
 
-def kinds(results, key, form):
-    machines = [results.machines[peer][key] for peer in PEERS]
+def kinds(results, form, of):
+    machines = [of(results.machines[peer]) for peer in PEERS]
     rows = [[kind, *(form.format(machine.get(kind, 0)) for machine in machines)] for kind in KINDS]
     rows.append(["**in all**", *(form.format(own(machine)) for machine in machines)])
     rows.append(["the host's interrupts",
@@ -99,31 +116,44 @@ def vectors(results):
 
 
 def spread(results):
-    ratios = []
-    for peer in PEERS:
-        machine = results.machines[peer]
-        rounds = zip(machine["seconds"], results.machines[REFERENCE]["seconds"])
-        ratios.append([peer, f"{results.time_ratio(machine):.2f}",
-                       *(f"{mine / reference:.2f}" for mine, reference in rounds)])
+    rows = [[peer, f"{results.time_ratio(results.machines[peer]):.2f}",
+             *(f"{ratio:.2f}" for ratio in results.time_ratios(results.machines[peer]))]
+            for peer in PEERS]
     count = len(results.machines[REFERENCE]["seconds"])
-    return table(["", "medians", *(f"round {i + 1}" for i in range(count))], ratios)
+    return table(["", "median", *(f"round {i + 1}" for i in range(count))], rows)
 
 
-def page(raw):
-    results = Results(raw)
+def shares(results):
+    rows = []
+    for what in WORK:
+        cells = [f"{median(found):.2f} ({min(found):.2f} to {max(found):.2f})"
+                 for found in (results.shares(name, what) for name in GUESTS)]
+        rows.append([what, f"{median(results.rates(NATIVE, what)):,.0f}", *cells])
+    return table(["", "native, a second", *GUESTS], rows)
+
+
+def page(results):
     return "\n".join([
         "# Results", "",
-        "Made by `bench/run`; [README.md](README.md) says how each number is taken. Linux "
-        "{Linux} in the host and in the guest, QEMU {QEMU}; the host is the lab's emulated "
-        "machine.".format(**results.versions), "",
+        "Made by `bench/run` of commit {commit} on {date}, on {processor}; [README.md](README.md) "
+        "says how each number is taken. Linux {Linux} in the host and in the guest, QEMU {QEMU}; the "
+        "host is the lab's emulated machine.".format(**results.versions), "",
         *aims(results), "",
         "## KVM exits from start to user space", "",
         f"Medians of {len(results.machines[US]['start'])} starts. The guest reprograms its timer "
         "250 times a second (`timer MSR`), so these grow with the time that the emulator takes, as "
         "the host's interrupts do.", "",
-        *kinds(results, "kinds", "{:,.0f}"), "",
+        *kinds(results, "{:,.0f}", lambda machine: machine["kinds"]), "",
         "## KVM exits for a read of 4 KiB at queue depth 1", "",
-        *kinds(results, "read", "{:.2f}"), "",
+        *kinds(results, "{:.2f}", lambda machine: machine["read"]), "",
+        "## KVM exits for a read of 4 KiB at queue depth 32", "",
+        *kinds(results, "{:.3f}", lambda machine: machine["work"]["reads at depth 32"]), "",
+        "## KVM exits for a MiB over the network and back", "",
+        *kinds(results, "{:.1f}", lambda machine: machine["work"]["MiB both ways"]), "",
+        "## The same work in the host itself and in a guest", "",
+        "Medians of {} rounds, and the lowest and the highest of a round: how much a guest gets done "
+        "in the time in which the host gets 1 done.".format(len(results.speed[NATIVE])), "",
+        *shares(results), "",
         "## ioctls to set up MSI-X vectors", "",
         "Calls of these four kinds from the first write of the capability to the last vector's "
         "unmasking.", "",

@@ -22,8 +22,8 @@ GUEST_MODULES = ("nvme", "e1000e", "e1000", "igbvf", "xhci_pci", "usb_storage", 
                  "hid_generic", "evdev", "button", "uio_pci_generic", "virtio_blk", "virtio_net")
 
 # See tests/lab/guest/main.c
-GUEST_PROGRAMS = ("bulk", "disk", "edu", "edu-isolation", "keyboard", "pci-abuse", "testdev",
-                  "touch-memory")
+GUEST_PROGRAMS = ("bulk", "disk", "edu", "edu-isolation", "keyboard", "pci-abuse", "reads",
+                  "testdev", "touch-memory")
 
 LSPCI_LIBRARIES = ("ld-linux-x86-64.so.2", "libc.so.6", "libcap.so.2", "libcrypto.so.3",
                    "libkmod.so.2", "libpci.so.3", "libudev.so.1", "libz.so.1", "libzstd.so.1")
@@ -33,7 +33,7 @@ PCI_VENDORS = ("1af4 ", "1b36 ", "8086 ", "C ")
 class Images(NamedTuple):
     root: Path          # root.squashfs, and tree/ with the pieces for initramfs images
     host: Path          # vmlinuz and initrd of the emulated host
-    guest: Path         # vmlinuz and initrd of guests
+    guest: Path         # vmlinuz and initrd of guests, programs
 
 
 def ensure():
@@ -135,6 +135,9 @@ def _add_tests(archive, directory):
     """Scripts as they are; the C programs as one static program that looks at its name."""
     program = _compiled(directory, sorted(GUEST_TESTS.glob("*.c")))
     archive.file("tests/programs", program, 0o755)
+    # For the host, too: what it and its guests do the same way can be compared.
+    (directory / "programs").write_bytes(program)
+    (directory / "programs").chmod(0o755)
     for name in GUEST_PROGRAMS:
         archive.link(f"tests/{name}", "programs")
     for path in sorted(GUEST_TESTS.iterdir()):

@@ -62,19 +62,19 @@ def hugepages():
 
 
 @contextlib.contextmanager
-def bulk_peer():
-    """The other end of the guest's bulk transfer: takes what comes, verifies it, sends as much."""
-    seen = []
+def bulk_peer(limit=8 << 20):
+    """The other end of a bulk transfer: takes what comes, sends as much, and verifies what came."""
+    seen, data = [], harness.sectors("bulk", 0, limit // harness.SECTOR)
 
     def serve():
         with contextlib.suppress(OSError):      # the server's end, below
             while True:
                 link, _ = server.accept()
                 with link:
-                    data = b"".join(iter(lambda: link.recv(1 << 20), b""))
-                    good = harness.sectors("bulk", 0, len(data) // harness.SECTOR)
-                    seen.append(bool(data) and data == good)
+                    came = b"".join(iter(lambda: link.recv(1 << 20), b""))
+                    good = data[:len(came)]
                     link.sendall(good)
+                    seen.append(bool(came) and came == good)
 
     with socket.create_server(("10.99.0.1", 7777)) as server:
         thread = threading.Thread(target=serve, daemon=True)

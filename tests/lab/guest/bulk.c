@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* bulk ADDRESS PORT LENGTH: sends so much over TCP, receives as much, and verifies each byte. */
+/*
+ * bulk ADDRESS PORT LENGTH: sends so much over TCP, receives as much, and verifies each byte
+ *
+ * What takes time beside the transfer is done before and after it.
+ */
 #include "lab.h"
 
 #include <arpa/inet.h>
@@ -9,8 +13,6 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
-
-#define CHUNK (64u << 10)
 
 static int connect_to(const char *host, uint16_t port)
 {
@@ -27,54 +29,73 @@ static int connect_to(const char *host, uint16_t port)
 	return link;
 }
 
-static void send_all(int link, char *data, uint64_t length)
+static void send_all(int link, const char *data, uint64_t length)
 {
-	for (uint64_t done = 0; done < length; done += CHUNK) {
-		make_sectors(data, "bulk", done / SECTOR, CHUNK / SECTOR);
-		for (size_t sent = 0; sent < CHUNK;) {
-			ssize_t n = write(link, data + sent, CHUNK - sent);
+	for (uint64_t sent = 0; sent < length;) {
+		ssize_t n = write(link, data + sent, length - sent);
 
-			if (n <= 0)
-				fail_errno("sending after %llu bytes",
-					(unsigned long long)done + sent);
-			sent += (size_t)n;
-		}
+		if (n <= 0)
+			fail_errno("sending after %llu bytes", (unsigned long long)sent);
+		sent += (size_t)n;
 	}
 	shutdown(link, SHUT_WR);
 }
 
-static void receive_all(int link, char *data, char *wanted, uint64_t length)
+static void receive_all(int link, char *data, uint64_t length)
 {
-	for (uint64_t done = 0; done < length; done += CHUNK) {
-		if (recv(link, data, CHUNK, MSG_WAITALL) != CHUNK)
-			fail_errno("receiving after %llu bytes", (unsigned long long)done);
-		make_sectors(wanted, "bulk", done / SECTOR, CHUNK / SECTOR);
-		if (memcmp(data, wanted, CHUNK))
-			fail("wrong data within %u bytes after %llu", CHUNK,
-				(unsigned long long)done);
+	char more;
+
+	for (uint64_t got = 0; got < length;) {
+		ssize_t n = recv(link, data + got, length - got, 0);
+
+		if (n <= 0)
+			fail_errno("receiving after %llu bytes", (unsigned long long)got);
+		got += (size_t)n;
 	}
-	if (recv(link, data, 1, 0) != 0)
+	if (recv(link, &more, 1, 0) != 0)
 		fail("more came than was to come");
+}
+
+static char *memory(uint64_t length)
+{
+	char *data = malloc(length);
+
+	if (!data)
+		fail_errno("%llu bytes of memory", (unsigned long long)length);
+	memset(data, 0, length);
+	return data;
 }
 
 int bulk_main(int argc, char **argv)
 {
-	char *data = malloc(CHUNK), *wanted = malloc(CHUNK);
-	double start = seconds(), turned;
+	double start, turned, end;
 	uint64_t length;
+	char *data, *got;
 	int link;
 
-	if (argc != 4 || !data || !wanted)
+	if (argc != 4)
 		fail("usage: bulk ADDRESS PORT LENGTH");
 	length = number(argv[3]);
-	if (length % CHUNK)
-		fail("the length must be a multiple of %u", CHUNK);
+	if (!length || length % SECTOR)
+		fail("the length must be a multiple of %u", SECTOR);
+	data = memory(length);
+	got = memory(length);
+	make_sectors(data, "bulk", 0, (unsigned int)(length / SECTOR));
 	link = connect_to(argv[1], (uint16_t)number(argv[2]));
+	start = seconds();
 	send_all(link, data, length);
+	/* The other end answers when it has everything. */
+	recv(link, got, 1, MSG_PEEK);
 	turned = seconds();
-	receive_all(link, data, wanted, length);
-	printf("bulk: %llu KiB sent in %.2f s and received in %.2f s\n",
-		(unsigned long long)length >> 10, turned - start, seconds() - turned);
+	receive_all(link, got, length);
+	end = seconds();
+	for (uint64_t at = 0; at < length; at += SECTOR) {
+		if (memcmp(data + at, got + at, SECTOR))
+			fail("wrong data within %u bytes after %llu", SECTOR,
+				(unsigned long long)at);
+	}
+	printf("bulk: %llu KiB sent in %.4f s and received in %.4f s\n",
+		(unsigned long long)length >> 10, turned - start, end - turned);
 	close(link);
 	return 0;
 }

@@ -49,6 +49,7 @@ int edu_main(int argc, char **argv);
 int edu_isolation_main(int argc, char **argv);
 int keyboard_main(int argc, char **argv);
 int pci_abuse_main(int argc, char **argv);
+int reads_main(int argc, char **argv);
 int testdev_main(int argc, char **argv);
 int touch_memory_main(int argc, char **argv);
 

@@ -22,6 +22,7 @@ static const struct {
 	{ "edu-isolation", edu_isolation_main },
 	{ "keyboard", keyboard_main },
 	{ "pci-abuse", pci_abuse_main },
+	{ "reads", reads_main },
 	{ "testdev", testdev_main },
 	{ "touch-memory", touch_memory_main },
 };

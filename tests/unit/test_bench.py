@@ -1,0 +1,102 @@
+#!/usr/bin/env python3
+"""bench/run must say which aim is missed, on its page and by its exit code. The numbers are a run's."""
+
+import json
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+NUMBERS = Path(__file__).with_name("bench.json")
+MET, MISSED = 0, 3
+
+
+def largest(kind, value):
+    def change(us):
+        for found in us["work"]["reads at depth 1"]:
+            found[kind] = value
+    return change
+
+
+def slow_start(us):
+    us["seconds"] = [2 * seconds for seconds in us["seconds"]]
+
+
+def many_exits(us):
+    for found in us["start"]:
+        found["CPUID"] += 3000
+
+
+def many_faults(us):
+    for found in us["start"]:
+        found["page fault"] = 101
+
+
+def much_memory(us):
+    us["memory"]["anonymous"] += 3072
+
+
+# Each aim, and a change of Penstock's numbers that misses this one alone.
+AIMS = {
+    "KVM exits, start to user space, besides the host's interrupts": many_exits,
+    "of them second-level page faults": many_faults,
+    "time from start to user space, QEMU q35 = 1": slow_start,
+    "memory beside guest RAM, MiB": much_memory,
+    "KVM exits for a read of 4 KiB, host's interrupts included": largest("HLT", 3),
+    "of them MMIO or port I/O": largest("MMIO", 0.02),
+}
+
+
+class Bench(unittest.TestCase):
+    def run_with(self, change=None):
+        """Exit code, stderr and page of a run that has measured these numbers."""
+        raw = json.loads(NUMBERS.read_text())
+        if change:
+            change(raw["machines"]["Penstock"])
+        with tempfile.TemporaryDirectory() as name:
+            numbers, page = Path(name, "raw.json"), Path(name, "page.md")
+            numbers.write_text(json.dumps(raw))
+            done = subprocess.run([CHECKOUT / "bench/run", "--raw", numbers, "--page", page],
+                                  capture_output=True, text=True)
+            return done.returncode, done.stderr, page.read_text()
+
+    def test_all_met(self):
+        code, said, page = self.run_with()
+        self.assertEqual((code, said), (MET, ""))
+        self.assertEqual(page.count("| met |"), len(AIMS))
+        self.assertNotIn("missed", page)
+
+    def test_each_missed(self):
+        for what, change in AIMS.items():
+            with self.subTest(what):
+                code, said, page = self.run_with(change)
+                self.assertEqual(code, MISSED)
+                self.assertEqual([line.split(": ")[:3] for line in said.splitlines()],
+                                 [["bench", "missed", what]])
+                self.assertEqual(page.count("| missed |"), 1)
+                self.assertIn(f"\n- **{what}**: ", page)
+
+    def test_head(self):
+        """The page names what was measured, when, and on what."""
+        versions = json.loads(NUMBERS.read_text())["versions"]
+        head = self.run_with()[2].partition("\n\n|")[0]
+        self.assertEqual(set(versions), {"commit", "date", "processor", "Linux", "QEMU"})
+        for version in versions.values():
+            self.assertIn(version, head)
+
+    def test_same_work(self):
+        """A guest's speed is told by that of the host itself in the same round."""
+        def change(us):
+            native = json.loads(NUMBERS.read_text())["machines"]["native"]["speed"]
+            us["speed"] = [{what: [rate / 4 for rate in rates] for what, rates in found.items()}
+                           for found in native]
+        page = self.run_with(change)[2]
+        rows = [line.split(" | ")[-1] for line in page.splitlines()
+                if line.startswith(("| reads at", "| MiB "))]
+        self.assertEqual(rows, ["0.25 (0.25 to 0.25) |"] * 4)
+
+
+if __name__ == "__main__":
+    unittest.main(argv=[sys.argv[0], *sys.argv[1:]])
