@@ -34,6 +34,9 @@ static void *step(const char *name)
 	return dlsym(RTLD_NEXT, name);
 }
 
+/* The library's own names for its parameters are reserved ones. */
+/* NOLINTBEGIN(readability-inconsistent-declaration-parameter-name) */
+
 pid_t fork(void)
 {
 	pid_t (*next)(void) = step("fork");
@@ -68,3 +71,5 @@ int fchownat(int directory, const char *name, uid_t user, gid_t group, int flags
 
 	return next(directory, name, user, group, flags);
 }
+
+/* NOLINTEND(readability-inconsistent-declaration-parameter-name) */
