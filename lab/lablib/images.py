@@ -67,8 +67,7 @@ def _make_host(root, directory):
     archive.copy("init", LAB / "host/initramfs-init", 0o755)
     for name in ("init", "monitor"):
         archive.copy(f"lab/{name}", LAB / "host" / name, 0o755)
-    for name in ("keep-kvm", "wake-cpus"):
-        archive.file(f"lab/{name}", _compiled(directory, [LAB / f"host/{name}.c"]), 0o755)
+    archive.file("lab/keep-kvm", _compiled(directory, [LAB / "host/keep-kvm.c"]), 0o755)
     order = modules.ordered(HOST_MODULES)
     for path in order:
         archive.copy("modules/" + os.path.basename(path), modules.directory / path)

@@ -17,6 +17,13 @@ CONSOLE = (
               "taken back: the emulator went on with code that it had translated before"),
     Signature(re.compile(r"rcu: .*Possible timer handling issue on cpu"),
               "a CPU got no timer interrupts any more, as the kernel's own stall report says"),
+    Signature(re.compile(r"rcu:\s+(\d+)-\S+ \(0 ticks this GP\).*?NMI backtrace for cpu \1\n"
+                         r"(?:(?!Call Trace).)*?RIP: 0033:", re.DOTALL),
+              "a CPU got no timer interrupts any more in the midst of a program, where nothing can hold "
+              "them up"),
+    Signature(re.compile(r"rcu:\s+(\d+)-\S+ .*?NMI backtrace for cpu \1\n"
+                         r"(?:(?!Call Trace).)*?RIP: 0010:svm_vcpu_run\+", re.DOTALL),
+              "a CPU stayed in a guest, which any interrupt of the host's would have ended: it got none"),
 )
 # In what QEMU says itself.
 QEMU = (

@@ -11,6 +11,7 @@ sys.dont_write_bytecode = True
 CHECKOUT = Path(__file__).resolve().parents[2]
 sys.path.append(str(CHECKOUT / "tests/lab"))
 
+import emulator                     # noqa: E402
 import kernel_log                   # noqa: E402
 
 FIRST, SECOND, THIRD = "small-guest", "two-disks-two-cpus", "dma-outside-of-guest-memory"
@@ -86,6 +87,19 @@ class Case(unittest.TestCase):
         said = "".join(result("ok", name) for name in (FIRST, SECOND, THIRD))
         self.assertEqual(self.suite((f"RUN {FIRST}\n", console, 125), (said, "", 0)),
                          ("3 passed, 0 failed, 0 skipped", 0))
+
+    def test_where_a_stalled_cpu_was(self):
+        stall = ("rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:\n"
+                 "rcu: \t0-....: (0 ticks this GP) idle=a5bc/1/0x4000000000000000\n"
+                 "Sending NMI from CPU 1 to CPUs 0:\nNMI backtrace for cpu 0\n"
+                 "CPU: 0 UID: 0 PID: 222 Comm: sh\nRIP: {}\nCode: 00\nCall Trace:\n do_idle+0x1/0x2\n"
+                 "Kernel panic - not syncing: RCU Stall\nRIP: 0033:0x7f731b04fdeb")
+        for place, known in (("0033:0x7fc4808262c0", True),
+                             ("0010:svm_vcpu_run+0x259/0x850 [kvm_amd]", True),
+                             ("0010:native_queued_spin_lock_slowpath+0x1/0x2", False),
+                             ("0010:vfio_pci_core_ioctl+0x1/0x2", False)):
+            with self.subTest(place=place):
+                self.assertEqual(bool(emulator.verdict(stall.format(place), "")), known)
 
     def test_what_was_logged_before_the_test_does_not_count(self):
         console = f"lab: begin {FIRST}\n{INT3}\nlab: begin {SECOND}\n"
