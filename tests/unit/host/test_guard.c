@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -179,6 +180,94 @@ static void nothing_is_inherited(void **state)
 	assert_int_equal(guard_call(&guard, count_open, NULL), 4);
 }
 
+static int interrupt_itself(const void *argument)
+{
+	(void)argument;
+	raise(SIGINT);
+	raise(SIGTERM);
+	return 7;
+}
+
+/* Ctrl-C reaches the child too, which has yet to put back what it changed; and its parent afterwards. */
+static void signals_do_not_end_the_child(void **state)
+{
+	struct guard guard = make_guard(*state);
+	sigset_t after;
+
+	assert_int_equal(guard_call(&guard, interrupt_itself, NULL), 7);
+	pthread_sigmask(SIG_SETMASK, NULL, &after);
+	assert_false(sigismember(&after, SIGINT) || sigismember(&after, SIGTERM));
+}
+
+static int count_nulls(const void *argument)
+{
+	struct stat null, stat;
+	int count = 0;
+
+	(void)argument;
+	if (fstatat(AT_FDCWD, "/dev/null", &null, 0))
+		return -1;
+	for (int fd = 0; fd < 3; fd++)
+		count += fstat(fd, &stat) == 0 && stat.st_rdev == null.st_rdev;
+	return count;
+}
+
+/* Somebody may wait for the end of the terminal's pipe. */
+static void the_terminal_is_not_the_childs(void **state)
+{
+	struct guard guard = make_guard(*state);
+	int ends[2], saved = dup(1), count;
+
+	assert_int_equal(pipe(ends), 0);
+	dup2(ends[1], 1);
+	count = guard_call(&guard, count_nulls, NULL);
+	dup2(saved, 1);
+	assert_int_equal(count, 3);
+	close(saved);
+	close(ends[0]);
+	close(ends[1]);
+}
+
+static int take_a_while(const void *argument)
+{
+	(void)argument;
+	return usleep(700000);
+}
+
+static unsigned count_told(struct fixture *fixture, unsigned progress_ms)
+{
+	struct guard guard = make_guard(fixture);
+	char path[128], line[256];
+	int saved = dup(2), fd;
+	unsigned count = 0;
+	FILE *told;
+
+	fixture->host.progress_ms = progress_ms;
+	fixture_file(fixture, "/told", "");
+	snprintf(path, sizeof(path), "%s/told", fixture->tree);
+	fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
+	dup2(fd, 2);
+	assert_int_equal(guard_call(&guard, take_a_while, NULL), 0);
+	dup2(saved, 2);
+	close(saved);
+	close(fd);
+	told = fopen(path, "r");
+	while (fgets(line, sizeof(line), told))
+		count += strstr(line, "0000:01:00.0: still waiting for the test to let go of it") !=
+			 NULL;
+	fclose(told);
+	return count;
+}
+
+static void the_user_is_told_of_a_wait(void **state)
+{
+	struct fixture *fixture = *state;
+
+	fixture->host.limit_ms = 20000;
+	assert_in_range(count_told(fixture, 200), 1, 3);
+	assert_int_equal(count_told(fixture, 10000), 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
 
 int main(void)
@@ -191,6 +280,9 @@ int main(void)
 		TEST(what_is_given_up_still_puts_back),
 		TEST(the_locks_live_as_long_as_the_child),
 		TEST(nothing_is_inherited),
+		TEST(signals_do_not_end_the_child),
+		TEST(the_terminal_is_not_the_childs),
+		TEST(the_user_is_told_of_a_wait),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

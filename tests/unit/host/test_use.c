@@ -423,6 +423,31 @@ static void an_interface_in_another_namespace_that_vfio_has(void **state)
 	assert_unused(*state);
 }
 
+static void what_is_below_is_not_above(void **state)
+{
+	make_nic(*state);
+	fixture_interface(*state, VIRTUAL "br0");
+	fixture_link(*state, NET "/lower_br0", VIRTUAL "br0");
+	fixture_file(*state, "/proc/net/route",
+		ROUTES "br0\t00000000\t0101A8C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n");
+	assert_unused(*state);
+}
+
+/* A device that goes away while it is looked at leaves links to nothing. */
+static void what_is_gone_is_not_used(void **state)
+{
+	struct fixture *fixture = *state;
+	struct host_use use;
+
+	assert_false(host_use_find(&fixture->host, &card, &use));
+	make_nic(fixture);
+	fixture_link(fixture, "/sys/block/nvme9n1", CARD "/nvme/nvme9/nvme9n1");
+	fixture_link(fixture, "/sys/class/net/enp9s0", CARD "/net/enp9s0");
+	fixture_file(fixture, "/proc/net/route",
+		ROUTES "enp9s0\t00000000\t0101A8C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n");
+	assert_unused(fixture);
+}
+
 static void make_gpu(struct fixture *fixture, const char *driver)
 {
 	fixture_device(fixture, CARD, "0x030000", driver, 1);
@@ -551,6 +576,8 @@ int main(void)
 		TEST(a_vlan_on_open_vswitch),
 		TEST(the_default_route_beside_open_vswitch),
 		TEST(interfaces_in_a_circle),
+		TEST(what_is_below_is_not_above),
+		TEST(what_is_gone_is_not_used),
 		TEST(an_interface_in_another_namespace),
 		TEST(an_interface_in_another_namespace_below_usb),
 		TEST(an_interface_in_another_namespace_that_vfio_has),

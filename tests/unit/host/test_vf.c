@@ -189,6 +189,10 @@ static void too_few_have_appeared(void **state)
 	make_card(*state, "igb", "0\n", NULL);
 	assert_not_created(
 		*state, &pf, 3, -EIO, "2 VFs have appeared, not 3", "penstock vf destroy");
+	/* As many as there can be are not too many. */
+	fixture_file(*state, PF "/sriov_numvfs", "0\n");
+	assert_not_created(
+		*state, &pf, 8, -EIO, "2 VFs have appeared, not 8", "penstock vf destroy");
 }
 
 static pid_t hold(struct fixture *fixture, const struct bdf *bdf)
@@ -307,7 +311,7 @@ int __wrap_unlinkat(int directory, const char *name, int flags)
 }
 
 /* Linked in place of guard_call(), after which nothing but the child itself looks at the files. */
-static struct fixture *hangs;
+static struct fixture *hangs, *fails;
 
 int __real_guard_call(const struct guard *guard, int (*call)(const void *), const void *argument);
 int __wrap_guard_call(const struct guard *guard, int (*call)(const void *), const void *argument);
@@ -315,6 +319,13 @@ int __wrap_guard_call(const struct guard *guard, int (*call)(const void *), cons
 {
 	if (hangs)
 		fixture_pipe(hangs, PF "/sriov_numvfs");
+	if (fails) {
+		char path[PATH_MAX];
+
+		snprintf(path, sizeof(path), "%s" PF "/sriov_numvfs", fails->tree);
+		unlink(path);
+		assert_int_equal(symlink("/dev/full", path), 0);
+	}
 	step();
 	return __real_guard_call(guard, call, argument);
 }
@@ -406,6 +417,14 @@ static bool create_stopped_at(struct fixture *fixture, int n)
 	return WIFEXITED(status);
 }
 
+static void unlink_file(struct fixture *fixture, const char *file)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s%s", fixture->tree, file);
+	assert_int_equal(unlink(path), 0);
+}
+
 static void assert_no_records(struct fixture *fixture)
 {
 	struct error err = { 0 };
@@ -450,6 +469,63 @@ static void a_killed_create_is_undone(void **state)
 	/* The journal has its end before the last file of it goes. */
 	assert_true(undone > 1);
 	assert_int_equal(done, 2);
+}
+
+static void what_the_driver_refuses_is_told(void **state)
+{
+	struct fixture *fixture = *state;
+	struct error err = { 0 }, again = { 0 };
+
+	make_card(fixture, "igb", "2\n", "vfio-pci");
+	fails = fixture;
+	assert_int_equal(host_vf_destroy(&fixture->host, &pf, false, &err), -ENOSPC);
+	fails = NULL;
+	assert_error(&err, "its driver cannot remove its VFs", "dmesg | grep 0000:01:00.0");
+	unlink_file(fixture, PF "/sriov_numvfs");
+	fixture_file(fixture, PF "/sriov_numvfs", "0\n");
+	fails = fixture;
+	assert_int_equal(host_vf_create(&fixture->host, &pf, 2, true, false, &again), -ENOSPC);
+	fails = NULL;
+	assert_error(&again, "its driver igb cannot make 2 VFs", "dmesg | grep 0000:01:00.0");
+	assert_content(fixture, PF "/sriov_drivers_autoprobe", "1");
+	assert_no_records(fixture);
+	assert_no_binds(fixture);
+}
+
+static void dead_create(struct fixture *fixture)
+{
+	struct host_record record = { .bdf = pf, .driver = "igb", .makes_vfs = true };
+	struct error err = { 0 };
+
+	fixture_end_other(fixture_start_other(&record.holder));
+	assert_int_equal(host_journal_write(&fixture->host, &record, &err), 0);
+}
+
+static void vfs_of_a_dead_create_that_the_host_uses_stay(void **state)
+{
+	struct fixture *fixture = *state;
+	struct error err = { 0 };
+
+	make_card(fixture, "igb", "2\n", "igbvf");
+	fixture_interface(fixture, VF0 "/net/enp1s16");
+	fixture_file(fixture, "/proc/net/route",
+		"Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n"
+		"enp1s16\t00000000\t0101A8C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n");
+	dead_create(fixture);
+	assert_int_equal(host_release_stale(&fixture->host, false, &err), -EBUSY);
+	assert_error(&err, "the host is using its virtual function 0000:01:10.0", "ip route");
+	assert_content(fixture, PF "/sriov_numvfs", "2");
+}
+
+static void a_dead_create_without_vfs_is_forgotten(void **state)
+{
+	struct fixture *fixture = *state;
+	struct error err = { 0 };
+
+	make_card(fixture, "igb", "0\n", NULL);
+	dead_create(fixture);
+	assert_int_equal(host_vf_destroy(&fixture->host, &pf, false, &err), 0);
+	assert_no_records(fixture);
 }
 
 static void a_create_under_way_is_left_alone(void **state)
@@ -618,6 +694,9 @@ int main(void)
 		TEST(drivers_do_not_see_what_is_for_vfio),
 		TEST(drivers_see_what_is_for_the_host),
 		TEST(a_killed_create_is_undone),
+		TEST(what_the_driver_refuses_is_told),
+		TEST(vfs_of_a_dead_create_that_the_host_uses_stay),
+		TEST(a_dead_create_without_vfs_is_forgotten),
 		TEST(a_create_under_way_is_left_alone),
 		TEST(hostile_numbers),
 		TEST(a_request_with_all_settings),

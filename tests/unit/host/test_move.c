@@ -1,0 +1,432 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "fixture.h"
+
+#include "host/bind.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+/* From drivers to vfio-pci and back, with a kernel that moves devices as it is told to, or does not. */
+
+#define PORT  "/sys/devices/pci0000:00/0000:00:01.0"
+#define CARD  PORT "/0000:01:00.0"
+#define SOUND PORT "/0000:01:00.1"
+#define DISK  "/sys/devices/pci0000:00/0000:00:02.0/0000:02:00.0"
+
+static const struct bdf card = { 0, 1, 0, 0 };
+static const struct bdf sound = { 0, 1, 0, 1 };
+static const struct bdf disk = { 0, 2, 0, 0 };
+
+static const struct bind_options plain = { .owner = "demo" };
+static const struct bind_options for_good = { .owner = "bind", .persist = true };
+
+static struct {
+	struct fixture *fixture;
+	const char *refuses; /* the driver that takes nothing */
+	const char *refused; /* the device that nothing takes */
+	const char *moved,
+		*moved_to;        /* a device, and the driver that has it whatever is asked for */
+	const char *keeps;        /* the driver that lets nothing go */
+	bool native_only_by_name; /* the host's drivers take a device only when told to */
+} kernel;
+
+static void set_driver(const char *device, const char *driver)
+{
+	char link[PATH_MAX], path[PATH_MAX];
+
+	if ((kernel.refuses && strcmp(kernel.refuses, driver) == 0) ||
+		(kernel.refused && strcmp(kernel.refused, device) == 0))
+		return;
+	snprintf(link, sizeof(link), "%s/sys/bus/pci/devices/%s/driver", kernel.fixture->tree,
+		device);
+	snprintf(path, sizeof(path), "%s/sys/bus/pci/drivers/%s", kernel.fixture->tree, driver);
+	if (access(path, F_OK) == 0)
+		symlink(path, link);
+}
+
+static const char *native_driver(const char *device)
+{
+	return strcmp(device, "0000:01:00.0") == 0   ? "amdgpu"
+	       : strcmp(device, "0000:01:00.1") == 0 ? "snd_hda_intel"
+						     : "nvme";
+}
+
+static void probe(const char *device)
+{
+	char override[HOST_NAME];
+
+	host_read(&kernel.fixture->host, override, sizeof(override),
+		"/sys/bus/pci/devices/%s/driver_override", device);
+	if (kernel.moved && strcmp(kernel.moved, device) == 0)
+		set_driver(device, kernel.moved_to);
+	else if (override[0] && strcmp(override, "(null)"))
+		set_driver(device, override);
+	else if (!kernel.native_only_by_name)
+		set_driver(device, native_driver(device));
+}
+
+static int unbind(const char *device)
+{
+	char link[PATH_MAX], driver[HOST_NAME];
+
+	host_read_link(&kernel.fixture->host, driver, sizeof(driver),
+		"/sys/bus/pci/devices/%s/driver", device);
+	if (kernel.keeps && strcmp(kernel.keeps, driver) == 0)
+		return 0;
+	snprintf(link, sizeof(link), "%s/sys/bus/pci/devices/%s/driver", kernel.fixture->tree,
+		device);
+	return unlink(link) < 0 ? -errno : 0;
+}
+
+int __real_fd_write_file(const char *path, const char *text);
+int __wrap_fd_write_file(const char *path, const char *text);
+int __wrap_fd_write_file(const char *path, const char *text)
+{
+	const char *file = strrchr(path, '/') + 1, *drivers = strstr(path, "/drivers/");
+	char driver[HOST_NAME];
+
+	if (strcmp(file, "unbind") == 0)
+		return unbind(text);
+	if (strcmp(file, "drivers_probe") == 0) {
+		probe(text);
+		return 0;
+	}
+	if (strcmp(file, "bind") == 0 && drivers) {
+		snprintf(driver, sizeof(driver), "%.*s",
+			(int)(file - 1 - (drivers + strlen("/drivers/"))),
+			drivers + strlen("/drivers/"));
+		set_driver(text, driver);
+		return 0;
+	}
+	if (strcmp(file, "driver_override") == 0 && truncate(path, 0) == 0)
+		return __real_fd_write_file(path, strcmp(text, "\n") ? text : "(null)\n");
+	return __real_fd_write_file(path, text);
+}
+
+static int setup(void **state)
+{
+	int code = fixture_setup(state);
+	struct fixture *fixture = *state;
+
+	memset(&kernel, 0, sizeof(kernel));
+	kernel.fixture = fixture;
+	fixture_device(fixture, PORT, "0x060400", "pcieport", 13);
+	fixture_device(fixture, CARD, "0x030000", "amdgpu", 13);
+	fixture_device(fixture, SOUND, "0x040300", "snd_hda_intel", 13);
+	fixture_device(fixture, DISK, "0x010802", "nvme", 14);
+	fixture_file(fixture, "/sys/bus/pci/drivers/vfio-pci/bind", "");
+	fixture_file(fixture, "/sys/bus/pci/drivers/nouveau/bind", "");
+	return code;
+}
+
+static void assert_at(
+	struct fixture *fixture, const struct bdf *bdf, const char *driver, const char *override)
+{
+	char now[HOST_NAME], text[HOST_NAME], name[BDF_TEXT];
+
+	assert_int_equal(host_device_driver(&fixture->host, bdf, now), 0);
+	assert_string_equal(now, driver);
+	host_read(&fixture->host, text, sizeof(text), "/sys/bus/pci/devices/%s/driver_override",
+		bdf_format(bdf, name));
+	assert_string_equal(strcmp(text, "(null)") ? text : "", override);
+}
+
+static void assert_all_as_before(struct fixture *fixture)
+{
+	struct error err = { 0 };
+	struct bdf *records;
+	char path[128];
+
+	assert_at(fixture, &card, "amdgpu", "");
+	assert_at(fixture, &sound, "snd_hda_intel", "");
+	assert_at(fixture, &disk, "nvme", "");
+	assert_int_equal(host_journal_list(&fixture->host, &records, &err), 0);
+	free(records);
+	snprintf(path, sizeof(path), "%s/run/binds", fixture->tree);
+	assert_true(rmdir(path) == 0 || errno == ENOENT);
+}
+
+static void assert_error(const struct error *err, const char *what, const char *hint)
+{
+	if (!strstr(err->what, what) || !strstr(err->hint, hint))
+		fail_msg("%s: %s; %s", err->object, err->what, err->hint);
+}
+
+static void a_machines_devices_go_and_come_back(void **state)
+{
+	struct fixture *fixture = *state;
+	struct host_record record;
+	struct error err = { 0 };
+
+	assert_int_equal(host_bind(&fixture->host, &card, 1, &plain, &err), 0);
+	assert_at(fixture, &card, "vfio-pci", "vfio-pci");
+	assert_at(fixture, &sound, "vfio-pci", "vfio-pci");
+	assert_at(fixture, &disk, "nvme", "");
+	assert_int_equal(host_journal_read(&fixture->host, &sound, &record, &err), 0);
+	assert_string_equal(record.driver, "snd_hda_intel");
+	assert_true(record.companion);
+	assert_int_equal(host_release_owned(&fixture->host, NULL, &err), 0);
+	assert_all_as_before(fixture);
+}
+
+static void what_bind_takes_stays_until_it_is_released(void **state)
+{
+	struct fixture *fixture = *state;
+	const struct bdf both[] = { card, disk };
+	struct error err = { 0 };
+
+	assert_int_equal(host_bind(&fixture->host, both, 2, &for_good, &err), 0);
+	assert_int_equal(host_release_stale(&fixture->host, false, &err), 0);
+	assert_at(fixture, &card, "vfio-pci", "vfio-pci");
+	assert_at(fixture, &disk, "vfio-pci", "vfio-pci");
+	/* A machine comes and goes in between. */
+	assert_int_equal(host_bind(&fixture->host, &disk, 1, &plain, &err), 0);
+	assert_int_equal(host_release_owned(&fixture->host, NULL, &err), 0);
+	assert_at(fixture, &disk, "vfio-pci", "vfio-pci");
+	assert_int_equal(host_release(&fixture->host, &card, true, &err), 0);
+	assert_at(fixture, &card, "vfio-pci", "vfio-pci");
+	assert_int_equal(host_release(&fixture->host, &card, false, &err), 0);
+	assert_at(fixture, &sound, "snd_hda_intel", "");
+	assert_at(fixture, &disk, "vfio-pci", "vfio-pci");
+	assert_int_equal(host_release_all(&fixture->host, true, &err), 0);
+	assert_at(fixture, &disk, "vfio-pci", "vfio-pci");
+	assert_int_equal(host_release_all(&fixture->host, false, &err), 0);
+	assert_all_as_before(fixture);
+}
+
+static const struct bdf disk_and_card[] = { { 0, 2, 0, 0 }, { 0, 1, 0, 0 } };
+
+static void what_vfio_refuses_puts_all_back(void **state)
+{
+	static const struct bind_options *const options[] = { &plain, &for_good };
+	struct fixture *fixture = *state;
+
+	for (int i = 0; i < 2; i++) {
+		struct error err = { 0 };
+
+		kernel.refuses = "vfio-pci";
+		assert_int_equal(
+			host_bind(&fixture->host, disk_and_card, 2, options[i], &err), -EIO);
+		assert_string_equal(err.object, "0000:02:00.0");
+		assert_error(&err, "vfio-pci did not take it", "dmesg | grep 0000:02:00.0");
+		assert_all_as_before(fixture);
+	}
+}
+
+/* The first one is taken by then. */
+static void what_goes_elsewhere_puts_all_back(void **state)
+{
+	static const struct bind_options *const options[] = { &plain, &for_good };
+	struct fixture *fixture = *state;
+
+	for (int i = 0; i < 2; i++) {
+		struct error err = { 0 };
+
+		kernel.moved = "0000:01:00.0";
+		kernel.moved_to = "amdgpu";
+		assert_int_equal(
+			host_bind(&fixture->host, disk_and_card, 2, options[i], &err), -EIO);
+		assert_string_equal(err.object, "0000:01:00.0");
+		assert_error(&err, "did not take it, but has gone to amdgpu", "dmesg | grep");
+		assert_all_as_before(fixture);
+	}
+}
+
+static void what_was_bound_before_stays_after_a_failure(void **state)
+{
+	struct fixture *fixture = *state;
+	struct error err = { 0 };
+	pid_t earlier = fork();
+	int status;
+
+	if (earlier == 0)
+		_exit(host_bind(&fixture->host, &disk, 1, &for_good, &err) ? 1 : 0);
+	assert_int_equal(waitpid(earlier, &status, 0), earlier);
+	assert_int_equal(status, 0);
+	kernel.refuses = "vfio-pci";
+	assert_int_equal(host_bind(&fixture->host, disk_and_card, 2, &for_good, &err), -EIO);
+	assert_at(fixture, &disk, "vfio-pci", "vfio-pci");
+	assert_at(fixture, &card, "amdgpu", "");
+	err = (struct error){ 0 };
+	assert_int_equal(host_release(&fixture->host, &disk, false, &err), 0);
+	assert_all_as_before(fixture);
+}
+
+static void a_driver_that_keeps_its_device(void **state)
+{
+	struct fixture *fixture = *state;
+	struct error err = { 0 };
+
+	kernel.keeps = "amdgpu";
+	assert_int_equal(host_bind(&fixture->host, disk_and_card, 2, &for_good, &err), -EBUSY);
+	assert_error(&err, "cannot take it from its driver amdgpu", "");
+	assert_all_as_before(fixture);
+}
+
+static void overrides_of_others_are_put_back(void **state)
+{
+	struct fixture *fixture = *state;
+	struct error err = { 0 };
+
+	fixture_file(fixture, DISK "/driver_override", "nvme\n");
+	assert_int_equal(host_bind(&fixture->host, &disk, 1, &plain, &err), 0);
+	assert_at(fixture, &disk, "vfio-pci", "vfio-pci");
+	assert_int_equal(host_release_owned(&fixture->host, &disk, &err), 0);
+	assert_at(fixture, &disk, "nvme", "nvme");
+	fixture_file(fixture, DISK "/driver_override", "nouveau\n");
+	assert_int_equal(host_bind(&fixture->host, &disk, 1, &plain, &err), 0);
+	assert_int_equal(host_release_owned(&fixture->host, &disk, &err), 0);
+	assert_at(fixture, &disk, "nvme", "nouveau");
+}
+
+static void a_driver_that_takes_it_only_when_told_to(void **state)
+{
+	struct fixture *fixture = *state;
+	struct error err = { 0 };
+
+	assert_int_equal(host_bind(&fixture->host, &disk, 1, &plain, &err), 0);
+	kernel.native_only_by_name = true;
+	assert_int_equal(host_release_owned(&fixture->host, NULL, &err), 0);
+	assert_all_as_before(fixture);
+}
+
+static void another_driver_that_was_faster(void **state)
+{
+	struct fixture *fixture = *state;
+	struct error err = { 0 };
+
+	assert_int_equal(host_bind(&fixture->host, &disk, 1, &plain, &err), 0);
+	kernel.moved = "0000:02:00.0";
+	kernel.moved_to = "nouveau";
+	assert_int_equal(host_release_owned(&fixture->host, NULL, &err), 0);
+	assert_all_as_before(fixture);
+}
+
+static void a_driver_that_does_not_take_it_back(void **state)
+{
+	struct fixture *fixture = *state;
+	struct host_record record;
+	struct error err = { 0 };
+
+	assert_int_equal(host_bind(&fixture->host, &disk, 1, &plain, &err), 0);
+	kernel.refuses = "nvme";
+	assert_int_equal(host_release_owned(&fixture->host, NULL, &err), -EIO);
+	assert_error(&err, "its driver nvme did not take it back", "penstock release 0000:02:00.0");
+	assert_at(fixture, &disk, "", "");
+	/* It can be tried again. */
+	err = (struct error){ 0 };
+	assert_int_equal(host_journal_read(&fixture->host, &disk, &record, &err), 0);
+	kernel.refuses = NULL;
+	assert_int_equal(host_release(&fixture->host, &disk, false, &err), 0);
+	assert_all_as_before(fixture);
+}
+
+static void a_driver_that_is_gone(void **state)
+{
+	struct fixture *fixture = *state;
+	struct error err = { 0 };
+	char path[128];
+
+	assert_int_equal(host_bind(&fixture->host, &disk, 1, &plain, &err), 0);
+	snprintf(path, sizeof(path), "%s/sys/bus/pci/drivers/nvme/bind", fixture->tree);
+	assert_int_equal(unlink(path), 0);
+	*strrchr(path, '/') = '\0';
+	assert_int_equal(rmdir(path), 0);
+	kernel.moved = "0000:02:00.0";
+	kernel.moved_to = "nouveau";
+	assert_int_equal(host_release_owned(&fixture->host, NULL, &err), 0);
+	assert_at(fixture, &disk, "nouveau", "");
+}
+
+/* Somebody has given it to another driver meanwhile, and uses it with that. */
+static void what_the_host_uses_again_is_left_there(void **state)
+{
+	struct fixture *fixture = *state;
+	struct error err = { 0 };
+
+	assert_int_equal(host_bind(&fixture->host, &disk, 1, &plain, &err), 0);
+	assert_int_equal(unbind("0000:02:00.0"), 0);
+	set_driver("0000:02:00.0", "nouveau");
+	fixture_disk(fixture, DISK "/block/sda", "8:0\n");
+	fixture_file(fixture, "/proc/self/mountinfo", "22 1 8:0 / /data rw - ext4 /dev/sda rw\n");
+	assert_int_equal(host_release_owned(&fixture->host, NULL, &err), 0);
+	assert_at(fixture, &disk, "nouveau", "");
+}
+
+static void one_without_a_record_goes_where_the_kernel_wants(void **state)
+{
+	struct fixture *fixture = *state;
+	struct error err = { 0 };
+
+	assert_int_equal(unbind("0000:02:00.0"), 0);
+	set_driver("0000:02:00.0", "vfio-pci");
+	fixture_file(fixture, DISK "/driver_override", "vfio-pci\n");
+	assert_int_equal(host_release_stale(&fixture->host, false, &err), 0);
+	assert_at(fixture, &disk, "vfio-pci", "vfio-pci");
+	assert_int_equal(host_release(&fixture->host, &disk, false, &err), 0);
+	assert_all_as_before(fixture);
+	/* And what is not at vfio-pci is not touched. */
+	kernel.refused = "0000:02:00.0";
+	assert_int_equal(host_release(&fixture->host, &disk, false, &err), 0);
+	assert_all_as_before(fixture);
+}
+
+static void one_that_another_process_holds_is_not_released(void **state)
+{
+	struct fixture *fixture = *state;
+	struct host_record record;
+	struct error err = { 0 };
+	pid_t child;
+
+	assert_int_equal(host_bind(&fixture->host, &disk, 1, &plain, &err), 0);
+	assert_int_equal(host_journal_read(&fixture->host, &disk, &record, &err), 0);
+	child = fixture_start_other(&record.holder);
+	assert_int_equal(host_journal_write(&fixture->host, &record, &err), 0);
+	assert_int_equal(host_release_stale(&fixture->host, false, &err), 0);
+	assert_int_equal(host_release_owned(&fixture->host, NULL, &err), 0);
+	assert_at(fixture, &disk, "vfio-pci", "vfio-pci");
+	assert_int_equal(host_release(&fixture->host, &disk, false, &err), -EBUSY);
+	assert_error(&err, "it is held by penstock 'other'", "free again");
+	err = (struct error){ 0 };
+	assert_int_equal(host_release(&fixture->host, &disk, true, &err), -EBUSY);
+	assert_at(fixture, &disk, "vfio-pci", "vfio-pci");
+	fixture_end_other(child);
+	err = (struct error){ 0 };
+	assert_int_equal(host_release_stale(&fixture->host, true, &err), 0);
+	assert_at(fixture, &disk, "vfio-pci", "vfio-pci");
+	assert_int_equal(host_release_stale(&fixture->host, false, &err), 0);
+	assert_all_as_before(fixture);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, fixture_teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(a_machines_devices_go_and_come_back),
+		TEST(what_bind_takes_stays_until_it_is_released),
+		TEST(what_vfio_refuses_puts_all_back),
+		TEST(what_goes_elsewhere_puts_all_back),
+		TEST(what_was_bound_before_stays_after_a_failure),
+		TEST(a_driver_that_keeps_its_device),
+		TEST(overrides_of_others_are_put_back),
+		TEST(a_driver_that_takes_it_only_when_told_to),
+		TEST(another_driver_that_was_faster),
+		TEST(a_driver_that_does_not_take_it_back),
+		TEST(a_driver_that_is_gone),
+		TEST(what_the_host_uses_again_is_left_there),
+		TEST(one_without_a_record_goes_where_the_kernel_wants),
+		TEST(one_that_another_process_holds_is_not_released),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
