@@ -21,8 +21,9 @@ HARDWARE = """
     -global ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off
     -nodefaults -no-user-config -display none -no-reboot
 """
-# A host that hangs ends itself, so that it is soon started anew; its log has room for a whole run.
-KERNEL_ARGUMENTS = ("console=ttyS0 quiet panic=-1 sysctl.kernel.panic_on_rcu_stall=1 "
+# A host that hangs ends itself, so that it is soon started anew, and tells its whole log before that,
+# which has room for a whole run.
+KERNEL_ARGUMENTS = ("console=ttyS0 quiet panic=-1 panic_print=0x20 sysctl.kernel.panic_on_rcu_stall=1 "
                     "sysctl.kernel.hung_task_timeout_secs=60 log_buf_len=16M "
                     "intel_iommu=on iommu=nopt mitigations=off")
 
