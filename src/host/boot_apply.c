@@ -492,8 +492,12 @@ static int lock(const struct host *host, struct error *err)
 	fd = open(full, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		return boot_tell(err, -errno, full, "cannot open the directory");
-	if (flock(fd, LOCK_EX | LOCK_NB) < 0)
-		return error_set(err, -errno, full, "another 'penstock boot-config' is at work");
+	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+		error_set(err, -errno, full, "another 'penstock boot-config' is at work");
+		error_hint(
+			err, "try again when it has ended: 'fuser -v %s' tells which it is", full);
+		return err->code;
+	}
 	return take_fd(&fd);
 }
 

@@ -61,6 +61,14 @@ static int change_write(const struct change *change, const char *path, const cha
 	return code;
 }
 
+/* Where nothing better is known. */
+static int explain(const struct change *change, struct error *err)
+{
+	if (!err->hint[0])
+		error_hint(err, "'dmesg | grep %s' may tell why", change->name);
+	return err->code;
+}
+
 int change_override(const struct change *change, const char *driver, struct error *err)
 {
 	char path[PATH_MAX], now[HOST_NAME];
@@ -76,9 +84,10 @@ int change_override(const struct change *change, const char *driver, struct erro
 		return 0;
 	code = change_write(
 		change, path, driver[0] ? driver : "\n", "its driver_override to be set", err);
-	return code ? error_sys(
-			      err, code, change->name, "cannot set driver_override to '%s'", driver)
-		    : 0;
+	if (code == 0)
+		return 0;
+	error_sys(err, code, change->name, "cannot set driver_override to '%s'", driver);
+	return explain(change, err);
 }
 
 int change_unbind(const struct change *change, struct error *err)
@@ -98,8 +107,9 @@ int change_unbind(const struct change *change, struct error *err)
 	/* The driver may have gone by itself in between. */
 	if (host_device_driver(change->host, &change->device->bdf, now) == 0 && !now[0])
 		return 0;
-	return error_sys(err, code ? code : -EBUSY, change->name,
-		"cannot take it from its driver %s", driver);
+	error_sys(err, code ? code : -EBUSY, change->name, "cannot take it from its driver %s",
+		driver);
+	return explain(change, err);
 }
 
 static void wait_for_driver(const struct change *change)

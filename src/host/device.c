@@ -50,6 +50,13 @@ static int read_group(const struct host *host, const char *name)
 	return *end || group > INT_MAX ? -1 : (int)group;
 }
 
+static int refuse_override(const char *name, struct error *err)
+{
+	error_set(err, -EINVAL, name, "its driver_override is no driver's name");
+	error_hint(err, "clear it: 'echo >" DEVICES "%s/driver_override'", name);
+	return -EINVAL;
+}
+
 static int read_override(const struct host *host, const char *name, char override[static HOST_NAME],
 	struct error *err)
 {
@@ -60,7 +67,7 @@ static int read_override(const struct host *host, const char *name, char overrid
 		strcmp(text, "(null)") == 0)
 		return 0;
 	if (strlen(text) >= HOST_NAME)
-		return error_set(err, -EINVAL, name, "its driver_override is no driver's name");
+		return refuse_override(name, err);
 	host_text(override, HOST_NAME, "%s", text);
 	return 0;
 }

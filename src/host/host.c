@@ -30,8 +30,11 @@ static int set_root(struct host *host, const char *directory, struct error *err)
 {
 	if (!directory || !directory[0])
 		return 0;
-	if (!realpath(directory, host->root))
-		return error_sys(err, -errno, directory, "cannot look at the host in this tree");
+	if (!realpath(directory, host->root)) {
+		error_sys(err, -errno, directory, "cannot look at the host in this tree");
+		error_hint(err, "PENSTOCK_ROOT is to name a directory with sys/ and proc/");
+		return err->code;
+	}
 	if (strcmp(host->root, "/") == 0)
 		host->root[0] = '\0';
 	return 0;

@@ -351,9 +351,12 @@ static int tell_one(
 	bdf_format(bdf, name);
 	if (code == 0 && !is_in_scope(host, &record, scope))
 		return 0;
-	if (code == 0 && host_holder_is_alive(&record.holder))
-		return error_set(err, -EBUSY, name, "it is held by %s",
+	if (code == 0 && host_holder_is_alive(&record.holder)) {
+		error_set(err, -EBUSY, name, "it is held by %s",
 			host_holder_describe(&record.holder, holder));
+		error_hint(err, "it is free again when that has ended");
+		return -EBUSY;
+	}
 	if (host_device_driver(host, bdf, driver) || !host_device_exists(host, bdf))
 		driver[0] = '\0';
 	if (code == 0 && host_journal_is_kept(host, &record) && scope != SCOPE_ORDERED)

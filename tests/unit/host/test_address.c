@@ -126,6 +126,7 @@ static void any_path_of_the_root(void **state)
 	assert_int_equal(host_init(&other.host, "/", NULL, &err), 0);
 	assert_true(host_is_live(&other.host));
 	assert_int_equal(host_init(&other.host, "/nowhere/at/all", NULL, &err), -ENOENT);
+	assert_non_null(strstr(err.hint, "PENSTOCK_ROOT"));
 }
 
 /* TREE2 is not in TREE. */

@@ -37,6 +37,7 @@ static struct {
 		*moved_to;        /* a device, and the driver that has it whatever is asked for */
 	const char *keeps;        /* the driver that lets nothing go */
 	bool native_only_by_name; /* the host's drivers take a device only when told to */
+	bool override_fails;
 } kernel;
 
 static void set_driver(const char *device, const char *driver)
@@ -107,6 +108,8 @@ int __wrap_fd_write_file(const char *path, const char *text)
 		set_driver(text, driver);
 		return 0;
 	}
+	if (strcmp(file, "driver_override") == 0 && kernel.override_fails)
+		return -EINVAL;
 	if (strcmp(file, "driver_override") == 0 && truncate(path, 0) == 0)
 		return __real_fd_write_file(path, strcmp(text, "\n") ? text : "(null)\n");
 	return __real_fd_write_file(path, text);
@@ -268,8 +271,33 @@ static void a_driver_that_keeps_its_device(void **state)
 
 	kernel.keeps = "amdgpu";
 	assert_int_equal(host_bind(&fixture->host, disk_and_card, 2, &for_good, &err), -EBUSY);
-	assert_error(&err, "cannot take it from its driver amdgpu", "");
+	assert_error(&err, "cannot take it from its driver amdgpu", "dmesg | grep 0000:01:00.0");
 	assert_all_as_before(fixture);
+}
+
+static void an_override_that_is_not_taken(void **state)
+{
+	struct fixture *fixture = *state;
+	struct error err = { 0 };
+
+	kernel.override_fails = true;
+	assert_int_equal(host_bind(&fixture->host, &disk, 1, &plain, &err), -EINVAL);
+	assert_error(&err, "cannot set driver_override to 'vfio-pci'", "dmesg | grep 0000:02:00.0");
+	kernel.override_fails = false;
+	assert_all_as_before(fixture);
+}
+
+static void an_override_that_no_driver_can_have(void **state)
+{
+	struct fixture *fixture = *state;
+	struct error err = { 0 };
+	char name[HOST_NAME + 2] = "";
+
+	memset(name, 'a', HOST_NAME);
+	fixture_file(fixture, DISK "/driver_override", name);
+	assert_int_equal(host_bind(&fixture->host, &disk, 1, &plain, &err), -EINVAL);
+	assert_error(&err, "no driver's name",
+		"echo >/sys/bus/pci/devices/0000:02:00.0/driver_override");
 }
 
 static void overrides_of_others_are_put_back(void **state)
@@ -398,6 +426,7 @@ static void one_that_another_process_holds_is_not_released(void **state)
 	assert_error(&err, "it is held by penstock 'other'", "free again");
 	err = (struct error){ 0 };
 	assert_int_equal(host_release(&fixture->host, &disk, true, &err), -EBUSY);
+	assert_error(&err, "it is held by penstock 'other'", "free again");
 	assert_at(fixture, &disk, "vfio-pci", "vfio-pci");
 	fixture_end_other(child);
 	err = (struct error){ 0 };
@@ -418,6 +447,8 @@ int main(void)
 		TEST(what_goes_elsewhere_puts_all_back),
 		TEST(what_was_bound_before_stays_after_a_failure),
 		TEST(a_driver_that_keeps_its_device),
+		TEST(an_override_that_is_not_taken),
+		TEST(an_override_that_no_driver_can_have),
 		TEST(overrides_of_others_are_put_back),
 		TEST(a_driver_that_takes_it_only_when_told_to),
 		TEST(another_driver_that_was_faster),
