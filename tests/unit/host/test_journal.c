@@ -66,6 +66,21 @@ static void a_record_comes_back(void **state)
 	assert_int_equal(err.code, 0);
 }
 
+static void a_record_keeps_what_is_seldom_there(void **state)
+{
+	struct fixture *fixture = *state;
+	struct host_record record = make_record(), again;
+	struct error err = { 0 };
+
+	record.user = 1000;
+	record.makes_vfs = true;
+	record.persist = true;
+	assert_int_equal(host_journal_write(&fixture->host, &record, &err), 0);
+	assert_int_equal(host_journal_read(&fixture->host, &card, &again, &err), 0);
+	assert_int_equal(again.user, 1000);
+	assert_true(again.makes_vfs && again.persist);
+}
+
 static void modes_do_not_depend_on_umask(void **state)
 {
 	struct fixture *fixture = *state;
@@ -554,6 +569,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(a_record_comes_back),
+		TEST(a_record_keeps_what_is_seldom_there),
 		TEST(modes_do_not_depend_on_umask),
 		TEST(damaged_records_are_seen),
 		TEST(huge_and_strange_records_are_seen),

@@ -384,6 +384,11 @@ static void what_the_host_uses_again_is_left_there(void **state)
 	assert_int_equal(host_bind(&fixture->host, &disk, 1, &plain, &err), 0);
 	assert_int_equal(unbind("0000:02:00.0"), 0);
 	set_driver("0000:02:00.0", "nouveau");
+	assert_int_equal(host_release_owned(&fixture->host, NULL, &err), 0);
+	assert_all_as_before(fixture); /* nobody had used it there */
+	assert_int_equal(host_bind(&fixture->host, &disk, 1, &plain, &err), 0);
+	assert_int_equal(unbind("0000:02:00.0"), 0);
+	set_driver("0000:02:00.0", "nouveau");
 	fixture_disk(fixture, DISK "/block/sda", "8:0\n");
 	fixture_file(fixture, "/proc/self/mountinfo", "22 1 8:0 / /data rw - ext4 /dev/sda rw\n");
 	assert_int_equal(host_release_owned(&fixture->host, NULL, &err), 0);
