@@ -40,16 +40,17 @@ static int catch_signals(struct broker *broker, struct error *err)
 	/* As nohup does, or a shell for what runs in the background. */
 	static const int unless_ignored[] = { SIGINT, SIGHUP, SIGQUIT };
 	struct sigaction before;
+	sigset_t signals;
 
-	sigemptyset(&broker->signals);
+	sigemptyset(&signals);
 	for (size_t i = 0; i < ARRAY_SIZE(always); i++)
-		sigaddset(&broker->signals, always[i]);
+		sigaddset(&signals, always[i]);
 	for (size_t i = 0; i < ARRAY_SIZE(unless_ignored); i++)
 		if (sigaction(unless_ignored[i], NULL, &before) == 0 &&
 			before.sa_handler != SIG_IGN)
-			sigaddset(&broker->signals, unless_ignored[i]);
-	sigprocmask(SIG_BLOCK, &broker->signals, NULL);
-	broker->signal_fd = signalfd(-1, &broker->signals, SFD_CLOEXEC | SFD_NONBLOCK);
+			sigaddset(&signals, unless_ignored[i]);
+	sigprocmask(SIG_BLOCK, &signals, NULL);
+	broker->signal_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
 	signal(SIGPIPE, SIG_IGN);
 	/*
 	 * In the background neither output nor a key must stop it, nor the machine, which has this

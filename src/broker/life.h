@@ -12,8 +12,7 @@ struct broker {
 	struct host host;
 	struct broker_files files;
 	struct broker_console console;
-	sigset_t signals; /* that arrive at signal_fd instead of a handler */
-	int signal_fd;
+	int signal_fd;  /* where signals arrive instead of at a handler */
 	int stopped_by; /* the signal that asked for the end; 0 */
 };
 

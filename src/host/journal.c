@@ -116,6 +116,26 @@ static int open_below(const struct host *host, const char *name, bool make)
 	return open_directory(run, name);
 }
 
+/* The same to be read; NULL with errno set. */
+static DIR *read_below(const struct host *host, const char *name)
+{
+	int fd = open_below(host, name, false);
+	DIR *directory;
+
+	if (fd < 0) {
+		errno = -fd;
+		return NULL;
+	}
+	directory = fdopendir(fd);
+	if (!directory) {
+		int code = errno;
+
+		close(fd);
+		errno = code;
+	}
+	return directory;
+}
+
 /* Records as text. Strict: one spelling only, and "end" shows that nothing is missing. */
 
 static bool take_line(char **at, const char *key, char *value, size_t size)
@@ -372,19 +392,12 @@ static ssize_t collect(DIR *directory, struct bdf **devices)
 
 ssize_t host_journal_list(const struct host *host, struct bdf **devices, struct error *err)
 {
-	cleanup_fd int fd = open_below(host, "devices", false);
-	DIR *directory;
+	DIR *directory = read_below(host, "devices");
 	ssize_t count;
 
 	*devices = NULL;
-	if (fd == -ENOENT)
-		return 0;
-	if (fd < 0)
-		return tell(host, fd, "cannot read the journal", err);
-	directory = fdopendir(fd);
 	if (!directory)
-		return tell(host, -errno, "cannot read the journal", err);
-	take_fd(&fd);
+		return errno == ENOENT ? 0 : tell(host, -errno, "cannot read the journal", err);
 	count = collect(directory, devices);
 	closedir(directory);
 	return count < 0 ? tell(host, count, "cannot read the journal", err) : count;
@@ -461,12 +474,9 @@ static bool has_records(const struct host *host, const struct host_holder *holde
 
 void host_journal_forget_binds(const struct host *host)
 {
-	int fd = open_below(host, "binds", false);
-	DIR *directory = fd < 0 ? NULL : fdopendir(fd);
+	DIR *directory = read_below(host, "binds");
 	const struct dirent *entry;
 
-	if (!directory && fd >= 0)
-		close(fd);
 	while (directory && (entry = readdir(directory))) {
 		struct host_holder holder = { 0 };
 		/* What was killed while it wrote its file has left a temporary one. */
@@ -475,7 +485,7 @@ void host_journal_forget_binds(const struct host *host)
 		if (sscanf(name, "%d-%" SCNu64, &holder.pid, &holder.start) == 2 &&
 			(host_holder_is_self(&holder) || !host_holder_is_alive(&holder)) &&
 			!has_records(host, &holder))
-			unlinkat(fd, entry->d_name, 0);
+			unlinkat(dirfd(directory), entry->d_name, 0);
 	}
 	if (directory)
 		closedir(directory);
@@ -510,12 +520,9 @@ static bool parse_half(const char *name, struct bdf *bdf)
 /* Who writes a record has the lock of its device. */
 void host_journal_forget_halves(const struct host *host)
 {
-	int fd = open_below(host, "devices", false);
-	DIR *directory = fd < 0 ? NULL : fdopendir(fd);
+	DIR *directory = read_below(host, "devices");
 	const struct dirent *entry;
 
-	if (!directory && fd >= 0)
-		close(fd);
 	while (directory && (entry = readdir(directory))) {
 		cleanup_fd int lock = -1;
 		char address[BDF_TEXT];
@@ -525,7 +532,7 @@ void host_journal_forget_halves(const struct host *host)
 			continue;
 		lock = open_lock(host, bdf_format(&bdf, address));
 		if (lock >= 0 && flock(lock, LOCK_EX | LOCK_NB) == 0)
-			unlinkat(fd, entry->d_name, 0);
+			unlinkat(dirfd(directory), entry->d_name, 0);
 	}
 	if (directory)
 		closedir(directory);
@@ -697,20 +704,17 @@ void host_release_name(const struct host *host, const char *name)
 void host_forget_names(const struct host *host)
 {
 	struct error ignored = { 0 };
-	int fd = open_below(host, "names", false);
-	DIR *directory = fd < 0 ? NULL : fdopendir(fd);
+	DIR *directory = read_below(host, "names");
 	cleanup_fd int lock = directory ? lock_names(host, &ignored) : -1;
 	const struct dirent *entry;
 
-	if (!directory && fd >= 0)
-		close(fd);
 	while (lock >= 0 && (entry = readdir(directory))) {
 		struct host_holder holder;
 
 		/* A dot begins what was half written. */
 		if (entry->d_name[0] == '.' ||
 			(read_name(host, entry->d_name, &holder) && !host_holder_is_alive(&holder)))
-			unlinkat(fd, entry->d_name, 0);
+			unlinkat(dirfd(directory), entry->d_name, 0);
 	}
 	if (directory)
 		closedir(directory);

@@ -157,10 +157,20 @@ static bool visit(struct walk *walk, const char *interface, unsigned depth)
 	return used || (has(walk->host, interface, "upper_" SWITCH) && visit_switch(walk, depth));
 }
 
+static DIR *open_at(int parent, const char *name)
+{
+	int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	DIR *directory = fd < 0 ? NULL : fdopendir(fd);
+
+	if (!directory && fd >= 0)
+		close(fd);
+	return directory;
+}
+
+/* Has it a directory "net" without an interface? */
 static bool is_empty(int directory)
 {
-	int fd = openat(directory, "net", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	DIR *entries = fd < 0 ? NULL : fdopendir(fd);
+	DIR *entries = open_at(directory, "net");
 	const struct dirent *entry;
 	bool empty = entries;
 
@@ -168,20 +178,17 @@ static bool is_empty(int directory)
 		empty &= entry->d_name[0] == '.';
 	if (entries)
 		closedir(entries);
-	else if (fd >= 0)
-		close(fd);
 	return empty;
 }
 
 static bool find_hidden(int parent, const char *name, unsigned depth, unsigned *budget,
 	char device[static HOST_NAME])
 {
-	int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	DIR *directory = fd < 0 ? NULL : fdopendir(fd);
+	DIR *directory = open_at(parent, name);
 	const struct dirent *entry;
 	bool found = false;
 
-	if (directory && is_empty(fd)) {
+	if (directory && is_empty(dirfd(directory))) {
 		const char *slash = strrchr(name, '/');
 
 		host_text(device, HOST_NAME, "%s", slash ? slash + 1 : name);
@@ -190,11 +197,9 @@ static bool find_hidden(int parent, const char *name, unsigned depth, unsigned *
 	while (!found && directory && depth && (entry = readdir(directory)) && *budget && --*budget)
 		found = entry->d_name[0] != '.' &&
 			(entry->d_type == DT_DIR || entry->d_type == DT_UNKNOWN) &&
-			find_hidden(fd, entry->d_name, depth - 1, budget, device);
+			find_hidden(dirfd(directory), entry->d_name, depth - 1, budget, device);
 	if (directory)
 		closedir(directory);
-	else if (fd >= 0)
-		close(fd);
 	return found;
 }
 
