@@ -4,6 +4,8 @@ is a failure of the test that ran."""
 import re
 from typing import NamedTuple
 
+import kernel_log
+
 
 class Signature(NamedTuple):
     pattern: re.Pattern
@@ -35,7 +37,6 @@ QEMU = (
 # Where one of these stands beside a signature, it is not the emulator's alone.
 DAMNING = re.compile(r"\b(BUG:|WARNING:|general protection|blocked for more than \d+ seconds|"
                      r"Bad page|list_(add|del) corruption|kernel BUG)")
-FAULT = re.compile(r"DMAR: .*fault")
 OOPS = re.compile(r"\bOops\b(?!: int3)")
 
 # A stall behind a lock that VFIO, KVM or the IOMMU driver takes is theirs, or ours.
@@ -59,7 +60,7 @@ def since(log, test):
 def verdict(console, qemu, test=None):
     """Why the host's death is the emulator's fault, or None."""
     log, faults = since(console, test)
-    if DAMNING.search(log) or OOPS.search(log) or not faults and FAULT.search(log):
+    if DAMNING.search(log) or OOPS.search(log) or not faults and kernel_log.FAULT.search(log):
         return None
     if behind_a_lock_of_theirs(log):
         return None

@@ -2,7 +2,9 @@
 the emulator is the cause."""
 
 import contextlib
+import os
 import re
+import signal
 import time
 from pathlib import Path
 
@@ -29,6 +31,17 @@ def descendants(pid):
             found += children
             queue += children
     return found
+
+
+def kill(pid):
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def kill_all(pid):
+    """With all that it has started."""
+    for one in [*descendants(pid), pid]:
+        kill(one)
 
 
 def thread(task):

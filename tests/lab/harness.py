@@ -56,24 +56,11 @@ def wait_until(condition, seconds, message):
 
 # --- the host's devices ---------------------------------------------------------------------------
 
+driver, override, state = remains.driver, remains.override, remains.drivers
+
+
 def device(bdf):
-    return Path("/sys/bus/pci/devices") / bdf
-
-
-def driver(bdf):
-    link = device(bdf) / "driver"
-    return os.path.basename(os.readlink(link)) if link.exists() else None
-
-
-def override(bdf):
-    """driver_override, None when it is not set."""
-    value = (device(bdf) / "driver_override").read_text().strip()
-    return None if value == "(null)" else value
-
-
-def state():
-    """Driver and override of every device."""
-    return remains.drivers()
+    return remains.DEVICES / bdf
 
 
 def group(bdf):
@@ -251,15 +238,6 @@ class Machine:
         """The machine process and its like."""
         return hang.descendants(self.process.pid)
 
-    def exits(self):
-        """KVM's statistics of this machine, while it runs."""
-        numbers = {}
-        for directory in Path("/sys/kernel/debug/kvm").glob("[0-9]*-*"):
-            for file in directory.iterdir():
-                if file.is_file():
-                    numbers[file.name] = numbers.get(file.name, 0) + int(file.read_text())
-        return numbers
-
     def succeed(self, *tests):
         """To the guest's own end: each of its tests was ok, and the power-off is exit code 0."""
         code = self.wait()
@@ -277,10 +255,8 @@ def run_guest(tests, **options):
 
 def end(process):
     """Kills it and all that it has started, and waits a while."""
-    for pid in [*hang.descendants(process.pid), process.pid]:
-        if process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, 9)
+    if process.poll() is None:
+        hang.kill_all(process.pid)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(QUICK_SECONDS)
 

@@ -8,7 +8,7 @@ import re
 COMPLAINT = re.compile(r"\b(BUG|WARNING|Oops|general protection|Kernel panic)\b|"
                        r"blocked for more than \d+ seconds|detected stall")
 # The IOMMU driver: a device has reached for what is not its guest's.
-FAULT = re.compile(r"DMAR: .*fault addr|DMAR: .*\[fault reason")
+FAULT = re.compile(r"DMAR: .*\bfault\b")
 
 LINE_MAX = 8192
 

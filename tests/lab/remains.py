@@ -1,23 +1,34 @@
 """What a test may leave on the host: nothing."""
 
+import contextlib
 import os
 import re
 from pathlib import Path
 
 import hang
 
+DEVICES = Path("/sys/bus/pci/devices")
 RUN = Path("/run/penstock")
 LOCKS = RUN / "locks"       # its files stay; that nobody holds one is what counts
 
 
+def driver(bdf):
+    link = DEVICES / bdf / "driver"
+    return os.path.basename(os.readlink(link)) if link.exists() else None
+
+
+def override(bdf):
+    """driver_override, None when it is not set."""
+    value = (DEVICES / bdf / "driver_override").read_text().strip()
+    return None if value == "(null)" else value
+
+
 def drivers():
-    """Driver and driver_override of each PCI device."""
+    """Driver and override of every device; a virtual one may go meanwhile."""
     found = {}
-    for path in Path("/sys/bus/pci/devices").iterdir():
-        link = path / "driver"
-        override = hang.read(path / "driver_override", "(null)")
-        found[path.name] = (os.path.basename(os.readlink(link)) if link.exists() else None,
-                            None if override == "(null)" else override)
+    for path in DEVICES.iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found[path.name] = driver(path.name), override(path.name)
     return found
 
 

@@ -4,7 +4,6 @@ holds up the next one; and looks at the host afterwards."""
 import json
 import os
 import select
-import signal
 import sys
 import time
 import traceback
@@ -62,19 +61,11 @@ def give_up(pid, seconds):
         found = "FAIL", f"no end within {seconds} s;\n{why}"
     except hang.EmulatorStuck as reason:
         found = "STUCK", str(reason)
-    for one in [*hang.descendants(pid), pid]:
-        kill(one)
+    hang.kill_all(pid)
     deadline = time.monotonic() + harness.QUICK_SECONDS
     while os.waitpid(pid, os.WNOHANG) == (0, 0) and time.monotonic() < deadline:
         time.sleep(0.1)
     return found
-
-
-def kill(pid):
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
 
 
 class Runner:
@@ -129,7 +120,7 @@ def aftermath(test, before, log, patience=harness.QUICK_SECONDS):
 def repair(before):
     """After a failure the next test begins as this one did, or on a host that is started anew."""
     for pid in set(hang.user_processes()) - set(before.processes):
-        kill(pid)
+        hang.kill(pid)
     word, text = in_child(lambda: set_back(before), REPAIR_SECONDS)
     if word != "ok":
         raise HostUnusable(f"the host cannot be set back: {text}")
