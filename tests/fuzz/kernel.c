@@ -259,6 +259,19 @@ static uint32_t answer_chain(void *info, uint32_t size, uint32_t argsz, uint32_t
 	return size;
 }
 
+/* An answer with a chain, whose offset and whose own length may be any. */
+static void answer_size(void *info, uint32_t size, uint8_t flags, uint32_t *argsz, uint32_t *offset)
+{
+	uint32_t wanted;
+
+	*offset = answer_chain(info, size, *argsz, &wanted);
+	*argsz = wanted;
+	if (flags & 0x20)
+		*offset = fuzz_number(kernel.answers, 2);
+	if (flags & 0x10)
+		*argsz = fuzz_number(kernel.answers, 2);
+}
+
 static int get_device_info(struct vfio_device_info *info)
 {
 	uint8_t byte = fuzz_byte(kernel.answers);
@@ -277,7 +290,6 @@ static uint64_t region_size(uint8_t byte)
 
 static int get_region(struct vfio_region_info *info)
 {
-	uint32_t argsz = info->argsz, wanted;
 	uint8_t flags = fuzz_byte(kernel.answers);
 
 	if (flags & 0x80)
@@ -285,12 +297,7 @@ static int get_region(struct vfio_region_info *info)
 	info->size = region_size(fuzz_byte(kernel.answers));
 	info->offset = flags & 0x40 ? fuzz_number(kernel.answers, 8) : info->index * REGION_ROOM;
 	info->flags = flags & 0xf;
-	info->cap_offset = answer_chain(info, sizeof(*info), argsz, &wanted);
-	info->argsz = wanted;
-	if (flags & 0x20)
-		info->cap_offset = fuzz_number(kernel.answers, 2);
-	if (flags & 0x10)
-		info->argsz = fuzz_number(kernel.answers, 2);
+	answer_size(info, sizeof(*info), flags, &info->argsz, &info->cap_offset);
 	return 0;
 }
 
@@ -303,16 +310,10 @@ static int get_irq(struct vfio_irq_info *info)
 
 static int get_iommu_info(struct vfio_iommu_type1_info *info)
 {
-	uint32_t argsz = info->argsz, wanted;
 	uint8_t flags = fuzz_byte(kernel.answers);
 
 	info->flags = flags & 3;
-	info->cap_offset = answer_chain(info, sizeof(*info), argsz, &wanted);
-	info->argsz = wanted;
-	if (flags & 0x20)
-		info->cap_offset = fuzz_number(kernel.answers, 2);
-	if (flags & 0x10)
-		info->argsz = fuzz_number(kernel.answers, 2);
+	answer_size(info, sizeof(*info), flags, &info->argsz, &info->cap_offset);
 	return 0;
 }
 

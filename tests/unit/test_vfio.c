@@ -337,14 +337,17 @@ static void no_more_ranges_than_there_is_room_for(void **state)
 	iommu->ops->close(iommu);
 }
 
+/* A call that fails the at-th time, and what is told then. */
+struct failure {
+	unsigned long request;
+	int error;
+	unsigned at;
+	const char *what, *hint;
+};
+
 static void the_container_fails(void **state)
 {
-	static const struct {
-		unsigned long request;
-		int error;
-		unsigned at;
-		const char *what, *hint;
-	} failures[] = {
+	static const struct failure failures[] = {
 		{ VFIO_GROUP_GET_STATUS, EIO, 1, "status", "" },
 		{ VFIO_GROUP_SET_CONTAINER, EBUSY, 1, "attach its group", "" },
 		{ VFIO_SET_IOMMU, EPERM, 1, "cannot remap interrupts", "interrupt remapping" },
@@ -552,12 +555,7 @@ static void interrupts_are_as_vfio_says(void **state)
 
 static void a_device_fails(void **state)
 {
-	static const struct {
-		unsigned long request;
-		int error;
-		unsigned at;
-		const char *what, *hint;
-	} failures[] = {
+	static const struct failure failures[] = {
 		{ VFIO_GROUP_GET_DEVICE_FD, EBUSY, 1, "cannot open the device", "dmesg" },
 		{ VFIO_DEVICE_GET_INFO, EIO, 1, "does not tell about the device", "" },
 		{ VFIO_DEVICE_GET_REGION_INFO, EIO, 1, "cannot read its region 0", "" },

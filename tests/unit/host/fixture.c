@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fixture.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
 #include <setjmp.h>
@@ -280,4 +281,15 @@ void fixture_end_other(pid_t child)
 {
 	kill(child, SIGKILL);
 	waitpid(child, NULL, 0);
+}
+
+void fixture_assert_changing(struct fixture *fixture, const struct bdf *bdf, bool changing)
+{
+	struct error err = { 0 };
+	int lock = host_journal_lock(&fixture->host, bdf, &err);
+
+	if ((lock == -ETIMEDOUT) != changing)
+		fail_msg("%s: %s", err.object, err.what);
+	if (lock >= 0)
+		close(lock);
 }

@@ -24,6 +24,9 @@ void fixture_unblock(struct fixture *fixture, const char *path);
 pid_t fixture_start_other(struct host_holder *holder);
 void fixture_end_other(pid_t child);
 
+/* Is a change of the device under way, so that its lock cannot be had? */
+void fixture_assert_changing(struct fixture *fixture, const struct bdf *bdf, bool changing);
+
 /* A symbolic link to another path of the tree, relative as in sysfs. */
 void fixture_link(struct fixture *fixture, const char *path, const char *target);
 

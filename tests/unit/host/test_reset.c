@@ -431,17 +431,6 @@ int __wrap_reset_bus_run(const void *reset_bus)
 	return 0;
 }
 
-static void assert_changing(struct fixture *fixture, const struct bdf *bdf, bool changing)
-{
-	struct error err = { 0 };
-	int lock = host_journal_lock(&fixture->host, bdf, &err);
-
-	if ((lock == -ETIMEDOUT) != changing)
-		fail_msg("%s: %s", err.object, err.what);
-	if (lock >= 0)
-		close(lock);
-}
-
 /* Given up, but under way in the kernel: nobody may have any of the devices meanwhile. */
 static void a_bus_reset_locks_all_that_it_hits(void **state)
 {
@@ -453,12 +442,12 @@ static void a_bus_reset_locks_all_that_it_hits(void **state)
 	fixture->host.limit_ms = 100;
 	bus_takes_us = 1000000;
 	assert_int_equal(reset_it(fixture, &card, "bus", false, &reset, &err), -ETIMEDOUT);
-	assert_changing(fixture, &card, true);
-	assert_changing(fixture, &sound, true);
-	assert_changing(fixture, &alone, false);
+	fixture_assert_changing(fixture, &card, true);
+	fixture_assert_changing(fixture, &sound, true);
+	fixture_assert_changing(fixture, &alone, false);
 	fixture->host.limit_ms = 5000;
-	assert_changing(fixture, &card, false);
-	assert_changing(fixture, &sound, false);
+	fixture_assert_changing(fixture, &card, false);
+	fixture_assert_changing(fixture, &sound, false);
 }
 
 static void vendor_reset_is_for_its_chips_only(void **state)

@@ -330,17 +330,6 @@ int __wrap_guard_call(const struct guard *guard, int (*call)(const void *), cons
 	return __real_guard_call(guard, call, argument);
 }
 
-static void assert_changing(struct fixture *fixture, const struct bdf *bdf, bool changing)
-{
-	struct error err = { 0 };
-	int lock = host_journal_lock(&fixture->host, bdf, &err);
-
-	if ((lock == -ETIMEDOUT) != changing)
-		fail_msg("%s: %s", err.object, err.what);
-	if (lock >= 0)
-		close(lock);
-}
-
 /* Given up, but under way in the kernel: nobody may have any of them meanwhile. */
 static void vfs_that_go_are_locked_as_long_as_that_takes(void **state)
 {
@@ -352,14 +341,14 @@ static void vfs_that_go_are_locked_as_long_as_that_takes(void **state)
 	hangs = fixture;
 	assert_int_equal(host_vf_destroy(&fixture->host, &pf, false, &err), -ETIMEDOUT);
 	hangs = NULL;
-	assert_changing(fixture, &pf, true);
-	assert_changing(fixture, &vf0, true);
-	assert_changing(fixture, &vf1, true);
+	fixture_assert_changing(fixture, &pf, true);
+	fixture_assert_changing(fixture, &vf0, true);
+	fixture_assert_changing(fixture, &vf1, true);
 	fixture_unblock(fixture, PF "/sriov_numvfs");
 	fixture->host.limit_ms = 5000;
-	assert_changing(fixture, &pf, false);
-	assert_changing(fixture, &vf0, false);
-	assert_changing(fixture, &vf1, false);
+	fixture_assert_changing(fixture, &pf, false);
+	fixture_assert_changing(fixture, &vf0, false);
+	fixture_assert_changing(fixture, &vf1, false);
 }
 
 static void await_content(struct fixture *fixture, const char *file, const char *wanted)
