@@ -5,9 +5,9 @@
 #include "base/log.h"
 #include "base/size.h"
 #include "broker/life.h"
-#include "host/bind.h"
-#include "host/guard.h"
-#include "host/journal.h"
+#include "host/binding/bind.h"
+#include "host/journal/journal.h"
+#include "host/system/guard.h"
 
 #include <errno.h>
 #include <poll.h>

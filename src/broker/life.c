@@ -4,7 +4,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/size.h"
-#include "host/guard.h"
+#include "host/system/guard.h"
 
 #include <errno.h>
 #include <fcntl.h>

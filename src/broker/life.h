@@ -3,7 +3,7 @@
 
 #include "broker/resources.h"
 #include "broker/serial.h"
-#include "host/host.h"
+#include "host/system/host.h"
 
 #include <signal.h>
 

@@ -3,8 +3,8 @@
 
 #include "base/fd.h"
 #include "base/size.h"
-#include "host/device.h"
-#include "host/processes.h"
+#include "host/device/device.h"
+#include "host/device/processes.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -3,8 +3,8 @@
 #include "base/fd.h"
 #include "cmd/cmd.h"
 #include "cmd/output.h"
-#include "host/address.h"
-#include "host/boot.h"
+#include "host/boot/boot.h"
+#include "host/device/address.h"
 
 #include <errno.h>
 #include <getopt.h>

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "host/doctor.h"
+#include "host/doctor/doctor.h"
 
 #include "base/fd.h"
 #include "base/size.h"
 #include "cmd/cmd.h"
 #include "cmd/output.h"
-#include "host/address.h"
+#include "host/device/address.h"
 
 #include <errno.h>
 #include <getopt.h>

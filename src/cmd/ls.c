@@ -2,8 +2,8 @@
 #include "base/size.h"
 #include "cmd/cmd.h"
 #include "cmd/output.h"
-#include "host/address.h"
-#include "host/inventory.h"
+#include "host/device/address.h"
+#include "host/inventory/inventory.h"
 
 #include <errno.h>
 #include <getopt.h>

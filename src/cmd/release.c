@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "base/fd.h"
 #include "cmd/cmd.h"
-#include "host/address.h"
-#include "host/bind.h"
+#include "host/binding/bind.h"
+#include "host/device/address.h"
 
 #include <errno.h>
 #include <getopt.h>

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "host/rom.h"
+#include "host/rom/rom.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "cmd/cmd.h"
 #include "cmd/output.h"
-#include "host/address.h"
+#include "host/device/address.h"
 
 #include <errno.h>
 #include <fcntl.h>

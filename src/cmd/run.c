@@ -2,7 +2,7 @@
 #include "base/size.h"
 #include "broker/broker.h"
 #include "cmd/cmd.h"
-#include "host/address.h"
+#include "host/device/address.h"
 
 #include <ctype.h>
 #include <errno.h>

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "host/vf.h"
+#include "host/sriov/vf.h"
 #include "base/fd.h"
 #include "cmd/cmd.h"
 #include "cmd/output.h"
-#include "host/address.h"
+#include "host/device/address.h"
 
 #include <ctype.h>
 #include <errno.h>

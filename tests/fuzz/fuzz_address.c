@@ -4,7 +4,7 @@
 
 #include "base/fd.h"
 #include "base/size.h"
-#include "host/address.h"
+#include "host/device/address.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -7,7 +7,7 @@
 
 #include "base/fd.h"
 #include "base/size.h"
-#include "host/boot.h"
+#include "host/boot/boot.h"
 
 #include <errno.h>
 #include <stdlib.h>

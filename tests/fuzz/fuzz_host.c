@@ -6,14 +6,14 @@
  */
 #include "tree.h"
 
-#include "host/address.h"
-#include "host/bind.h"
-#include "host/boot.h"
-#include "host/doctor.h"
-#include "host/inventory.h"
-#include "host/journal.h"
-#include "host/reset.h"
-#include "host/vf.h"
+#include "host/binding/bind.h"
+#include "host/boot/boot.h"
+#include "host/device/address.h"
+#include "host/doctor/doctor.h"
+#include "host/inventory/inventory.h"
+#include "host/journal/journal.h"
+#include "host/reset/reset.h"
+#include "host/sriov/vf.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -5,7 +5,7 @@
  */
 #include "fuzz.h"
 
-#include "host/vf.h"
+#include "host/sriov/vf.h"
 
 #include <errno.h>
 #include <libmnl/libmnl.h>

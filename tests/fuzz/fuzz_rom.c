@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Option ROMs, as a device or a file has them. */
 #include "fuzz.h"
-#include "host/rom.h"
+#include "host/rom/rom.h"
 
 #include <stdlib.h>
 #include <string.h>

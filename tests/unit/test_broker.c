@@ -3,8 +3,8 @@
 #include "base/size.h"
 #include "broker/broker.h"
 #include "broker/resources.h"
-#include "host/bind.h"
-#include "host/guard.h"
+#include "host/binding/bind.h"
+#include "host/system/guard.h"
 #include "terminal.h"
 #include "test.h"
 

@@ -3,8 +3,8 @@
 
 #include "fixture.h"
 
-#include "host/boot.h"
-#include "host/boot_parts.h"
+#include "host/boot/boot.h"
+#include "host/boot/parts.h"
 
 #include <stdbool.h>
 #include <stddef.h>

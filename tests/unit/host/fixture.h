@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #pragma once
 
-#include "host/journal.h"
+#include "host/journal/journal.h"
 
 /* A made-up host in a temporary directory: TREE/sys, TREE/proc, and TREE/run for the journal. */
 struct fixture {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fixture.h"
 
-#include "host/address.h"
+#include "host/device/address.h"
 
 #include <errno.h>
 #include <setjmp.h>

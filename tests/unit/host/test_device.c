@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fixture.h"
 
-#include "host/device.h"
+#include "host/device/device.h"
 
 #include <errno.h>
 #include <setjmp.h>

@@ -2,7 +2,7 @@
 #include "fixture.h"
 
 #include "base/fd.h"
-#include "host/guard.h"
+#include "host/system/guard.h"
 
 #include <errno.h>
 #include <fcntl.h>

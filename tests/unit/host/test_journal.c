@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fixture.h"
 
-#include "host/bind.h"
-#include "host/inventory.h"
-#include "host/journal.h"
+#include "host/binding/bind.h"
+#include "host/inventory/inventory.h"
+#include "host/journal/journal.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fixture.h"
 
-#include "host/processes.h"
+#include "host/device/processes.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fixture.h"
 
-#include "host/guard.h"
-#include "host/journal.h"
-#include "host/reset.h"
+#include "host/journal/journal.h"
+#include "host/reset/reset.h"
+#include "host/system/guard.h"
 
 #include <errno.h>
 #include <fcntl.h>

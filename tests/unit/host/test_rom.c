@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fixture.h"
 
-#include "host/rom.h"
+#include "host/rom/rom.h"
 
 #include <errno.h>
 #include <setjmp.h>

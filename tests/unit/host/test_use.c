@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fixture.h"
 
-#include "host/use.h"
+#include "host/use/use.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fixture.h"
 
-#include "host/bind.h"
-#include "host/guard.h"
-#include "host/journal.h"
-#include "host/vf.h"
+#include "host/binding/bind.h"
+#include "host/journal/journal.h"
+#include "host/sriov/vf.h"
+#include "host/system/guard.h"
 
 #include <errno.h>
 #include <linux/if_link.h>

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "host/binding/change.h"
+
+#include "base/fd.h"
+#include "host/device/processes.h"
+#include "host/system/guard.h"
+
+#include <errno.h>
+#include <spawn.h>
+#include <string.h>
+#include <sys/wait.h>
+
+#define DEVICES "/sys/bus/pci/devices/"
+#define PCI_BUS "/sys/bus/pci/"
+
+#define APPEAR_TRIES   20 /* for a probe that the kernel deferred */
+#define APPEAR_WAIT_US 50000
+
+void change_init(
+	struct change *change, const struct host *host, const struct host_device *device, int lock)
+{
+	*change = (struct change){ .host = host, .device = device, .lock = lock };
+	bdf_format(&device->bdf, change->name);
+}
+
+static int tell_hung(const struct change *change, const char *doing, struct error *err)
+{
+	char holder[160];
+
+	host_processes_using(change->host, change->device, holder, sizeof(holder));
+	error_set(err, -ETIMEDOUT, change->name, "gave up after %u seconds of waiting for %s%s%s",
+		change->host->limit_ms / 1000, doing, holder[0] ? "; " : "", holder);
+	error_hint(err,
+		"%s; when the kernel has finished, 'penstock release %s' puts the device in order",
+		holder[0] ? "end that process"
+			  : "'dmesg | tail' may tell what the driver waits for",
+		change->name);
+	return -ETIMEDOUT;
+}
+
+/* Write text to the file, telling the user that doing is what is waited for. */
+static int change_write(const struct change *change, const char *path, const char *text,
+	const char *doing, struct error *err)
+{
+	struct guard guard = {
+		.host = change->host,
+		.object = change->name,
+		.doing = doing,
+		.locks = &change->lock,
+		.lock_count = 1,
+	};
+	int code;
+
+	code = guard_write(&guard, path, text);
+	if (code == -ETIMEDOUT)
+		return tell_hung(change, doing, err);
+	if (code == -EACCES || code == -EPERM) {
+		error_sys(err, code, change->name, "cannot write %s", path);
+		error_hint(err, "run this as root, as with sudo");
+	}
+	return code;
+}
+
+/* Where nothing better is known. */
+static int explain(const struct change *change, struct error *err)
+{
+	if (!err->hint[0])
+		error_hint(err, "'dmesg | grep %s' may tell why", change->name);
+	return err->code;
+}
+
+int change_override(const struct change *change, const char *driver, struct error *err)
+{
+	char path[PATH_MAX], now[HOST_NAME];
+	int code = host_path(change->host, path, DEVICES "%s/driver_override", change->name);
+
+	if (code)
+		return error_sys(err, code, change->name, "cannot set driver_override");
+	if (host_read(change->host, now, sizeof(now), DEVICES "%s/driver_override", change->name) >
+			0 &&
+		strcmp(now, "(null)") == 0)
+		now[0] = '\0';
+	if (strcmp(now, driver) == 0)
+		return 0;
+	code = change_write(
+		change, path, driver[0] ? driver : "\n", "its driver_override to be set", err);
+	if (code == 0)
+		return 0;
+	error_sys(err, code, change->name, "cannot set driver_override to '%s'", driver);
+	return explain(change, err);
+}
+
+int change_unbind(const struct change *change, struct error *err)
+{
+	char path[PATH_MAX], driver[HOST_NAME], now[HOST_NAME], doing[HOST_NAME + 32];
+	int code = host_device_driver(change->host, &change->device->bdf, driver);
+
+	if (code == 0 && !driver[0])
+		return 0;
+	if (code ||
+		(code = host_path(change->host, path, DEVICES "%s/driver/unbind", change->name)))
+		return error_sys(err, code, change->name, "cannot take it from its driver");
+	host_text(doing, sizeof(doing), "driver %s to let go of it", driver);
+	code = change_write(change, path, change->name, doing, err);
+	if (err->code)
+		return code;
+	/* The driver may have gone by itself in between. */
+	if (host_device_driver(change->host, &change->device->bdf, now) == 0 && !now[0])
+		return 0;
+	error_sys(err, code ? code : -EBUSY, change->name, "cannot take it from its driver %s",
+		driver);
+	return explain(change, err);
+}
+
+static void wait_for_driver(const struct change *change)
+{
+	char driver[HOST_NAME];
+
+	for (int i = 0; i < APPEAR_TRIES; i++) {
+		if (host_device_driver(change->host, &change->device->bdf, driver) || driver[0])
+			return;
+		usleep(APPEAR_WAIT_US);
+	}
+}
+
+/* A driver that refuses the device makes the write fail too; the caller looks at the outcome. */
+static int offer(const struct change *change, const char *path, struct error *err)
+{
+	int code = change_write(change, path, change->name, "a driver to take it", err);
+
+	if (err->code)
+		return code;
+	if (code == 0)
+		wait_for_driver(change);
+	return 0;
+}
+
+int change_probe(const struct change *change, struct error *err)
+{
+	char path[PATH_MAX];
+	int code = host_path(change->host, path, PCI_BUS "drivers_probe");
+
+	return code ? error_sys(err, code, change->name, "cannot offer it to drivers")
+		    : offer(change, path, err);
+}
+
+int change_bind(const struct change *change, const char *driver, struct error *err)
+{
+	char path[PATH_MAX];
+	int code = host_path(change->host, path, PCI_BUS "drivers/%s/bind", driver);
+
+	return code ? error_sys(err, code, change->name, "cannot offer it to %s", driver)
+		    : offer(change, path, err);
+}
+
+/*
+ * Modules, by the program that the kernel itself loads them with. libkmod would say more of a failure,
+ * and cost each broker 2 MiB for as long as its machine runs.
+ */
+static int modprobe(const char *option, const char *alias)
+{
+	char *const arguments[] = { "modprobe", (char *)option, "--", (char *)alias, NULL };
+	pid_t pid;
+	int status;
+
+	if (posix_spawn(&pid, "/sbin/modprobe", NULL, NULL, arguments, environ))
+		return -EOPNOTSUPP;
+	while (waitpid(pid, &status, 0) < 0)
+		if (errno != EINTR)
+			return -errno;
+	return status ? -EPERM : 0;
+}
+
+/* In the child, as it probes devices. */
+static int load(const void *alias)
+{
+	int code = modprobe("--quiet", alias);
+
+	return code == -EPERM && modprobe("--dry-run", alias) ? -ENOENT : code;
+}
+
+int change_load_module(const struct host *host, const char *alias)
+{
+	char doing[96];
+	struct guard guard = { .host = host, .object = "kernel", .doing = doing };
+
+	if (!host_is_live(host))
+		return -ENOENT;
+	host_text(doing, sizeof(doing), "module %s to load", alias);
+	return guard_call(&guard, load, alias);
+}

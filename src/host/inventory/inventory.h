@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+
+#include "host/device/device.h"
+#include "host/system/names.h"
+#include "host/use/use.h"
+
+/*
+ * All PCI devices of a host with what matters to one who wants to pass them on, in the order of their
+ * IOMMU groups.
+ */
+
+#define INVENTORY_BARS 6
+
+enum inventory_bar_kind { INVENTORY_IO, INVENTORY_MEM32, INVENTORY_MEM64 };
+
+struct inventory_bar {
+	uint64_t size;    /* bytes; 0: there is none, or the kernel tells nothing of it */
+	uint64_t address; /* on the bus; 0: it was given none */
+	enum inventory_bar_kind kind;
+	bool prefetchable;
+};
+
+struct inventory_device {
+	struct host_device device;
+	uint8_t revision;
+	char vendor_name[NAMES_TEXT], device_name[NAMES_TEXT], class_name[NAMES_TEXT];
+	struct inventory_bar bars[INVENTORY_BARS];
+	char reset[HOST_NAME]; /* the kernel's methods in order, as "flr bus"; "": none */
+	bool used;             /* by the host, as use says */
+	struct host_use use;
+	char holder[HOST_NAME + 32]; /* the penstock that has it; "" */
+	char journal[256];           /* the directory of the journal that says so */
+	unsigned vfs, vfs_max;       /* SR-IOV: there are, there can be */
+	bool is_vf;
+	struct bdf pf; /* of a VF */
+	bool has_twin; /* another device, not of the same PF, has the same vendor and device ID */
+	struct bdf twin;
+};
+
+struct inventory {
+	struct inventory_device
+		*devices; /* sorted by group, those without at the end, then address */
+	size_t count;
+};
+
+/* 0, or a negative errno. A device that goes away meanwhile is left out. */
+int inventory_read(const struct host *host, struct inventory *inventory, struct error *err);
+void inventory_free(struct inventory *inventory);
+
+/*
+ * Belongs to the machine itself rather than to somebody's use: bridges, memory controllers, system
+ * peripherals, processors, SMBus, sensors, and the like. No one wants to pass these.
+ */
+bool inventory_is_platform(const struct inventory_device *device);
