@@ -75,23 +75,27 @@ static void sweep(struct loop *loop)
 	}
 }
 
-void loop_run(struct loop *loop)
+bool loop_step(struct loop *loop, int timeout_ms)
 {
 	struct epoll_event events[16];
+	int count = epoll_wait(loop->epoll, events, ARRAY_SIZE(events), timeout_ms);
 
-	for (;;) {
-		int count = epoll_wait(loop->epoll, events, ARRAY_SIZE(events), -1);
+	for (int i = 0; i < count; i++) {
+		struct source *source = events[i].data.ptr;
 
-		for (int i = 0; i < count; i++) {
-			struct source *source = events[i].data.ptr;
-
-			if (!source) /* the wake descriptor */
-				return;
-			if (source->handler)
-				source->handler(source->opaque, events[i].events);
-		}
-		sweep(loop);
+		if (!source) /* the wake descriptor */
+			return false;
+		if (source->handler)
+			source->handler(source->opaque, events[i].events);
 	}
+	sweep(loop);
+	return true;
+}
+
+void loop_run(struct loop *loop)
+{
+	while (loop_step(loop, -1))
+		continue;
 }
 
 void loop_stop(struct loop *loop)

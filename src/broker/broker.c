@@ -10,9 +10,9 @@
 #include "host/system/guard.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
@@ -63,6 +63,17 @@ static int catch_signals(struct broker *broker, struct error *err)
 	return broker->signal_fd < 0 ? error_sys(err, -errno, NULL, "cannot catch signals") : 0;
 }
 
+static int make_loop(struct broker *broker, struct error *err)
+{
+	int code;
+
+	broker->loop = loop_new(err);
+	if (!broker->loop || catch_signals(broker, err))
+		return err->code;
+	code = loop_add(broker->loop, broker->signal_fd, EPOLLIN, broker_on_signal, broker);
+	return code ? error_sys(err, code, NULL, "cannot catch signals") : 0;
+}
+
 static int killed(const struct broker *broker, int signal, struct error *err)
 {
 	error_set(err, -EIO, broker->config->name,
@@ -90,13 +101,10 @@ static int judge(const struct broker *broker, int status, bool *again, struct er
 
 static void pause_between(struct broker *broker)
 {
-	struct pollfd signals = { .fd = broker->signal_fd, .events = POLLIN };
 	uint64_t end = guard_now() + QUICK_PAUSE_MS, now;
 
-	while (!broker->stopped_by && (now = guard_now()) < end) {
-		poll(&signals, 1, end - now);
-		broker_take_signals(broker);
-	}
+	while (!broker->stopped_by && (now = guard_now()) < end)
+		loop_step(broker->loop, end - now);
 }
 
 /* A guest that resets as soon as it has started will most likely do nothing else. */
@@ -134,7 +142,7 @@ static int live(struct broker *broker, struct error *err)
 
 	do {
 		again = false;
-		broker_take_signals(broker);
+		loop_step(broker->loop, 0);
 		if (broker->stopped_by)
 			return 128 + broker->stopped_by;
 		if (broker_life(broker, &life, err))
@@ -197,10 +205,11 @@ int broker_run(const struct broker_config *config, struct error *err)
 		broker_check_cpus(config, broker.files.kvm, err) == 0 &&
 		broker_check_memory(config, err) == 0 &&
 		broker_console_open(&broker.console, config, err) == 0 &&
-		catch_signals(&broker, err) == 0)
+		make_loop(&broker, err) == 0)
 		code = with_name(&broker, err);
 	broker_console_close(&broker.console);
 	broker_files_close(&broker.files);
+	loop_free(broker.loop);
 	if (broker.signal_fd >= 0)
 		close(broker.signal_fd);
 	return code;

@@ -5,12 +5,13 @@
 #include "base/log.h"
 #include "base/size.h"
 #include "host/system/guard.h"
+#include "machine/message.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -98,7 +99,8 @@ static int start_machine(struct broker *broker, int *control, pid_t *pid, struct
 
 	if (broker_vfio_open(&vfio, broker->config, err))
 		goto out;
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) {
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0 ||
+		fcntl(pair[0], F_SETFL, O_NONBLOCK) < 0) {
 		error_sys(err, -errno, NULL, "cannot talk to the machine");
 		goto out;
 	}
@@ -157,16 +159,17 @@ static int next_signal(const struct broker *broker)
 									    : 0;
 }
 
-static void take_signal(struct broker *broker, int signal, struct watch *watch)
+static void take_signal(struct broker *broker, int signal)
 {
-	const char button = MACHINE_PRESS_BUTTON;
+	struct watch *watch = broker->watch;
 
 	switch (signal) {
 	case SIGCHLD:
 		break;
 	case SIGPWR:
 		if (watch && watch->control >= 0)
-			send(watch->control, &button, 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+			message_send(
+				watch->control, &(struct message){ .type = MESSAGE_PRESS_BUTTON });
 		break;
 	case SIGCONT:
 		if (watch && watch->phase == RUNNING)
@@ -181,43 +184,58 @@ static void take_signal(struct broker *broker, int signal, struct watch *watch)
 	}
 }
 
-static void take_signals(struct broker *broker, struct watch *watch)
+void broker_on_signal(void *opaque, uint32_t events)
 {
+	struct broker *broker = opaque;
 	int signal;
 
+	(void)events;
 	while ((signal = next_signal(broker)))
-		take_signal(broker, signal, watch);
-}
-
-void broker_take_signals(struct broker *broker)
-{
-	take_signals(broker, NULL);
-}
-
-static void take_note(struct watch *watch, uint8_t note)
-{
-	if (note == MACHINE_READY && watch->phase == STARTING)
-		enter(watch, RUNNING);
-	else if (note == MACHINE_ENDING && watch->phase < ENDING)
-		enter(watch, ENDING);
-	else if (note >= MACHINE_CLOSED && note < MACHINE_CLOSED + MACHINE_DEVICES_MAX)
-		watch->open &= ~(1ULL << (note - MACHINE_CLOSED));
+		take_signal(broker, signal);
 }
 
 /* The other end may be in a guest's hands: what it sends means no more than it says. */
-static void take_notes(struct watch *watch)
+static void take_message(struct watch *watch, const struct message *message)
 {
-	uint8_t notes[2 * MACHINE_DEVICES_MAX];
-	ssize_t got = recv(watch->control, notes, sizeof(notes), MSG_DONTWAIT);
+	switch (message->type) {
+	case MESSAGE_READY:
+		if (watch->phase == STARTING)
+			enter(watch, RUNNING);
+		break;
+	case MESSAGE_ENDING:
+		if (watch->phase < ENDING)
+			enter(watch, ENDING);
+		break;
+	case MESSAGE_CLOSED:
+		if (message->device < MACHINE_DEVICES_MAX)
+			watch->open &= ~(1ULL << message->device);
+		break;
+	}
+}
 
-	for (ssize_t i = 0; i < got; i++)
-		take_note(watch, notes[i]);
-	if (got > 0 || (got < 0 && (errno == EAGAIN || errno == EINTR)))
+static void stop_listening(struct watch *watch)
+{
+	if (watch->control < 0)
 		return;
-	/* Its process is about to be gone; but the kernel may still have to close its devices. */
+	loop_remove(watch->broker->loop, watch->control);
 	close(take_fd(&watch->control));
-	if (watch->phase < ENDING)
-		enter(watch, ENDING);
+}
+
+static void on_message(void *opaque, uint32_t events)
+{
+	struct watch *watch = opaque;
+	struct message message;
+	int got = message_receive(watch->control, &message);
+
+	(void)events;
+	if (got == 1) {
+		take_message(watch, &message);
+	} else if (got != -EAGAIN && got != -EBADMSG) {
+		/* Its process is about to be gone; but the kernel may still have to close its devices. */
+		stop_listening(watch);
+		if (watch->phase < ENDING)
+			enter(watch, ENDING);
+	}
 }
 
 /* The devices that the machine still has, "" where there are none. */
@@ -299,17 +317,12 @@ static int check_time(struct watch *watch, struct error *err)
 static void await_news(struct watch *watch)
 {
 	struct broker *broker = watch->broker;
-	struct pollfd news[] = {
-		{ .fd = broker->signal_fd, .events = POLLIN },
-		{ .fd = watch->control, .events = POLLIN },
-	};
 	bool in_background =
 		watch->phase == RUNNING && broker_console_in_background(&broker->console);
 
-	poll(news, 2, watch->phase >= TOLD ? TICK_MS : in_background ? BACKGROUND_MS : -1);
-	take_signals(broker, watch);
-	if (watch->control >= 0)
-		take_notes(watch);
+	loop_step(broker->loop, watch->phase >= TOLD ? TICK_MS
+				: in_background      ? BACKGROUND_MS
+						     : -1);
 	if (watch->phase == RUNNING && in_background)
 		broker_console_enter(&broker->console);
 }
@@ -337,10 +350,15 @@ int broker_life(struct broker *broker, struct broker_life *life, struct error *e
 	*life = (struct broker_life){ 0 };
 	if (start_machine(broker, &watch.control, &watch.pid, err))
 		return err->code;
+	broker->watch = &watch;
+	if (loop_add(broker->loop, watch.control, EPOLLIN, on_message, &watch)) {
+		error_set(err, -ENOMEM, broker->config->name, "cannot listen to the machine");
+		kill_machine(&watch);
+	}
 	wait_for_end(&watch, &life->status, err);
+	broker->watch = NULL;
 	broker_console_leave(&broker->console);
-	if (watch.control >= 0)
-		close(watch.control);
+	stop_listening(&watch);
 	if (watch.guest_since)
 		life->ran_ms = guard_now() - watch.guest_since;
 	return err->code;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #pragma once
 
+#include "base/loop.h"
 #include "broker/resources.h"
 #include "broker/serial.h"
 #include "host/system/host.h"
@@ -12,8 +13,10 @@ struct broker {
 	struct host host;
 	struct broker_files files;
 	struct broker_console console;
-	int signal_fd;  /* where signals arrive instead of at a handler */
-	int stopped_by; /* the signal that asked for the end; 0 */
+	struct loop *loop;
+	int signal_fd;       /* where signals arrive instead of at a handler */
+	int stopped_by;      /* the signal that asked for the end; 0 */
+	struct watch *watch; /* of the machine's process; NULL while there is none */
 };
 
 /* What has become of one process that ran the machine. */
@@ -29,5 +32,5 @@ struct broker_life {
  */
 int broker_life(struct broker *broker, struct broker_life *life, struct error *err);
 
-/* Take the signals that have arrived while there is no machine. */
-void broker_take_signals(struct broker *broker);
+/* The handler of signal_fd in the loop, whether or not there is a machine. */
+void broker_on_signal(void *opaque, uint32_t events);

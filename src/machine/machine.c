@@ -9,6 +9,7 @@
 #include "machine/boot/linux.h"
 #include "machine/devices.h"
 #include "machine/layout.h"
+#include "machine/message.h"
 #include "machine/platform/acpi.h"
 #include "machine/platform/power.h"
 #include "machine/platform/rtc.h"
@@ -43,10 +44,9 @@ struct machine {
 };
 
 /* A broker that has gone away needs no news. */
-static void tell(struct machine *machine, uint8_t note)
+static void tell(struct machine *machine, const struct message *message)
 {
-	if (write(machine->config->control_fd, &note, 1) < 0)
-		return;
+	message_send(machine->config->control_fd, message);
 }
 
 /* Any thread may end the machine; the first one says how. */
@@ -56,7 +56,7 @@ static void end(struct machine *machine, enum machine_end how)
 	if (!machine->ended) {
 		machine->ended = true;
 		machine->end = how;
-		tell(machine, MACHINE_ENDING);
+		tell(machine, &(struct message){ .type = MESSAGE_ENDING });
 	}
 	pthread_mutex_unlock(&machine->lock);
 	if (machine->loop)
@@ -98,19 +98,26 @@ static void on_failure(void *opaque, const struct error *failure)
 
 static void on_closed(void *opaque, unsigned device)
 {
-	tell(opaque, MACHINE_CLOSED + device);
+	tell(opaque, &(struct message){ .type = MESSAGE_CLOSED, .device = device });
+}
+
+static void obey(struct machine *machine, const struct message *message)
+{
+	if (message->type == MESSAGE_PRESS_BUTTON)
+		power_press_button(&machine->power);
 }
 
 static void on_control(void *opaque, uint32_t events)
 {
 	struct machine *machine = opaque;
-	char command;
+	struct message message;
+	int got = message_receive(machine->config->control_fd, &message);
 
 	(void)events;
-	if (read(machine->config->control_fd, &command, 1) != 1)
+	if (got == 1)
+		obey(machine, &message);
+	else if (got != -EBADMSG)
 		end(machine, MACHINE_QUIT);
-	else if (command == MACHINE_PRESS_BUTTON)
-		power_press_button(&machine->power);
 }
 
 static bool console_receive(void *opaque, uint8_t byte)
@@ -283,7 +290,7 @@ static void run(struct machine *machine)
 	struct error failure = { 0 };          /* machine->err may be a running vCPU's to write */
 
 	if (console_start(&machine->console, &failure) == 0) {
-		tell(machine, MACHINE_READY);
+		tell(machine, &(struct message){ .type = MESSAGE_READY });
 		vcpus_start(machine->vcpus, prefault ? &machine->memory : NULL, &failure);
 	}
 	if (failure.code)

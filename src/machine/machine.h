@@ -36,19 +36,7 @@ struct machine_config {
 	int container_fd; /* /dev/vfio/vfio; -1 without devices */
 	struct machine_device devices[MACHINE_DEVICES_MAX];
 	unsigned device_count;
-	int control_fd; /* to the broker: see the two enums below; its end of file ends the machine */
-};
-
-/* Bytes that the broker sends over control_fd. */
-enum machine_command {
-	MACHINE_PRESS_BUTTON = 'p',
-};
-
-/* Bytes that it sends back. */
-enum machine_note {
-	MACHINE_READY = 1,   /* the console is read, and the guest starts */
-	MACHINE_ENDING = 2,  /* whoever may have wanted it */
-	MACHINE_CLOSED = 64, /* and the number of a device: this one is closed */
+	int control_fd; /* to the broker: see message.h; its end of file ends the machine */
 };
 
 /* How a machine ended; these are also the process's exit codes, so failure is 1. */

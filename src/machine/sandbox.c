@@ -97,6 +97,7 @@ static const int allowed_calls[] = {
 	SCMP_SYS(pread64),
 	SCMP_SYS(pwrite64),
 	SCMP_SYS(read),
+	SCMP_SYS(recvmsg),
 	SCMP_SYS(restart_syscall),
 	SCMP_SYS(rseq),
 	SCMP_SYS(rt_sigaction),

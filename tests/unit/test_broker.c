@@ -5,6 +5,7 @@
 #include "broker/resources.h"
 #include "host/binding/bind.h"
 #include "host/system/guard.h"
+#include "machine/message.h"
 #include "terminal.h"
 #include "test.h"
 
@@ -306,34 +307,34 @@ static void must(bool condition, const char *what)
 
 #define must(condition) must(condition, #condition)
 
-static void tell(const struct machine_config *machine, uint8_t note)
+static void tell(const struct machine_config *machine, enum message_type type)
 {
-	must(write(machine->control_fd, &note, 1) == 1);
+	must(message_send(machine->control_fd, &(struct message){ .type = type }) == 0);
 }
 
-/* Until the broker wants its end, or sends a command; false at the end. */
-static bool listen_to_broker(const struct machine_config *machine, char *command)
+/* Until the broker wants its end, or sends a message; false at the end. */
+static bool listen_to_broker(const struct machine_config *machine, struct message *message)
 {
-	return read(machine->control_fd, command, 1) == 1;
+	return message_receive(machine->control_fd, message) == 1;
 }
 
 static enum machine_end be_good(const struct machine_config *machine, struct error *err)
 {
-	char command;
+	struct message message;
 
 	(void)err;
-	tell(machine, MACHINE_READY);
-	while (listen_to_broker(machine, &command))
-		seen->presses += command == MACHINE_PRESS_BUTTON;
-	tell(machine, MACHINE_ENDING);
+	tell(machine, MESSAGE_READY);
+	while (listen_to_broker(machine, &message))
+		seen->presses += message.type == MESSAGE_PRESS_BUTTON;
+	tell(machine, MESSAGE_ENDING);
 	return MACHINE_QUIT;
 }
 
 static enum machine_end power_off(const struct machine_config *machine, struct error *err)
 {
 	(void)err;
-	tell(machine, MACHINE_READY);
-	tell(machine, MACHINE_ENDING);
+	tell(machine, MESSAGE_READY);
+	tell(machine, MESSAGE_ENDING);
 	return MACHINE_OFF;
 }
 
@@ -356,7 +357,7 @@ static enum machine_end crash(const struct machine_config *machine, struct error
 static enum machine_end hang(const struct machine_config *machine, struct error *err)
 {
 	(void)err;
-	tell(machine, MACHINE_READY);
+	tell(machine, MESSAGE_READY);
 	while (pause() < 0)
 		continue;
 	return MACHINE_OFF;
@@ -365,24 +366,25 @@ static enum machine_end hang(const struct machine_config *machine, struct error 
 /* On its way to the end by itself; of four devices one is closed. */
 static enum machine_end hang_at_the_end(const struct machine_config *machine, struct error *err)
 {
-	tell(machine, MACHINE_READY);
-	tell(machine, MACHINE_ENDING);
-	tell(machine, MACHINE_CLOSED + 1);
+	tell(machine, MESSAGE_READY);
+	tell(machine, MESSAGE_ENDING);
+	must(message_send(machine->control_fd,
+		     &(struct message){ .type = MESSAGE_CLOSED, .device = 1 }) == 0);
 	return hang(machine, err);
 }
 
 /* It ends when it is told to, but its devices take longer than it is given for that. */
 static enum machine_end end_slowly(const struct machine_config *machine, struct error *err)
 {
-	const uint8_t ending = MACHINE_ENDING;
-	char command;
+	const struct message ending = { .type = MESSAGE_ENDING };
+	struct message message;
 
 	(void)err;
-	tell(machine, MACHINE_READY);
-	while (listen_to_broker(machine, &command))
+	tell(machine, MESSAGE_READY);
+	while (listen_to_broker(machine, &message))
 		continue;
 	/* Whether or not the broker still listens. */
-	if (write(machine->control_fd, &ending, 1) != 1)
+	if (message_send(machine->control_fd, &ending))
 		seen->quits++;
 	pause_ms(1000);
 	return MACHINE_QUIT;
@@ -391,16 +393,16 @@ static enum machine_end end_slowly(const struct machine_config *machine, struct 
 static enum machine_end reset(const struct machine_config *machine, struct error *err)
 {
 	(void)err;
-	tell(machine, MACHINE_READY);
-	tell(machine, MACHINE_ENDING);
+	tell(machine, MESSAGE_READY);
+	tell(machine, MESSAGE_ENDING);
 	return MACHINE_RESET;
 }
 
 static enum machine_end reset_later(const struct machine_config *machine, struct error *err)
 {
-	tell(machine, MACHINE_READY);
+	tell(machine, MESSAGE_READY);
 	pause_ms(50);
-	tell(machine, MACHINE_ENDING);
+	tell(machine, MESSAGE_ENDING);
 	return seen->lives == 12 ? power_off(machine, err) : MACHINE_RESET;
 }
 
@@ -408,10 +410,11 @@ static enum machine_end reset_later(const struct machine_config *machine, struct
 static enum machine_end babble(const struct machine_config *machine, struct error *err)
 {
 	for (unsigned i = 0; i < 100000; i++) {
-		uint8_t note = i % 256;
+		uint32_t words[256] = { i % 256, i, i * 2654435761U };
 
-		if (note != MACHINE_ENDING)
-			tell(machine, note);
+		/* A sound one of them would mean what it says; an empty one is an end. */
+		if (words[0] != MESSAGE_ENDING)
+			must(write(machine->control_fd, words, 1 + i % sizeof(words)) > 0);
 	}
 	return be_good(machine, err);
 }
@@ -735,10 +738,10 @@ static enum machine_end serve_console(const struct machine_config *machine, stru
 	for (const char *at = "one\ntwo\n"; *at; at++)
 		console_put(&console, *at);
 	must(console_start(&console, err) == 0);
-	tell(machine, MACHINE_READY);
+	tell(machine, MESSAGE_READY);
 	while (!__atomic_load_n(&seen->quits, __ATOMIC_RELAXED) && poll(&control, 1, 10) == 0)
 		continue;
-	tell(machine, MACHINE_ENDING);
+	tell(machine, MESSAGE_ENDING);
 	console_destroy(&console);
 	return MACHINE_QUIT;
 }
