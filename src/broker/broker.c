@@ -6,7 +6,8 @@
 #include "base/size.h"
 #include "broker/life.h"
 #include "host/binding/bind.h"
-#include "host/journal/journal.h"
+#include "host/binding/release.h"
+#include "host/journal/names.h"
 #include "host/system/guard.h"
 
 #include <errno.h>
@@ -183,10 +184,10 @@ static int with_name(struct broker *broker, struct error *err)
 	struct host *host = &broker->host;
 	int code;
 
-	if (host_init(host, NULL, NULL, err) || host_claim_name(host, broker->config->name, err))
+	if (host_init(host, NULL, NULL, err) || host_name_claim(host, broker->config->name, err))
 		return 1;
 	code = with_devices(broker, err);
-	host_release_name(host, broker->config->name);
+	host_name_release(host, broker->config->name);
 	return code;
 }
 

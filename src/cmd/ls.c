@@ -292,7 +292,7 @@ static void print_head(struct listing *listing, bool last, const struct inventor
 
 static void print_name(struct listing *listing, bool last, const struct inventory_device *device)
 {
-	char ids[16], name[2 * NAMES_TEXT + 2];
+	char ids[16], name[2 * PCI_IDS_TEXT + 2];
 
 	snprintf(ids, sizeof(ids), "[%04x:%04x]", device->device.vendor, device->device.device);
 	snprintf(name, sizeof(name), "%s%s%s",

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "host/binding/release.h"
 #include "base/fd.h"
 #include "cmd/cmd.h"
-#include "host/binding/bind.h"
 #include "host/device/address.h"
 
 #include <errno.h>

@@ -3,7 +3,9 @@
 #include "base/fd.h"
 #include "cmd/cmd.h"
 #include "cmd/output.h"
+#include "host/binding/vfs.h"
 #include "host/device/address.h"
+#include "host/device/vfs.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -178,12 +180,12 @@ static int create(const struct host *host, const struct bdf *bdf, const struct a
 	cleanup_free struct bdf *vfs = NULL;
 	char name[BDF_TEXT];
 	ssize_t count;
-	int code = host_vf_create(
-		host, bdf, arguments->count, arguments->bind, arguments->dry_run, err);
+	int code = (arguments->bind ? host_bind_new_vfs : host_vf_create)(
+		host, bdf, arguments->count, arguments->dry_run, err);
 
 	if (code)
 		return code;
-	count = host_vf_list(host, bdf, &vfs, err);
+	count = host_vfs_list(host, bdf, &vfs, err);
 	if (count < 0)
 		return count;
 	if (arguments->json)

@@ -7,8 +7,10 @@
 #include "tree.h"
 
 #include "host/binding/bind.h"
+#include "host/binding/release.h"
 #include "host/boot/boot.h"
 #include "host/device/address.h"
+#include "host/device/vfs.h"
 #include "host/doctor/doctor.h"
 #include "host/inventory/inventory.h"
 #include "host/journal/journal.h"
@@ -60,7 +62,7 @@ static void read_all(const struct host *host)
 		fuzz_goals[NAMES].count += host_address_find(host, words[i], found, &err) > 0;
 	}
 	host_reset_read(host, &card, &reset, &(struct error){ 0 });
-	if (host_vf_list(host, &card, &list, &(struct error){ 0 }) >= 0)
+	if (host_vfs_list(host, &card, &list, &(struct error){ 0 }) >= 0)
 		free(list);
 	if (host_journal_read(host, &card, &record, &(struct error){ 0 }) == 0)
 		fuzz_goals[RECORDS].count++;

@@ -4,6 +4,7 @@
 #include "broker/broker.h"
 #include "broker/resources.h"
 #include "host/binding/bind.h"
+#include "host/binding/release.h"
 #include "host/system/guard.h"
 #include "machine/message.h"
 #include "terminal.h"

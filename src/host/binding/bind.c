@@ -5,7 +5,10 @@
 #include "base/log.h"
 #include "host/binding/change.h"
 #include "host/binding/plan.h"
+#include "host/binding/release.h"
+#include "host/journal/binds.h"
 #include "host/journal/journal.h"
+#include "host/journal/lock.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -71,7 +74,7 @@ static int claim(const struct host *host, const struct host_device *device, bool
 {
 	struct host_record record;
 	int code = host_journal_read(host, &device->bdf, &record, err);
-	bool known = code == 0, kept = known && host_journal_is_kept(host, &record);
+	bool known = code == 0, kept = known && host_binds_kept(host, &record);
 
 	if (code && code != -ENOENT)
 		return code;
@@ -116,7 +119,7 @@ static int keep(const struct host *host, const struct host_device *device, bool 
 
 	if (code)
 		return code == -ENOENT ? 0 : code;
-	if (!host_journal_is_kept(host, &record))
+	if (!host_binds_kept(host, &record))
 		return claim(host, device, companion, options, err);
 	if (record.companion <= companion)
 		return 0;
@@ -188,13 +191,13 @@ static int bind_all(const struct host *host, const struct plan *plan,
 static int bind_for_good(const struct host *host, const struct plan *plan,
 	const struct bind_options *options, struct error *err)
 {
-	if (host_journal_begin_bind(host, err))
+	if (host_binds_begin(host, err))
 		return err->code;
 	if (bind_all(host, plan, options, err)) {
-		host_journal_forget_binds(host);
+		host_binds_forget(host);
 		return err->code;
 	}
-	if (host_journal_end_bind(host, err))
+	if (host_binds_end(host, err))
 		undo(host, plan, plan->count);
 	return err->code;
 }
@@ -219,7 +222,7 @@ int host_bind(const struct host *host, const struct bdf *devices, size_t count,
 	const struct bind_options *options, struct error *err)
 {
 	struct plan plan;
-	int code = plan_make(&plan, host, devices, count, options, err);
+	int code = plan_make(&plan, host, devices, count, options->force, err);
 
 	if (code == 0 && options->dry_run)
 		tell_plan(&plan);

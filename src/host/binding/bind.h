@@ -25,19 +25,3 @@ struct bind_options {
  */
 int host_bind(const struct host *host, const struct bdf *devices, size_t count,
 	const struct bind_options *options, struct error *err);
-
-/*
- * Give back what this process holds: one device, or with only = NULL all of them. Their VFIO
- * descriptors must have been closed, here and in the machine's process. Goes on after a failure and
- * returns the first one.
- */
-int host_release_owned(const struct host *host, const struct bdf *only, struct error *err);
-
-/* Give back what was held by processes that have ended without doing so. */
-int host_release_stale(const struct host *host, bool dry_run, struct error *err);
-
-/* Give back one device, however it came to vfio-pci, with the companions that were bound for it. */
-int host_release(const struct host *host, const struct bdf *bdf, bool dry_run, struct error *err);
-
-/* As host_release() for every device in the journal. */
-int host_release_all(const struct host *host, bool dry_run, struct error *err);

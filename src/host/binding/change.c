@@ -4,6 +4,7 @@
 #include "base/fd.h"
 #include "host/device/processes.h"
 #include "host/system/guard.h"
+#include "host/system/text.h"
 
 #include <errno.h>
 #include <spawn.h>

@@ -4,6 +4,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "host/journal/journal.h"
+#include "host/journal/lock.h"
 
 #include <errno.h>
 #include <fcntl.h>

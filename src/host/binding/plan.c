@@ -4,9 +4,10 @@
 #include "base/log.h"
 #include "host/device/processes.h"
 #include "host/journal/journal.h"
-#include "host/sriov/vf.h"
 #include "host/system/distribution.h"
+#include "host/system/text.h"
 #include "host/use/use.h"
+#include "host/use/vfs.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -68,7 +69,7 @@ static int check_free(const struct host *host, const struct host_device *device,
 		return code;
 	if (code == 0 && host_holder_is_alive(&record.holder)) {
 		if (host_holder_is_self(&record.holder))
-			return host_vf_check_none(host, device, err);
+			return host_use_check_no_vfs(host, device, err);
 		error_set(err, -EBUSY, name, "it is held by %s",
 			host_holder_describe(&record.holder, holder));
 		error_hint(err, "it is free again when that has ended");
@@ -80,7 +81,7 @@ static int check_free(const struct host *host, const struct host_device *device,
 		error_hint(err, "stop that program first");
 		return -EBUSY;
 	}
-	return host_vf_check_none(host, device, err);
+	return host_use_check_no_vfs(host, device, err);
 }
 
 static int check_rights(const struct host *host, const struct host_device *device, const char *name,
@@ -117,7 +118,7 @@ static bool is_kept_open(
 }
 
 static int check_use(const struct host *host, const struct host_device *device,
-	const struct host_device *asked, const struct bind_options *options, struct error *err)
+	const struct host_device *asked, bool force, struct error *err)
 {
 	char name[BDF_TEXT], wanted[BDF_TEXT];
 	struct host_use use;
@@ -125,7 +126,7 @@ static int check_use(const struct host *host, const struct host_device *device,
 	if (!host_use_find(host, &device->bdf, &use) && !is_kept_open(host, device, &use))
 		return 0;
 	bdf_format(&device->bdf, name);
-	if (options->force) {
+	if (force) {
 		log_warning("%s: taken although the host uses it: %s", name, use.reason);
 		return 0;
 	}
@@ -162,7 +163,7 @@ static int add(
 }
 
 static int check_asked(struct plan *plan, const struct host *host, const struct bdf *bdf,
-	const struct bind_options *options, struct error *err)
+	bool force, struct error *err)
 {
 	struct host_device device;
 	char name[BDF_TEXT];
@@ -172,7 +173,7 @@ static int check_asked(struct plan *plan, const struct host *host, const struct 
 		return 0;
 	if (host_device_read(host, bdf, &device, err) || host_device_check_bridge(&device, err) ||
 		check_group(host, &device, name, err) || check_free(host, &device, name, err) ||
-		check_use(host, &device, &device, options, err) ||
+		check_use(host, &device, &device, force, err) ||
 		check_rights(host, &device, name, err))
 		return err->code;
 	return add(plan, &device, false, err);
@@ -181,7 +182,7 @@ static int check_asked(struct plan *plan, const struct host *host, const struct 
 /* Another member of the group of asked: VFIO opens a group only when no host driver has any of it.
  */
 static int check_companion(struct plan *plan, const struct host *host, const struct bdf *bdf,
-	const struct host_device *asked, const struct bind_options *options, struct error *err)
+	const struct host_device *asked, bool force, struct error *err)
 {
 	struct host_device device;
 	struct error why = { 0 };
@@ -203,13 +204,13 @@ static int check_companion(struct plan *plan, const struct host *host, const str
 	}
 	if (host_driver_is_viable(device.driver))
 		return 0;
-	if (check_use(host, &device, asked, options, err) || check_rights(host, &device, name, err))
+	if (check_use(host, &device, asked, force, err) || check_rights(host, &device, name, err))
 		return err->code;
 	return add(plan, &device, true, err);
 }
 
 static int check_companions(struct plan *plan, const struct host *host,
-	const struct host_device *asked, const struct bind_options *options, struct error *err)
+	const struct host_device *asked, bool force, struct error *err)
 {
 	struct bdf members[HOST_GROUP_MAX];
 	int count = host_group_devices(host, asked->group, members, err);
@@ -217,7 +218,7 @@ static int check_companions(struct plan *plan, const struct host *host,
 	if (count < 0)
 		return count;
 	for (int i = 0; i < count; i++) {
-		int code = check_companion(plan, host, &members[i], asked, options, err);
+		int code = check_companion(plan, host, &members[i], asked, force, err);
 
 		if (code)
 			return code;
@@ -226,11 +227,11 @@ static int check_companions(struct plan *plan, const struct host *host,
 }
 
 int plan_make(struct plan *plan, const struct host *host, const struct bdf *devices, size_t count,
-	const struct bind_options *options, struct error *err)
+	bool force, struct error *err)
 {
 	*plan = (struct plan){ 0 };
 	for (size_t i = 0; i < count; i++) {
-		int code = check_asked(plan, host, &devices[i], options, err);
+		int code = check_asked(plan, host, &devices[i], force, err);
 
 		if (code)
 			return code;
@@ -239,7 +240,7 @@ int plan_make(struct plan *plan, const struct host *host, const struct bdf *devi
 	count = plan->count;
 	for (size_t i = 0; i < count; i++) {
 		struct host_device asked = plan->entries[i].device;
-		int code = check_companions(plan, host, &asked, options, err);
+		int code = check_companions(plan, host, &asked, force, err);
 
 		if (code)
 			return code;

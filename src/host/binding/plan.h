@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #pragma once
 
-#include "host/binding/bind.h"
+#include "host/device/device.h"
 
 /* What host_bind() is going to bind: the devices asked for, and their groups' other members. */
 struct plan_entry {
@@ -14,7 +14,9 @@ struct plan {
 	size_t count;
 };
 
-/* Check all of it and change nothing. The plan is freed by plan_free(), also after a failure. */
+/*
+ * Check all of it and change nothing; with force also devices that the host uses are planned. The plan is freed by plan_free(), also after a failure.
+ */
 int plan_make(struct plan *plan, const struct host *host, const struct bdf *devices, size_t count,
-	const struct bind_options *options, struct error *err);
+	bool force, struct error *err);
 void plan_free(struct plan *plan);

@@ -1,15 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "host/binding/bind.h"
+#include "host/binding/release.h"
 
 #include "base/fd.h"
 #include "base/log.h"
 #include "host/binding/change.h"
 #include "host/binding/node.h"
 #include "host/device/processes.h"
+#include "host/journal/binds.h"
 #include "host/journal/journal.h"
+#include "host/journal/lock.h"
+#include "host/journal/names.h"
 #include "host/sriov/vf.h"
 #include "host/system/guard.h"
 #include "host/use/use.h"
+#include "host/use/vfs.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -142,8 +146,7 @@ static int move(const struct host *host, const struct host_device *device, const
 	if (is_settled(host, device, goal))
 		return change_override(&change, goal->override, err);
 	if (host_driver_is_vfio(device->driver) &&
-		(wait_for_users(host, device, err) ||
-			host_vf_check_unused(host, &device->bdf, err)))
+		(wait_for_users(host, device, err) || host_use_check_vfs(host, &device->bdf, err)))
 		return err->code;
 	if (change_override(&change, meanwhile, err) || change_unbind(&change, err))
 		return err->code;
@@ -202,8 +205,7 @@ static bool is_in_scope(const struct host *host, const struct host_record *recor
 		return host_holder_is_self(&record->holder);
 	case SCOPE_STALE:
 		return record->holder.pid && !host_holder_is_alive(&record->holder) &&
-		       !(host_journal_is_kept(host, record) &&
-			       strcmp(record->holder.name, "bind") == 0);
+		       !(host_binds_kept(host, record) && strcmp(record->holder.name, "bind") == 0);
 	default:
 		return true;
 	}
@@ -230,7 +232,7 @@ static int release_recorded(const struct host *host, struct host_record *record,
 	int lock, struct error *err)
 {
 	struct goal goal = { .known = true };
-	bool kept = host_journal_is_kept(host, record);
+	bool kept = host_binds_kept(host, record);
 	int code;
 
 	if (kept && scope != SCOPE_ORDERED) {
@@ -359,7 +361,7 @@ static int tell_one(
 	}
 	if (host_device_driver(host, bdf, driver) || !host_device_exists(host, bdf))
 		driver[0] = '\0';
-	if (code == 0 && host_journal_is_kept(host, &record) && scope != SCOPE_ORDERED)
+	if (code == 0 && host_binds_kept(host, &record) && scope != SCOPE_ORDERED)
 		log_info("%s: would stay at %s for 'penstock bind'", name, driver);
 	else if (code == 0 && record.makes_vfs)
 		log_info("%s: would lose the VFs that an unfinished 'penstock vf create' made",
@@ -405,9 +407,9 @@ int host_release_stale(const struct host *host, bool dry_run, struct error *err)
 	int code = release_listed(host, SCOPE_STALE, dry_run, err);
 
 	if (code == 0 && !dry_run) {
-		host_journal_forget_binds(host);
+		host_binds_forget(host);
 		host_journal_forget_halves(host);
-		host_forget_names(host);
+		host_names_forget(host);
 	}
 	return code;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "host/device/address.h"
+#include "host/system/text.h"
 
 #include "base/fd.h"
 

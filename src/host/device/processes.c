@@ -2,7 +2,8 @@
 #include "host/device/processes.h"
 
 #include "base/fd.h"
-#include "host/use/use.h"
+#include "host/device/multipath.h"
+#include "host/system/text.h"
 
 #include <ctype.h>
 #include <dirent.h>
@@ -163,7 +164,7 @@ static void add_head(struct host_nodes *nodes, const struct host *host, const ch
 {
 	char link[PATH_MAX], path[PATH_MAX], head[HOST_NAME], name[HOST_NAME];
 
-	if (!host_use_head(disk, head))
+	if (!host_multipath_head(disk, head))
 		return;
 	add(nodes, head, true);
 	host_text(name, sizeof(name), "ng%s", head + strlen("nvme"));

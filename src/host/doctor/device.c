@@ -6,6 +6,7 @@
 #include "host/reset/reset.h"
 #include "host/rom/rom.h"
 #include "host/system/distribution.h"
+#include "host/system/text.h"
 
 #include <dirent.h>
 #include <errno.h>

@@ -2,6 +2,7 @@
 #include "base/fd.h"
 #include "host/doctor/doctor.h"
 #include "host/system/distribution.h"
+#include "host/system/text.h"
 
 #include <dirent.h>
 #include <errno.h>

@@ -2,8 +2,10 @@
 #include "host/inventory/inventory.h"
 
 #include "base/fd.h"
+#include "host/device/vfs.h"
+#include "host/journal/binds.h"
 #include "host/journal/journal.h"
-#include "host/sriov/vf.h"
+#include "host/system/text.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -98,8 +100,8 @@ static void read_holder(const struct host *host, struct inventory_device *device
 			host_holder_describe(&record.holder, text));
 	else
 		host_text(device->holder, sizeof(device->holder), "%s",
-			host_journal_is_kept(&holder, &record) ? "penstock bind"
-							       : "a penstock that has died");
+			host_binds_kept(&holder, &record) ? "penstock bind"
+							  : "a penstock that has died");
 }
 
 static void read_sriov(const struct host *host, const char *name, struct inventory_device *device)
@@ -110,19 +112,19 @@ static void read_sriov(const struct host *host, const char *name, struct invento
 
 	device->vfs_max = max > 0 && max <= UINT16_MAX ? max : 0;
 	device->vfs = now > 0 && now <= UINT16_MAX ? now : 0;
-	device->is_vf = host_vf_parent(host, &device->device.bdf, &device->pf, &number) == 0;
+	device->is_vf = host_vfs_parent(host, &device->device.bdf, &device->pf, &number) == 0;
 }
 
-static void read_names(const struct host_names *names, struct inventory_device *device)
+static void read_names(const struct host_pci_ids *names, struct inventory_device *device)
 {
 	const struct host_device *ids = &device->device;
 
-	host_names_vendor(names, ids->vendor, device->vendor_name);
-	host_names_device(names, ids->vendor, ids->device, device->device_name);
-	host_names_class(names, ids->class_code, device->class_name);
+	host_pci_ids_vendor(names, ids->vendor, device->vendor_name);
+	host_pci_ids_device(names, ids->vendor, ids->device, device->device_name);
+	host_pci_ids_class(names, ids->class_code, device->class_name);
 }
 
-static int read_device(const struct host *host, const struct host_names *names,
+static int read_device(const struct host *host, const struct host_pci_ids *names,
 	const struct bdf *bdf, struct inventory_device *device)
 {
 	struct error ignored = { 0 };
@@ -189,7 +191,7 @@ static bool grow(struct inventory *inventory)
 	return true;
 }
 
-static int read_all(const struct host *host, const struct host_names *names, DIR *directory,
+static int read_all(const struct host *host, const struct host_pci_ids *names, DIR *directory,
 	struct inventory *inventory)
 {
 	const struct dirent *entry;
@@ -209,7 +211,7 @@ static int read_all(const struct host *host, const struct host_names *names, DIR
 
 int inventory_read(const struct host *host, struct inventory *inventory, struct error *err)
 {
-	struct host_names names;
+	struct host_pci_ids names;
 	char path[PATH_MAX];
 	DIR *directory;
 	int code = host_path(host, path, DEVICES);
@@ -218,9 +220,9 @@ int inventory_read(const struct host *host, struct inventory *inventory, struct 
 	directory = code ? NULL : opendir(path);
 	if (!directory)
 		return error_sys(err, code ? code : -errno, path, "cannot list the PCI devices");
-	host_names_open(&names, host);
+	host_pci_ids_open(&names, host);
 	code = read_all(host, &names, directory, inventory);
-	host_names_close(&names);
+	host_pci_ids_close(&names);
 	closedir(directory);
 	if (code) {
 		inventory_free(inventory);

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "host/device/device.h"
-#include "host/system/names.h"
+#include "host/system/pci_ids.h"
 #include "host/use/use.h"
 
 /*
@@ -24,7 +24,7 @@ struct inventory_bar {
 struct inventory_device {
 	struct host_device device;
 	uint8_t revision;
-	char vendor_name[NAMES_TEXT], device_name[NAMES_TEXT], class_name[NAMES_TEXT];
+	char vendor_name[PCI_IDS_TEXT], device_name[PCI_IDS_TEXT], class_name[PCI_IDS_TEXT];
 	struct inventory_bar bars[INVENTORY_BARS];
 	char reset[HOST_NAME]; /* the kernel's methods in order, as "flr bus"; "": none */
 	bool used;             /* by the host, as use says */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "host/journal/journal.h"
+#include "host/journal/holder.h"
 
 #include "base/fd.h"
+#include "host/system/text.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -33,22 +34,6 @@ static int read_stat(pid_t pid, char *state, uint64_t *start)
 		at = at ? at + 1 : NULL;
 	}
 	return at && sscanf(at, "%" SCNu64, start) == 1 ? 0 : -EIO;
-}
-
-int host_check_name(const char *name, struct error *err)
-{
-	size_t length = strlen(name);
-	bool good = length > 0 && length < HOST_NAME && name[0] != '.' && name[0] != '-';
-
-	for (size_t i = 0; i < length && good; i++)
-		good = isalnum((unsigned char)name[i]) || strchr("._-", name[i]);
-	if (good)
-		return 0;
-	error_set(err, -EINVAL, name, "this cannot be the name of a machine");
-	error_hint(err,
-		"use 1 to %d letters, digits, '.', '_' and '-', with a letter or digit first",
-		HOST_NAME - 1);
-	return -EINVAL;
 }
 
 int host_holder_self(const char *name, struct host_holder *holder, struct error *err)

@@ -4,10 +4,11 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "host/device/processes.h"
+#include "host/device/vfs.h"
 #include "host/journal/journal.h"
-#include "host/sriov/vf.h"
+#include "host/journal/lock.h"
 #include "host/system/guard.h"
-#include "host/use/use.h"
+#include "host/use/vfs.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -137,7 +138,7 @@ static int check_ours(const struct host *host, const struct bdf *bdf, struct err
 		error_hint(err, "stop that program first");
 		return -EBUSY;
 	}
-	return host_vf_check_unused(host, bdf, err);
+	return host_use_check_vfs(host, bdf, err);
 }
 
 static void list_hits(const struct host_reset *reset, char *text, size_t size)
@@ -202,7 +203,7 @@ static bool is_virtual(const struct host *host, const struct bdf *bdf)
 	struct bdf pf;
 	unsigned number;
 
-	return host_vf_parent(host, bdf, &pf, &number) == 0;
+	return host_vfs_parent(host, bdf, &pf, &number) == 0;
 }
 
 static bool answers(const struct host *host, const struct host_device *device,

@@ -3,7 +3,7 @@
 
 #include "base/fd.h"
 #include "host/device/processes.h"
-#include "host/journal/journal.h"
+#include "host/journal/lock.h"
 #include "host/system/guard.h"
 
 #include <errno.h>

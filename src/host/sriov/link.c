@@ -2,7 +2,9 @@
 #include "host/sriov/vf.h"
 
 #include "base/log.h"
+#include "host/device/vfs.h"
 #include "host/system/guard.h"
+#include "host/system/text.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -168,7 +170,7 @@ int host_vf_set(const struct host *host, const struct bdf *vf, const struct vf_s
 	int code;
 
 	bdf_format(vf, name);
-	if (host_vf_parent(host, vf, &pf, &number)) {
+	if (host_vfs_parent(host, vf, &pf, &number)) {
 		error_set(err, -EINVAL, name, "it is no virtual function");
 		error_hint(err, "'penstock vf create' makes some and prints their addresses");
 		return -EINVAL;

@@ -3,11 +3,12 @@
 
 #include "base/fd.h"
 #include "base/log.h"
-#include "host/binding/bind.h"
-#include "host/device/processes.h"
+#include "host/device/vfs.h"
 #include "host/journal/journal.h"
+#include "host/journal/lock.h"
 #include "host/system/guard.h"
 #include "host/use/use.h"
+#include "host/use/vfs.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -15,110 +16,14 @@
 #include <string.h>
 
 #define DEVICES  "/sys/bus/pci/devices/"
-#define VFS_MAX  65535 /* NumVFs has 16 bits */
-#define VF_BAR_0 7     /* rows of "resource": 6 BARs, the ROM, then the VFs' 6 BARs */
+#define VF_BAR_0 7 /* rows of "resource": 6 BARs, the ROM, then the VFs' 6 BARs */
 #define VF_BARS  6
 
-static long read_count(const struct host *host, const struct bdf *pf, const char *attribute)
+static long read_total(const struct host *host, const struct bdf *pf)
 {
 	char name[BDF_TEXT];
 
-	return host_read_number(host, -1, DEVICES "%s/%s", bdf_format(pf, name), attribute);
-}
-
-ssize_t host_vf_list(
-	const struct host *host, const struct bdf *pf, struct bdf **vfs, struct error *err)
-{
-	long wanted = read_count(host, pf, "sriov_numvfs");
-	char name[BDF_TEXT], link[HOST_NAME];
-	struct bdf *list;
-	ssize_t count = 0;
-
-	*vfs = NULL;
-	if (wanted <= 0 || wanted > VFS_MAX)
-		return 0;
-	list = calloc(wanted, sizeof(*list));
-	if (!list)
-		return error_sys(err, -ENOMEM, bdf_format(pf, name), "cannot list its VFs");
-	bdf_format(pf, name);
-	for (long i = 0; i < wanted; i++)
-		if (host_read_link(host, link, sizeof(link), DEVICES "%s/virtfn%ld", name, i) ==
-				0 &&
-			bdf_parse(link, &list[count]) == 0)
-			count++;
-	*vfs = list;
-	return count;
-}
-
-int host_vf_parent(const struct host *host, const struct bdf *vf, struct bdf *pf, unsigned *number)
-{
-	char name[BDF_TEXT], parent[HOST_NAME], link[HOST_NAME];
-	struct bdf found;
-	long count;
-
-	if (host_read_link(
-		    host, parent, sizeof(parent), DEVICES "%s/physfn", bdf_format(vf, name)) ||
-		bdf_parse(parent, pf))
-		return -ENOENT;
-	count = read_count(host, pf, "sriov_numvfs");
-	for (long i = 0; i < count && i < VFS_MAX; i++) {
-		if (host_read_link(host, link, sizeof(link), DEVICES "%s/virtfn%ld", parent, i) ||
-			bdf_parse(link, &found) || !bdf_equal(&found, vf))
-			continue;
-		*number = i;
-		return 0;
-	}
-	return -ENOENT;
-}
-
-/* Use by a machine, or through VFIO, as text. */
-static bool is_used(const struct host *host, const struct bdf *vf, char *text, size_t size)
-{
-	struct error ignored = { 0 };
-	struct host_record record;
-	struct host_device device;
-	char holder[HOST_HOLDER_TEXT];
-
-	if (host_journal_read(host, vf, &record, &ignored) == 0 &&
-		host_holder_is_alive(&record.holder) && !host_holder_is_self(&record.holder)) {
-		host_text(text, size, "it is held by %s",
-			host_holder_describe(&record.holder, holder));
-		return true;
-	}
-	return host_device_read(host, vf, &device, &ignored) == 0 &&
-	       host_driver_is_vfio(device.driver) &&
-	       host_processes_using_vfio(host, &device, text, size);
-}
-
-int host_vf_check_unused(const struct host *host, const struct bdf *pf, struct error *err)
-{
-	cleanup_free struct bdf *vfs = NULL;
-	ssize_t count = host_vf_list(host, pf, &vfs, err);
-	char text[160], name[BDF_TEXT], vf[BDF_TEXT];
-
-	for (ssize_t i = 0; i < count; i++) {
-		if (!is_used(host, &vfs[i], text, sizeof(text)))
-			continue;
-		error_set(err, -EBUSY, bdf_format(pf, name),
-			"its virtual function %s is in use: %s", bdf_format(&vfs[i], vf), text);
-		error_hint(err, "it is free again when that has ended");
-		return -EBUSY;
-	}
-	return count < 0 ? (int)count : 0;
-}
-
-int host_vf_check_none(const struct host *host, const struct host_device *device, struct error *err)
-{
-	long count = read_count(host, &device->bdf, "sriov_numvfs");
-	char name[BDF_TEXT];
-	int code = host_vf_check_unused(host, &device->bdf, err);
-
-	if (code || count <= 0 || host_driver_is_vfio(device->driver))
-		return code;
-	error_set(err, -EBUSY, bdf_format(&device->bdf, name),
-		"it has %ld VFs, and vfio-pci takes no device that has some", count);
-	error_hint(err, "'penstock vf destroy %s' removes them; or bind the VFs instead", name);
-	return -EBUSY;
+	return host_read_number(host, 0, DEVICES "%s/sriov_totalvfs", bdf_format(pf, name));
 }
 
 /* Not even a driver of the host's may lose one with a mounted disk or a route. */
@@ -146,7 +51,7 @@ static int refuse_no_sriov(
 	unsigned number;
 	struct bdf bdf;
 
-	if (host_vf_parent(host, pf, &bdf, &number) == 0) {
+	if (host_vfs_parent(host, pf, &bdf, &number) == 0) {
 		error_set(err, -EOPNOTSUPP, name, "it is itself a virtual function, of %s",
 			bdf_format(&bdf, parent));
 		error_hint(err, "give the address of its physical function, %s", parent);
@@ -167,9 +72,9 @@ static int check_pf(const struct host *host, const struct bdf *pf, struct host_d
 
 	if (code)
 		return code;
-	if (read_count(host, pf, "sriov_totalvfs") <= 0)
+	if (read_total(host, pf) <= 0)
 		return refuse_no_sriov(host, pf, bdf_format(pf, name), err);
-	return host_vf_check_unused(host, pf, err);
+	return host_use_check_vfs(host, pf, err);
 }
 
 /* Has any BAR of the VFs an address? The kernel leaves those that got no room at 0. */
@@ -206,8 +111,8 @@ static int refuse_no_room(const char *name, struct error *err)
 static int check_count(const struct host *host, const struct bdf *pf, unsigned count,
 	const char *name, struct error *err)
 {
-	long total = read_count(host, pf, "sriov_totalvfs");
-	long now = read_count(host, pf, "sriov_numvfs");
+	long total = read_total(host, pf);
+	long now = host_vfs_count(host, pf);
 
 	if (now > 0) {
 		error_set(err, -EBUSY, name, "it has %ld VFs already", now);
@@ -339,7 +244,7 @@ static int begin_making(
 	return code ? code : host_journal_write(host, &record, err);
 }
 
-static int end_making(const struct host *host, const struct bdf *pf, struct error *err)
+int host_vf_keep(const struct host *host, const struct bdf *pf, struct error *err)
 {
 	struct host_record record;
 	int code = host_journal_read(host, pf, &record, err);
@@ -367,7 +272,7 @@ static int make_vfs(const struct host *host, const struct host_device *device, u
 	code = set_count(host, name, count, probe, &lock, 1, err);
 	if (code)
 		return err->code ? code : explain_create(host, code, device, count, name, err);
-	made = host_vf_list(host, pf, &vfs, err);
+	made = host_vfs_list(host, pf, &vfs, err);
 	if (made == (ssize_t)count || made < 0)
 		return made < 0 ? (int)made : 0;
 	error_set(err, -EIO, name, "%zd VFs have appeared, not %u", made, count);
@@ -376,58 +281,34 @@ static int make_vfs(const struct host *host, const struct host_device *device, u
 	return -EIO;
 }
 
-static int bind_vfs(const struct host *host, const struct bdf *pf, struct error *err)
+int host_vf_check(const struct host *host, const struct bdf *pf, unsigned count,
+	struct host_device *device, struct error *err)
 {
-	static const struct bind_options options = { .owner = "bind", .persist = true };
-	cleanup_free struct bdf *vfs = NULL;
-	ssize_t count = host_vf_list(host, pf, &vfs, err);
+	char name[BDF_TEXT];
 
-	return count < 0 ? (int)count : host_bind(host, vfs, count, &options, err);
+	if (check_pf(host, pf, device, err) ||
+		check_count(host, pf, count, bdf_format(pf, name), err) ||
+		check_driver(device, name, err))
+		return err->code;
+	return has_room(host, name) ? 0 : refuse_no_room(name, err);
 }
 
-/* All VFs made and bound, or none. */
-static int make_bound(const struct host *host, const struct host_device *device, unsigned count,
+int host_vf_make_unbound(const struct host *host, const struct host_device *device, unsigned count,
 	struct error *err)
 {
-	struct error why = { 0 };
-	int code = host_journal_begin_bind(host, err);
-
-	if (code)
-		return code;
-	code = make_vfs(host, device, count, false, err);
-	if (code == 0)
-		code = bind_vfs(host, &device->bdf, err);
-	if (code == 0) {
-		cleanup_fd int lock = host_journal_lock(host, &device->bdf, err);
-
-		return lock < 0 ? lock : end_making(host, &device->bdf, err);
-	}
-	/* Where the kernel hangs on them, waiting for it once more helps nobody. */
-	if (code != -ETIMEDOUT && host_vf_destroy(host, &device->bdf, false, &why))
-		error_print(&why);
-	host_journal_forget_binds(host);
-	return code;
+	return make_vfs(host, device, count, false, err);
 }
 
-int host_vf_create(const struct host *host, const struct bdf *pf, unsigned count, bool bind,
-	bool dry_run, struct error *err)
+int host_vf_create(const struct host *host, const struct bdf *pf, unsigned count, bool dry_run,
+	struct error *err)
 {
 	struct host_device device;
 	char name[BDF_TEXT];
-	int code = check_pf(host, pf, &device, err);
+	int code = host_vf_check(host, pf, count, &device, err);
 
-	bdf_format(pf, name);
-	if (code || (code = check_count(host, pf, count, name, err)) ||
-		(code = check_driver(&device, name, err)))
-		return code;
-	if (!has_room(host, name))
-		return refuse_no_room(name, err);
-	if (dry_run) {
-		log_info("%s: would have %u VFs%s", name, count, bind ? ", all at vfio-pci" : "");
-		return 0;
-	}
-	return bind ? make_bound(host, &device, count, err)
-		    : make_vfs(host, &device, count, true, err);
+	if (code == 0 && dry_run)
+		log_info("%s: would have %u VFs", bdf_format(pf, name), count);
+	return code || dry_run ? code : make_vfs(host, &device, count, true, err);
 }
 
 /* A VF's record goes with it, or the next one at its address would be taken for it. */
@@ -466,7 +347,7 @@ static int remove_all(const struct host *host, const struct bdf *pf, const struc
 	memcpy(all, locks.fds, count * sizeof(*all));
 	all[count] = lock;
 	/* Again, as one could have been taken in between. */
-	code = host_vf_check_unused(host, pf, err);
+	code = host_use_check_vfs(host, pf, err);
 	if (code == 0)
 		code = check_host_use(host, bdf_format(pf, name), vfs, count, err);
 	if (code == 0)
@@ -478,7 +359,7 @@ static int remove_all(const struct host *host, const struct bdf *pf, const struc
 int host_vf_remove(const struct host *host, const struct bdf *pf, int lock, struct error *err)
 {
 	cleanup_free struct bdf *vfs = NULL;
-	ssize_t count = host_vf_list(host, pf, &vfs, err);
+	ssize_t count = host_vfs_list(host, pf, &vfs, err);
 	char name[BDF_TEXT];
 	int code = count > 0 ? remove_all(host, pf, vfs, count, lock, err) : (int)count;
 
@@ -486,7 +367,7 @@ int host_vf_remove(const struct host *host, const struct bdf *pf, int lock, stru
 		log_info("%s: its %zd VFs are gone", bdf_format(pf, name), count);
 	else if (code == 0)
 		log_info("%s: has no VFs", bdf_format(pf, name));
-	return code ? code : end_making(host, pf, err);
+	return code ? code : host_vf_keep(host, pf, err);
 }
 
 int host_vf_destroy(const struct host *host, const struct bdf *pf, bool dry_run, struct error *err)
@@ -500,7 +381,7 @@ int host_vf_destroy(const struct host *host, const struct bdf *pf, bool dry_run,
 
 	if (code)
 		return code;
-	count = host_vf_list(host, pf, &vfs, err);
+	count = host_vfs_list(host, pf, &vfs, err);
 	if (count < 0)
 		return count;
 	code = check_host_use(host, bdf_format(pf, name), vfs, count, err);

@@ -6,27 +6,23 @@
 #include <stdint.h>
 
 /*
- * Virtual functions (SR-IOV): PCI devices that a physical function (PF) makes out of itself. They
- * live as long as the PF's driver wants; taking the PF away takes its VFs along.
+ * Making and removing virtual functions, and telling a network card about them.
  */
 
-/* The VFs that a PF has now, in the order of their numbers, to be freed. Count, or an errno. */
-ssize_t host_vf_list(
-	const struct host *host, const struct bdf *pf, struct bdf **vfs, struct error *err);
+/* Make count VFs, and let the host's drivers have them. All or none. */
+int host_vf_create(const struct host *host, const struct bdf *pf, unsigned count, bool dry_run,
+	struct error *err);
 
-/* The PF of a VF, and the VF's number. -ENOENT, without an error, where it is no VF. */
-int host_vf_parent(const struct host *host, const struct bdf *vf, struct bdf *pf, unsigned *number);
-
-/* -EBUSY where a machine, or another program through VFIO, uses a VF of this device. */
-int host_vf_check_unused(const struct host *host, const struct bdf *pf, struct error *err);
-
-/* For a device that is to go to vfio-pci, which takes none that has VFs: -EBUSY where it has. */
-int host_vf_check_none(
-	const struct host *host, const struct host_device *device, struct error *err);
-
-/* Make count VFs, and with bind give them to vfio-pci, as "penstock bind" does. All or none. */
-int host_vf_create(const struct host *host, const struct bdf *pf, unsigned count, bool bind,
-	bool dry_run, struct error *err);
+/*
+ * The steps of it for one who binds them (binding/vfs.h): may they be made, with the PF as it is; and
+ * making them without showing them to the host's drivers. From then on a record of the PF says that they
+ * are to go, until they are bound for good and host_vf_keep() removes it.
+ */
+int host_vf_check(const struct host *host, const struct bdf *pf, unsigned count,
+	struct host_device *device, struct error *err);
+int host_vf_make_unbound(const struct host *host, const struct host_device *device, unsigned count,
+	struct error *err);
+int host_vf_keep(const struct host *host, const struct bdf *pf, struct error *err);
 
 /* Remove all VFs of a PF, unless one is in use; the second where the PF's lock is had already. */
 int host_vf_destroy(const struct host *host, const struct bdf *pf, bool dry_run, struct error *err);

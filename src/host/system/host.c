@@ -3,6 +3,7 @@
 
 #include "base/fd.h"
 #include "base/size.h"
+#include "host/system/text.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -161,33 +162,6 @@ FILE *host_open(const struct host *host, const char *format, ...)
 	return stream;
 }
 
-/* The bytes of the character that text begins with; 0: it is none, or one that controls. */
-static size_t printable(const char *text)
-{
-	const unsigned char *at = (const unsigned char *)text;
-	size_t size = at[0] < 0x80 ? 1 : at[0] < 0xc2 ? 0 : at[0] < 0xe0 ? 2 : at[0] < 0xf0 ? 3 : 4;
-
-	for (size_t i = 1; i < size; i++)
-		if ((at[i] & 0xc0) != 0x80)
-			return 0;
-	if (at[0] < ' ' || at[0] == 0x7f || at[0] > 0xf4 || (at[0] == 0xc2 && at[1] < 0xa0))
-		return 0;
-	/* Longer than need be, which hides what it is. */
-	return (at[0] == 0xe0 && at[1] < 0xa0) || (at[0] == 0xf0 && at[1] < 0x90) ? 0 : size;
-}
-
-/* Text from a device or a file name must not reach a terminal as an escape sequence. */
-static void make_printable(char *text)
-{
-	while (*text) {
-		size_t size = printable(text);
-
-		if (!size)
-			*text = '?';
-		text += size ? size : 1;
-	}
-}
-
 static ssize_t read_line(const char *path, char *text, size_t size)
 {
 	ssize_t got = fd_read_file(path, text, size);
@@ -195,7 +169,7 @@ static ssize_t read_line(const char *path, char *text, size_t size)
 	if (got < 0)
 		return got;
 	text[strcspn(text, "\n")] = '\0';
-	make_printable(text);
+	host_make_printable(text);
 	return strlen(text);
 }
 
@@ -294,12 +268,16 @@ void host_read_kernel(const struct host *host, char release[static HOST_NAME])
 		release[0] = '\0';
 }
 
-void host_text(char *text, size_t size, const char *format, ...)
+bool host_is_below(const struct host *host, const char *directory, const char *format, ...)
 {
+	char link[PATH_MAX], path[PATH_MAX], name[PATH_MAX / 2];
+	size_t length = strlen(directory);
 	va_list args;
 
 	va_start(args, format);
-	vsnprintf(text, size, format, args);
+	vsnprintf(name, sizeof(name), format, args);
 	va_end(args);
-	make_printable(text);
+	if (host_path(host, link, "%s", name) || !realpath(link, path))
+		return false;
+	return strncmp(path, directory, length) == 0 && path[length] == '/';
 }

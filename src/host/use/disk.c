@@ -2,6 +2,8 @@
 #include "host/use/use.h"
 
 #include "base/fd.h"
+#include "host/device/multipath.h"
+#include "host/system/text.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -375,25 +377,13 @@ static bool find_held(struct walk *walk, const char *name)
 	return true;
 }
 
-bool host_use_head(const char *name, char head[static HOST_NAME])
-{
-	unsigned subsystem, controller, number;
-	int used = 0;
-
-	if (sscanf(name, "nvme%uc%un%u%n", &subsystem, &controller, &number, &used) != 3 ||
-		name[used])
-		return false;
-	host_text(head, HOST_NAME, "nvme%un%u", subsystem, number);
-	return true;
-}
-
 static bool check_disk(const struct host *host, const char *name, struct host_use *use)
 {
 	cleanup_free char(*visited)[HOST_NAME] = calloc(BLOCKS_MAX, HOST_NAME);
 	struct walk walk = { .host = host, .use = use, .visited = visited };
 	char link[PATH_MAX], path[PATH_MAX], head[HOST_NAME];
 
-	if (host_use_head(name, head))
+	if (host_multipath_head(name, head))
 		name = head;
 	host_text(walk.bottom, sizeof(walk.bottom), "%s", name);
 	if (!visited || host_path(host, link, "/sys/block/%s", name) || !realpath(link, path))

@@ -3,6 +3,7 @@
 
 #include "base/fd.h"
 #include "host/system/guard.h"
+#include "host/system/text.h"
 
 #include <ctype.h>
 #include <dirent.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "host/system/text.h"
 #include "host/use/use.h"
 
 #include <arpa/inet.h>

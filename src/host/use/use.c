@@ -3,24 +3,7 @@
 
 #include "host/device/device.h"
 
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-
-bool host_is_below(const struct host *host, const char *directory, const char *format, ...)
-{
-	char link[PATH_MAX], path[PATH_MAX], name[PATH_MAX / 2];
-	size_t length = strlen(directory);
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(name, sizeof(name), format, args);
-	va_end(args);
-	if (host_path(host, link, "%s", name) || !realpath(link, path))
-		return false;
-	return strncmp(path, directory, length) == 0 && path[length] == '/';
-}
 
 bool host_use_find(const struct host *host, const struct bdf *bdf, struct host_use *use)
 {

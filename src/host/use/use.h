@@ -40,13 +40,3 @@ bool host_use_find_display(const struct host *host, const char *path, struct hos
 
 /* Of a device, as the kernel names it, that has a network interface, and none in this namespace. */
 void host_use_describe_namespace(const struct host *host, const char *device, struct host_use *use);
-
-/*
- * With NVMe multipath the disk that is used, nvme0n1, is a virtual device, and below the PCI device
- * is one path to it, nvme0c1n1. True with the disk's name, its head, where name is such a path.
- */
-bool host_use_head(const char *name, char head[static HOST_NAME]);
-
-/* Is the file that format names (below the root, symbolic links followed) inside directory? */
-bool host_is_below(const struct host *host, const char *directory, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fixture.h"
+#include "host/journal/lock.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -3,6 +3,8 @@
 
 #include "host/binding/bind.h"
 #include "host/binding/plan.h"
+#include "host/binding/release.h"
+#include "host/journal/binds.h"
 #include "host/journal/journal.h"
 
 #include <errno.h>
@@ -29,7 +31,6 @@ static const struct bdf host_bridge = { 0, 0, 0, 0 };
 static const struct bdf nothing = { 0, 9, 0, 0 };
 
 static const struct bind_options plain = { .owner = "demo" };
-static const struct bind_options forced = { .owner = "demo", .force = true };
 static const struct bind_options for_good = { .owner = "bind", .persist = true };
 
 /* A graphics card with its audio function behind a root port, all in one group. */
@@ -66,7 +67,7 @@ static void the_group_comes_along(void **state)
 	struct plan plan;
 
 	make_card(fixture, "amdgpu", "snd_hda_intel");
-	assert_int_equal(plan_make(&plan, &fixture->host, &card, 1, &plain, &err), 0);
+	assert_int_equal(plan_make(&plan, &fixture->host, &card, 1, false, &err), 0);
 	assert_int_equal(plan.count, 2);
 	assert_true(bdf_equal(&plan.entries[0].device.bdf, &card));
 	assert_false(plan.entries[0].companion);
@@ -83,7 +84,7 @@ static void what_was_asked_for_is_no_companion(void **state)
 	struct plan plan;
 
 	make_card(fixture, "amdgpu", "snd_hda_intel");
-	assert_int_equal(plan_make(&plan, &fixture->host, asked, 3, &plain, &err), 0);
+	assert_int_equal(plan_make(&plan, &fixture->host, asked, 3, false, &err), 0);
 	assert_int_equal(plan.count, 2);
 	assert_false(plan.entries[0].companion);
 	assert_false(plan.entries[1].companion);
@@ -99,7 +100,7 @@ static void viable_companions_are_left_alone(void **state)
 	make_card(fixture, "amdgpu", NULL);
 	fixture_device(fixture, PORT "/0000:01:00.2", "0x0c0330", "vfio-pci", 13);
 	fixture_device(fixture, PORT "/0000:01:00.3", "0x0c8000", "pci-stub", 13);
-	assert_int_equal(plan_make(&plan, &fixture->host, &card, 1, &plain, &err), 0);
+	assert_int_equal(plan_make(&plan, &fixture->host, &card, 1, false, &err), 0);
 	assert_int_equal(plan.count, 1);
 	plan_free(&plan);
 }
@@ -138,7 +139,7 @@ static void force_takes_what_is_in_use(void **state)
 
 	make_card(fixture, "amdgpu", "nvme");
 	mount_disk_of_sound(fixture);
-	assert_int_equal(plan_make(&plan, &fixture->host, &card, 1, &forced, &err), 0);
+	assert_int_equal(plan_make(&plan, &fixture->host, &card, 1, true, &err), 0);
 	assert_int_equal(plan.count, 2);
 	plan_free(&plan);
 }
@@ -293,7 +294,7 @@ static void a_failed_bind_leaves_an_earlier_one_alone(void **state)
 	assert_true(host_bind(&fixture->host, asked, 2, &for_good, &err) < 0);
 	err = (struct error){ 0 };
 	assert_int_equal(host_journal_read(&fixture->host, &sound, &record, &err), 0);
-	assert_true(host_journal_is_kept(&fixture->host, &record));
+	assert_true(host_binds_kept(&fixture->host, &record));
 }
 
 /* A card at a driver that does not let go: a named pipe that nobody reads hangs the writer. */
@@ -354,7 +355,7 @@ static void a_bind_that_finds_half_of_another_keeps_its_own(void **state)
 	leave_half_a_bind(fixture);
 	assert_int_equal(host_bind(&fixture->host, &card, 1, &for_good, &err), 0);
 	assert_int_equal(host_journal_read(&fixture->host, &card, &record, &err), 0);
-	assert_true(host_journal_is_kept(&fixture->host, &record));
+	assert_true(host_binds_kept(&fixture->host, &record));
 }
 
 static void half_a_bind_is_not_kept_after_a_machine(void **state)
@@ -379,7 +380,7 @@ static void half_a_bind_is_stale(void **state)
 	make_card(fixture, "vfio-pci", NULL);
 	leave_half_a_bind(fixture);
 	/* Whoever looks for what is over must not forget it while its devices are not back. */
-	host_journal_forget_binds(&fixture->host);
+	host_binds_forget(&fixture->host);
 	assert_int_equal(host_release_stale(&fixture->host, false, &err), 0);
 	assert_int_equal(host_journal_read(&fixture->host, &card, &record, &err), -ENOENT);
 }

@@ -2,6 +2,7 @@
 #include "fixture.h"
 
 #include "host/device/device.h"
+#include "host/system/text.h"
 
 #include <errno.h>
 #include <setjmp.h>

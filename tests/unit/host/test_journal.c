@@ -2,8 +2,12 @@
 #include "fixture.h"
 
 #include "host/binding/bind.h"
+#include "host/binding/release.h"
 #include "host/inventory/inventory.h"
 #include "host/journal/journal.h"
+#include "host/journal/lock.h"
+#include "host/journal/names.h"
+#include "host/system/text.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -338,7 +342,7 @@ static const char *find_run(const char *runtime)
 		unsetenv("XDG_RUNTIME_DIR");
 	if (host_init(&host, NULL, NULL, &err))
 		return "";
-	return host_claim_name(&host, "demo", &err) == 0 ? host.run : err.hint;
+	return host_name_claim(&host, "demo", &err) == 0 ? host.run : err.hint;
 }
 
 static bool is_at(const char *runtime, const char *wanted)
@@ -479,24 +483,24 @@ static void names_belong_to_the_living(void **state)
 	int status;
 	pid_t child;
 
-	assert_int_equal(host_claim_name(&fixture->host, "demo", &err), 0);
+	assert_int_equal(host_name_claim(&fixture->host, "demo", &err), 0);
 	child = fork();
 	if (child == 0) {
-		host_release_name(&fixture->host, "demo"); /* not its to give up */
-		_exit(host_claim_name(&fixture->host, "demo", &err) == -EEXIST ? 0 : 1);
+		host_name_release(&fixture->host, "demo"); /* not its to give up */
+		_exit(host_name_claim(&fixture->host, "demo", &err) == -EEXIST ? 0 : 1);
 	}
 	waitpid(child, &status, 0);
 	assert_int_equal(status, 0);
-	host_release_name(&fixture->host, "demo");
+	host_name_release(&fixture->host, "demo");
 	child = fork();
 	if (child == 0)
-		_exit(host_claim_name(&fixture->host, "demo", &err) == 0 ? 0 : 1);
+		_exit(host_name_claim(&fixture->host, "demo", &err) == 0 ? 0 : 1);
 	waitpid(child, &status, 0);
 	assert_int_equal(status, 0);
 	/* Which has ended without giving it up. */
-	assert_int_equal(host_claim_name(&fixture->host, "demo", &err), 0);
+	assert_int_equal(host_name_claim(&fixture->host, "demo", &err), 0);
 	fixture_file(fixture, "/run/names/demo", "garbage");
-	assert_int_equal(host_claim_name(&fixture->host, "demo", &err), 0);
+	assert_int_equal(host_name_claim(&fixture->host, "demo", &err), 0);
 }
 
 static void names_of_the_dead_are_forgotten(void **state)
@@ -506,14 +510,14 @@ static void names_of_the_dead_are_forgotten(void **state)
 	char path[PATH_MAX];
 	pid_t child;
 
-	assert_int_equal(host_claim_name(&fixture->host, "living", &err), 0);
+	assert_int_equal(host_name_claim(&fixture->host, "living", &err), 0);
 	child = fork();
 	if (child == 0)
-		_exit(host_claim_name(&fixture->host, "dead", &err) ? 1 : 0);
+		_exit(host_name_claim(&fixture->host, "dead", &err) ? 1 : 0);
 	waitpid(child, NULL, 0);
 	snprintf(path, sizeof(path), "%s/run/names/dead", fixture->tree);
 	assert_int_equal(access(path, F_OK), 0);
-	host_forget_names(&fixture->host);
+	host_names_forget(&fixture->host);
 	assert_int_equal(access(path, F_OK), -1);
 	snprintf(path, sizeof(path), "%s/run/names/living", fixture->tree);
 	assert_int_equal(access(path, F_OK), 0);
@@ -559,7 +563,7 @@ static void bad_names_are_refused(void **state)
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		struct error err = { 0 };
 
-		assert_int_equal(host_claim_name(&fixture->host, bad[i], &err), -EINVAL);
+		assert_int_equal(host_name_claim(&fixture->host, bad[i], &err), -EINVAL);
 	}
 }
 

@@ -2,6 +2,7 @@
 #include "fixture.h"
 
 #include "host/binding/bind.h"
+#include "host/binding/release.h"
 
 #include <errno.h>
 #include <setjmp.h>

@@ -3,6 +3,7 @@
 
 #include "host/binding/bind.h"
 #include "host/binding/node.h"
+#include "host/binding/release.h"
 #include "host/journal/journal.h"
 
 #include <errno.h>

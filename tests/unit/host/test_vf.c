@@ -2,6 +2,9 @@
 #include "fixture.h"
 
 #include "host/binding/bind.h"
+#include "host/binding/release.h"
+#include "host/binding/vfs.h"
+#include "host/device/vfs.h"
 #include "host/journal/journal.h"
 #include "host/sriov/vf.h"
 #include "host/system/guard.h"
@@ -70,7 +73,7 @@ static void assert_not_created(struct fixture *fixture, const struct bdf *bdf, u
 {
 	struct error err = { 0 };
 
-	assert_int_equal(host_vf_create(&fixture->host, bdf, count, false, false, &err), code);
+	assert_int_equal(host_vf_create(&fixture->host, bdf, count, false, &err), code);
 	assert_error(&err, what, hint);
 }
 
@@ -82,16 +85,16 @@ static void lists_them(void **state)
 	unsigned number;
 
 	make_card(fixture, "igb", "2\n", NULL);
-	assert_int_equal(host_vf_list(&fixture->host, &pf, &vfs, &err), 2);
+	assert_int_equal(host_vfs_list(&fixture->host, &pf, &vfs, &err), 2);
 	assert_true(bdf_equal(&vfs[0], &vf0));
 	assert_true(bdf_equal(&vfs[1], &vf1));
 	free(vfs);
-	assert_int_equal(host_vf_list(&fixture->host, &vf0, &vfs, &err), 0);
+	assert_int_equal(host_vfs_list(&fixture->host, &vf0, &vfs, &err), 0);
 	free(vfs);
-	assert_int_equal(host_vf_parent(&fixture->host, &vf1, &parent, &number), 0);
+	assert_int_equal(host_vfs_parent(&fixture->host, &vf1, &parent, &number), 0);
 	assert_true(bdf_equal(&parent, &pf));
 	assert_int_equal(number, 1);
-	assert_int_equal(host_vf_parent(&fixture->host, &pf, &parent, &number), -ENOENT);
+	assert_int_equal(host_vfs_parent(&fixture->host, &pf, &parent, &number), -ENOENT);
 }
 
 static void creates_them(void **state)
@@ -100,7 +103,7 @@ static void creates_them(void **state)
 	struct error err = { 0 };
 
 	make_card(fixture, "igb", "0\n", NULL);
-	assert_int_equal(host_vf_create(&fixture->host, &pf, 2, false, false, &err), 0);
+	assert_int_equal(host_vf_create(&fixture->host, &pf, 2, false, &err), 0);
 	assert_content(fixture, PF "/sriov_numvfs", "2");
 	assert_content(fixture, PF "/sriov_drivers_autoprobe", "1");
 }
@@ -112,7 +115,7 @@ static void creates_and_binds_them(void **state)
 	struct error err = { 0 };
 
 	make_card(fixture, "igb", "0\n", "vfio-pci");
-	assert_int_equal(host_vf_create(&fixture->host, &pf, 2, true, false, &err), 0);
+	assert_int_equal(host_bind_new_vfs(&fixture->host, &pf, 2, false, &err), 0);
 	assert_content(fixture, PF "/sriov_numvfs", "2");
 	assert_content(fixture, PF "/sriov_drivers_autoprobe", "1");
 	assert_int_equal(host_journal_read(&fixture->host, &pf, &record, &err), -ENOENT);
@@ -128,7 +131,7 @@ static void what_cannot_be_bound_is_removed(void **state)
 	make_card(fixture, "igb", "0\n", NULL);
 	snprintf(link, sizeof(link), "%s" VF1 "/iommu_group", fixture->tree);
 	assert_int_equal(unlink(link), 0);
-	assert_int_equal(host_vf_create(&fixture->host, &pf, 2, true, false, &err), -ENODEV);
+	assert_int_equal(host_bind_new_vfs(&fixture->host, &pf, 2, false, &err), -ENODEV);
 	assert_error(&err, "no IOMMU", "");
 	assert_content(fixture, PF "/sriov_numvfs", "0");
 }
@@ -139,7 +142,7 @@ static void dry_runs_change_nothing(void **state)
 	struct error err = { 0 };
 
 	make_card(fixture, "igb", "0\n", NULL);
-	assert_int_equal(host_vf_create(&fixture->host, &pf, 2, true, true, &err), 0);
+	assert_int_equal(host_bind_new_vfs(&fixture->host, &pf, 2, true, &err), 0);
 	assert_content(fixture, PF "/sriov_numvfs", "0");
 	fixture_file(fixture, PF "/sriov_numvfs", "2\n");
 	assert_int_equal(host_vf_destroy(&fixture->host, &pf, true, &err), 0);
@@ -158,8 +161,7 @@ static void no_room(void **state)
 	assert_content(fixture, PF "/sriov_numvfs", "0");
 	/* A kernel that shows no such rows is left to judge by itself. */
 	fixture_file(fixture, PF "/resource", BARS);
-	assert_int_equal(
-		host_vf_create(&fixture->host, &pf, 2, false, true, &(struct error){ 0 }), 0);
+	assert_int_equal(host_vf_create(&fixture->host, &pf, 2, true, &(struct error){ 0 }), 0);
 }
 
 static void wrong_wishes(void **state)
@@ -369,7 +371,9 @@ static void assert_autoprobe(struct fixture *fixture, bool bind, const char *mea
 
 	fixture->host.limit_ms = 100;
 	hangs = fixture;
-	assert_int_equal(host_vf_create(&fixture->host, &pf, 2, bind, false, &err), -ETIMEDOUT);
+	assert_int_equal(
+		(bind ? host_bind_new_vfs : host_vf_create)(&fixture->host, &pf, 2, false, &err),
+		-ETIMEDOUT);
 	hangs = NULL;
 	assert_error(&err, "waiting for its VFs to appear", "dmesg");
 	await_content(fixture, PF "/sriov_drivers_autoprobe", meanwhile);
@@ -399,7 +403,7 @@ static bool create_stopped_at(struct fixture *fixture, int n)
 		struct error err = { 0 };
 
 		stop_at = n;
-		_exit(host_vf_create(&fixture->host, &pf, 2, true, false, &err) ? 1 : 0);
+		_exit(host_bind_new_vfs(&fixture->host, &pf, 2, false, &err) ? 1 : 0);
 	}
 	assert_int_equal(waitpid(child, &status, 0), child);
 	assert_true(WIFSIGNALED(status) || WEXITSTATUS(status) == 0);
@@ -473,7 +477,7 @@ static void what_the_driver_refuses_is_told(void **state)
 	unlink_file(fixture, PF "/sriov_numvfs");
 	fixture_file(fixture, PF "/sriov_numvfs", "0\n");
 	fails = fixture;
-	assert_int_equal(host_vf_create(&fixture->host, &pf, 2, true, false, &again), -ENOSPC);
+	assert_int_equal(host_bind_new_vfs(&fixture->host, &pf, 2, false, &again), -ENOSPC);
 	fails = NULL;
 	assert_error(&again, "its driver igb cannot make 2 VFs", "dmesg | grep 0000:01:00.0");
 	assert_content(fixture, PF "/sriov_drivers_autoprobe", "1");
@@ -549,7 +553,7 @@ static void hostile_numbers(void **state)
 	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
 		fixture_file(fixture, PF "/sriov_numvfs", numbers[i]);
 		/* Those that have a link are there, however many there are said to be. */
-		assert_int_equal(host_vf_list(&fixture->host, &pf, &vfs, &err),
+		assert_int_equal(host_vfs_list(&fixture->host, &pf, &vfs, &err),
 			strcmp(numbers[i], "65535\n") ? 0 : 2);
 		free(vfs);
 	}

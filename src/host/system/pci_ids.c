@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "host/system/names.h"
+#include "host/system/pci_ids.h"
+#include "host/system/text.h"
 
 #include "base/fd.h"
 
@@ -15,7 +16,7 @@ static const char *const places[] = {
 	"/usr/share/pci.ids",
 };
 
-static bool read_file(struct host_names *names, const char *path)
+static bool read_file(struct host_pci_ids *names, const char *path)
 {
 	cleanup_fd int fd = fd_open_regular(path);
 	struct stat stat;
@@ -28,24 +29,24 @@ static bool read_file(struct host_names *names, const char *path)
 	names->size = stat.st_size;
 	if (fd_read_all(fd, names->text, names->size) == 0)
 		return true;
-	host_names_close(names);
+	host_pci_ids_close(names);
 	return false;
 }
 
-void host_names_open(struct host_names *names, const struct host *host)
+void host_pci_ids_open(struct host_pci_ids *names, const struct host *host)
 {
 	char path[PATH_MAX];
 
-	*names = (struct host_names){ 0 };
+	*names = (struct host_pci_ids){ 0 };
 	for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++)
 		if (host_path(host, path, "%s", places[i]) == 0 && read_file(names, path))
 			return;
 }
 
-void host_names_close(struct host_names *names)
+void host_pci_ids_close(struct host_pci_ids *names)
 {
 	free(names->text);
-	*names = (struct host_names){ 0 };
+	*names = (struct host_pci_ids){ 0 };
 }
 
 /*
@@ -54,7 +55,7 @@ void host_names_close(struct host_names *names)
  * begins; the next line's offset goes into *after.
  */
 static const char *find(
-	const struct host_names *names, size_t at, const char *prefix, size_t *after)
+	const struct host_pci_ids *names, size_t at, const char *prefix, size_t *after)
 {
 	size_t length = strlen(prefix), depth = strspn(prefix, "\t");
 
@@ -77,15 +78,15 @@ static const char *find(
 	return NULL;
 }
 
-static void take(const struct host_names *names, const char *from, char name[static NAMES_TEXT])
+static void take(const struct host_pci_ids *names, const char *from, char name[static PCI_IDS_TEXT])
 {
 	size_t room = names->text + names->size - from;
 	const char *end = memchr(from, '\n', room);
 
-	host_text(name, NAMES_TEXT, "%.*s", (int)(end ? (size_t)(end - from) : room), from);
+	host_text(name, PCI_IDS_TEXT, "%.*s", (int)(end ? (size_t)(end - from) : room), from);
 }
 
-static const char *find_vendor(const struct host_names *names, uint16_t vendor, size_t *after)
+static const char *find_vendor(const struct host_pci_ids *names, uint16_t vendor, size_t *after)
 {
 	char prefix[8];
 
@@ -93,8 +94,8 @@ static const char *find_vendor(const struct host_names *names, uint16_t vendor, 
 	return find(names, 0, prefix, after);
 }
 
-void host_names_vendor(
-	const struct host_names *names, uint16_t vendor, char name[static NAMES_TEXT])
+void host_pci_ids_vendor(
+	const struct host_pci_ids *names, uint16_t vendor, char name[static PCI_IDS_TEXT])
 {
 	size_t after;
 	const char *at = find_vendor(names, vendor, &after);
@@ -104,8 +105,8 @@ void host_names_vendor(
 		take(names, at, name);
 }
 
-void host_names_device(const struct host_names *names, uint16_t vendor, uint16_t device,
-	char name[static NAMES_TEXT])
+void host_pci_ids_device(const struct host_pci_ids *names, uint16_t vendor, uint16_t device,
+	char name[static PCI_IDS_TEXT])
 {
 	const char *at;
 	char prefix[8];
@@ -120,8 +121,8 @@ void host_names_device(const struct host_names *names, uint16_t vendor, uint16_t
 		take(names, at, name);
 }
 
-void host_names_class(
-	const struct host_names *names, uint32_t class_code, char name[static NAMES_TEXT])
+void host_pci_ids_class(
+	const struct host_pci_ids *names, uint32_t class_code, char name[static PCI_IDS_TEXT])
 {
 	const char *at, *subclass;
 	char prefix[8];
