@@ -36,7 +36,7 @@ static int close_the_rest(const struct machine_config *machine, struct error *er
 		machine->console.in,
 		machine->console.out,
 		machine->kvm_fd,
-		machine->container_fd,
+		machine->iommu_fd,
 		machine->control_fd,
 	};
 	size_t count = 7;
@@ -47,7 +47,7 @@ static int close_the_rest(const struct machine_config *machine, struct error *er
 		dup2(null, STDOUT_FILENO);
 	}
 	for (unsigned i = 0; i < machine->device_count; i++)
-		keep[count++] = machine->devices[i].group_fd;
+		keep[count++] = machine->devices[i].fd;
 	code = fd_close_except(keep, count);
 	return code ? error_sys(err, code, NULL, "cannot close what the machine is not to have")
 		    : 0;
@@ -69,7 +69,8 @@ static _Noreturn void run_machine(
 		.cpus = config->cpus,
 		.console = broker->console.config,
 		.kvm_fd = broker->files.kvm,
-		.container_fd = vfio->container,
+		.iommu = vfio->kind,
+		.iommu_fd = vfio->iommu,
 		.device_count = config->device_count,
 		.control_fd = control,
 	};
@@ -84,8 +85,7 @@ static _Noreturn void run_machine(
 	signal(SIGHUP, SIG_IGN);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
-	for (unsigned i = 0; i < config->device_count; i++)
-		machine.devices[i] = (struct machine_device){ config->devices[i], vfio->groups[i] };
+	memcpy(machine.devices, vfio->sources, sizeof(machine.devices));
 	how = close_the_rest(&machine, &err) ? MACHINE_FAILED : machine_run(&machine, &err);
 	if (how == MACHINE_FAILED)
 		error_print(&err);

@@ -197,24 +197,27 @@ static int open_group(const struct host *host, const struct host_device *device,
 	return err->code;
 }
 
-static int open_device_group(
+/* A group can be opened only once; a second device of it gets a duplicate. */
+static int open_source(
 	struct broker_vfio *vfio, const struct host *host, const struct bdf *bdf, struct error *err)
 {
 	struct host_device device;
 	char name[BDF_TEXT];
 	unsigned i = vfio->count;
+	int fd = -1;
 
+	bdf_format(bdf, name);
 	if (host_device_read(host, bdf, &device, err))
 		return err->code;
-	vfio->numbers[i] = device.group;
-	vfio->groups[i] = -1;
-	for (unsigned j = 0; j < i; j++)
-		if (vfio->numbers[j] == device.group)
-			vfio->groups[i] = vfio->groups[j];
-	if (vfio->groups[i] < 0)
-		vfio->groups[i] = open_group(host, &device, bdf_format(bdf, name), err);
-	if (err->code)
+	for (unsigned j = 0; j < i && fd < 0; j++)
+		if (vfio->groups[j] == device.group)
+			fd = fcntl(vfio->sources[j].fd, F_DUPFD_CLOEXEC, 0);
+	if (fd < 0)
+		fd = open_group(host, &device, name, err);
+	if (fd < 0)
 		return err->code;
+	vfio->sources[i] = (struct vfio_source){ *bdf, fd };
+	vfio->groups[i] = device.group;
 	vfio->count++;
 	return 0;
 }
@@ -224,27 +227,21 @@ int broker_vfio_open(
 {
 	struct host host;
 
-	*vfio = (struct broker_vfio){ .container = -1 };
+	*vfio = (struct broker_vfio){ .kind = VFIO_IOMMU_TYPE1, .iommu = -1 };
 	if (!config->device_count)
 		return 0;
 	if (host_init(&host, NULL, NULL, err))
 		return err->code;
-	vfio->container = open_container(err);
+	vfio->iommu = open_container(err);
 	for (unsigned i = 0; i < config->device_count && !err->code; i++)
-		open_device_group(vfio, &host, &config->devices[i], err);
+		open_source(vfio, &host, &config->devices[i], err);
 	return err->code;
 }
 
 void broker_vfio_close(struct broker_vfio *vfio)
 {
-	for (unsigned i = 0; i < vfio->count; i++) {
-		bool shared = false;
-
-		for (unsigned j = 0; j < i; j++)
-			shared |= vfio->numbers[j] == vfio->numbers[i];
-		if (!shared)
-			close(vfio->groups[i]);
-	}
-	if (vfio->container >= 0)
-		close(vfio->container);
+	for (unsigned i = 0; i < vfio->count; i++)
+		close(vfio->sources[i].fd);
+	if (vfio->iommu >= 0)
+		close(vfio->iommu);
 }

@@ -30,10 +30,11 @@ int broker_check_cpus(const struct broker_config *config, int kvm_fd, struct err
  * devices free only when all descriptors of the last start are closed.
  */
 struct broker_vfio {
-	int container; /* -1 without devices */
-	int groups[MACHINE_DEVICES_MAX];
-	int numbers[MACHINE_DEVICES_MAX]; /* of the groups */
-	unsigned count;                   /* of devices; those of one group share a descriptor */
+	enum vfio_iommu_kind kind;
+	int iommu; /* -1 without devices */
+	struct vfio_source sources[MACHINE_DEVICES_MAX];
+	int groups[MACHINE_DEVICES_MAX]; /* their numbers */
+	unsigned count;
 };
 
 int broker_vfio_open(

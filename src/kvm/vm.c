@@ -291,19 +291,35 @@ int kvm_routes_commit(struct kvm_vm *vm)
 	return code;
 }
 
-int kvm_add_vfio_group(struct kvm_vm *vm, int group_fd)
+/* KVM_DEV_VFIO_FILE and what is done with it have the numbers of the group's, which are older. */
+static int change_vfio_file(struct kvm_vm *vm, uint64_t change, int fd)
 {
-	struct kvm_create_device create = { .type = KVM_DEV_TYPE_VFIO };
 	struct kvm_device_attr attr = {
 		.group = KVM_DEV_VFIO_GROUP,
-		.attr = KVM_DEV_VFIO_GROUP_ADD,
-		.addr = (uintptr_t)&group_fd,
+		.attr = change,
+		.addr = (uintptr_t)&fd,
 	};
 
+	return ioctl(vm->vfio_fd, KVM_SET_DEVICE_ATTR, &attr) < 0 ? -errno : 0;
+}
+
+int kvm_add_vfio_file(struct kvm_vm *vm, int fd)
+{
+	struct kvm_create_device create = { .type = KVM_DEV_TYPE_VFIO };
+	int code = 0;
+
+	pthread_mutex_lock(&vm->lock);
 	if (vm->vfio_fd < 0) {
 		if (ioctl(vm->fd, KVM_CREATE_DEVICE, &create) < 0)
-			return -errno;
-		vm->vfio_fd = create.fd;
+			code = -errno;
+		else
+			vm->vfio_fd = create.fd;
 	}
-	return ioctl(vm->vfio_fd, KVM_SET_DEVICE_ATTR, &attr) < 0 ? -errno : 0;
+	pthread_mutex_unlock(&vm->lock);
+	return code ? code : change_vfio_file(vm, KVM_DEV_VFIO_GROUP_ADD, fd);
+}
+
+void kvm_remove_vfio_file(struct kvm_vm *vm, int fd)
+{
+	change_vfio_file(vm, KVM_DEV_VFIO_GROUP_DEL, fd);
 }

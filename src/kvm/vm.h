@@ -22,7 +22,7 @@
 struct kvm_vm {
 	int fd;
 	int kvm_fd;  /* the caller's */
-	int vfio_fd; /* the KVM-VFIO device; -1 until the first group */
+	int vfio_fd; /* the KVM-VFIO device; -1 until the first file */
 	unsigned vcpu_mmap_size;
 	bool can_prefault;
 	pthread_mutex_t lock; /* for all below */
@@ -66,5 +66,9 @@ void kvm_gsi_free(struct kvm_vm *vm, unsigned gsi);
 void kvm_route_msi(struct kvm_vm *vm, unsigned gsi, uint64_t address, uint32_t data);
 int kvm_routes_commit(struct kvm_vm *vm);
 
-/* Tell KVM of a VFIO group before its devices are opened (non-coherent DMA, devices that need it). */
-int kvm_add_vfio_group(struct kvm_vm *vm, int group_fd);
+/*
+ * Tell KVM of a VFIO file, a group or a device's own, before a device is opened by it (non-coherent
+ * DMA, devices that need it); take it back before the file is closed, for KVM has it open until then.
+ */
+int kvm_add_vfio_file(struct kvm_vm *vm, int fd);
+void kvm_remove_vfio_file(struct kvm_vm *vm, int fd);

@@ -56,10 +56,9 @@ static int for_all(struct machine_devices *devices, unsigned count, void (*work)
 static void open_device(struct job *job)
 {
 	struct machine_devices *devices = job->devices;
-	const struct machine_device *device = &devices->config->devices[job->index];
 
-	vfio_device_open(&devices->devices[job->index].vfio, devices->iommu, device->group_fd,
-		&device->bdf, &job->err);
+	vfio_device_open(&devices->devices[job->index].vfio, devices->iommu,
+		&devices->config->devices[job->index], &job->err);
 }
 
 static int open_all(struct machine_devices *devices, struct error *err)
@@ -85,63 +84,34 @@ static void close_device(struct job *job)
 	devices->closed(devices->opaque, job->index);
 }
 
-int devices_open_iommu(struct machine_devices *devices, const struct machine_config *config,
+static int on_opening(void *vm, int fd)
+{
+	return kvm_add_vfio_file(vm, fd);
+}
+
+static void on_file_closed(void *vm, int fd)
+{
+	kvm_remove_vfio_file(vm, fd);
+}
+
+int devices_open(struct machine_devices *devices, const struct machine_config *config,
 	struct kvm_vm *vm, struct error *err)
 {
-	char text[MACHINE_DEVICES_MAX][BDF_TEXT];
-	const char *names[MACHINE_DEVICES_MAX];
-	int groups[MACHINE_DEVICES_MAX];
+	const struct vfio_file_events files = { on_opening, on_file_closed, vm };
 
 	devices->config = config;
 	if (!config->device_count)
 		return 0;
-	for (unsigned i = 0; i < config->device_count; i++) {
-		names[i] = bdf_format(&config->devices[i].bdf, text[i]);
-		groups[i] = config->devices[i].group_fd;
-	}
-	devices->iommu =
-		vfio_type1_open(config->container_fd, groups, names, config->device_count, err);
-	if (!devices->iommu)
+	devices->iommu = vfio_iommu_open(config->iommu, config->iommu_fd, &files, err);
+	if (!devices->iommu || open_all(devices, err))
 		return err->code;
-	/* KVM learns of the groups before their devices open. */
-	for (unsigned i = 0; i < config->device_count; i++) {
-		int code = kvm_add_vfio_group(vm, groups[i]);
-
-		if (code && code != -EEXIST)
-			return error_sys(err, code, names[i], "cannot tell KVM of the VFIO group");
-	}
-	return 0;
+	return devices->iommu->ops->read_ranges(devices->iommu, err);
 }
 
-struct populating {
-	struct memory *memory;
-	struct error err;
-};
-
-static void *populate(void *opaque)
+int devices_map(struct machine_devices *devices, struct memory *memory, struct error *err)
 {
-	struct populating *populating = opaque;
-
-	memory_populate(populating->memory, &populating->err);
-	return NULL;
-}
-
-int devices_open(struct machine_devices *devices, struct memory *memory, struct error *err)
-{
-	struct populating populating = { .memory = memory };
-	pthread_t thread;
-	bool threaded;
-
-	if (!devices->iommu)
-		return 0;
-	threaded = !pthread_create(&thread, NULL, populate, &populating);
-	if (!threaded)
-		populate(&populating);
-	open_all(devices, err);
-	if (threaded)
-		pthread_join(thread, NULL);
-	if (!err->code)
-		*err = populating.err;
+	if (!devices->iommu || memory_populate(memory, err))
+		return err->code;
 	for (unsigned i = 0; i < memory->count && !err->code; i++) {
 		const struct memory_region *region = &memory->regions[i];
 

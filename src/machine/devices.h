@@ -12,7 +12,7 @@
 
 struct machine_devices {
 	const struct machine_config *config;
-	struct vfio_iommu *iommu;    /* NULL without devices, as all that follows */
+	struct vfio_iommu *iommu;    /* NULL without devices, as what follows */
 	struct passthrough *devices; /* config->device_count */
 	unsigned opened, attached;   /* of them */
 	/* The host asks for a device back, or a device has failed. Called by the event loop. */
@@ -22,12 +22,12 @@ struct machine_devices {
 	void *opaque;
 };
 
-/* Attach the groups to an IOMMU, which then tells the addresses that guest RAM may have. */
-int devices_open_iommu(struct machine_devices *devices, const struct machine_config *config,
+/* Open all devices at once, for each takes long; the IOMMU then tells where guest RAM may be. */
+int devices_open(struct machine_devices *devices, const struct machine_config *config,
 	struct kvm_vm *vm, struct error *err);
 
-/* Open the devices and populate the RAM, both at once for both take long, then map the RAM. */
-int devices_open(struct machine_devices *devices, struct memory *memory, struct error *err);
+/* Populate the RAM and let the devices reach it. */
+int devices_map(struct machine_devices *devices, struct memory *memory, struct error *err);
 
 int devices_attach(struct machine_devices *devices, struct kvm_vm *vm, struct pci_bus *pci,
 	struct loop *loop, struct error *err);

@@ -259,9 +259,9 @@ static int assemble(struct machine *machine, struct error *err)
 	machine->vm = kvm_vm_new(config->kvm_fd, err);
 	if (!machine->vm)
 		return err->code;
-	if (devices_open_iommu(&machine->devices, config, machine->vm, err) ||
+	if (devices_open(&machine->devices, config, machine->vm, err) ||
 		make_memory(machine, err) ||
-		devices_open(&machine->devices, &machine->memory, err) || make_pci(machine, err) ||
+		devices_map(&machine->devices, &machine->memory, err) || make_pci(machine, err) ||
 		make_platform(machine, err) ||
 		devices_attach(&machine->devices, machine->vm, &machine->pci, machine->loop, err))
 		return err->code;

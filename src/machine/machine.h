@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #pragma once
 
-#include "base/bdf.h"
 #include "base/error.h"
 #include "machine/console.h"
 #include "machine/memory.h"
+#include "vfio/iommu.h"
 
 #include <stdbool.h>
 
@@ -15,11 +15,6 @@
 
 #define MACHINE_CPUS_MAX    64
 #define MACHINE_DEVICES_MAX 64
-
-struct machine_device {
-	struct bdf bdf;
-	int group_fd; /* /dev/vfio/N; the same descriptor for devices of one group */
-};
 
 struct machine_config {
 	const char *name;
@@ -33,8 +28,9 @@ struct machine_config {
 	unsigned cpus;
 	struct console_config console;
 	int kvm_fd;
-	int container_fd; /* /dev/vfio/vfio; -1 without devices */
-	struct machine_device devices[MACHINE_DEVICES_MAX];
+	enum vfio_iommu_kind iommu;
+	int iommu_fd;                                    /* -1: no device, now or later */
+	struct vfio_source devices[MACHINE_DEVICES_MAX]; /* theirs are closed with the devices */
 	unsigned device_count;
 	int control_fd; /* to the broker: see message.h; its end of file ends the machine */
 };

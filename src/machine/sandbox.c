@@ -146,6 +146,7 @@ static const unsigned long allowed_ioctls[] = {
 	VFIO_GROUP_SET_CONTAINER,
 	VFIO_IOMMU_GET_INFO,
 	VFIO_IOMMU_MAP_DMA,
+	VFIO_IOMMU_UNMAP_DMA,
 	VFIO_SET_IOMMU,
 };
 

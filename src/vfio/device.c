@@ -88,21 +88,21 @@ static int read_all(struct vfio_device *device, struct error *err)
 	return 0;
 }
 
-int vfio_device_open(struct vfio_device *device, struct vfio_iommu *iommu, int group_fd,
-	const struct bdf *bdf, struct error *err)
+int vfio_device_open(struct vfio_device *device, struct vfio_iommu *iommu,
+	const struct vfio_source *source, struct error *err)
 {
-	*device = (struct vfio_device){ .fd = -1 };
-	bdf_format(bdf, device->name);
-	device->fd = iommu->ops->open_device(iommu, group_fd, device->name, err);
-	if (device->fd < 0)
-		return device->fd;
+	*device = (struct vfio_device){ .fd = -1, .iommu = iommu };
+	bdf_format(&source->bdf, device->name);
+	if (iommu->ops->add_device(iommu, device, source, err))
+		return err->code;
 	return read_all(device, err);
 }
 
 void vfio_device_close(struct vfio_device *device)
 {
-	if (device->fd >= 0)
-		close(device->fd);
+	if (device->fd < 0)
+		return;
+	device->iommu->ops->remove_device(device->iommu, device);
 	device->fd = -1;
 }
 

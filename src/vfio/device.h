@@ -38,15 +38,21 @@ struct vfio_irq {
 };
 
 struct vfio_device {
-	int fd;
+	int fd; /* -1: not open */
+	struct vfio_iommu *iommu;
+	struct vfio_group *group; /* for the IOMMU's use */
 	char name[BDF_TEXT];
 	struct vfio_region regions[VFIO_REGIONS];
 	struct vfio_irq irqs[VFIO_PCI_NUM_IRQS];
 };
 
-/* Open the device and read what it has. The group's descriptor stays the caller's. */
-int vfio_device_open(struct vfio_device *device, struct vfio_iommu *iommu, int group_fd,
-	const struct bdf *bdf, struct error *err);
+/*
+ * Join the device to the IOMMU, open it and read what it has; the kernel resets it, which takes its
+ * time. The source's descriptor is no longer the caller's, whatever comes of it.
+ */
+int vfio_device_open(struct vfio_device *device, struct vfio_iommu *iommu,
+	const struct vfio_source *source, struct error *err);
+/* Also for one that did not open, or is closed already. */
 void vfio_device_close(struct vfio_device *device);
 
 /*

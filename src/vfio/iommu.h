@@ -1,16 +1,30 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #pragma once
 
+#include "base/bdf.h"
 #include "base/error.h"
 
-#include <stddef.h>
 #include <stdint.h>
 
 /*
- * What keeps a device's DMA inside the guest: an I/O address space (IOVA), into which memory of this
- * process is mapped. One table of operations, so that the caller does not see which kernel interface
- * is behind it: today group and container with type1v2.
+ * What keeps devices' DMA inside the guest: an I/O address space (IOVA), into which memory of this
+ * process is mapped, and which devices join and leave. One table of operations, so that the caller
+ * does not see which interface of the kernel is behind it. Thread-safe but for open, close and the
+ * reading of ranges.
  */
+
+struct vfio_device;
+struct vfio_iommu;
+
+enum vfio_iommu_kind {
+	VFIO_IOMMU_TYPE1, /* groups in a container, /dev/vfio/vfio */
+};
+
+/* A device as it is handed over: a descriptor of its own for the group that it is in. */
+struct vfio_source {
+	struct bdf bdf;
+	int fd;
+};
 
 /* IOVAs from first to last, both included. */
 struct iova_range {
@@ -18,30 +32,49 @@ struct iova_range {
 	uint64_t last;
 };
 
-struct vfio_iommu;
-
 struct vfio_iommu_ops {
-	/* Open a device by its address, "0000:01:00.0"; its group is attached. fd or negative errno. */
-	int (*open_device)(
-		struct vfio_iommu *iommu, int group_fd, const char *name, struct error *err);
+	/*
+	 * Let the device join, and open it: fills in its fd. It reaches all that is mapped, and an error
+	 * says so where it cannot. Takes the source's descriptor, also where it fails.
+	 */
+	int (*add_device)(struct vfio_iommu *iommu, struct vfio_device *device,
+		const struct vfio_source *source, struct error *err);
+	/* Close it; what is mapped stays, whether or not a device is left. */
+	void (*remove_device)(struct vfio_iommu *iommu, struct vfio_device *device);
 	/* Let devices reach [hva, hva + size) at iova; pages are pinned, so they are better populated. */
 	int (*map)(struct vfio_iommu *iommu, uint64_t iova, uint64_t size, void *hva,
 		struct error *err);
+	/* The same bounds as those of a map. */
+	int (*unmap)(struct vfio_iommu *iommu, uint64_t iova, uint64_t size);
+	/* Fill in the ranges: of the devices that have joined, so one that comes later may have fewer. */
+	int (*read_ranges)(struct vfio_iommu *iommu, struct error *err);
+	/* When no device is left. */
 	void (*close)(struct vfio_iommu *iommu);
 };
 
 #define IOVA_RANGES_MAX 32
 
+/*
+ * Whoever must know of a VFIO file before a device is opened by it, and after the last one is closed:
+ * KVM. Called by the threads that open and close.
+ */
+struct vfio_file_events {
+	int (*opening)(void *opaque, int fd);
+	void (*closed)(void *opaque, int fd);
+	void *opaque;
+};
+
 struct vfio_iommu {
 	const struct vfio_iommu_ops *ops;
+	struct vfio_file_events files;
 	/* What may be mapped: sorted, with the host's reserved regions left out. */
 	struct iova_range ranges[IOVA_RANGES_MAX];
 	unsigned range_count;
 };
 
-/*
- * The type1 backend: attach the groups to the container, both opened by the broker and kept by the
- * caller. names[] are the addresses for messages.
- */
-struct vfio_iommu *vfio_type1_open(int container_fd, const int *group_fds, const char *const *names,
-	size_t count, struct error *err);
+/* An address space without devices; fd is /dev/vfio/vfio, and the caller's. NULL on failure. */
+struct vfio_iommu *vfio_iommu_open(
+	enum vfio_iommu_kind kind, int fd, const struct vfio_file_events *files, struct error *err);
+
+/* Between the files of this room. */
+struct vfio_iommu *vfio_type1_open(int container_fd);

@@ -2,45 +2,59 @@
 #include "base/fd.h"
 #include "base/size.h"
 #include "vfio/capability.h"
+#include "vfio/device.h"
 #include "vfio/iommu.h"
 
 #include <errno.h>
 #include <linux/vfio.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
+
+/*
+ * Groups in a container. The container is an address space only while a group is in it: with the last
+ * one the kernel drops all that is mapped, and before the first one it takes nothing. So what is to be
+ * mapped is noted here, and the next first group gets it again.
+ */
+
+struct vfio_group {
+	struct vfio_group *next;
+	dev_t device; /* the node, by which two descriptors of one group are known */
+	ino_t inode;
+	int fd;
+	unsigned users; /* devices of it; the group leaves with its descriptor when there is none */
+};
+
+struct mapping {
+	uint64_t iova;
+	uint64_t size;
+	void *hva;
+};
 
 struct type1 {
 	struct vfio_iommu iommu;
-	int container; /* the caller's */
+	int container;        /* the caller's */
+	pthread_mutex_t lock; /* for what follows, and for what the container is told */
+	struct vfio_group *groups;
+	struct mapping *mappings;
+	size_t mapping_count, mapping_room;
 };
 
-static int type1_open_device(
-	struct vfio_iommu *iommu, int group_fd, const char *name, struct error *err)
+static struct type1 *to_type1(struct vfio_iommu *iommu)
 {
-	int fd = ioctl(group_fd, VFIO_GROUP_GET_DEVICE_FD, name);
-	int code = -errno;
-
-	(void)iommu;
-	if (fd >= 0)
-		return fd;
-	error_sys(err, code, name, "VFIO cannot open the device");
-	error_hint(err,
-		"dmesg tells more; a device that does not come back from D3 or from a reset "
-		"needs the host to be suspended or restarted");
-	return code;
+	return (struct type1 *)((char *)iommu - offsetof(struct type1, iommu));
 }
 
-static int type1_map(
-	struct vfio_iommu *iommu, uint64_t iova, uint64_t size, void *hva, struct error *err)
+static int map_dma(struct type1 *type1, const struct mapping *mapping, struct error *err)
 {
-	struct type1 *type1 = (struct type1 *)iommu;
 	struct vfio_iommu_type1_dma_map map = {
 		.argsz = sizeof(map),
 		.flags = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE,
-		.vaddr = (uintptr_t)hva,
-		.iova = iova,
-		.size = size,
+		.vaddr = (uintptr_t)mapping->hva,
+		.iova = mapping->iova,
+		.size = mapping->size,
 	};
 	char text[24];
 	int code;
@@ -49,53 +63,81 @@ static int type1_map(
 		return 0;
 	code = -errno;
 	error_sys(err, code, NULL, "cannot map %s of guest RAM for DMA at IOVA %#llx",
-		size_format(size, text), (unsigned long long)iova);
+		size_format(mapping->size, text), (unsigned long long)mapping->iova);
 	if (code == -ENOMEM)
 		error_hint(err, "all guest RAM is pinned: the memory-lock limit (ulimit -l, "
 				"LimitMEMLOCK=) must be above the guest's memory");
 	return code;
 }
 
-static void type1_close(struct vfio_iommu *iommu)
+/* For one more mapping. */
+static int make_room(struct type1 *type1)
 {
-	free(iommu);
-}
+	size_t room = max_u64(2 * type1->mapping_room, 16);
+	void *more;
 
-static const struct vfio_iommu_ops type1_ops = {
-	.open_device = type1_open_device,
-	.map = type1_map,
-	.close = type1_close,
-};
-
-static int attach_group(int container, int group, const char *name, struct error *err)
-{
-	struct vfio_group_status status = { .argsz = sizeof(status) };
-
-	if (ioctl(group, VFIO_GROUP_GET_STATUS, &status) < 0)
-		return error_sys(err, -errno, name, "cannot ask for its group's status");
-	if (status.flags & VFIO_GROUP_FLAGS_CONTAINER_SET)
-		return 0; /* two devices of one group */
-	if (!(status.flags & VFIO_GROUP_FLAGS_VIABLE)) {
-		error_set(err, -EPERM, name,
-			"its IOMMU group is not viable: another device of the group is at a host driver");
-		error_hint(err, "penstock bind --group %s binds all of the group", name);
-		return -EPERM;
-	}
-	if (ioctl(group, VFIO_GROUP_SET_CONTAINER, &container) < 0)
-		return error_sys(err, -errno, name, "cannot attach its group to a container");
+	if (type1->mapping_count < type1->mapping_room)
+		return 0;
+	more = reallocarray(type1->mappings, room, sizeof(*type1->mappings));
+	if (!more)
+		return -ENOMEM;
+	type1->mappings = more;
+	type1->mapping_room = room;
 	return 0;
 }
 
-static int set_iommu(int container, const char *name, struct error *err)
+static int type1_map(
+	struct vfio_iommu *iommu, uint64_t iova, uint64_t size, void *hva, struct error *err)
 {
+	struct type1 *type1 = to_type1(iommu);
+	const struct mapping mapping = { iova, size, hva };
 	int code;
 
-	if (ioctl(container, VFIO_CHECK_EXTENSION, VFIO_TYPE1v2_IOMMU) <= 0)
-		return error_set(
-			err, -ENOTSUP, name, "the kernel's VFIO has no type 1 IOMMU, version 2");
-	if (ioctl(container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU) == 0)
-		return 0;
-	code = -errno;
+	pthread_mutex_lock(&type1->lock);
+	code = make_room(type1);
+	if (code)
+		error_sys(err, code, NULL, "cannot map guest RAM for DMA");
+	else if (type1->groups)
+		code = map_dma(type1, &mapping, err);
+	if (!code)
+		type1->mappings[type1->mapping_count++] = mapping;
+	pthread_mutex_unlock(&type1->lock);
+	return code;
+}
+
+static int unmap_dma(struct type1 *type1, uint64_t iova, uint64_t size)
+{
+	struct vfio_iommu_type1_dma_unmap unmap = {
+		.argsz = sizeof(unmap),
+		.iova = iova,
+		.size = size,
+	};
+
+	return ioctl(type1->container, VFIO_IOMMU_UNMAP_DMA, &unmap) < 0 ? -errno : 0;
+}
+
+static int type1_unmap(struct vfio_iommu *iommu, uint64_t iova, uint64_t size)
+{
+	struct type1 *type1 = to_type1(iommu);
+	int code = -ENOENT;
+
+	pthread_mutex_lock(&type1->lock);
+	for (size_t i = 0; i < type1->mapping_count && code == -ENOENT; i++) {
+		struct mapping *mapping = &type1->mappings[i];
+
+		if (mapping->iova != iova || mapping->size != size)
+			continue;
+		code = type1->groups ? unmap_dma(type1, iova, size) : 0;
+		if (!code)
+			*mapping = type1->mappings[--type1->mapping_count];
+	}
+	pthread_mutex_unlock(&type1->lock);
+	return code;
+}
+
+/* What the kernel says to a group whose devices it may not let loose on memory of ours. */
+static int refuse(int code, const char *name, struct error *err)
+{
 	if (code == -EPERM) {
 		error_sys(err, code, name,
 			"VFIO refuses the IOMMU group: the host cannot remap interrupts, or a reserved "
@@ -107,6 +149,155 @@ static int set_iommu(int container, const char *name, struct error *err)
 		return code;
 	}
 	return error_sys(err, code, name, "cannot set up the IOMMU for its group");
+}
+
+static int set_container(struct type1 *type1, int group, const char *name, struct error *err)
+{
+	struct vfio_group_status status = { .argsz = sizeof(status) };
+	int code;
+
+	if (ioctl(group, VFIO_GROUP_GET_STATUS, &status) < 0)
+		return error_sys(err, -errno, name, "cannot ask for its group's status");
+	if (!(status.flags & VFIO_GROUP_FLAGS_VIABLE)) {
+		error_set(err, -EPERM, name,
+			"its IOMMU group is not viable: another device of the group is at a host driver");
+		error_hint(err, "penstock bind --group %s binds all of the group", name);
+		return -EPERM;
+	}
+	if (ioctl(group, VFIO_GROUP_SET_CONTAINER, &type1->container) == 0)
+		return 0;
+	code = -errno;
+	if (code == -EPERM)
+		return refuse(code, name, err);
+	error_sys(err, code, name, "cannot attach its group to a container");
+	if (code == -EINVAL && type1->mapping_count)
+		error_hint(err,
+			"the host may reserve addresses for it that are the guest's RAM by now "
+			"(/sys/kernel/iommu_groups/*/reserved_regions): start the machine with it");
+	return code;
+}
+
+/* The first group makes an address space of the container. */
+static int set_iommu(struct type1 *type1, const char *name, struct error *err)
+{
+	if (ioctl(type1->container, VFIO_CHECK_EXTENSION, VFIO_TYPE1v2_IOMMU) <= 0)
+		return error_set(
+			err, -ENOTSUP, name, "the kernel's VFIO has no type 1 IOMMU, version 2");
+	if (ioctl(type1->container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU) < 0)
+		return refuse(-errno, name, err);
+	for (size_t i = 0; i < type1->mapping_count; i++)
+		if (map_dma(type1, &type1->mappings[i], err))
+			return err->code;
+	return 0;
+}
+
+/* Let a group join, whose descriptor stays the caller's where that fails. */
+static int join(struct type1 *type1, int fd, const char *name, struct error *err)
+{
+	const struct vfio_file_events *files = &type1->iommu.files;
+	int code;
+
+	if (set_container(type1, fd, name, err) || (!type1->groups && set_iommu(type1, name, err)))
+		return err->code;
+	code = files->opening(files->opaque, fd);
+	return code ? error_sys(err, code, name, "cannot tell KVM of the VFIO group") : 0;
+}
+
+static struct vfio_group *new_group(
+	struct type1 *type1, const struct stat *node, int fd, const char *name, struct error *err)
+{
+	struct vfio_group *group;
+
+	if (join(type1, fd, name, err))
+		return NULL;
+	group = malloc(sizeof(*group));
+	if (!group) {
+		error_sys(err, -ENOMEM, name, "cannot attach its group to a container");
+		return NULL;
+	}
+	*group = (struct vfio_group){
+		.next = type1->groups,
+		.device = node->st_dev,
+		.inode = node->st_ino,
+		.fd = fd,
+	};
+	type1->groups = group;
+	return group;
+}
+
+static struct vfio_group *get_group(
+	struct type1 *type1, int source_fd, const char *name, struct error *err)
+{
+	cleanup_fd int fd = source_fd;
+	struct vfio_group *group;
+	struct stat node;
+
+	if (fstat(fd, &node) < 0) {
+		error_sys(err, -errno, name, "cannot look at its group");
+		return NULL;
+	}
+	for (group = type1->groups; group; group = group->next)
+		if (group->device == node.st_dev && group->inode == node.st_ino)
+			break;
+	if (!group) {
+		group = new_group(type1, &node, fd, name, err);
+		if (!group)
+			return NULL;
+		take_fd(&fd);
+	}
+	group->users++;
+	return group;
+}
+
+static void put_group(struct type1 *type1, struct vfio_group *group)
+{
+	const struct vfio_file_events *files = &type1->iommu.files;
+	struct vfio_group **link = &type1->groups;
+
+	if (--group->users)
+		return;
+	while (*link != group)
+		link = &(*link)->next;
+	*link = group->next;
+	files->closed(files->opaque, group->fd);
+	close(group->fd);
+	free(group);
+}
+
+/* Opening a device takes long, and is done by several threads at once: without the lock. */
+static int type1_add_device(struct vfio_iommu *iommu, struct vfio_device *device,
+	const struct vfio_source *source, struct error *err)
+{
+	struct type1 *type1 = to_type1(iommu);
+	int code;
+
+	pthread_mutex_lock(&type1->lock);
+	device->group = get_group(type1, source->fd, device->name, err);
+	pthread_mutex_unlock(&type1->lock);
+	if (!device->group)
+		return err->code;
+	device->fd = ioctl(device->group->fd, VFIO_GROUP_GET_DEVICE_FD, device->name);
+	if (device->fd >= 0)
+		return 0;
+	code = -errno;
+	error_sys(err, code, device->name, "VFIO cannot open the device");
+	error_hint(err,
+		"dmesg tells more; a device that does not come back from D3 or from a reset "
+		"needs the host to be suspended or restarted");
+	pthread_mutex_lock(&type1->lock);
+	put_group(type1, device->group);
+	pthread_mutex_unlock(&type1->lock);
+	return code;
+}
+
+static void type1_remove_device(struct vfio_iommu *iommu, struct vfio_device *device)
+{
+	struct type1 *type1 = to_type1(iommu);
+
+	close(device->fd);
+	pthread_mutex_lock(&type1->lock);
+	put_group(type1, device->group);
+	pthread_mutex_unlock(&type1->lock);
 }
 
 static void take_ranges(
@@ -130,8 +321,9 @@ static void take_ranges(
 }
 
 /* Two calls: the kernel says how long its answer is, then gives it. */
-static int read_info(struct type1 *type1, struct error *err)
+static int type1_read_ranges(struct vfio_iommu *iommu, struct error *err)
 {
+	struct type1 *type1 = to_type1(iommu);
 	struct vfio_iommu_type1_info head = { .argsz = sizeof(head) };
 	cleanup_free struct vfio_iommu_type1_info *info = NULL;
 	size_t size;
@@ -145,31 +337,39 @@ static int read_info(struct type1 *type1, struct error *err)
 	info->argsz = size;
 	if (ioctl(type1->container, VFIO_IOMMU_GET_INFO, info) < 0)
 		return error_sys(err, -errno, NULL, "cannot ask the IOMMU what it can map");
-	type1->iommu.ranges[0] = (struct iova_range){ 0, UINT64_MAX };
-	type1->iommu.range_count = 1;
+	iommu->ranges[0] = (struct iova_range){ 0, UINT64_MAX };
+	iommu->range_count = 1;
 	if (info->flags & VFIO_IOMMU_INFO_CAPS)
-		take_ranges(&type1->iommu, info, size);
+		take_ranges(iommu, info, size);
 	return 0;
 }
 
-struct vfio_iommu *vfio_type1_open(int container_fd, const int *group_fds, const char *const *names,
-	size_t count, struct error *err)
+static void type1_close(struct vfio_iommu *iommu)
+{
+	struct type1 *type1 = to_type1(iommu);
+
+	pthread_mutex_destroy(&type1->lock);
+	free(type1->mappings);
+	free(type1);
+}
+
+static const struct vfio_iommu_ops type1_ops = {
+	.add_device = type1_add_device,
+	.remove_device = type1_remove_device,
+	.map = type1_map,
+	.unmap = type1_unmap,
+	.read_ranges = type1_read_ranges,
+	.close = type1_close,
+};
+
+struct vfio_iommu *vfio_type1_open(int container_fd)
 {
 	struct type1 *type1 = calloc(1, sizeof(*type1));
 
-	if (!type1) {
-		error_sys(err, -ENOMEM, NULL, "cannot set up the IOMMU");
+	if (!type1)
 		return NULL;
-	}
 	type1->iommu.ops = &type1_ops;
 	type1->container = container_fd;
-	for (size_t i = 0; i < count; i++)
-		if (attach_group(container_fd, group_fds[i], names[i], err) ||
-			(i == 0 && set_iommu(container_fd, names[0], err)))
-			goto fail;
-	if (read_info(type1, err) == 0)
-		return &type1->iommu;
-fail:
-	free(type1);
-	return NULL;
+	pthread_mutex_init(&type1->lock, NULL);
+	return &type1->iommu;
 }

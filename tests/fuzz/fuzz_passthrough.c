@@ -69,11 +69,20 @@ static void make_regions(struct vfio_device *vfio, struct fuzz_input *input)
 	}
 }
 
+static void remove_device(struct vfio_iommu *iommu, struct vfio_device *device)
+{
+	(void)iommu;
+	close(device->fd);
+}
+
 static void make_vfio(struct vfio_device *vfio, struct fuzz_input *input, unsigned number)
 {
+	static const struct vfio_iommu_ops ops = { .remove_device = remove_device };
+	static struct vfio_iommu iommu = { .ops = &ops };
 	uint8_t config[PCI_CONFIG_SIZE] = { 0 };
 
 	snprintf(vfio->name, sizeof(vfio->name), "device %u", number);
+	vfio->iommu = &iommu;
 	vfio->fd = memfd_create("device", MFD_CLOEXEC);
 	fuzz_bytes(input, config, fuzz_byte(input) & 1 ? 512 : 256);
 	config[PCI_HEADER_TYPE] &= 0x80;

@@ -82,15 +82,16 @@ static void never(void *opaque, const char *name)
 	fuzz_check(false);
 }
 
-static void add_device(struct guest *guest, struct vfio_iommu *iommu, struct loop *loop, int group)
+static void add_device(struct guest *guest, struct vfio_iommu *iommu, struct loop *loop)
 {
 	struct passthrough *device = &guest->devices[guest->count];
-	const struct bdf bdf = { .bus = guest->count };
+	const struct vfio_source source = { { .bus = guest->count },
+		memfd_create("group", MFD_CLOEXEC) };
 	const struct passthrough_events events = { never, never, NULL };
 	unsigned attached = guest->attached;
 	struct error err = { 0 };
 
-	if (vfio_device_open(&device->vfio, iommu, group, &bdf, &err)) {
+	if (vfio_device_open(&device->vfio, iommu, &source, &err)) {
 		vfio_device_close(&device->vfio);
 		*device = (struct passthrough){ 0 };
 		return;
@@ -101,16 +102,27 @@ static void add_device(struct guest *guest, struct vfio_iommu *iommu, struct loo
 		fuzz_goals[WATCHED].count++;
 }
 
+static int opening(void *vm, int fd)
+{
+	return kvm_add_vfio_file(vm, fd);
+}
+
+static void closed(void *vm, int fd)
+{
+	kvm_remove_vfio_file(vm, fd);
+}
+
 static void run(struct guest *guest, struct vfio_iommu *iommu, struct fuzz_input *input)
 {
-	static const int group = 1000;
 	struct error err = { 0 };
 	struct loop *loop = loop_new(&err);
 
-	map_memory(iommu, input);
-	kvm_add_vfio_group(guest->vm, group);
 	for (unsigned i = 0; i < GUEST_DEVICES && loop; i++)
-		add_device(guest, iommu, loop, group);
+		add_device(guest, iommu, loop);
+	if (iommu->ops->read_ranges(iommu, &err) == 0) {
+		fuzz_goals[RANGES].count += iommu->range_count;
+		map_memory(iommu, input);
+	}
 	for (unsigned i = 0; i < ACCESSES_MAX && input->size; i++)
 		guest_access(guest, input);
 	fuzz_goals[ATTACHED].count += guest->attached;
@@ -120,8 +132,6 @@ static void run(struct guest *guest, struct vfio_iommu *iommu, struct fuzz_input
 void fuzz_one(struct fuzz_input *input)
 {
 	static const int codes[] = { EINVAL, ENOMEM, EBUSY, EPERM, ENODEV, ENOSPC, EIO, EMFILE };
-	static const int groups[] = { 1000, 1001 };
-	static const char *const names[] = { "0000:00:00.0", "0000:01:00.0" };
 	unsigned before = fuzz_descriptors();
 	struct vfio_iommu *iommu = NULL;
 	struct error err = { 0 };
@@ -132,14 +142,12 @@ void fuzz_one(struct fuzz_input *input)
 	kernel.fail_code = codes[fuzz_byte(input) % ARRAY_SIZE(codes)];
 	kernel.vectors = fuzz_byte(input);
 	if (guest_open(&guest)) {
-		iommu = vfio_type1_open(1002, groups, names, 2, &err);
-		fuzz_check(iommu || err.code);
-		if (iommu) {
-			fuzz_goals[RANGES].count += iommu->range_count;
-			run(&guest, iommu, input);
-			iommu->ops->close(iommu);
-		}
+		const struct vfio_file_events files = { opening, closed, guest.vm };
+
+		iommu = vfio_iommu_open(VFIO_IOMMU_TYPE1, 1002, &files, &err);
+		run(&guest, iommu, input);
 		guest_close(&guest);
+		iommu->ops->close(iommu);
 	}
 	kernel_check_idle();
 	fuzz_check(fuzz_descriptors() == before);

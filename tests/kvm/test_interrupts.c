@@ -181,16 +181,16 @@ static void a_detached_level_is_only_counted(void **state)
 	close(resample);
 }
 
-/* What is no group of VFIO's is refused; one that is takes a device, which the lab has. */
-static void only_a_group_is_taken_for_one(void **state)
+/* What is no file of VFIO's is refused; one that is takes a device, which the lab has. */
+static void only_a_file_of_vfio_is_taken_for_one(void **state)
 {
 	int event = eventfd(0, EFD_CLOEXEC);
 	struct guest *guest = *state;
 
 	if (!guest->vm)
 		test_skip("no /dev/kvm");
-	assert_true(kvm_add_vfio_group(guest->vm, event) < 0);
-	assert_true(kvm_add_vfio_group(guest->vm, -1) < 0);
+	assert_true(kvm_add_vfio_file(guest->vm, event) < 0);
+	assert_true(kvm_add_vfio_file(guest->vm, -1) < 0);
 	close(event);
 }
 
@@ -214,7 +214,7 @@ int main(void)
 		KVM_TEST(a_line_is_a_level),
 		KVM_TEST(a_freed_route_carries_nothing),
 		KVM_TEST(a_detached_level_is_only_counted),
-		KVM_TEST(only_a_group_is_taken_for_one),
+		KVM_TEST(only_a_file_of_vfio_is_taken_for_one),
 	};
 
 	return test_run(tests);

@@ -41,7 +41,7 @@ void fake_kvm_reset(void)
 	fake_kvm.version = KVM_API_VERSION;
 	fake_kvm.quirks = INT_MAX;
 	fake_kvm.mmap_size = FAKE_KVM_RUN;
-	fake_kvm.group_fd = -1;
+	fake_kvm.vfio_file = -1;
 }
 
 static int create_vcpu(unsigned id)
@@ -120,6 +120,15 @@ static int prefault(struct fake_kvm_range *range)
 	return 0;
 }
 
+static int set_vfio_file(const struct kvm_device_attr *attr)
+{
+	if (attr->group != KVM_DEV_VFIO_GROUP)
+		return -ENXIO;
+	fake_kvm.vfio_file = *(int *)(uintptr_t)attr->addr;
+	fake_kvm.vfio_change = attr->attr;
+	return 0;
+}
+
 static int answer(int fd, unsigned long request, void *argument)
 {
 	if (_IOC_TYPE(request) == KVMIO && _IOC_NR(request) == PRE_FAULT_NR)
@@ -167,8 +176,7 @@ static int answer(int fd, unsigned long request, void *argument)
 		fake_kvm.regs = *(struct kvm_regs *)argument;
 		return 0;
 	case KVM_SET_DEVICE_ATTR:
-		fake_kvm.group_fd = *(int *)(uintptr_t)((struct kvm_device_attr *)argument)->addr;
-		return 0;
+		return set_vfio_file(argument);
 	case KVM_ENABLE_CAP:
 		fake_kvm.enabled = *(struct kvm_enable_cap *)argument;
 		return 0;

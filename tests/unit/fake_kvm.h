@@ -48,8 +48,9 @@ struct fake_kvm {
 	struct kvm_msr_entry msrs[8]; /* in their order */
 	unsigned msr_count;
 	struct kvm_enable_cap enabled;
-	uint64_t banks; /* for machine checks */
-	int group_fd;   /* the last VFIO group that was added */
+	uint64_t banks;       /* for machine checks */
+	int vfio_file;        /* the last one that it was told of, */
+	uint64_t vfio_change; /* and what to do with it */
 	uint64_t identity_map;
 	unsigned long tss;
 };

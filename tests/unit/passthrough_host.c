@@ -211,6 +211,15 @@ int __wrap_ioctl(int fd, unsigned long request, ...)
 	return result;
 }
 
+static void remove_device(struct vfio_iommu *iommu, struct vfio_device *device)
+{
+	(void)iommu;
+	close(device->fd);
+}
+
+static const struct vfio_iommu_ops iommu_ops = { .remove_device = remove_device };
+static struct vfio_iommu iommu = { .ops = &iommu_ops };
+
 static void note_access(size_t size)
 {
 	__atomic_add_fetch(&host.accesses, 1, __ATOMIC_RELAXED);
@@ -315,6 +324,7 @@ int setup(void **state)
 	put16(&fixture->config[PCI_STATUS], PCI_STATUS_CAP_LIST);
 	fixture->device.vfio = (struct vfio_device){
 		.fd = memfd_create("device", MFD_CLOEXEC),
+		.iommu = &iommu,
 		.name = "0000:01:00.0",
 	};
 	host.device = fixture->device.vfio.fd;

@@ -117,7 +117,7 @@ int __wrap_broker_vfio_open(
 	struct broker_vfio *vfio, const struct broker_config *config, struct error *err)
 {
 	(void)config, (void)err;
-	*vfio = (struct broker_vfio){ .container = -1 };
+	*vfio = (struct broker_vfio){ .iommu = -1 };
 	return 0;
 }
 
@@ -531,7 +531,7 @@ static enum machine_end look_around(const struct machine_config *machine, struct
 	must(fcntl(test.leak, F_GETFD) == -1);
 	must(fcntl(machine->kernel_fd, F_GETFD) >= 0);
 	must(fcntl(machine->kvm_fd, F_GETFD) >= 0);
-	must(machine->initrd_fd == -1 && machine->container_fd == -1);
+	must(machine->initrd_fd == -1 && machine->iommu_fd == -1);
 	must(fd_read_file("/proc/self/status", text, sizeof(text)) > 0);
 	must(strstr(text, "SigBlk:\t0000000000000000\n"));
 	must(read(STDIN_FILENO, text, 1) == 0);

@@ -19,12 +19,11 @@
 
 /*
  * Devices from their groups to the guest's bus and back. The ioctls of VFIO and KVM are answered here
- * (-Wl,--wrap): a device is a file with its configuration space, and a group's descriptor is its
- * number. So is close(), to see who is in it at the same time.
+ * (-Wl,--wrap): a device is a file with its configuration space, a group one that is empty. So is
+ * close(), to see who is in it at the same time.
  */
 
 #define COUNT  4
-#define GROUP  1000 /* the first one's descriptor; its device's file is known by it */
 #define WAIT_S 5
 
 int __wrap_ioctl(int fd, unsigned long request, ...);
@@ -32,7 +31,7 @@ int __real_close(int fd);
 int __wrap_close(int fd);
 
 static struct {
-	int files[COUNT];
+	int groups[COUNT], files[COUNT];
 	int request_fds[COUNT], error_fds[COUNT];
 	unsigned sets, maps;
 	uint64_t mapped;
@@ -44,12 +43,17 @@ static struct {
 	unsigned inside, most, wanted; /* how many are in open or close at once, and are to be */
 } host;
 
-static int index_of(int file)
+static int find(const int *fds, int fd)
 {
 	for (unsigned i = 0; i < COUNT; i++)
-		if (host.files[i] == file)
+		if (fds[i] == fd)
 			return i;
 	return -1;
+}
+
+static int index_of(int file)
+{
+	return find(host.files, file);
 }
 
 /* Whoever comes here waits for the others, as long as none of them can be there. */
@@ -72,7 +76,7 @@ static void meet(void)
 
 static int open_device(int group, const char *name)
 {
-	unsigned i = group - GROUP;
+	unsigned i = find(host.groups, group);
 	char wanted[BDF_TEXT];
 
 	snprintf(wanted, sizeof(wanted), "0000:%02x:00.0", i + 1);
@@ -186,6 +190,7 @@ static void make_device(unsigned i)
 {
 	uint8_t config[256] = { 0x86, 0x80, i };
 
+	host.groups[i] = memfd_create("group", MFD_CLOEXEC);
 	host.files[i] = memfd_create("device", MFD_CLOEXEC);
 	assert_int_equal(pwrite(host.files[i], config, sizeof(config), 0), sizeof(config));
 }
@@ -217,7 +222,8 @@ static int setup(void **state)
 	fixture.config.device_count = COUNT;
 	for (unsigned i = 0; i < COUNT; i++) {
 		make_device(i);
-		fixture.config.devices[i] = (struct machine_device){ { .bus = i + 1 }, GROUP + i };
+		fixture.config.devices[i] =
+			(struct vfio_source){ { .bus = i + 1 }, host.groups[i] };
 	}
 	fixture.devices.failed = failed;
 	fixture.devices.closed = closed;
@@ -234,19 +240,16 @@ static int teardown(void **state)
 	memory_free(&fixture->memory);
 	space_destroy(&fixture->mmio);
 	space_destroy(&fixture->pio);
-	for (unsigned i = 0; i < COUNT; i++)
-		__real_close(host.files[i]); /* unless it was closed */
+	for (unsigned i = 0; i < COUNT; i++) { /* unless they were closed */
+		__real_close(host.files[i]);
+		__real_close(host.groups[i]);
+	}
 	return 0;
-}
-
-static int open_iommu(struct fixture *fixture, struct error *err)
-{
-	return devices_open_iommu(&fixture->devices, &fixture->config, &fixture->vm, err);
 }
 
 static int open_all(struct fixture *fixture, struct error *err)
 {
-	return open_iommu(fixture, err) || devices_open(&fixture->devices, &fixture->memory, err);
+	return devices_open(&fixture->devices, &fixture->config, &fixture->vm, err);
 }
 
 static void attach(struct fixture *fixture)
@@ -254,6 +257,7 @@ static void attach(struct fixture *fixture)
 	struct error err = { 0 };
 
 	assert_int_equal(open_all(fixture, &err), 0);
+	assert_int_equal(devices_map(&fixture->devices, &fixture->memory, &err), 0);
 	assert_int_equal(
 		devices_attach(&fixture->devices, &fixture->vm, &fixture->pci, fixture->loop, &err),
 		0);
@@ -295,7 +299,7 @@ static void a_device_that_does_not_open_is_told_and_the_others_are_closed(void *
 	struct error err = { 0 };
 
 	host.failing = VFIO_GROUP_GET_DEVICE_FD;
-	host.failing_fd = GROUP + 2;
+	host.failing_fd = host.groups[2];
 	assert_true(open_all(fixture, &err) != 0);
 	assert_int_equal(err.code, -EIO);
 	assert_string_equal(err.object, "0000:03:00.0");
@@ -311,8 +315,8 @@ static void a_group_that_is_not_viable_is_refused(void **state)
 	struct error err = { 0 };
 
 	host.status = 0;
-	assert_int_equal(open_iommu(fixture, &err), -EPERM);
-	assert_string_equal(err.object, "0000:01:00.0");
+	assert_int_equal(open_all(fixture, &err), -EPERM);
+	assert_non_null(strstr(err.object, "00.0"));
 	devices_close(&fixture->devices);
 }
 
@@ -322,7 +326,7 @@ static void kvm_must_know_of_the_groups(void **state)
 	struct error err = { 0 };
 
 	host.failing = KVM_CREATE_DEVICE;
-	assert_int_equal(open_iommu(fixture, &err), -EIO);
+	assert_int_equal(open_all(fixture, &err), -EIO);
 	assert_non_null(strstr(err.what, "KVM"));
 	devices_close(&fixture->devices);
 }

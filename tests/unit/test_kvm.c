@@ -323,25 +323,29 @@ TEST(a_line_has_a_level)
 	assert_int_equal(fake_kvm.line.level, 0);
 }
 
-TEST(kvm_is_told_of_vfio_groups)
+TEST(kvm_is_told_of_vfio_files)
 {
 	unsigned before = descriptors();
 
-	assert_int_equal(kvm_add_vfio_group(vm, 17), 0);
-	assert_int_equal(fake_kvm.group_fd, 17);
-	assert_int_equal(kvm_add_vfio_group(vm, 18), 0);
-	assert_int_equal(fake_kvm.group_fd, 18);
+	assert_int_equal(kvm_add_vfio_file(vm, 17), 0);
+	assert_int_equal(fake_kvm.vfio_file, 17);
+	assert_int_equal(fake_kvm.vfio_change, KVM_DEV_VFIO_GROUP_ADD);
+	assert_int_equal(kvm_add_vfio_file(vm, 18), 0);
+	assert_int_equal(fake_kvm.vfio_file, 18);
 	assert_int_equal(fake_kvm_calls(KVM_CREATE_DEVICE), 1);
 	assert_int_equal(descriptors(), before + 1);
+	kvm_remove_vfio_file(vm, 17);
+	assert_int_equal(fake_kvm.vfio_file, 17);
+	assert_int_equal(fake_kvm.vfio_change, KVM_DEV_VFIO_GROUP_DEL);
 	fake_kvm.failing = KVM_SET_DEVICE_ATTR;
 	fake_kvm.code = ENOENT;
-	assert_int_equal(kvm_add_vfio_group(vm, 19), -ENOENT);
+	assert_int_equal(kvm_add_vfio_file(vm, 19), -ENOENT);
 	kvm_vm_free(vm);
 	assert_int_equal(descriptors(), before - 1);
 	vm = kvm_vm_new(FAKE_KVM_FD, &err);
 	fake_kvm.failing = KVM_CREATE_DEVICE;
 	fake_kvm.code = ENODEV;
-	assert_int_equal(kvm_add_vfio_group(vm, 17), -ENODEV);
+	assert_int_equal(kvm_add_vfio_file(vm, 17), -ENODEV);
 }
 
 /* vCPUs */
@@ -648,7 +652,7 @@ int main(void)
 		KVM_TEST(routes_that_kvm_refuses_are_told),
 		KVM_TEST(an_irqfd_is_attached_and_detached),
 		KVM_TEST(a_line_has_a_level),
-		KVM_TEST(kvm_is_told_of_vfio_groups),
+		KVM_TEST(kvm_is_told_of_vfio_files),
 		KVM_TEST(a_vcpu_that_cannot_be_made_is_told),
 		KVM_TEST(a_vcpu_is_set_up_as_firmware_would),
 		KVM_TEST(a_vcpu_enters_long_mode),

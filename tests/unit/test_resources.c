@@ -311,14 +311,16 @@ static void a_group_is_opened_once(void **state)
 	assert_int_equal(broker_vfio_open(&vfio, &config, &err), 0);
 	assert_int_equal(vfio.count, 3);
 	assert_int_equal(host.nodes, 3); /* the container, two groups */
-	assert_true(vfio.groups[0] != vfio.groups[1]);
-	assert_int_equal(vfio.groups[1], vfio.groups[2]);
-	assert_int_equal(vfio.numbers[0], 11);
-	assert_int_equal(vfio.numbers[2], 12);
+	for (unsigned i = 0; i < 3; i++) {
+		assert_true(bdf_equal(&vfio.sources[i].bdf, &config.devices[i]));
+		assert_int_equal(fcntl(vfio.sources[i].fd, F_GETFD), FD_CLOEXEC);
+		for (unsigned j = 0; j < i; j++)
+			assert_true(vfio.sources[i].fd != vfio.sources[j].fd);
+	}
 	broker_vfio_close(&vfio);
-	assert_int_equal(fcntl(vfio.container, F_GETFD), -1);
-	assert_int_equal(fcntl(vfio.groups[0], F_GETFD), -1);
-	assert_int_equal(fcntl(vfio.groups[1], F_GETFD), -1);
+	assert_int_equal(fcntl(vfio.iommu, F_GETFD), -1);
+	for (unsigned i = 0; i < 3; i++)
+		assert_int_equal(fcntl(vfio.sources[i].fd, F_GETFD), -1);
 }
 
 static void without_devices_no_node_is_opened(void **state)
@@ -328,7 +330,7 @@ static void without_devices_no_node_is_opened(void **state)
 
 	(void)state;
 	assert_int_equal(broker_vfio_open(&vfio, &config, &err), 0);
-	assert_int_equal(vfio.container, -1);
+	assert_int_equal(vfio.iommu, -1);
 	assert_int_equal(host.nodes, 0);
 	broker_vfio_close(&vfio);
 }

@@ -15,13 +15,12 @@
 #include <unistd.h>
 
 /*
- * What VFIO tells and is told. The linker hands us the ioctls (-Wl,--wrap=ioctl): a container (CONTAINER),
- * groups (GROUP and up) and a device, which is a file, answer as the kernel does.
+ * What VFIO tells of a device, and is told. The linker hands us the ioctls (-Wl,--wrap=ioctl): the
+ * device, which is a file, answers as the kernel does. The IOMMU that it joins is our own.
  */
 
-#define CONTAINER 1000
-#define GROUP     1001
-#define NAME      "0000:01:00.0"
+#define SOURCE 1001
+#define NAME   "0000:01:00.0"
 
 int __wrap_ioctl(int fd, unsigned long request, ...);
 int __wrap_munmap(void *at, size_t size);
@@ -37,18 +36,12 @@ static struct {
 	unsigned long failing; /* this ioctl fails, with this errno */
 	int error;
 	unsigned fails_at; /* not before its so manieth call */
-	bool no_type1;
-	uint32_t group_flags[4];
-	struct answer iommu;
-	int device; /* what it opens */
+	int device;        /* what opens */
 	uint32_t device_flags, regions, irqs;
 	struct answer region;
 	uint32_t irq_flags, irq_count;
 	/* What was asked. */
-	unsigned attached[4], set_iommu;
-	struct vfio_iommu_type1_dma_map map;
-	char opened[32];
-	int opened_of;
+	int source;
 	struct {
 		uint32_t argsz, flags, index, start, count;
 		int fds[4];
@@ -103,37 +96,11 @@ static int answer_set(const struct vfio_irq_set *set)
 	return host.irq_count < set->start + set->count ? (int)host.irq_count : 0;
 }
 
-static int answer(int fd, unsigned long request, void *argument)
+static int answer(unsigned long request, void *argument)
 {
-	struct vfio_group_status *status = argument;
 	struct vfio_device_info *device = argument;
 
 	switch (request) {
-	case VFIO_GROUP_GET_STATUS:
-		status->flags = host.group_flags[fd - GROUP];
-		return 0;
-	case VFIO_GROUP_SET_CONTAINER:
-		assert_int_equal(*(int *)argument, CONTAINER);
-		host.attached[fd - GROUP]++;
-		return 0;
-	case VFIO_CHECK_EXTENSION:
-		assert_int_equal(fd, CONTAINER);
-		return !host.no_type1 && (uintptr_t)argument == VFIO_TYPE1v2_IOMMU;
-	case VFIO_SET_IOMMU:
-		assert_int_equal((uintptr_t)argument, VFIO_TYPE1v2_IOMMU);
-		assert_true(host.attached[0] > 0); /* the kernel wants a group first */
-		host.set_iommu++;
-		return 0;
-	case VFIO_IOMMU_GET_INFO:
-		assert_int_equal(fd, CONTAINER);
-		return give(&host.iommu, argument, 20);
-	case VFIO_IOMMU_MAP_DMA:
-		host.map = *(struct vfio_iommu_type1_dma_map *)argument;
-		return 0;
-	case VFIO_GROUP_GET_DEVICE_FD:
-		strcpy(host.opened, argument);
-		host.opened_of = fd;
-		return host.device;
 	case VFIO_DEVICE_GET_INFO:
 		device->flags = host.device_flags;
 		device->num_regions = host.regions;
@@ -161,7 +128,8 @@ int __wrap_ioctl(int fd, unsigned long request, ...)
 	va_end(arguments);
 	if (request == host.failing && ++host.calls >= host.fails_at)
 		return refuse(host.error);
-	return answer(fd, request, argument);
+	assert_int_equal(fd, host.device);
+	return answer(request, argument);
 }
 
 /* A call that succeeds may change errno. */
@@ -193,11 +161,6 @@ static void *append_cap(struct answer *answer, uint32_t *link, uint16_t id, size
 	return header;
 }
 
-static struct vfio_iommu_type1_info *iommu_info(void)
-{
-	return (void *)host.iommu.bytes;
-}
-
 static struct vfio_region_info *region_info(void)
 {
 	return (void *)host.region.bytes;
@@ -207,9 +170,6 @@ static int setup(void **state)
 {
 	(void)state;
 	memset(&host, 0, sizeof(host));
-	for (unsigned i = 0; i < ARRAY_SIZE(host.group_flags); i++)
-		host.group_flags[i] = VFIO_GROUP_FLAGS_VIABLE;
-	append(&host.iommu, sizeof(struct vfio_iommu_type1_info));
 	append(&host.region, sizeof(struct vfio_region_info));
 	host.device = memfd_create("device", MFD_CLOEXEC);
 	host.device_flags = VFIO_DEVICE_FLAGS_PCI;
@@ -229,212 +189,36 @@ static int teardown(void **state)
 	return 0;
 }
 
-/* The container */
-
-static struct vfio_iommu *try_open(size_t groups, struct error *err)
-{
-	static const int fds[] = { GROUP, GROUP + 1, GROUP + 2 };
-	static const char *const names[] = { NAME, "0000:02:00.0", "0000:03:00.0" };
-
-	return vfio_type1_open(CONTAINER, fds, names, groups, err);
-}
-
-static struct vfio_iommu *open_iommu(size_t groups)
-{
-	struct error err = { 0 };
-	unsigned before = host.set_iommu;
-	struct vfio_iommu *iommu = try_open(groups, &err);
-
-	if (!iommu)
-		fail_msg("%s", err.what);
-	assert_int_equal(host.set_iommu, before + 1);
-	return iommu;
-}
-
-static void groups_are_attached_once(void **state)
-{
-	struct vfio_iommu *iommu;
-
-	(void)state;
-	host.group_flags[1] |= VFIO_GROUP_FLAGS_CONTAINER_SET; /* it is the first one's */
-	iommu = open_iommu(3);
-	assert_int_equal(host.attached[0], 1);
-	assert_int_equal(host.attached[1], 0);
-	assert_int_equal(host.attached[2], 1);
-	assert_int_equal(host.set_iommu, 1);
-	iommu->ops->close(iommu);
-}
-
-static void a_kernel_without_ranges_maps_everywhere(void **state)
-{
-	struct vfio_iommu_type1_info_cap_iova_range *cap;
-	struct vfio_iommu *iommu;
-
-	(void)state;
-	cap = append_cap(&host.iommu, &iommu_info()->cap_offset,
-		VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE, sizeof(*cap) + 16);
-	cap->nr_iovas = 1; /* which means nothing without the flag, */
-	iommu = open_iommu(1);
-	assert_int_equal(iommu->range_count, 1);
-	assert_true(iommu->ranges[0].first == 0 && iommu->ranges[0].last == UINT64_MAX);
-	iommu->ops->close(iommu);
-	iommu_info()->flags = VFIO_IOMMU_INFO_CAPS; /* as do others with it */
-	cap->header.id = VFIO_IOMMU_TYPE1_INFO_CAP_MIGRATION;
-	iommu = open_iommu(1);
-	assert_int_equal(iommu->range_count, 1);
-	assert_true(iommu->ranges[0].first == 0 && iommu->ranges[0].last == UINT64_MAX);
-	iommu->ops->close(iommu);
-}
-
-/* The host's reserved regions, that of the MSIs among them, are left out. */
-static void the_kernels_ranges_are_taken(void **state)
-{
-	struct vfio_iommu_type1_info_cap_iova_range *cap;
-	struct vfio_info_cap_header *other;
-	struct vfio_iommu *iommu;
-
-	(void)state;
-	iommu_info()->flags = VFIO_IOMMU_INFO_CAPS;
-	other = append_cap(
-		&host.iommu, &iommu_info()->cap_offset, VFIO_IOMMU_TYPE1_INFO_CAP_MIGRATION, 32);
-	cap = append_cap(&host.iommu, &other->next, VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE,
-		sizeof(*cap) + 2 * sizeof(cap->iova_ranges[0]));
-	cap->nr_iovas = 2;
-	cap->iova_ranges[0].end = 0xfedfffff;
-	cap->iova_ranges[1].start = 0xfef00000;
-	cap->iova_ranges[1].end = 0x7fffffffffff;
-	iommu = open_iommu(1);
-	assert_int_equal(iommu->range_count, 2);
-	assert_true(iommu->ranges[0].first == 0 && iommu->ranges[0].last == 0xfedfffff);
-	assert_true(iommu->ranges[1].first == 0xfef00000);
-	assert_true(iommu->ranges[1].last == 0x7fffffffffff);
-	/* More than there is room for, and more than the kernel's answer holds. */
-	cap->nr_iovas = 1000;
-	iommu->ops->close(iommu);
-	iommu = open_iommu(1);
-	assert_int_equal(iommu->range_count, 2);
-	iommu->ops->close(iommu);
-}
-
-static void no_more_ranges_than_there_is_room_for(void **state)
-{
-	struct vfio_iommu_type1_info_cap_iova_range *cap;
-	struct vfio_iommu *iommu;
-
-	(void)state;
-	host.iommu.size = 24;
-	iommu_info()->flags = VFIO_IOMMU_INFO_CAPS;
-	cap = append_cap(&host.iommu, &iommu_info()->cap_offset,
-		VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE, sizeof(*cap));
-	cap->nr_iovas = IOVA_RANGES_MAX + 1;
-	host.iommu.size = 24 + sizeof(*cap) + 29 * sizeof(cap->iova_ranges[0]);
-	iommu = open_iommu(1);
-	assert_int_equal(iommu->range_count, 29);
-	iommu->ops->close(iommu);
-	host.iommu.size = 24 + sizeof(*cap) + 40 * sizeof(cap->iova_ranges[0]);
-	iommu = open_iommu(1);
-	assert_int_equal(iommu->range_count, IOVA_RANGES_MAX);
-	iommu->ops->close(iommu);
-}
-
-/* A call that fails the at-th time, and what is told then. */
-struct failure {
-	unsigned long request;
-	int error;
-	unsigned at;
-	const char *what, *hint;
-};
-
-static void the_container_fails(void **state)
-{
-	static const struct failure failures[] = {
-		{ VFIO_GROUP_GET_STATUS, EIO, 1, "status", "" },
-		{ VFIO_GROUP_SET_CONTAINER, EBUSY, 1, "attach its group", "" },
-		{ VFIO_SET_IOMMU, EPERM, 1, "cannot remap interrupts", "interrupt remapping" },
-		{ VFIO_SET_IOMMU, ENODEV, 1, "cannot set up the IOMMU", "" },
-		{ VFIO_IOMMU_GET_INFO, EIO, 1, "what it can map", "" },
-		{ VFIO_IOMMU_GET_INFO, EINVAL, 2, "what it can map", "" },
-	};
-
-	(void)state;
-	for (unsigned i = 0; i < ARRAY_SIZE(failures); i++) {
-		struct error err = { 0 };
-
-		host.failing = failures[i].request;
-		host.error = failures[i].error;
-		host.fails_at = failures[i].at;
-		host.calls = 0;
-		memset(host.attached, 0, sizeof(host.attached));
-		assert_null(try_open(2, &err));
-		assert_int_equal(err.code, -failures[i].error);
-		assert_non_null(strstr(err.what, failures[i].what));
-		assert_non_null(strstr(err.hint, failures[i].hint));
-		assert_int_equal(!*err.hint, !*failures[i].hint);
-		if (failures[i].request != VFIO_IOMMU_GET_INFO)
-			assert_string_equal(err.object, NAME);
-	}
-}
-
-static void a_group_that_is_not_viable_is_refused(void **state)
-{
-	struct error err = { 0 };
-
-	(void)state;
-	host.group_flags[1] = 0;
-	assert_null(try_open(2, &err));
-	assert_int_equal(err.code, -EPERM);
-	assert_string_equal(err.object, "0000:02:00.0");
-	assert_non_null(strstr(err.hint, "penstock bind --group 0000:02:00.0"));
-	assert_int_equal(host.attached[1], 0);
-}
-
-static void a_kernel_without_type_1_is_refused(void **state)
-{
-	struct error err = { 0 };
-
-	(void)state;
-	host.no_type1 = true;
-	assert_null(try_open(1, &err));
-	assert_int_equal(err.code, -ENOTSUP);
-	assert_int_equal(host.set_iommu, 0);
-}
-
-static void memory_is_mapped_for_reads_and_writes(void **state)
-{
-	struct vfio_iommu *iommu = open_iommu(1);
-	struct error err = { 0 };
-	void *hva = (void *)0x7f0000200000;
-
-	(void)state;
-	assert_int_equal(iommu->ops->map(iommu, 4 * GIB, 2 * MIB, hva, &err), 0);
-	assert_int_equal(host.map.argsz, sizeof(host.map));
-	assert_int_equal(host.map.flags, VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE);
-	assert_true(host.map.iova == 4 * GIB && host.map.size == 2 * MIB);
-	assert_true(host.map.vaddr == 0x7f0000200000);
-	host.failing = VFIO_IOMMU_MAP_DMA;
-	host.error = ENOMEM;
-	assert_int_equal(iommu->ops->map(iommu, 4 * GIB, 2 * MIB, hva, &err), -ENOMEM);
-	assert_non_null(strstr(err.what, "2 MiB of guest RAM for DMA at IOVA 0x100000000"));
-	assert_non_null(strstr(err.what, "Cannot allocate memory"));
-	assert_non_null(strstr(err.hint, "ulimit -l"));
-	host.error = EEXIST;
-	err = (struct error){ 0 };
-	assert_int_equal(iommu->ops->map(iommu, 4 * GIB, 2 * MIB, hva, &err), -EEXIST);
-	assert_string_equal(err.hint, "");
-	iommu->ops->close(iommu);
-}
-
 /* A device */
 
-static const struct bdf bdf = { .bus = 1 };
+static int add_device(struct vfio_iommu *iommu, struct vfio_device *device,
+	const struct vfio_source *source, struct error *err)
+{
+	(void)iommu;
+	host.source = source->fd;
+	if (host.device < 0)
+		return error_set(err, host.device, device->name, "does not join");
+	device->fd = host.device;
+	return 0;
+}
+
+static void remove_device(struct vfio_iommu *iommu, struct vfio_device *device)
+{
+	assert_ptr_equal(iommu, device->iommu);
+	close(device->fd);
+}
+
+static const struct vfio_iommu_ops iommu_ops = {
+	.add_device = add_device,
+	.remove_device = remove_device,
+};
 
 static int try_device(struct vfio_device *device, struct error *err)
 {
-	struct vfio_iommu *iommu = open_iommu(1);
-	int code = vfio_device_open(device, iommu, GROUP, &bdf, err);
+	static struct vfio_iommu iommu = { .ops = &iommu_ops };
+	const struct vfio_source source = { { .bus = 1 }, SOURCE };
 
-	iommu->ops->close(iommu);
-	return code;
+	return vfio_device_open(device, &iommu, &source, err);
 }
 
 static struct vfio_device open_device(void)
@@ -447,15 +231,14 @@ static struct vfio_device open_device(void)
 	return device;
 }
 
-static void a_device_is_opened_by_its_address(void **state)
+static void a_device_opens_by_the_iommu(void **state)
 {
 	struct vfio_device device;
 
 	(void)state;
 	device = open_device();
-	assert_string_equal(host.opened, NAME);
 	assert_string_equal(device.name, NAME);
-	assert_int_equal(host.opened_of, GROUP);
+	assert_int_equal(host.source, SOURCE);
 	assert_int_equal(device.fd, host.device);
 	vfio_device_close(&device);
 	assert_int_equal(device.fd, -1);
@@ -553,14 +336,21 @@ static void interrupts_are_as_vfio_says(void **state)
 	assert_int_equal(device.irqs[VFIO_PCI_MSIX_IRQ_INDEX].count, 0);
 }
 
+/* A call that fails the at-th time, and what is told then. */
+struct failure {
+	unsigned long request;
+	int error;
+	unsigned at;
+	const char *what;
+};
+
 static void a_device_fails(void **state)
 {
 	static const struct failure failures[] = {
-		{ VFIO_GROUP_GET_DEVICE_FD, EBUSY, 1, "cannot open the device", "dmesg" },
-		{ VFIO_DEVICE_GET_INFO, EIO, 1, "does not tell about the device", "" },
-		{ VFIO_DEVICE_GET_REGION_INFO, EIO, 1, "cannot read its region 0", "" },
-		{ VFIO_DEVICE_GET_REGION_INFO, EPERM, 2, "cannot read its region 0", "" },
-		{ VFIO_DEVICE_GET_REGION_INFO, EIO, 3, "cannot read its region 1", "" },
+		{ VFIO_DEVICE_GET_INFO, EIO, 1, "does not tell about the device" },
+		{ VFIO_DEVICE_GET_REGION_INFO, EIO, 1, "cannot read its region 0" },
+		{ VFIO_DEVICE_GET_REGION_INFO, EPERM, 2, "cannot read its region 0" },
+		{ VFIO_DEVICE_GET_REGION_INFO, EIO, 3, "cannot read its region 1" },
 	};
 
 	(void)state;
@@ -573,13 +363,27 @@ static void a_device_fails(void **state)
 		host.error = failures[i].error;
 		host.fails_at = failures[i].at;
 		host.calls = 0;
-		memset(host.attached, 0, sizeof(host.attached));
 		assert_int_equal(try_device(&device, &err), -failures[i].error);
 		assert_int_equal(err.code, -failures[i].error);
 		assert_string_equal(err.object, NAME);
 		assert_non_null(strstr(err.what, failures[i].what));
-		assert_non_null(strstr(err.hint, failures[i].hint));
+		vfio_device_close(&device);
+		assert_int_equal(fcntl(host.device, F_GETFD), -1);
+		host.device = memfd_create("device", MFD_CLOEXEC);
 	}
+}
+
+static void a_device_that_does_not_join_is_not_open(void **state)
+{
+	struct vfio_device device;
+	struct error err = { 0 };
+
+	(void)state;
+	close(host.device);
+	host.device = -EPERM;
+	assert_int_equal(try_device(&device, &err), -EPERM);
+	assert_int_equal(device.fd, -1);
+	vfio_device_close(&device);
 }
 
 static void what_is_no_pci_device_is_refused(void **state)
@@ -784,19 +588,12 @@ static void a_chain_ends(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		VFIO_TEST(groups_are_attached_once),
-		VFIO_TEST(a_kernel_without_ranges_maps_everywhere),
-		VFIO_TEST(the_kernels_ranges_are_taken),
-		VFIO_TEST(no_more_ranges_than_there_is_room_for),
-		VFIO_TEST(the_container_fails),
-		VFIO_TEST(a_group_that_is_not_viable_is_refused),
-		VFIO_TEST(a_kernel_without_type_1_is_refused),
-		VFIO_TEST(memory_is_mapped_for_reads_and_writes),
-		VFIO_TEST(a_device_is_opened_by_its_address),
+		VFIO_TEST(a_device_opens_by_the_iommu),
 		VFIO_TEST(regions_are_as_vfio_says),
 		VFIO_TEST(sparse_areas_take_the_place_of_the_whole),
 		VFIO_TEST(interrupts_are_as_vfio_says),
 		VFIO_TEST(a_device_fails),
+		VFIO_TEST(a_device_that_does_not_join_is_not_open),
 		VFIO_TEST(what_is_no_pci_device_is_refused),
 		VFIO_TEST(a_region_is_read_and_written),
 		VFIO_TEST(a_mapping_is_aligned_as_the_region_is),
