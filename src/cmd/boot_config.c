@@ -3,6 +3,7 @@
 #include "base/fd.h"
 #include "cmd/cmd.h"
 #include "cmd/output.h"
+#include "host/boot/apply.h"
 #include "host/boot/boot.h"
 #include "host/device/address.h"
 
@@ -333,7 +334,7 @@ static int make_plan(const struct host *host, const struct arguments *arguments,
 		return 0;
 	count = host_address_find_all(host, arguments->words, arguments->count, &devices, err);
 	return count < 0 ? (int)count
-			 : boot_plan_make(plan, host, devices, count, arguments->force, err);
+			 : boot_make_plan(plan, host, devices, count, arguments->force, err);
 }
 
 static int run(const struct arguments *arguments)

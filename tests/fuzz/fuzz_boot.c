@@ -7,7 +7,9 @@
 
 #include "base/fd.h"
 #include "base/size.h"
+#include "host/boot/apply.h"
 #include "host/boot/boot.h"
+#include "host/boot/state.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -111,7 +113,7 @@ static bool write_for(const struct host *host, const struct bdf *device, unsigne
 {
 	struct boot_plan plan;
 	struct error err = { 0 };
-	int code = boot_plan_make(&plan, host, device, 1, true, &err);
+	int code = boot_make_plan(&plan, host, device, 1, true, &err);
 
 	if (code == 0)
 		code = apply(host, &plan, failing);

@@ -8,6 +8,7 @@
 
 #include "host/binding/bind.h"
 #include "host/binding/release.h"
+#include "host/boot/apply.h"
 #include "host/boot/boot.h"
 #include "host/device/address.h"
 #include "host/device/vfs.h"
@@ -76,7 +77,7 @@ static void plan_boot(const struct host *host)
 	struct boot_plan plan;
 	struct error err = { 0 };
 
-	if (boot_plan_make(&plan, host, &card, 1, true, &err) == 0 &&
+	if (boot_make_plan(&plan, host, &card, 1, true, &err) == 0 &&
 		boot_apply(host, &plan, true, &result, &err) == 0)
 		fuzz_goals[PLANS].count++;
 	boot_result_free(&result);

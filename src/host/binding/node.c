@@ -9,9 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pwd.h>
-#include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
 int host_node_find_user(const char *name, uid_t *user, struct error *err)
 {

@@ -10,9 +10,7 @@
 #include "host/use/vfs.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 /* Why there is no IOMMU: the firmware's table of it is missing, or the kernel leaves it off. */

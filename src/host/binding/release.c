@@ -16,7 +16,6 @@
 #include "host/use/vfs.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 
 #define USER_WAIT_MS 3000 /* for a machine that is ending to close its descriptors */

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "host/boot/apply.h"
+
 #include "base/fd.h"
 #include "base/log.h"
-#include "host/boot/parts.h"
+#include "host/boot/state.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -150,9 +152,9 @@ static int read_now(const struct host *host, struct boot_change *change, struct 
 	char full[PATH_MAX];
 	struct stat stat_;
 
-	if (boot_read(host, change->path, &change->now, err))
+	if (boot_files_read(host, change->path, &change->now, err))
 		return err->code;
-	if (boot_resolve(host, change->path, full) == 0 && stat(full, &stat_) == 0)
+	if (boot_files_resolve(host, change->path, full) == 0 && stat(full, &stat_) == 0)
 		change->mode = stat_.st_mode & 07777;
 	return 0;
 }
@@ -304,13 +306,13 @@ static int make_directories(
 
 		if (host_exists(host, path))
 			continue;
-		code = boot_resolve(host, path, full);
+		code = boot_files_resolve(host, path, full);
 		if (code == 0 && mkdir(full, 0755) < 0 && errno != EEXIST)
 			code = -errno;
 		if (code == 0)
 			chmod(full, 0755); /* whatever the umask is */
 		if (code)
-			return boot_tell(err, code, path, "cannot make the directory");
+			return boot_files_tell(err, code, path, "cannot make the directory");
 	}
 	return 0;
 }
@@ -323,7 +325,7 @@ static void remove_directories(
 		char full[PATH_MAX];
 
 		if ((but && boot_list_has(but, directories->items[i])) ||
-			boot_resolve(host, directories->items[i], full))
+			boot_files_resolve(host, directories->items[i], full))
 			continue;
 		rmdir(full);
 	}
@@ -334,8 +336,8 @@ static void discard_all(const struct host *host, const struct boot_result *resul
 	for (size_t i = 0; i < result->count; i++) {
 		char full[PATH_MAX];
 
-		if (boot_resolve(host, result->changes[i].path, full) == 0)
-			boot_discard(full);
+		if (boot_files_resolve(host, result->changes[i].path, full) == 0)
+			boot_files_discard(full);
 	}
 }
 
@@ -344,14 +346,14 @@ static int prepare_all(const struct host *host, const struct boot_result *result
 	for (size_t i = 0; i < result->count; i++) {
 		const struct boot_change *change = &result->changes[i];
 		char full[PATH_MAX];
-		int code = boot_resolve(host, change->path, full);
+		int code = boot_files_resolve(host, change->path, full);
 
 		if (!change->wanted.data || !differs(change))
 			continue;
 		if (code == 0)
-			code = boot_prepare(full, &change->wanted, change->mode);
+			code = boot_files_prepare(full, &change->wanted, change->mode);
 		if (code)
-			return boot_tell(err, code, change->path, "cannot write it");
+			return boot_files_tell(err, code, change->path, "cannot write it");
 	}
 	return 0;
 }
@@ -359,10 +361,10 @@ static int prepare_all(const struct host *host, const struct boot_result *result
 static int put(const struct host *host, const struct boot_change *change)
 {
 	char full[PATH_MAX];
-	int code = boot_resolve(host, change->path, full);
+	int code = boot_files_resolve(host, change->path, full);
 
 	if (code || change->wanted.data)
-		return code ? code : boot_replace(full);
+		return code ? code : boot_files_replace(full);
 	return unlink(full) < 0 && errno != ENOENT ? -errno : 0;
 }
 
@@ -373,14 +375,15 @@ static bool roll_back(const struct host *host, const struct boot_result *result,
 	while (count--) {
 		const struct boot_change *change = &result->changes[count];
 		char full[PATH_MAX];
-		int code = boot_resolve(host, change->path, full);
+		int code = boot_files_resolve(host, change->path, full);
 
 		if (!differs(change))
 			continue;
 		if (code == 0 && !change->now.data)
 			code = unlink(full) < 0 ? -errno : 0;
-		else if (code == 0 && (code = boot_prepare(full, &change->now, change->mode)) == 0)
-			code = boot_replace(full);
+		else if (code == 0 &&
+			 (code = boot_files_prepare(full, &change->now, change->mode)) == 0)
+			code = boot_files_replace(full);
 		if (code)
 			log_warning("%s: cannot be put back: %s; 'penstock boot-config --undo' "
 				    "tries again",
@@ -400,7 +403,7 @@ static int put_all(
 
 		if (code == 0)
 			continue;
-		boot_tell(err, code, change->path, "cannot change it");
+		boot_files_tell(err, code, change->path, "cannot change it");
 		*mixed = !roll_back(host, result, i);
 		return code;
 	}
@@ -478,20 +481,20 @@ static int lock(const struct host *host, struct error *err)
 {
 	char full[PATH_MAX], *slash;
 	cleanup_fd int fd = -1;
-	int code = boot_resolve(host, BOOT_STATE, full);
+	int code = boot_files_resolve(host, BOOT_STATE, full);
 
 	if (code)
-		return boot_tell(err, code, BOOT_STATE, "cannot keep a record");
+		return boot_files_tell(err, code, BOOT_STATE, "cannot keep a record");
 	for (slash = full + strlen(host->root) + 1; (slash = strchr(slash, '/')); slash++) {
 		*slash = '\0';
 		if (mkdir(full, 0755) < 0 && errno != EEXIST)
-			return boot_tell(err, -errno, full, "cannot make the directory");
+			return boot_files_tell(err, -errno, full, "cannot make the directory");
 		*slash = '/';
 	}
 	*strrchr(full, '/') = '\0';
 	fd = open(full, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
-		return boot_tell(err, -errno, full, "cannot open the directory");
+		return boot_files_tell(err, -errno, full, "cannot open the directory");
 	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
 		error_set(err, -errno, full, "another 'penstock boot-config' is at work");
 		error_hint(

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "host/boot/parts.h"
+#include "host/boot/display.h"
 
 #include <dirent.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define CLASS_DISPLAY_VGA 0x0300
@@ -123,7 +122,7 @@ static void plan_xorg(struct boot_plan *plan, const struct host_device *card)
 	boot_plan_file(plan, &file);
 }
 
-void boot_plan_display(struct boot_plan *plan, const struct host *host)
+void boot_display_plan(struct boot_plan *plan, const struct host *host)
 {
 	const struct host_device *guest = find_boot_display(plan);
 	struct host_device others[DISPLAYS_MAX];

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "host/boot/files.h"
+
 #include "base/fd.h"
-#include "host/boot/parts.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -40,7 +41,7 @@ static size_t cut(char *path, size_t least)
 	return strlen(path);
 }
 
-int boot_resolve(const struct host *host, const char *path, char full[static PATH_MAX])
+int boot_files_resolve(const struct host *host, const char *path, char full[static PATH_MAX])
 {
 	size_t root = strlen(host->root), used;
 	char there[PATH_MAX];
@@ -84,12 +85,12 @@ static int read_open(int fd, struct boot_bytes *bytes)
 	return code;
 }
 
-int boot_read(
+int boot_files_read(
 	const struct host *host, const char *path, struct boot_bytes *bytes, struct error *err)
 {
 	cleanup_fd int fd = -1;
 	char full[PATH_MAX];
-	int code = boot_resolve(host, path, full);
+	int code = boot_files_resolve(host, path, full);
 
 	*bytes = (struct boot_bytes){ 0 };
 	if (code == 0) {
@@ -99,7 +100,7 @@ int boot_read(
 	}
 	if (code == -ENOENT || code == -ENOTDIR)
 		return 0;
-	return code ? boot_tell(err, code, path, "cannot read it") : 0;
+	return code ? boot_files_tell(err, code, path, "cannot read it") : 0;
 }
 
 static void temporary(const char *full, char path[static PATH_MAX])
@@ -132,7 +133,7 @@ static int write_temporary(
 	return fchmod(fd, mode) < 0 || fsync(fd) < 0 ? -errno : 0;
 }
 
-int boot_prepare(const char *full, const struct boot_bytes *bytes, unsigned mode)
+int boot_files_prepare(const char *full, const struct boot_bytes *bytes, unsigned mode)
 {
 	char path[PATH_MAX];
 	int code;
@@ -144,7 +145,7 @@ int boot_prepare(const char *full, const struct boot_bytes *bytes, unsigned mode
 	return code;
 }
 
-int boot_replace(const char *full)
+int boot_files_replace(const char *full)
 {
 	cleanup_fd int directory = -1;
 	char path[PATH_MAX], *slash;
@@ -161,7 +162,7 @@ int boot_replace(const char *full)
 	return 0;
 }
 
-void boot_discard(const char *full)
+void boot_files_discard(const char *full)
 {
 	char path[PATH_MAX];
 
@@ -169,7 +170,7 @@ void boot_discard(const char *full)
 	unlink(path);
 }
 
-int boot_tell(struct error *err, int code, const char *path, const char *what)
+int boot_files_tell(struct error *err, int code, const char *path, const char *what)
 {
 	error_sys(err, code, path, "%s", what);
 	if (code == -ENOSPC || code == -EDQUOT)

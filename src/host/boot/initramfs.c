@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "host/boot/parts.h"
+#include "host/boot/initramfs.h"
 
+#include "host/boot/files.h"
 #include "host/system/distribution.h"
 
 #include <dirent.h>
@@ -178,7 +179,7 @@ static bool sets_config(const struct host *host, const char *path)
 	bool sets = false;
 	char *line, *save;
 
-	if (boot_read(host, path, &preset, &ignored) || !preset.data)
+	if (boot_files_read(host, path, &preset, &ignored) || !preset.data)
 		return false;
 	for (line = strtok_r(preset.data, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
 		sets |= line[0] != '#' && strstr(line, "_config=");
@@ -232,7 +233,7 @@ static char *make_hook(const struct boot_plan *plan, const struct part *part)
 	return text;
 }
 
-int boot_plan_initramfs(struct boot_plan *plan, const struct host *host, struct error *err)
+int boot_initramfs_plan(struct boot_plan *plan, const struct host *host, struct error *err)
 {
 	const struct initramfs *other, *initramfs;
 	enum initramfs_kind kind;

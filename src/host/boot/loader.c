@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "host/boot/parts.h"
+#include "host/boot/loader.h"
 
+#include "host/boot/files.h"
 #include "host/system/distribution.h"
 
 #include <dirent.h>
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,7 +19,7 @@ static bool grub_reads_snippets(const struct host *host)
 {
 	struct boot_bytes script = { 0 };
 	struct error ignored = { 0 };
-	bool reads = boot_read(host, "/usr/sbin/grub-mkconfig", &script, &ignored) == 0 &&
+	bool reads = boot_files_read(host, "/usr/sbin/grub-mkconfig", &script, &ignored) == 0 &&
 		     script.data && strstr(script.data, "/default/grub.d/");
 
 	free(script.data);
@@ -37,7 +37,7 @@ static bool can_edit(const struct host *host, const char *path, enum boot_edit e
 	char added[BOOT_WORDS], *result = NULL;
 	struct boot_bytes bytes = { 0 };
 	struct error ignored = { 0 };
-	bool can = boot_read(host, path, &bytes, &ignored) == 0 && bytes.data &&
+	bool can = boot_files_read(host, path, &bytes, &ignored) == 0 && bytes.data &&
 		   strlen(bytes.data) == bytes.size &&
 		   boot_words_add(edit, bytes.data, "penstock", &result, added) == 0;
 
@@ -153,7 +153,7 @@ static void plan_grubby(struct boot_plan *plan)
 		plan->words);
 }
 
-void boot_plan_loader(struct boot_plan *plan, const struct host *host)
+void boot_loader_plan(struct boot_plan *plan, const struct host *host)
 {
 	const char *entries;
 

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "host/boot/state.h"
+
 #include "base/fd.h"
 #include "base/size.h"
-#include "host/boot/parts.h"
 
 #include <errno.h>
 #include <json-c/json.h>
-#include <stdio.h>
 #include <string.h>
 
 /*
@@ -166,7 +166,7 @@ int boot_state_load(struct boot_state *state, const struct host *host, struct er
 	int code;
 
 	*state = (struct boot_state){ 0 };
-	code = boot_read(host, BOOT_STATE, &bytes, err);
+	code = boot_files_read(host, BOOT_STATE, &bytes, err);
 	if (code || !bytes.data)
 		return code;
 	state->exists = true;
@@ -209,29 +209,29 @@ int boot_state_save(const struct boot_state *state, const struct host *host, str
 		json, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE);
 	struct boot_bytes bytes = { (char *)text, text ? strlen(text) : 0 };
 	char full[PATH_MAX];
-	int code = text ? boot_resolve(host, BOOT_STATE, full) : -ENOMEM;
+	int code = text ? boot_files_resolve(host, BOOT_STATE, full) : -ENOMEM;
 
 	if (code == 0 && bytes.size > BOOT_SIZE_MAX)
 		code = -EFBIG;
 	/* Not for all to read: the original of a file may have a password. */
 	if (code == 0)
-		code = boot_prepare(full, &bytes, 0600);
+		code = boot_files_prepare(full, &bytes, 0600);
 	if (code == 0)
-		code = boot_replace(full);
+		code = boot_files_replace(full);
 	json_object_put(json);
-	return code ? boot_tell(err, code, BOOT_STATE, "cannot record what is changed") : 0;
+	return code ? boot_files_tell(err, code, BOOT_STATE, "cannot record what is changed") : 0;
 }
 
 int boot_state_remove(const struct host *host, struct error *err)
 {
 	char full[PATH_MAX];
-	int code = boot_resolve(host, BOOT_STATE, full);
+	int code = boot_files_resolve(host, BOOT_STATE, full);
 
 	if (code == 0)
-		boot_discard(full); /* what a killed process left */
+		boot_files_discard(full); /* what a killed process left */
 	if (code == 0 && unlink(full) < 0 && errno != ENOENT)
 		code = -errno;
-	return code ? boot_tell(err, code, BOOT_STATE, "cannot remove the record") : 0;
+	return code ? boot_files_tell(err, code, BOOT_STATE, "cannot remove the record") : 0;
 }
 
 struct boot_entry *boot_state_find(const struct boot_state *state, const char *path)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "host/boot/parts.h"
+#include "host/boot/words.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define VARIABLE "GRUB_CMDLINE_LINUX_DEFAULT"

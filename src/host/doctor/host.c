@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "base/fd.h"
-#include "host/doctor/doctor.h"
+#include "host/doctor/checks.h"
 #include "host/system/distribution.h"
 #include "host/system/text.h"
 

@@ -4,7 +4,6 @@
 #include "base/fd.h"
 #include "host/system/text.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <signal.h>

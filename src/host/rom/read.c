@@ -11,7 +11,6 @@
 #include <linux/pci_regs.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 
 #define DEVICES "/sys/bus/pci/devices/"
 

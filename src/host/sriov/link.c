@@ -12,7 +12,6 @@
 #include <linux/if_link.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 

@@ -3,7 +3,6 @@
 #include "host/use/use.h"
 
 #include <dirent.h>
-#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 

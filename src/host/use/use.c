@@ -3,8 +3,6 @@
 
 #include "host/device/device.h"
 
-#include <string.h>
-
 bool host_use_find(const struct host *host, const struct bdf *bdf, struct host_use *use)
 {
 	struct host_device device;

@@ -103,7 +103,7 @@ const char *boot_host_content(const struct fixture *fixture, const char *path)
 	struct boot_bytes bytes;
 	struct error err = { 0 };
 
-	assert_int_equal(boot_read(&fixture->host, path, &bytes, &err), 0);
+	assert_int_equal(boot_files_read(&fixture->host, path, &bytes, &err), 0);
 	snprintf(text, sizeof(text), "%s", bytes.data ? bytes.data : "");
 	free(bytes.data);
 	return text;
@@ -155,7 +155,7 @@ void boot_host_make(struct fixture *fixture, const char *program)
 int boot_host_plan(const struct fixture *fixture, const struct bdf *devices, size_t count,
 	struct boot_plan *plan, struct error *err)
 {
-	return boot_plan_make(plan, &fixture->host, devices, count, false, err);
+	return boot_make_plan(plan, &fixture->host, devices, count, false, err);
 }
 
 int boot_host_write(

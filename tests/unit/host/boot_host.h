@@ -3,8 +3,9 @@
 
 #include "fixture.h"
 
+#include "host/boot/apply.h"
 #include "host/boot/boot.h"
-#include "host/boot/parts.h"
+#include "host/boot/state.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -36,7 +37,7 @@ bool boot_host_has(const struct fixture *fixture, const char *path);
 const char *boot_host_content(const struct fixture *fixture, const char *path);
 void boot_host_assert_contains(const struct fixture *fixture, const char *path, const char *text);
 
-/* boot_plan_make() without force. */
+/* boot_make_plan() without force. */
 int boot_host_plan(const struct fixture *fixture, const struct bdf *devices, size_t count,
 	struct boot_plan *plan, struct error *err);
 bool boot_host_has_note(const struct boot_plan *plan, const char *text);

@@ -375,7 +375,7 @@ static void devices_that_are_refused(void **state)
 	assert_non_null(strstr(err.what, "would boot without it"));
 	boot_plan_free(&plan);
 	err = (struct error){ 0 };
-	assert_int_equal(boot_plan_make(&plan, &fixture->host, &boot_other, 1, true, &err), 0);
+	assert_int_equal(boot_make_plan(&plan, &fixture->host, &boot_other, 1, true, &err), 0);
 	boot_plan_free(&plan);
 }
 

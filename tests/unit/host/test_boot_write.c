@@ -381,7 +381,7 @@ static void a_link_out_of_the_tree_is_not_followed(void **state)
 	fixture_file(fixture, "/etc/placeholder", "");
 	snprintf(path, sizeof(path), "%s/etc/passwd", fixture->tree);
 	assert_int_equal(symlink("/etc/passwd", path), 0);
-	assert_int_equal(boot_read(&fixture->host, "/etc/passwd", &bytes, &err), -EXDEV);
+	assert_int_equal(boot_files_read(&fixture->host, "/etc/passwd", &bytes, &err), -EXDEV);
 }
 
 /* Neither a file nor a directory is made outside. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fixture.h"
 
+#include "host/doctor/checks.h"
 #include "host/doctor/doctor.h"
 
 #include <errno.h>
