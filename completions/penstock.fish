@@ -44,7 +44,7 @@ function __penstock_at
 end
 
 set -l valued --device --kernel --initrd --serial --user --trust --method --cmdline --memory \
-    --cpus --name --mac --vlan
+    --cpus --ports --name --mac --vlan
 
 complete -c penstock -f
 complete -c penstock -n '__penstock_at 1' -a '(__penstock_commands)'

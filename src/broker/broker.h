@@ -28,6 +28,7 @@ struct broker_config {
 	unsigned cpus;
 	struct bdf devices[MACHINE_DEVICES_MAX];
 	unsigned device_count;
+	unsigned ports; /* empty root ports, for devices to come */
 	enum broker_serial serial;
 	const char *serial_path; /* for BROKER_SERIAL_FILE */
 	bool no_reboot;

@@ -72,6 +72,7 @@ static _Noreturn void run_machine(
 		.iommu = vfio->kind,
 		.iommu_fd = vfio->iommu,
 		.device_count = config->device_count,
+		.ports = config->ports,
 		.control_fd = control,
 	};
 	struct error err = { 0 };

@@ -25,6 +25,8 @@ static const char help[] =
 	"  --cpus N           number of virtual CPUs, 1 to 64 (default 1)\n"
 	"  --device ADDRESS   PCI device to pass through, such as 0000:01:00.0; may be repeated.\n"
 	"                     Devices that share its IOMMU group are taken along, for safety\n"
+	"  --ports N          empty PCI Express ports, for devices to be attached while the guest\n"
+	"                     runs (default 2)\n"
 	"  --serial WHERE     the guest's serial console: stdio, file:PATH, pty or none\n"
 	"                     (default stdio; on a terminal Ctrl-A x ends the machine and\n"
 	"                     Ctrl-A p presses its power button)\n"
@@ -48,6 +50,7 @@ enum {
 	OPT_MEMORY,
 	OPT_CPUS,
 	OPT_DEVICE,
+	OPT_PORTS,
 	OPT_SERIAL,
 	OPT_NAME,
 	OPT_HUGEPAGES,
@@ -64,6 +67,7 @@ static const struct option options[] = {
 	{ "memory", required_argument, NULL, OPT_MEMORY },
 	{ "cpus", required_argument, NULL, OPT_CPUS },
 	{ "device", required_argument, NULL, OPT_DEVICE },
+	{ "ports", required_argument, NULL, OPT_PORTS },
 	{ "serial", required_argument, NULL, OPT_SERIAL },
 	{ "name", required_argument, NULL, OPT_NAME },
 	{ "hugepages", no_argument, NULL, OPT_HUGEPAGES },
@@ -93,17 +97,18 @@ static int parse_memory(const char *text, struct broker_config *config, struct e
 	return 0;
 }
 
-static int parse_cpus(const char *text, struct broker_config *config, struct error *err)
+static int parse_number(const char *option, const char *text, unsigned least, unsigned most,
+	unsigned *number, struct error *err)
 {
 	char *end;
-	unsigned long cpus = strtoul(text, &end, 10);
+	unsigned long value = strtoul(text, &end, 10);
 
-	if (!isdigit((unsigned char)text[0]) || *end || cpus < 1 || cpus > MACHINE_CPUS_MAX) {
-		error_set(err, -EINVAL, NULL, "--cpus %s is not a number from 1 to %d", text,
-			MACHINE_CPUS_MAX);
+	if (!isdigit((unsigned char)text[0]) || *end || value < least || value > most) {
+		error_set(err, -EINVAL, NULL, "--%s %s is not a number from %u to %u", option, text,
+			least, most);
 		return usage(err);
 	}
-	config->cpus = cpus;
+	*number = value;
 	return 0;
 }
 
@@ -190,9 +195,11 @@ static int parse_option(int option, struct broker_config *config, struct error *
 	case OPT_MEMORY:
 		return parse_memory(optarg, config, err);
 	case OPT_CPUS:
-		return parse_cpus(optarg, config, err);
+		return parse_number("cpus", optarg, 1, MACHINE_CPUS_MAX, &config->cpus, err);
 	case OPT_DEVICE:
 		return parse_device(optarg, config, err);
+	case OPT_PORTS:
+		return parse_number("ports", optarg, 0, MACHINE_PORTS_MAX, &config->ports, err);
 	case OPT_SERIAL:
 		return parse_serial(optarg, config, err);
 	case OPT_NAME:
@@ -249,6 +256,7 @@ int cmd_run(int argc, char **argv)
 		.cmdline = "",
 		.memory = 512 * MIB,
 		.cpus = 1,
+		.ports = 2,
 	};
 	struct error err = { 0 };
 	int code;

@@ -31,6 +31,8 @@ static const struct {
 	{ KVM_CAP_IRQFD, "irqfd" },
 	{ KVM_CAP_IRQFD_RESAMPLE, "irqfd with resampling" },
 	{ KVM_CAP_IRQ_ROUTING, "interrupt routing" },
+	{ KVM_CAP_SIGNAL_MSI, "MSIs from user space" },
+	{ KVM_CAP_READONLY_MEM, "read-only memory slots" },
 	{ KVM_CAP_IMMEDIATE_EXIT, "immediate exit" },
 	{ KVM_CAP_EXT_CPUID, "CPUID" },
 };
@@ -207,6 +209,13 @@ void kvm_irq_line(struct kvm_vm *vm, unsigned gsi, bool level)
 	struct kvm_irq_level line = { .irq = gsi, .level = level };
 
 	ioctl(vm->fd, KVM_IRQ_LINE, &line);
+}
+
+void kvm_signal_msi(struct kvm_vm *vm, uint64_t address, uint32_t data)
+{
+	struct kvm_msi msi = { .address_lo = address, .address_hi = address >> 32, .data = data };
+
+	ioctl(vm->fd, KVM_SIGNAL_MSI, &msi);
 }
 
 static int change_irqfd(struct kvm_vm *vm, const struct kvm_irqfd *irqfd)

@@ -48,6 +48,9 @@ void kvm_slot_unmap(struct kvm_vm *vm, int slot);
 /* Set the level of a line of the interrupt controllers. */
 void kvm_irq_line(struct kvm_vm *vm, unsigned gsi, bool level);
 
+/* Deliver an MSI that one of our own devices raises. */
+void kvm_signal_msi(struct kvm_vm *vm, uint64_t address, uint32_t data);
+
 /*
  * Let KVM raise gsi whenever eventfd is signalled, with no exit and no thread of ours. With a
  * resamplefd (or -1) the line is a level: it is lowered, and resamplefd signalled, when the guest

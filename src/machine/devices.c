@@ -4,10 +4,10 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/size.h"
-#include "machine/layout.h"
 
 #include <errno.h>
 #include <pthread.h>
+#include <string.h>
 
 /*
  * A device is opened, and closed, in a thread of its own: the kernel resets it then, which takes 100 ms
@@ -120,53 +120,22 @@ int devices_map(struct machine_devices *devices, struct memory *memory, struct e
 	return err->code;
 }
 
-static bool same_slot(const struct bdf *a, const struct bdf *b)
+int devices_describe(struct machine_devices *devices, struct topology *topology, struct error *err)
 {
-	return a->domain == b->domain && a->bus == b->bus && a->device == b->device;
-}
+	topology->device_count = devices->config->device_count;
+	for (unsigned i = 0; i < topology->device_count; i++) {
+		struct topology_device *device = &topology->devices[i];
+		struct passthrough_traits traits;
 
-/* Another function of device i's slot that is passed too; its function 0 where number is 0. */
-static bool has_sibling(const struct machine_config *config, unsigned i, bool function_0)
-{
-	for (unsigned j = 0; j < config->device_count; j++)
-		if (j != i && same_slot(&config->devices[i].bdf, &config->devices[j].bdf) &&
-			(!function_0 || config->devices[j].bdf.function == 0))
-			return true;
-	return false;
-}
-
-/*
- * The guest's slots from 1 on, in the order of the command line. Functions of one slot of the host
- * stay together, as their drivers expect (a graphics card and its sound), if function 0 is there: a
- * slot without one does not exist to a guest.
- */
-static unsigned choose_slot(const struct machine_devices *devices, unsigned i, bool together)
-{
-	const struct machine_config *config = devices->config;
-	const struct bdf *bdf = &config->devices[i].bdf;
-	unsigned slot = 1;
-
-	for (unsigned j = 0; together && j < i; j++)
-		if (same_slot(bdf, &config->devices[j].bdf))
-			return devices->devices[j].pci.devfn >> 3;
-	for (unsigned j = 0; j < i; j++)
-		slot = max_u64(slot, (devices->devices[j].pci.devfn >> 3) + 1);
-	return slot;
-}
-
-static int choose_place(
-	const struct machine_devices *devices, unsigned i, struct passthrough_place *place)
-{
-	uint8_t function = devices->config->devices[i].bdf.function;
-	bool together = has_sibling(devices->config, i, function != 0);
-	unsigned slot = choose_slot(devices, i, together);
-
-	if (slot > 31)
-		return -ENOSPC;
-	place->devfn = slot << 3 | (together ? function : 0);
-	place->multifunction = together;
-	for (unsigned pin = 1; pin <= 4; pin++)
-		place->gsi[pin - 1] = layout_pci_gsi(slot, pin);
+		if (passthrough_describe(&devices->devices[i].vfio, &traits, err))
+			return err->code;
+		*device = (struct topology_device){
+			.bdf = devices->config->devices[i].bdf,
+			.endpoint = traits.endpoint,
+			.link = traits.link,
+		};
+		memcpy(device->bars, traits.bars, sizeof(device->bars));
+	}
 	return 0;
 }
 
@@ -190,28 +159,42 @@ static void on_failed(void *opaque, const char *name)
 	devices->failed(devices->opaque, &failure);
 }
 
-int devices_attach(struct machine_devices *devices, struct kvm_vm *vm, struct pci_bus *pci,
-	struct loop *loop, struct error *err)
+static int attach_one(struct machine_devices *devices, struct machine_pci *pci, unsigned i,
+	const struct topology_device *where, struct error *err)
+{
+	struct passthrough *device = &devices->devices[i];
+	struct pci_port *port = where->port < 0 ? NULL : &pci->ports[where->port];
+	const struct passthrough_place place = {
+		.bus = port ? &port->bridge.secondary : &pci->root.bus,
+		.devfn = where->devfn,
+		.multifunction = where->multifunction,
+	};
+
+	devices->attached = i + 1;
+	if (passthrough_attach(device, pci->vm, &place, err) || pci_bus_place(&device->pci, err))
+		return err->code;
+	if (port && place.devfn % 8 == 0)
+		pci_port_occupy(port, &where->link);
+	log_info("%s is the guest's %02x:%02x.%x", device->vfio.name,
+		port ? topology_slot(where->port) : 0, place.devfn >> 3, place.devfn & 7);
+	return 0;
+}
+
+int devices_attach(struct machine_devices *devices, struct machine_pci *pci,
+	const struct topology *topology, struct loop *loop, struct error *err)
 {
 	const struct passthrough_events events = { on_requested, on_failed, devices };
 
-	for (unsigned i = 0; i < devices->config->device_count; i++) {
+	for (unsigned i = 0; i < topology->device_count; i++) {
 		struct passthrough *device = &devices->devices[i];
-		struct passthrough_place place;
 		int code;
 
-		if (choose_place(devices, i, &place))
-			return error_set(err, -ENOSPC, device->vfio.name,
-				"the guest's PCI bus has no slot left");
-		devices->attached = i + 1;
-		if (passthrough_attach(device, vm, pci, &place, err))
+		if (attach_one(devices, pci, i, &topology->devices[i], err))
 			return err->code;
 		code = passthrough_watch(device, loop, &events);
 		if (code)
 			return error_sys(
 				err, code, device->vfio.name, "cannot watch for its events");
-		log_info("%s is the guest's 00:%02x.%x", device->vfio.name, place.devfn >> 3,
-			place.devfn & 7);
 	}
 	return 0;
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "machine/machine.h"
+#include "machine/pci.h"
 #include "passthrough/passthrough.h"
 #include "vfio/iommu.h"
 
@@ -29,8 +30,12 @@ int devices_open(struct machine_devices *devices, const struct machine_config *c
 /* Populate the RAM and let the devices reach it. */
 int devices_map(struct machine_devices *devices, struct memory *memory, struct error *err);
 
-int devices_attach(struct machine_devices *devices, struct kvm_vm *vm, struct pci_bus *pci,
-	struct loop *loop, struct error *err);
+/* What the opened devices are, for topology_plan(). */
+int devices_describe(struct machine_devices *devices, struct topology *topology, struct error *err);
+
+/* Put them where the topology says. */
+int devices_attach(struct machine_devices *devices, struct machine_pci *pci,
+	const struct topology *topology, struct loop *loop, struct error *err);
 
 /* All at once, as opening. The guest does not run any more. */
 void devices_close(struct machine_devices *devices);

@@ -8,8 +8,8 @@
 #include "kvm/vcpu.h"
 #include "machine/boot/linux.h"
 #include "machine/devices.h"
-#include "machine/layout.h"
 #include "machine/message.h"
+#include "machine/pci.h"
 #include "machine/platform/acpi.h"
 #include "machine/platform/power.h"
 #include "machine/platform/rtc.h"
@@ -18,7 +18,6 @@
 #include "machine/vcpus.h"
 
 #include <errno.h>
-#include <linux/pci_regs.h>
 #include <pthread.h>
 #include <sys/epoll.h>
 
@@ -28,8 +27,8 @@ struct machine {
 	struct kvm_vm *vm;
 	struct memory memory;
 	struct space mmio, pio;
-	struct pci_bus pci;
-	struct pci_device host_bridge;
+	struct topology topology;
+	struct machine_pci pci;
 	struct console console;
 	bool has_console;
 	struct serial serial;
@@ -153,44 +152,19 @@ static int make_memory(struct machine *machine, struct error *err)
 	return 0;
 }
 
-/* Half way up the guest-physical addresses; no more than 47 bits, which four-level tables reach. */
-static int make_windows(struct machine *machine, struct pci_windows *windows, struct error *err)
-{
-	unsigned bits = min_u64(kvm_physical_bits(machine->config->kvm_fd), 47);
-	uint64_t half = 1ULL << (bits - 1);
-	char text[24];
-
-	if (memory_end(&machine->memory) > half)
-		return error_set(err, -ENOSPC, NULL,
-			"guest RAM reaches beyond %s, half of what this host's %u address bits allow",
-			size_format(half, text), bits);
-	*windows = (struct pci_windows){
-		.io = { LAYOUT_IO_BASE, LAYOUT_IO_SIZE, LAYOUT_IO_BASE },
-		.mem32 = { LAYOUT_MEM32_BASE, LAYOUT_MEM32_SIZE, LAYOUT_MEM32_BASE },
-		.mem64 = { half, half, half },
-	};
-	return 0;
-}
-
-static const struct pci_device_ops host_bridge_ops;
-
-/* The Q35's, which stock firmware knows. */
 static int make_pci(struct machine *machine, struct error *err)
 {
-	struct pci_device *bridge = &machine->host_bridge;
-	struct pci_windows windows;
+	struct topology *topology = &machine->topology;
 
-	if (make_windows(machine, &windows, err) ||
-		pci_bus_init(
-			&machine->pci, &machine->mmio, &machine->pio, LAYOUT_ECAM, &windows, err))
-		return err->code;
 	machine->pci.reset = on_reset;
-	machine->pci.reset_opaque = machine;
-	pci_device_init(bridge, &host_bridge_ops);
-	pci_set16(bridge, PCI_VENDOR_ID, 0x8086);
-	pci_set16(bridge, PCI_DEVICE_ID, 0x29c0);
-	pci_set16(bridge, PCI_CLASS_DEVICE, 0x0600);
-	return pci_bus_add(&machine->pci, bridge, 0, err);
+	machine->pci.opaque = machine;
+	if (topology_windows(kvm_physical_bits(machine->config->kvm_fd),
+		    memory_end(&machine->memory), &topology->windows, err) ||
+		devices_describe(&machine->devices, topology, err) ||
+		topology_plan(topology, machine->config->ports, err))
+		return err->code;
+	return machine_pci_init(
+		&machine->pci, machine->vm, &machine->mmio, &machine->pio, topology, err);
 }
 
 static int make_platform(struct machine *machine, struct error *err)
@@ -229,11 +203,12 @@ static int make_vcpus(struct machine *machine, struct error *err)
 		.initrd_fd = config->initrd_fd,
 		.initrd_name = config->initrd_name,
 		.cmdline = config->cmdline,
+		.ecam_size = machine->pci.root.buses * PCI_ECAM_BUS_SIZE,
 	};
 	struct vcpus_ops ops = { on_reset, on_failure, machine };
 	struct linux_entry entry;
 
-	if (acpi_write(&machine->memory, &machine->pci, config->cpus, &boot.rsdp, err) ||
+	if (acpi_write(&machine->memory, &machine->pci.root, config->cpus, &boot.rsdp, err) ||
 		linux_load(&machine->memory, &boot, &entry, err))
 		return err->code;
 	close_inputs(config);
@@ -263,7 +238,8 @@ static int assemble(struct machine *machine, struct error *err)
 		make_memory(machine, err) ||
 		devices_map(&machine->devices, &machine->memory, err) || make_pci(machine, err) ||
 		make_platform(machine, err) ||
-		devices_attach(&machine->devices, machine->vm, &machine->pci, machine->loop, err))
+		devices_attach(
+			&machine->devices, &machine->pci, &machine->topology, machine->loop, err))
 		return err->code;
 	return make_vcpus(machine, err);
 }
@@ -273,6 +249,7 @@ static void take_apart(struct machine *machine)
 {
 	vcpus_free(machine->vcpus);
 	devices_close(&machine->devices);
+	machine_pci_destroy(&machine->pci);
 	if (machine->has_console)
 		console_destroy(&machine->console);
 	kvm_vm_free(machine->vm);

@@ -15,6 +15,7 @@
 
 #define MACHINE_CPUS_MAX    64
 #define MACHINE_DEVICES_MAX 64
+#define MACHINE_PORTS_MAX   31 /* as many as the root bus has slots */
 
 struct machine_config {
 	const char *name;
@@ -32,6 +33,7 @@ struct machine_config {
 	int iommu_fd;                                    /* -1: no device, now or later */
 	struct vfio_source devices[MACHINE_DEVICES_MAX]; /* theirs are closed with the devices */
 	unsigned device_count;
+	unsigned ports; /* empty root ports, for devices to come */
 	int control_fd; /* to the broker: see message.h; its end of file ends the machine */
 };
 

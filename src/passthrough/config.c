@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "base/container.h"
 #include "base/size.h"
 #include "passthrough/passthrough.h"
 
@@ -43,7 +44,7 @@ static bool all_direct(const struct passthrough *device, unsigned offset, unsign
 
 uint32_t passthrough_config_read(struct pci_device *pci, unsigned offset, unsigned size)
 {
-	struct passthrough *device = (struct passthrough *)pci;
+	struct passthrough *device = container_of(pci, struct passthrough, pci);
 	struct vfio_device *vfio = &device->vfio;
 	uint32_t value = pci_device_config_read(pci, offset, size);
 
@@ -114,7 +115,7 @@ static void write_power_state(
 void passthrough_config_write(
 	struct pci_device *pci, unsigned offset, unsigned size, uint32_t value)
 {
-	struct passthrough *device = (struct passthrough *)pci;
+	struct passthrough *device = container_of(pci, struct passthrough, pci);
 	uint16_t before = pci_get16(pci, PCI_COMMAND), after;
 	unsigned control = device->pm + PCI_PM_CTRL;
 
@@ -179,15 +180,23 @@ static unsigned room_at(const struct capabilities *list, unsigned at, unsigned e
 	return end - at;
 }
 
+#define LINK_V1_SIZE PCI_CAP_EXP_ENDPOINT_SIZEOF_V1
+#define LINK_V2_SIZE (PCI_EXP_LNKSTA2 + 2)
+
 /*
- * What of it the guest sees ends before the link's registers, or where version 2 of a device without
- * a link ends; one in a root complex may have no more.
+ * A device without a link, or with one that the guest does not see, has no more of the capability than what
+ * comes before the link's registers, or than version 2 of one in a root complex.
  */
 static unsigned express_size(const uint8_t *original, unsigned at, unsigned room)
 {
-	if ((original[at + PCI_EXP_FLAGS] & PCI_EXP_FLAGS_VERS) > 1 &&
-		room >= PCI_CAP_EXP_RC_ENDPOINT_SIZEOF_V2)
+	bool version_2 = (original[at + PCI_EXP_FLAGS] & PCI_EXP_FLAGS_VERS) > 1;
+
+	if (version_2 && room >= LINK_V2_SIZE)
+		return LINK_V2_SIZE;
+	if (version_2 && room >= PCI_CAP_EXP_RC_ENDPOINT_SIZEOF_V2)
 		return PCI_CAP_EXP_RC_ENDPOINT_SIZEOF_V2;
+	if (room >= LINK_V1_SIZE)
+		return LINK_V1_SIZE;
 	return room < PCI_EXP_LNKCAP ? 0 : PCI_EXP_LNKCAP;
 }
 
@@ -234,6 +243,45 @@ static unsigned extended_size(const uint8_t *original, unsigned at, unsigned roo
 	return size <= room ? size : 0;
 }
 
+static uint16_t get16(const uint8_t *original, unsigned at)
+{
+	return original[at] | original[at + 1] << 8;
+}
+
+static unsigned express_type(const uint8_t *original, unsigned at)
+{
+	return (get16(original, at + PCI_EXP_FLAGS) & PCI_EXP_FLAGS_TYPE) >> 4;
+}
+
+static bool has_link(const uint8_t *original, unsigned at)
+{
+	unsigned type = express_type(original, at);
+
+	return type == PCI_EXP_TYPE_ENDPOINT || type == PCI_EXP_TYPE_LEG_END;
+}
+
+/*
+ * Behind a port the guest sees the device's own link, as it is now. How it saves power is the host's to
+ * decide, with its own port.
+ */
+static void show_link(
+	struct passthrough *device, unsigned at, unsigned size, const uint8_t *original)
+{
+	struct pci_device *pci = &device->pci;
+	uint32_t capable = get16(original, at + PCI_EXP_LNKCAP) |
+			   (uint32_t)get16(original, at + PCI_EXP_LNKCAP + 2) << 16;
+
+	if (size < LINK_V1_SIZE)
+		return;
+	pci_set32(pci, at + PCI_EXP_LNKCAP,
+		capable & ~(uint32_t)(PCI_EXP_LNKCAP_ASPMS | PCI_EXP_LNKCAP_CLKPM));
+	set_direct(device, at + PCI_EXP_LNKSTA, 2);
+	if (size < LINK_V2_SIZE)
+		return;
+	memcpy(&pci->config[at + PCI_EXP_LNKCAP2], &original[at + PCI_EXP_LNKCAP2], 4);
+	set_direct(device, at + PCI_EXP_LNKSTA2, 2);
+}
+
 /*
  * On the guest's root bus a device has no link and no port above it: it is shown as an endpoint
  * integrated in the root complex, whose capability has neither (PCI Express Base, 7.5.3.2).
@@ -243,11 +291,12 @@ static void show_express(
 {
 	struct pci_device *pci = &device->pci;
 	uint16_t flags = pci_get16(pci, at + PCI_EXP_FLAGS);
-	unsigned type = (flags & PCI_EXP_FLAGS_TYPE) >> 4;
 
-	if (type == PCI_EXP_TYPE_ENDPOINT || type == PCI_EXP_TYPE_LEG_END)
-		flags = (flags & ~PCI_EXP_FLAGS_TYPE) | PCI_EXP_TYPE_RC_END << 4;
 	memset(&pci->config[at + PCI_EXP_LNKCAP], 0, size - PCI_EXP_LNKCAP);
+	if (has_link(original, at) && device->pci.bus->parent)
+		show_link(device, at, size, original);
+	else if (has_link(original, at))
+		flags = (flags & ~PCI_EXP_FLAGS_TYPE) | PCI_EXP_TYPE_RC_END << 4;
 	pci_set16(pci, at + PCI_EXP_FLAGS, flags & ~(PCI_EXP_FLAGS_SLOT | PCI_EXP_FLAGS_IRQ));
 	set_direct(device, at + PCI_EXP_DEVCTL, 4);
 	if (size < PCI_CAP_EXP_RC_ENDPOINT_SIZEOF_V2)
@@ -370,63 +419,120 @@ static void show_private(struct passthrough *device, const struct capabilities *
 	set_direct(device, at + 1, room_at(list, at, PCI_CFG_SPACE_SIZE) - 1);
 }
 
-static int init_bar(
-	struct passthrough *device, unsigned i, const uint8_t *original, struct error *err)
+static int describe_bar(const struct vfio_device *vfio, unsigned i, const uint8_t *original,
+	struct pci_bar *bar, struct error *err)
 {
-	const struct vfio_region *region = &device->vfio.regions[i];
+	const struct vfio_region *region = &vfio->regions[i];
 	uint32_t type = original[PCI_BASE_ADDRESS_0 + 4 * i];
-	enum pci_bar_kind kind = PCI_BAR_MEM32;
 
+	*bar = (struct pci_bar){ 0 };
 	if (!region->size)
 		return 0;
+	bar->kind = PCI_BAR_MEM32;
 	if (type & PCI_BASE_ADDRESS_SPACE_IO)
-		kind = PCI_BAR_IO;
+		bar->kind = PCI_BAR_IO;
 	else if (type & PCI_BASE_ADDRESS_MEM_TYPE_64)
-		kind = PCI_BAR_MEM64;
-	if (region->size & (region->size - 1) || (kind == PCI_BAR_MEM64 && i == PCI_BARS - 1) ||
-		(kind != PCI_BAR_MEM64 && region->size > 2 * GIB))
-		return error_set(err, -EINVAL, device->vfio.name,
+		bar->kind = PCI_BAR_MEM64;
+	if (region->size & (region->size - 1) ||
+		(bar->kind == PCI_BAR_MEM64 && i == PCI_BARS - 1) ||
+		(bar->kind != PCI_BAR_MEM64 && region->size > 2 * GIB))
+		return error_set(err, -EINVAL, vfio->name,
 			"BAR %u has a size that no BAR can have: %#llx", i,
 			(unsigned long long)region->size);
+	bar->prefetchable = bar->kind != PCI_BAR_IO && type & PCI_BASE_ADDRESS_MEM_PREFETCH;
 	/* No less than a page, so that no other BAR can get into the page that it is mapped by. */
-	pci_device_set_bar(&device->pci, i, kind,
-		kind != PCI_BAR_IO && type & PCI_BASE_ADDRESS_MEM_PREFETCH,
-		kind == PCI_BAR_IO ? region->size : max_u64(region->size, 4 * KIB));
+	bar->size = bar->kind == PCI_BAR_IO ? region->size : max_u64(region->size, 4 * KIB);
 	return 0;
 }
 
-int passthrough_config_init(struct passthrough *device, bool multifunction, struct error *err)
+/* The device's own configuration space, as far as it has one; size is a multiple of 4. */
+static int read_original(
+	struct vfio_device *vfio, uint8_t *original, uint64_t size, struct error *err)
 {
-	uint8_t original[PCI_CONFIG_SIZE + 8] = { 0 };
-	const struct vfio_region *region = &device->vfio.regions[VFIO_PCI_CONFIG_REGION_INDEX];
-	uint64_t size = min_u64(region->size, PCI_CONFIG_SIZE);
-	struct capabilities list;
-
+	size = min_u64(size, vfio->regions[VFIO_PCI_CONFIG_REGION_INDEX].size);
 	for (unsigned at = 0; at + 4 <= size; at += 4) {
-		uint32_t value =
-			vfio_region_read(&device->vfio, VFIO_PCI_CONFIG_REGION_INDEX, at, 4);
+		uint32_t value = vfio_region_read(vfio, VFIO_PCI_CONFIG_REGION_INDEX, at, 4);
 
 		memcpy(&original[at], &value, 4);
 	}
 	if (original[PCI_VENDOR_ID] == 0xff && original[PCI_VENDOR_ID + 1] == 0xff) {
-		error_set(err, -ENODEV, device->vfio.name,
+		error_set(err, -ENODEV, vfio->name,
 			"does not answer: its configuration space reads ff");
 		error_hint(err,
 			"it did not come back from a reset or from D3; 'penstock doctor %s' shows "
 			"what may bring it back",
-			device->vfio.name);
+			vfio->name);
 		return -ENODEV;
 	}
 	if (original[PCI_HEADER_TYPE] & 0x7f)
-		return error_set(err, -EINVAL, device->vfio.name, "is a bridge, not a device");
-	show_header(device, original, multifunction);
+		return error_set(err, -EINVAL, vfio->name, "is a bridge, not a device");
+	return 0;
+}
+
+/* Offset of the PCI Express capability; 0: there is none. */
+static unsigned find_express(const uint8_t *original)
+{
+	struct capabilities list;
+
+	list_capabilities(&list, original);
+	for (unsigned i = 0; i < list.count; i++)
+		if (original[list.at[i]] == PCI_CAP_ID_EXP)
+			return list.at[i];
+	return 0;
+}
+
+int passthrough_describe(
+	struct vfio_device *vfio, struct passthrough_traits *traits, struct error *err)
+{
+	uint8_t original[PCI_CFG_SPACE_SIZE + 8] = { 0 };
+	unsigned at;
+
+	*traits = (struct passthrough_traits){ 0 };
+	if (read_original(vfio, original, PCI_CFG_SPACE_SIZE, err))
+		return err->code;
 	for (unsigned i = 0; i < PCI_BARS; i++)
-		if (init_bar(device, i, original, err))
+		if (describe_bar(vfio, i, original, &traits->bars[i], err))
 			return err->code;
+	at = find_express(original);
+	if (!at || at + LINK_V1_SIZE > PCI_CFG_SPACE_SIZE || !has_link(original, at))
+		return 0;
+	traits->endpoint = true;
+	/* A virtual function's link is the physical one's, and its status reads 0. */
+	traits->link = (struct pci_link){
+		.speed = original[at + PCI_EXP_LNKSTA] & PCI_EXP_LNKSTA_CLS,
+		.width = get16(original, at + PCI_EXP_LNKSTA) >> 4 & 0x3f,
+		.payload = original[at + PCI_EXP_DEVCTL] >> 5,
+	};
+	if (!traits->link.speed || !traits->link.width)
+		traits->link.speed = original[at + PCI_EXP_LNKCAP] & PCI_EXP_LNKCAP_SLS,
+		traits->link.width = get16(original, at + PCI_EXP_LNKCAP) >> 4 & 0x3f;
+	traits->link.speed = min_u64(max_u64(traits->link.speed, 1), 6);
+	traits->link.width = max_u64(traits->link.width, 1);
+	return 0;
+}
+
+int passthrough_config_init(
+	struct passthrough *device, const struct passthrough_place *place, struct error *err)
+{
+	uint8_t original[PCI_CONFIG_SIZE + 8] = { 0 };
+	const struct vfio_region *region = &device->vfio.regions[VFIO_PCI_CONFIG_REGION_INDEX];
+	struct capabilities list;
+	struct pci_bar bar;
+
+	device->pci.bus = place->bus;
+	if (read_original(&device->vfio, original, PCI_CONFIG_SIZE, err))
+		return err->code;
+	show_header(device, original, place->multifunction);
+	for (unsigned i = 0; i < PCI_BARS; i++) {
+		if (describe_bar(&device->vfio, i, original, &bar, err))
+			return err->code;
+		if (bar.kind != PCI_BAR_NONE)
+			pci_device_set_bar(&device->pci, i, bar.kind, bar.prefetchable, bar.size);
+	}
 	list_capabilities(&list, original);
 	show_private(device, &list);
 	show_capabilities(device, &list, original);
-	if (size == PCI_CONFIG_SIZE)
+	if (region->size >= PCI_CONFIG_SIZE)
 		show_extended(device, original);
 	forward_command(device);
 	return 0;

@@ -7,21 +7,24 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 
-int passthrough_attach(struct passthrough *device, struct kvm_vm *vm, struct pci_bus *bus,
+int passthrough_attach(struct passthrough *device, struct kvm_vm *vm,
 	const struct passthrough_place *place, struct error *err)
 {
 	uint8_t pin;
+	int code;
 
 	device->vm = vm;
 	device->request_fd = device->error_fd = -1;
-	pci_device_init(&device->pci, &passthrough_pci_ops);
-	if (passthrough_config_init(device, place->multifunction, err))
+	code = pci_device_init(&device->pci, &passthrough_pci_ops);
+	if (code)
+		return error_sys(err, code, device->vfio.name, "cannot become a guest's device");
+	if (passthrough_config_init(device, place, err))
 		return err->code;
 	pin = device->pci.config[PCI_INTERRUPT_PIN];
-	device->gsi = pin ? place->gsi[pin - 1] : 0;
+	device->gsi = pin ? pci_bus_line(place->bus, place->devfn >> 3, pin) : 0;
 	if (passthrough_registers_init(device, err) || passthrough_interrupts_init(device, err))
 		return err->code;
-	return pci_bus_add(bus, &device->pci, place->devfn, err);
+	return pci_bus_add(place->bus, &device->pci, place->devfn, err);
 }
 
 void passthrough_detach(struct passthrough *device)

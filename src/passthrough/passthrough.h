@@ -5,6 +5,7 @@
 #include "kvm/vm.h"
 #include "pci/bus.h"
 #include "pci/msi.h"
+#include "pci/port.h"
 #include "vfio/device.h"
 
 /*
@@ -70,20 +71,33 @@ struct passthrough {
 	int request_fd, error_fd; /* eventfds of these */
 };
 
+/* What an opened device is to the one who chooses its place in the guest. */
+struct passthrough_traits {
+	bool endpoint;        /* a PCI Express endpoint: it belongs behind a port */
+	struct pci_link link; /* of an endpoint */
+	struct pci_bar bars[PCI_BARS];
+};
+
+int passthrough_describe(
+	struct vfio_device *vfio, struct passthrough_traits *traits, struct error *err);
+
 /* Where in the guest a device goes. */
 struct passthrough_place {
+	struct pci_bus *bus;
 	uint8_t devfn;
 	bool multifunction; /* other functions of this slot exist */
-	unsigned gsi[4];    /* the lines of the slot's pins INTA to INTD */
 };
 
 /*
  * Take an opened VFIO device (vfio is filled in by vfio_device_open()) and make it a device of the
  * guest at a place.
  */
-int passthrough_attach(struct passthrough *device, struct kvm_vm *vm, struct pci_bus *bus,
+int passthrough_attach(struct passthrough *device, struct kvm_vm *vm,
 	const struct passthrough_place *place, struct error *err);
-/* Interrupts off, mappings gone, the VFIO device closed. The guest does not run any more. */
+/*
+ * Interrupts off, mappings gone, the VFIO device closed. The guest does not run any more, or the device has
+ * been taken from its bus by pci_bus_remove().
+ */
 void passthrough_detach(struct passthrough *device);
 
 /* Call back with the device's name when these come: the host wants it back, it reports an error. */
@@ -96,7 +110,8 @@ int passthrough_map_memory(
 
 /* Between the files of this room. */
 extern const struct pci_device_ops passthrough_pci_ops;
-int passthrough_config_init(struct passthrough *device, bool multifunction, struct error *err);
+int passthrough_config_init(
+	struct passthrough *device, const struct passthrough_place *place, struct error *err);
 uint32_t passthrough_config_read(struct pci_device *pci, unsigned offset, unsigned size);
 void passthrough_config_write(
 	struct pci_device *pci, unsigned offset, unsigned size, uint32_t value);

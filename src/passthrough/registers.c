@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "base/container.h"
 #include "base/log.h"
 #include "base/size.h"
 #include "passthrough/passthrough.h"
@@ -100,7 +101,7 @@ void passthrough_registers_destroy(struct passthrough *device)
 
 static void bar_mapped(struct pci_device *pci, unsigned i)
 {
-	struct passthrough *device = (struct passthrough *)pci;
+	struct passthrough *device = container_of(pci, struct passthrough, pci);
 	struct passthrough_bar *bar = &device->bars[i];
 	uint64_t address = pci->bars[i].address;
 
@@ -118,7 +119,7 @@ static void bar_mapped(struct pci_device *pci, unsigned i)
 
 static void bar_unmapped(struct pci_device *pci, unsigned i)
 {
-	struct passthrough *device = (struct passthrough *)pci;
+	struct passthrough *device = container_of(pci, struct passthrough, pci);
 	struct passthrough_bar *bar = &device->bars[i];
 
 	for (unsigned j = 0; j < bar->count; j++) {
@@ -152,7 +153,7 @@ static bool in_pba(const struct passthrough *device, unsigned bar, uint64_t offs
 
 static uint64_t bar_read(struct pci_device *pci, unsigned bar, uint64_t offset, unsigned size)
 {
-	struct passthrough *device = (struct passthrough *)pci;
+	struct passthrough *device = container_of(pci, struct passthrough, pci);
 	uint64_t start;
 
 	if (in_table(device, bar, offset, size))
@@ -169,7 +170,7 @@ static uint64_t bar_read(struct pci_device *pci, unsigned bar, uint64_t offset, 
 static void bar_write(
 	struct pci_device *pci, unsigned bar, uint64_t offset, unsigned size, uint64_t value)
 {
-	struct passthrough *device = (struct passthrough *)pci;
+	struct passthrough *device = container_of(pci, struct passthrough, pci);
 	uint32_t start;
 
 	if (in_table(device, bar, offset, size)) {

@@ -2,143 +2,48 @@
 #include "pci/bus.h"
 
 #include "base/size.h"
+#include "pci/bridge.h"
+#include "pci/root.h"
 
 #include <errno.h>
-#include <linux/pci_regs.h>
 #include <stdio.h>
 
-#define CONFIG_ADDRESS 0xcf8
-#define RESET_CONTROL  0xcf9
-#define RESET_CPU      4
-#define CONFIG_ENABLE  (1U << 31)
-
-static uint32_t config_read(struct pci_bus *bus, unsigned devfn, unsigned offset, unsigned size)
+int pci_bus_add(struct pci_bus *bus, struct pci_device *device, uint8_t devfn, struct error *err)
 {
-	struct pci_device *device = bus->devices[devfn];
-	uint32_t value;
-
-	if (!device)
-		return UINT32_MAX;
-	pthread_mutex_lock(&device->lock);
-	if (device->ops->config_read)
-		value = device->ops->config_read(device, offset, size);
-	else
-		value = pci_device_config_read(device, offset, size);
-	pthread_mutex_unlock(&device->lock);
-	return value;
+	if (bus->devices[devfn])
+		return error_set(err, -EEXIST, NULL, "the guest's PCI slot %02x.%x is taken",
+			devfn >> 3, devfn & 7);
+	device->bus = bus;
+	device->devfn = devfn;
+	for (unsigned i = 0; i < PCI_BARS; i++)
+		device->handles[i] = (struct pci_bar_handle){ device, i };
+	bus->devices[devfn] = device;
+	return 0;
 }
 
-/* What one BAR has left may be what others wait for, of whichever device. */
-static void decode_waiting(struct pci_bus *bus)
+void pci_bus_remove(struct pci_device *device)
 {
-	for (unsigned i = 0; i < ARRAY_SIZE(bus->devices); i++) {
-		struct pci_device *device = bus->devices[i];
+	struct pci_bus *bus = device->bus;
 
-		if (!device)
-			continue;
-		pthread_mutex_lock(&device->lock);
-		pci_device_decode(device);
-		pthread_mutex_unlock(&device->lock);
-	}
-}
-
-static void config_write(
-	struct pci_bus *bus, unsigned devfn, unsigned offset, unsigned size, uint32_t value)
-{
-	struct pci_device *device = bus->devices[devfn];
-	bool gave_way;
-
-	if (!device)
+	if (!bus || bus->devices[device->devfn] != device)
 		return;
 	pthread_mutex_lock(&device->lock);
-	if (device->ops->config_write)
-		device->ops->config_write(device, offset, size, value);
-	else
-		pci_device_config_write(device, offset, size, value);
-	gave_way = device->gave_way;
-	device->gave_way = false;
+	pci_device_undecode(device);
 	pthread_mutex_unlock(&device->lock);
-	if (gave_way)
-		decode_waiting(bus);
+	bus->devices[device->devfn] = NULL;
+	pci_bus_settle(&bus->root->bus);
 }
 
-/* ECAM: bus 27:20, device 19:15, function 14:12, register 11:0 (PCI Express Base, 7.2.2). */
-static uint64_t ecam_read(void *opaque, uint64_t offset, unsigned size)
+static struct pci_window *window_for(struct pci_bus *bus, const struct pci_bar *bar)
 {
-	unsigned devfn = offset >> 12 & 0xff, at = offset & 0xfff;
-	uint64_t value;
-
-	if (size == 8)
-		value = config_read(opaque, devfn, at, 4) |
-			(uint64_t)config_read(opaque, devfn, at + 4, 4) << 32;
-	else
-		value = config_read(opaque, devfn, at, size);
-	return value;
-}
-
-static void ecam_write(void *opaque, uint64_t offset, unsigned size, uint64_t value)
-{
-	unsigned devfn = offset >> 12 & 0xff, at = offset & 0xfff;
-
-	config_write(opaque, devfn, at, size == 8 ? 4 : size, value);
-	if (size == 8)
-		config_write(opaque, devfn, at + 4, 4, value >> 32);
-}
-
-static const struct space_ops ecam_ops = { ecam_read, ecam_write };
-
-/* Both ports in one range of eight: CF8 to CFB the address, CFC to CFF the data. */
-static uint64_t ports_read(void *opaque, uint64_t offset, unsigned size)
-{
-	struct pci_bus *bus = opaque;
-	uint32_t address = __atomic_load_n(&bus->config_address, __ATOMIC_RELAXED);
-
-	if (offset < 4)
-		return address >> 8 * offset;
-	if (!(address & CONFIG_ENABLE) || address >> 16 & 0xff)
-		return UINT64_MAX;
-	return config_read(bus, address >> 8 & 0xff, (address & 0xfc) + (offset - 4), size);
-}
-
-static void ports_write(void *opaque, uint64_t offset, unsigned size, uint64_t value)
-{
-	struct pci_bus *bus = opaque;
-	uint32_t address = __atomic_load_n(&bus->config_address, __ATOMIC_RELAXED);
-
-	/* The address port takes whole double words only (PCI Local Bus 3.0, 3.2.2.3.2). */
-	if (offset == 0 && size == 4)
-		__atomic_store_n(&bus->config_address, value & 0x80fffffc, __ATOMIC_RELAXED);
-	if (offset == RESET_CONTROL - CONFIG_ADDRESS && size == 1 && value & RESET_CPU &&
-		bus->reset)
-		bus->reset(bus->reset_opaque);
-	if (offset < 4 || !(address & CONFIG_ENABLE) || address >> 16 & 0xff)
-		return;
-	config_write(bus, address >> 8 & 0xff, (address & 0xfc) + (offset - 4), size, value);
-}
-
-static const struct space_ops ports_ops = { ports_read, ports_write };
-
-int pci_bus_init(struct pci_bus *bus, struct space *mmio, struct space *pio, uint64_t ecam,
-	const struct pci_windows *windows, struct error *err)
-{
-	int code;
-
-	*bus = (struct pci_bus){ .mmio = mmio, .pio = pio, .windows = *windows, .ecam = ecam };
-	code = space_add(mmio, ecam, PCI_ECAM_SIZE, &ecam_ops, bus);
-	if (!code)
-		code = space_add(pio, CONFIG_ADDRESS, 8, &ports_ops, bus);
-	return code ? error_sys(err, code, NULL, "cannot place the PCI configuration space") : 0;
-}
-
-static struct pci_window *window_for(struct pci_bus *bus, enum pci_bar_kind kind)
-{
-	switch (kind) {
+	switch (bar->kind) {
 	case PCI_BAR_IO:
 		return &bus->windows.io;
 	case PCI_BAR_MEM32:
 		return &bus->windows.mem32;
 	default:
-		return &bus->windows.mem64;
+		return bus->parent && !bar->prefetchable ? &bus->windows.mem32
+							 : &bus->windows.mem64;
 	}
 }
 
@@ -148,10 +53,10 @@ static bool inside(const struct pci_window *window, uint64_t address, uint64_t s
 	       address - window->base <= window->size - size;
 }
 
-static int place_bar(struct pci_bus *bus, struct pci_device *device, unsigned i, struct error *err)
+static int place_bar(struct pci_device *device, unsigned i, struct error *err)
 {
 	struct pci_bar *bar = &device->bars[i];
-	struct pci_window *window = window_for(bus, bar->kind);
+	struct pci_window *window = window_for(device->bus, bar);
 	uint64_t address = align_up(window->next, bar->size);
 	char size[24];
 
@@ -163,25 +68,59 @@ static int place_bar(struct pci_bus *bus, struct pci_device *device, unsigned i,
 	return 0;
 }
 
-int pci_bus_add(struct pci_bus *bus, struct pci_device *device, uint8_t devfn, struct error *err)
+/* The largest one that has not been placed; PCI_BARS: none. */
+static unsigned largest(const struct pci_device *device, unsigned placed)
 {
-	if (bus->devices[devfn])
-		return error_set(err, -EEXIST, NULL, "the guest's PCI slot %02x.%x is taken",
-			devfn >> 3, devfn & 7);
-	device->bus = bus;
-	device->devfn = devfn;
-	for (unsigned i = 0; i < PCI_BARS; i++) {
-		int code;
+	unsigned found = PCI_BARS;
 
-		device->handles[i] = (struct pci_bar_handle){ device, i };
-		if (device->bars[i].kind == PCI_BAR_NONE)
-			continue;
-		code = place_bar(bus, device, i, err);
-		if (code)
-			return code;
+	for (unsigned i = 0; i < PCI_BARS; i++)
+		if (device->bars[i].kind != PCI_BAR_NONE && !(placed >> i & 1) &&
+			(found == PCI_BARS || device->bars[i].size > device->bars[found].size))
+			found = i;
+	return found;
+}
+
+int pci_bus_place(struct pci_device *device, struct error *err)
+{
+	unsigned placed = 0, i;
+
+	while ((i = largest(device, placed)) < PCI_BARS) {
+		if (place_bar(device, i, err))
+			return err->code;
+		placed |= 1U << i;
 	}
-	bus->devices[devfn] = device;
 	return 0;
+}
+
+unsigned pci_bus_line(const struct pci_bus *bus, unsigned slot, unsigned pin)
+{
+	for (; bus->parent; bus = bus->parent->device.bus) {
+		pin = (pin - 1 + slot) % 4 + 1;
+		slot = bus->parent->device.devfn >> 3;
+	}
+	return bus->root->ops->line(bus->root->opaque, slot, pin);
+}
+
+/* A 64-bit BAR may be put in either memory window. */
+static bool reaches_root(
+	const struct pci_windows *windows, const struct pci_bar *bar, uint64_t address)
+{
+	if (bar->kind == PCI_BAR_IO)
+		return inside(&windows->io, address, bar->size);
+	return inside(&windows->mem32, address, bar->size) ||
+	       (bar->kind == PCI_BAR_MEM64 && inside(&windows->mem64, address, bar->size));
+}
+
+bool pci_bus_forwards(const struct pci_bus *bus, const struct pci_bar *bar, uint64_t address)
+{
+	struct pci_root *root = bus->root;
+	bool forwards = reaches_root(&root->bus.windows, bar, address);
+
+	pthread_mutex_lock(&root->lock);
+	for (; forwards && bus->parent; bus = bus->parent->device.bus)
+		forwards = pci_bridge_forwards(bus->parent, bar, address);
+	pthread_mutex_unlock(&root->lock);
+	return forwards;
 }
 
 static uint64_t bar_read(void *opaque, uint64_t offset, unsigned size)
@@ -212,16 +151,40 @@ static const struct space_ops bar_ops = { bar_read, bar_write };
 
 bool pci_bus_decode(struct pci_bus *bus, const struct pci_bar *bar, struct pci_bar_handle *handle)
 {
-	struct space *space = bar->kind == PCI_BAR_IO ? bus->pio : bus->mmio;
-	bool fits;
+	struct space *space = bar->kind == PCI_BAR_IO ? bus->root->pio : bus->root->mmio;
 
-	/* A 64-bit BAR may be put in either memory window. */
-	fits = inside(window_for(bus, bar->kind), bar->address, bar->size) ||
-	       (bar->kind == PCI_BAR_MEM64 && inside(&bus->windows.mem32, bar->address, bar->size));
-	return fits && space_add(space, bar->address, bar->size, &bar_ops, handle) == 0;
+	return pci_bus_forwards(bus, bar, bar->address) &&
+	       space_add(space, bar->address, bar->size, &bar_ops, handle) == 0;
 }
 
 void pci_bus_undecode(struct pci_bus *bus, const struct pci_bar *bar)
 {
-	space_remove(bar->kind == PCI_BAR_IO ? bus->pio : bus->mmio, bar->address);
+	space_remove(bar->kind == PCI_BAR_IO ? bus->root->pio : bus->root->mmio, bar->address);
+}
+
+/* True: some BAR has given way, so that others may be waiting again. */
+static bool update_devices(struct pci_bus *bus)
+{
+	bool gave_way = false;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(bus->devices); i++) {
+		struct pci_device *device = bus->devices[i];
+
+		if (!device)
+			continue;
+		pthread_mutex_lock(&device->lock);
+		pci_device_update(device);
+		gave_way |= device->gave_way;
+		device->gave_way = false;
+		pthread_mutex_unlock(&device->lock);
+	}
+	for (struct pci_bridge *bridge = bus->bridges; bridge; bridge = bridge->next)
+		gave_way |= update_devices(&bridge->secondary);
+	return gave_way;
+}
+
+void pci_bus_settle(struct pci_bus *bus)
+{
+	while (update_devices(bus))
+		;
 }

@@ -3,22 +3,18 @@
 
 #include "base/error.h"
 #include "pci/device.h"
-#include "pci/space.h"
 
 /*
- * The guest's PCI bus 0 behind its host bridge: devices, configuration access by ECAM and by the
- * ports CF8 and CFC, and the windows in which BARs are decoded.
+ * A bus of the guest's PCI tree: the root bus, or the one behind a bridge. It knows its devices and
+ * the bridge above it, and answers what a device has to ask its parent: an address, an interrupt line,
+ * whether an address gets through to it.
  *
- * Every access is served under its device's lock. Lock order: a device's, then the space's or the
- * VM's; no thread holds two devices' at once.
+ * The tree itself changes only while no vCPU runs. Lock order: a device's, then the root's, the space's
+ * or the VM's; no thread holds two devices' at once.
  */
 
-/*
- * One bus is all there is, and the tables say so: Linux asks every slot of each bus that they promise
- * whether a device is there, at two exits a slot.
- */
-#define PCI_ECAM_BUSES 1
-#define PCI_ECAM_SIZE  ((uint64_t)PCI_ECAM_BUSES << 20)
+struct pci_bridge;
+struct pci_root;
 
 /* [base, base + size) of GPAs or ports, with the next free address for the first placement. */
 struct pci_window {
@@ -30,31 +26,40 @@ struct pci_window {
 struct pci_windows {
 	struct pci_window io;
 	struct pci_window mem32;
-	struct pci_window mem64;
+	struct pci_window mem64; /* behind a bridge for prefetchable BARs only */
 };
 
 struct pci_bus {
-	struct space *mmio;
-	struct space *pio;
-	struct pci_windows windows;
-	uint64_t ecam;                   /* GPA */
-	uint32_t config_address;         /* what port CF8 holds */
+	struct pci_root *root;
+	struct pci_bridge *parent;       /* NULL: the root bus */
+	struct pci_windows windows;      /* where pci_bus_place() puts BARs */
 	struct pci_device *devices[256]; /* by devfn; the owners keep them */
-	/* Port CF9, a byte inside the address port, is the PC's reset register. */
-	void (*reset)(void *opaque);
-	void *reset_opaque;
+	struct pci_bridge *bridges;      /* on this bus */
 };
 
-/* Claims ECAM and the ports. mmio and pio must outlive the bus. */
-int pci_bus_init(struct pci_bus *bus, struct space *mmio, struct space *pio, uint64_t ecam,
-	const struct pci_windows *windows, struct error *err);
-
-/* Put a device at devfn and give its BARs addresses, as firmware would; decoding stays off. */
+/* Put a device at devfn. -EEXIST: the place is taken. */
 int pci_bus_add(struct pci_bus *bus, struct pci_device *device, uint8_t devfn, struct error *err);
+/* Take it away, with all that is decoded for it. One that was not added is left alone. */
+void pci_bus_remove(struct pci_device *device);
+
+/* Give the BARs addresses, the largest first, as firmware would; decoding stays off. */
+int pci_bus_place(struct pci_device *device, struct error *err);
 
 /*
- * For pci/device.c: trap a BAR at its address, if it lies whole in a window and overlaps no other.
- * A BAR that the guest puts elsewhere is decoded nowhere; one that overlaps, when the other leaves.
+ * The line of the interrupt controllers that a slot's pin, 1 (INTA) to 4, is wired to. A bridge hands
+ * the pins of what is behind it to its own, turned by the slot (PCI-to-PCI Bridge 1.2, 9.1).
+ */
+unsigned pci_bus_line(const struct pci_bus *bus, unsigned slot, unsigned pin);
+
+/* Would an access to the BAR at an address reach this bus, through each bridge above it? */
+bool pci_bus_forwards(const struct pci_bus *bus, const struct pci_bar *bar, uint64_t address);
+
+/*
+ * For pci/device.c: trap a BAR at its address. False where it does not lie whole in what is forwarded, or
+ * overlaps another, until that one leaves.
  */
 bool pci_bus_decode(struct pci_bus *bus, const struct pci_bar *bar, struct pci_bar_handle *handle);
 void pci_bus_undecode(struct pci_bus *bus, const struct pci_bar *bar);
+
+/* What one BAR has left, or a bridge forwards anew, may be what others wait for; no lock held. */
+void pci_bus_settle(struct pci_bus *bus);

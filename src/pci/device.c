@@ -3,24 +3,35 @@
 
 #include "pci/bus.h"
 
+#include <errno.h>
 #include <linux/pci_regs.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define COMMAND_DECODE (PCI_COMMAND_IO | PCI_COMMAND_MEMORY)
 
-void pci_device_init(struct pci_device *device, const struct pci_device_ops *ops)
+int pci_device_init(struct pci_device *device, const struct pci_device_ops *ops)
 {
 	memset(device, 0, sizeof(*device));
+	device->config = aligned_alloc(PCI_CONFIG_SIZE, PCI_CONFIG_SIZE);
+	if (!device->config)
+		return -ENOMEM;
+	memset(device->config, 0, PCI_CONFIG_SIZE);
 	device->ops = ops;
 	device->config_size = PCI_CFG_SPACE_SIZE;
 	pthread_mutex_init(&device->lock, NULL);
 	device->writable[PCI_CACHE_LINE_SIZE] = 0xff;
 	device->writable[PCI_INTERRUPT_LINE] = 0xff;
+	return 0;
 }
 
 void pci_device_destroy(struct pci_device *device)
 {
+	if (!device->config)
+		return;
 	pthread_mutex_destroy(&device->lock);
+	free(device->config);
+	device->config = NULL;
 }
 
 uint16_t pci_get16(const struct pci_device *device, unsigned offset)
@@ -45,9 +56,9 @@ void pci_set32(struct pci_device *device, unsigned offset, uint32_t value)
 	pci_set16(device, offset + 2, value >> 16);
 }
 
-static void set_writable32(struct pci_device *device, unsigned offset, uint32_t mask)
+void pci_set_writable(struct pci_device *device, unsigned offset, unsigned size, uint32_t mask)
 {
-	for (unsigned i = 0; i < 4; i++)
+	for (unsigned i = 0; i < size; i++)
 		device->writable[offset + i] = mask >> 8 * i;
 }
 
@@ -62,7 +73,11 @@ void pci_device_set_bar(struct pci_device *device, unsigned bar, enum pci_bar_ki
 	uint64_t mask = ~(size - 1);
 	uint32_t type = 0;
 
-	device->bars[bar] = (struct pci_bar){ .kind = kind, .size = size };
+	device->bars[bar] = (struct pci_bar){
+		.kind = kind,
+		.prefetchable = prefetchable,
+		.size = size,
+	};
 	if (kind == PCI_BAR_IO)
 		type = PCI_BASE_ADDRESS_SPACE_IO;
 	if (kind == PCI_BAR_MEM64)
@@ -70,9 +85,9 @@ void pci_device_set_bar(struct pci_device *device, unsigned bar, enum pci_bar_ki
 	if (prefetchable)
 		type |= PCI_BASE_ADDRESS_MEM_PREFETCH;
 	pci_set32(device, bar_offset(bar), type);
-	set_writable32(device, bar_offset(bar), mask & (kind == PCI_BAR_IO ? ~3U : ~15U));
+	pci_set_writable(device, bar_offset(bar), 4, mask & (kind == PCI_BAR_IO ? ~3U : ~15U));
 	if (kind == PCI_BAR_MEM64)
-		set_writable32(device, bar_offset(bar + 1), mask >> 32);
+		pci_set_writable(device, bar_offset(bar + 1), 4, mask >> 32);
 	/* A device decodes only the kinds of address that it has BARs for. */
 	device->writable[PCI_COMMAND] |= kind == PCI_BAR_IO ? PCI_COMMAND_IO : PCI_COMMAND_MEMORY;
 }
@@ -142,25 +157,30 @@ static bool wants_decoding(const struct pci_device *device, unsigned i)
 	}
 }
 
-void pci_device_decode(struct pci_device *device)
+static bool may_stay(const struct pci_device *device, unsigned i)
 {
+	const struct pci_bar *bar = &device->bars[i];
+
+	return wants_decoding(device, i) && pci_device_bar_register(device, i) == bar->address &&
+	       pci_bus_forwards(device->bus, bar, bar->address);
+}
+
+/* First away with what moves, for one BAR may take the place that another leaves. */
+void pci_device_update(struct pci_device *device)
+{
+	for (unsigned i = 0; i < PCI_BARS; i++)
+		if (device->bars[i].decoded && !may_stay(device, i))
+			unmap_bar(device, i);
 	for (unsigned i = 0; i < PCI_BARS; i++)
 		if (!device->bars[i].decoded && wants_decoding(device, i))
 			map_bar(device, i, pci_device_bar_register(device, i));
 }
 
-/*
- * Bring what is decoded in line with the command register and the BARs' registers: first away with
- * what moves, for one BAR may take the place that another leaves.
- */
-static void update_bars(struct pci_device *device)
+void pci_device_undecode(struct pci_device *device)
 {
 	for (unsigned i = 0; i < PCI_BARS; i++)
-		if (device->bars[i].decoded &&
-			(!wants_decoding(device, i) ||
-				pci_device_bar_register(device, i) != device->bars[i].address))
+		if (device->bars[i].decoded)
 			unmap_bar(device, i);
-	pci_device_decode(device);
 }
 
 void pci_device_set_asleep(struct pci_device *device, bool asleep)
@@ -192,5 +212,5 @@ void pci_device_config_write(
 
 		*byte = (*byte & ~mask) | (value >> 8 * i & mask);
 	}
-	update_bars(device);
+	pci_device_update(device);
 }

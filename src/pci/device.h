@@ -26,9 +26,10 @@ enum pci_bar_kind {
 
 struct pci_bar {
 	enum pci_bar_kind kind;
+	bool prefetchable;
+	bool decoded;
 	uint64_t size;    /* a power of two */
 	uint64_t address; /* GPA or port where it is decoded now */
-	bool decoded;
 };
 
 /* Called with the device's lock held. Every one may be NULL. */
@@ -59,23 +60,24 @@ struct pci_bar_handle {
 struct pci_device {
 	const struct pci_device_ops *ops;
 	struct pci_bus *bus;
-	uint8_t devfn; /* guest's device << 3 | function, on bus 0 */
+	uint8_t devfn; /* guest's device << 3 | function, on its bus */
 	pthread_mutex_t lock;
 	/*
 	 * 256 or PCI_CONFIG_SIZE; reads beyond it give ones. A device with no extended capability is
 	 * better without the space for them: Linux looks there thirty times for what is not there.
 	 */
 	unsigned config_size;
-	uint8_t config[PCI_CONFIG_SIZE];
+	/* PCI_CONFIG_SIZE bytes, a page: a guest may be shown it where what it reads is only a copy. */
+	uint8_t *config;
 	uint8_t writable[PCI_CONFIG_SIZE]; /* bits that a guest's write changes */
 	struct pci_bar bars[PCI_BARS];
 	bool asleep;   /* not in D0: BARs keep their places and read as ones */
-	bool gave_way; /* a BAR has left its place since bus.c looked last */
+	bool gave_way; /* a BAR has left its place, or a window its, since bus.c looked last */
 	struct pci_bar_handle handles[PCI_BARS];
 };
 
-/* Make all of it empty; ops and config are then filled in before pci_bus_add(). */
-void pci_device_init(struct pci_device *device, const struct pci_device_ops *ops);
+/* Make all of it empty; config is then filled in before pci_bus_add(). 0 or -ENOMEM. */
+int pci_device_init(struct pci_device *device, const struct pci_device_ops *ops);
 void pci_device_destroy(struct pci_device *device);
 
 /* Describe a BAR; also sets its type bits and which address bits are writable. */
@@ -92,8 +94,12 @@ void pci_device_set_bar_register(struct pci_device *device, unsigned bar, uint64
  */
 void pci_device_set_asleep(struct pci_device *device, bool asleep);
 
-/* Decode the BARs that want to be and had no free place; lock held. */
-void pci_device_decode(struct pci_device *device);
+/*
+ * Bring what is decoded in line with the command register, the BARs' registers and the bridges above;
+ * or decode nothing more. Lock held.
+ */
+void pci_device_update(struct pci_device *device);
+void pci_device_undecode(struct pci_device *device);
 
 /*
  * The guest's access, lock held; bytes beyond the end of the space read as ones. A write to a BAR or
@@ -108,3 +114,5 @@ uint16_t pci_get16(const struct pci_device *device, unsigned offset);
 uint32_t pci_get32(const struct pci_device *device, unsigned offset);
 void pci_set16(struct pci_device *device, unsigned offset, uint16_t value);
 void pci_set32(struct pci_device *device, unsigned offset, uint32_t value);
+/* Which bits of size bytes, up to four, a guest's write changes. */
+void pci_set_writable(struct pci_device *device, unsigned offset, unsigned size, uint32_t mask);

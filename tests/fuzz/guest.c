@@ -18,6 +18,14 @@ static const struct pci_windows windows = {
 	.mem64 = { MEM64, MEM64, MEM64 },
 };
 
+static unsigned find_line(void *opaque, unsigned slot, unsigned pin)
+{
+	(void)opaque;
+	return 16 + (slot + pin) % 8;
+}
+
+static const struct pci_root_ops root_ops = { .line = find_line };
+
 bool guest_open(struct guest *guest)
 {
 	struct error err = { 0 };
@@ -28,19 +36,25 @@ bool guest_open(struct guest *guest)
 		return false;
 	space_init(&guest->mmio);
 	space_init(&guest->pio);
-	fuzz_check(pci_bus_init(&guest->bus, &guest->mmio, &guest->pio, ECAM, &windows, &err) == 0);
+	fuzz_check(pci_root_init(
+			   &guest->root, &guest->mmio, &guest->pio, ECAM, 1, &windows, &err) == 0);
+	guest->root.ops = &root_ops;
+	guest->root.has_ports = true;
 	return true;
 }
 
 void guest_attach(struct guest *guest)
 {
 	struct passthrough_place place = {
+		.bus = &guest->root.bus,
 		.devfn = (guest->count + 1) << 3,
-		.gsi = { 16, 17, 18, 19 },
 	};
 	struct error err = { 0 };
-	int code = passthrough_attach(
-		&guest->devices[guest->count++], guest->vm, &guest->bus, &place, &err);
+	struct passthrough *device = &guest->devices[guest->count++];
+	int code = passthrough_attach(device, guest->vm, &place, &err);
+
+	if (!code)
+		code = pci_bus_place(&device->pci, &err);
 
 	fuzz_check(code == err.code);
 	guest->attached += code == 0;
@@ -50,6 +64,7 @@ void guest_close(struct guest *guest)
 {
 	for (unsigned i = 0; i < guest->count; i++)
 		passthrough_detach(&guest->devices[i]);
+	pci_root_destroy(&guest->root);
 	space_destroy(&guest->mmio);
 	space_destroy(&guest->pio);
 	kvm_vm_free(guest->vm);
@@ -120,7 +135,7 @@ static void check_bars(struct guest *guest)
 				decoded[count++] = &device->pci.bars[j];
 		}
 	for (unsigned i = 0; i < count; i++) {
-		fuzz_check(in_window(&guest->bus.windows, decoded[i]));
+		fuzz_check(in_window(&guest->root.bus.windows, decoded[i]));
 		for (unsigned j = 0; j < i; j++)
 			fuzz_check(!overlap(decoded[i], decoded[j]));
 	}

@@ -3,6 +3,7 @@
 
 #include "fuzz.h"
 #include "passthrough/passthrough.h"
+#include "pci/root.h"
 
 /* A guest with a PCI bus, two passed devices on it, and accesses as the input has them. */
 
@@ -11,7 +12,7 @@
 struct guest {
 	struct kvm_vm *vm;
 	struct space mmio, pio;
-	struct pci_bus bus;
+	struct pci_root root;
 	struct passthrough devices[GUEST_DEVICES];
 	unsigned count; /* devices that were tried, to be detached */
 	unsigned attached;

@@ -297,6 +297,14 @@ void put32(uint8_t *bytes, uint32_t value)
 	put16(bytes + 2, value >> 16);
 }
 
+static unsigned find_line(void *opaque, unsigned slot, unsigned pin)
+{
+	(void)opaque, (void)slot;
+	return 15 + pin;
+}
+
+static const struct pci_root_ops root_ops = { .line = find_line };
+
 int setup(void **state)
 {
 	static const struct pci_windows windows = {
@@ -317,8 +325,10 @@ int setup(void **state)
 				  KVM_ROUTES_MAX * sizeof(struct kvm_irq_routing_entry));
 	space_init(&fixture->mmio);
 	space_init(&fixture->pio);
-	pci_bus_init(&fixture->bus, &fixture->mmio, &fixture->pio, ECAM, &windows, &err);
-	fixture->place = (struct passthrough_place){ .devfn = DEVFN, .gsi = { 16, 17, 18, 19 } };
+	pci_root_init(&fixture->root, &fixture->mmio, &fixture->pio, ECAM, 1, &windows, &err);
+	fixture->root.ops = &root_ops;
+	fixture->root.has_ports = true;
+	fixture->place = (struct passthrough_place){ .bus = &fixture->root.bus, .devfn = DEVFN };
 	put16(&fixture->config[PCI_VENDOR_ID], 0x1234);
 	put16(&fixture->config[PCI_DEVICE_ID], 0x5678);
 	put16(&fixture->config[PCI_STATUS], PCI_STATUS_CAP_LIST);
@@ -346,6 +356,7 @@ int teardown(void **state)
 	assert_int_equal(host.wrong, 0);
 	if (fixture->device.vfio.fd >= 0)
 		close(fixture->device.vfio.fd);
+	pci_root_destroy(&fixture->root);
 	space_destroy(&fixture->mmio);
 	space_destroy(&fixture->pio);
 	pthread_mutex_destroy(&fixture->vm.lock);
@@ -360,12 +371,13 @@ static void start_over(struct fixture *fixture)
 	struct vfio_device vfio = fixture->device.vfio;
 
 	msix_destroy(&fixture->device.msix);
+	pci_device_destroy(&fixture->device.pci);
 	fixture->device = (struct passthrough){ .vfio = vfio };
 	fixture->device.request_fd = fixture->device.error_fd = -1;
 	fixture->device.vfio.irqs[VFIO_PCI_MSIX_IRQ_INDEX].can_grow = host.can_grow;
-	if (fixture->bus.devices[DEVFN] == &fixture->device.pci)
-		fixture->bus.devices[DEVFN] = NULL;
-	fixture->bus.windows.mem32.next = MEM32;
+	if (fixture->root.bus.devices[DEVFN] == &fixture->device.pci)
+		fixture->root.bus.devices[DEVFN] = NULL;
+	fixture->root.bus.windows.mem32.next = MEM32;
 	assert_int_equal(
 		pwrite(vfio.fd, fixture->config, sizeof(fixture->config), 0), PCI_CONFIG_SIZE);
 	assert_int_equal(ftruncate(vfio.fd, BAR_AT(PCI_BARS)), 0);
@@ -375,15 +387,18 @@ int config_init(struct fixture *fixture, struct error *err)
 {
 	start_over(fixture);
 	pci_device_init(&fixture->device.pci, &passthrough_pci_ops);
-	fixture->bus.devices[DEVFN] = &fixture->device.pci;
-	return passthrough_config_init(&fixture->device, fixture->place.multifunction, err);
+	fixture->root.bus.devices[DEVFN] = &fixture->device.pci;
+	fixture->device.pci.devfn = DEVFN;
+	return passthrough_config_init(&fixture->device, &fixture->place, err);
 }
 
 int try_attach(struct fixture *fixture, struct error *err)
 {
 	start_over(fixture);
-	return passthrough_attach(
-		&fixture->device, &fixture->vm, &fixture->bus, &fixture->place, err);
+	return passthrough_attach(&fixture->device, &fixture->vm, &fixture->place, err) ||
+			       pci_bus_place(&fixture->device.pci, err)
+		       ? err->code
+		       : 0;
 }
 
 void attach(struct fixture *fixture)

@@ -3,6 +3,7 @@
 
 #include "base/size.h"
 #include "passthrough/passthrough.h"
+#include "pci/root.h"
 #include "test.h"
 
 #include <sys/resource.h>
@@ -66,7 +67,7 @@ extern struct fake_host host;
 struct fixture {
 	struct kvm_vm vm;
 	struct space mmio, pio;
-	struct pci_bus bus;
+	struct pci_root root;
 	struct passthrough device;
 	struct passthrough_place place;
 	bool detached;                   /* by the test */

@@ -14,11 +14,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define BUSES 3
+
 /* The tables, read by the offsets of ACPI 6.4 as a system would. */
 struct fixture {
 	struct memory memory;
 	struct space mmio, pio;
-	struct pci_bus pci;
+	struct pci_root pci;
 	uint64_t rsdp;
 	char directory[32]; /* for files of a test; empty: none */
 };
@@ -36,7 +38,9 @@ static int setup(void **state)
 	memset(&fixture, 0, sizeof(fixture));
 	space_init(&fixture.mmio);
 	space_init(&fixture.pio);
-	pci_bus_init(&fixture.pci, &fixture.mmio, &fixture.pio, LAYOUT_ECAM, &windows, &err);
+	pci_root_init(
+		&fixture.pci, &fixture.mmio, &fixture.pio, LAYOUT_ECAM, BUSES, &windows, &err);
+	fixture.pci.has_ports = true;
 	memory_place(&fixture.memory, 16 * MIB, NULL, 0, &err);
 	memory_allocate(&fixture.memory, MEMORY_ANONYMOUS, &err);
 	*state = &fixture;
@@ -234,7 +238,7 @@ static void ecam_is_told(void **state)
 	assert_int_equal(field(mcfg, 44, 8), LAYOUT_ECAM);
 	assert_int_equal(field(mcfg, 52, 2), 0);
 	assert_int_equal(mcfg[54], 0);
-	assert_int_equal(mcfg[55], PCI_ECAM_BUSES - 1);
+	assert_int_equal(mcfg[55], BUSES - 1);
 }
 
 static void all_memory_and_cpus_are_one_node(void **state)
@@ -349,7 +353,7 @@ static void the_dsdt_disassembles_and_compiles(void **state)
 		"Method(_OSC,4,NotSerialized){Return(Arg3)}",
 		/* The windows: granularity, minimum, maximum, translation, length. */
 		"WordBusNumber(ResourceProducer,MinFixed,MaxFixed,PosDecode,"
-		"0x0000,0x0000,0x0000,0x0000,0x0001,,,)",
+		"0x0000,0x0000,0x0002,0x0000,0x0003,,,)",
 		"PosDecode,EntireRange,0x0000,0x6000,0xFFFF,0x0000,0xA000,",
 		"ReadWrite,0x00000000,0x80000000,0xDFFFFFFF,0x00000000,0x60000000,",
 		"ReadWrite,0x0000000000000000,0x0000200000000000,0x00003FFFFFFFFFFF,"
@@ -357,7 +361,7 @@ static void the_dsdt_disassembles_and_compiles(void **state)
 		/* Ports: minimum, maximum, alignment, length. */
 		"IO(Decode16,0x0CF8,0x0CF8,0x01,0x08,)",
 		"Device(MBRD){Name(_HID,EisaId(\"PNP0C02\"))Name(_UID,Zero)Name(_CRS,"
-		"ResourceTemplate(){Memory32Fixed(ReadWrite,0xE0000000,0x00100000,)"
+		"ResourceTemplate(){Memory32Fixed(ReadWrite,0xE0000000,0x00300000,)"
 		"IO(Decode16,0x0680,0x0680,0x01,0x02,)})}",
 		"Device(COM1){Name(_HID,EisaId(\"PNP0501\"))Name(_UID,Zero)Name(_CRS,"
 		"ResourceTemplate(){IO(Decode16,0x03F8,0x03F8,0x01,0x08,)"

@@ -255,6 +255,10 @@ static uint64_t now_ms(void)
 static int group_setup(void **state)
 {
 	(void)state;
+	/* Not as nohup or a shell's background leave them, which the broker would respect. */
+	signal(SIGHUP, SIG_DFL);
+	signal(SIGINT, SIG_DFL);
+	signal(SIGQUIT, SIG_DFL);
 	if (!mkdtemp(root))
 		return -1;
 	setenv("PENSTOCK_ROOT", root, 1);

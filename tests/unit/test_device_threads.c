@@ -144,7 +144,7 @@ static void *move_other(void *opaque)
 
 static void attach_both(struct fixture *fixture, struct passthrough *other)
 {
-	const struct passthrough_place slot = { .devfn = DEVFN + 8, .gsi = { 17, 18, 19, 16 } };
+	const struct passthrough_place slot = { .bus = &fixture->root.bus, .devfn = DEVFN + 8 };
 	uint8_t config[PCI_CFG_SPACE_SIZE] = {
 		[PCI_VENDOR_ID] = 0x34,
 		[PCI_STATUS] = PCI_STATUS_CAP_LIST,
@@ -165,7 +165,8 @@ static void attach_both(struct fixture *fixture, struct passthrough *other)
 	assert_int_equal(ftruncate(other->vfio.fd, BAR_AT(PCI_BARS)), 0);
 	assert_int_equal(pwrite(other->vfio.fd, config, sizeof(config), 0), sizeof(config));
 	vfio_region_write(&other->vfio, 0, 0x10, 4, CONTENT);
-	if (passthrough_attach(other, &fixture->vm, &fixture->bus, &slot, &err))
+	if (passthrough_attach(other, &fixture->vm, &slot, &err) ||
+		pci_bus_place(&other->pci, &err))
 		fail_msg("%s", err.what);
 }
 

@@ -162,7 +162,8 @@ int __wrap_close(int fd)
 struct fixture {
 	struct kvm_vm vm;
 	struct space mmio, pio;
-	struct pci_bus pci;
+	struct topology topology;
+	struct machine_pci pci;
 	struct loop *loop;
 	struct memory memory;
 	struct machine_config config;
@@ -198,7 +199,7 @@ static void make_device(unsigned i)
 static int setup(void **state)
 {
 	static struct fixture fixture;
-	const struct pci_windows windows = {
+	static const struct pci_windows windows = {
 		.io = { LAYOUT_IO_BASE, LAYOUT_IO_SIZE, LAYOUT_IO_BASE },
 		.mem32 = { LAYOUT_MEM32_BASE, LAYOUT_MEM32_SIZE, LAYOUT_MEM32_BASE },
 		.mem64 = { 1ULL << 40, 1ULL << 40, 1ULL << 40 },
@@ -215,7 +216,7 @@ static int setup(void **state)
 	space_init(&fixture.mmio);
 	space_init(&fixture.pio);
 	fixture.loop = loop_new(&err);
-	pci_bus_init(&fixture.pci, &fixture.mmio, &fixture.pio, LAYOUT_ECAM, &windows, &err);
+	fixture.topology.windows = windows;
 	fixture.memory.fd = -1;
 	memory_place(&fixture.memory, 4 * MIB, NULL, 0, &err);
 	memory_allocate(&fixture.memory, MEMORY_ANONYMOUS, &err);
@@ -236,6 +237,7 @@ static int teardown(void **state)
 {
 	struct fixture *fixture = *state;
 
+	machine_pci_destroy(&fixture->pci);
 	loop_free(fixture->loop);
 	memory_free(&fixture->memory);
 	space_destroy(&fixture->mmio);
@@ -258,9 +260,13 @@ static void attach(struct fixture *fixture)
 
 	assert_int_equal(open_all(fixture, &err), 0);
 	assert_int_equal(devices_map(&fixture->devices, &fixture->memory, &err), 0);
-	assert_int_equal(
-		devices_attach(&fixture->devices, &fixture->vm, &fixture->pci, fixture->loop, &err),
-		0);
+	if (devices_describe(&fixture->devices, &fixture->topology, &err) ||
+		topology_plan(&fixture->topology, 0, &err) ||
+		machine_pci_init(&fixture->pci, &fixture->vm, &fixture->mmio, &fixture->pio,
+			&fixture->topology, &err) ||
+		devices_attach(
+			&fixture->devices, &fixture->pci, &fixture->topology, fixture->loop, &err))
+		fail_msg("%s", err.what);
 }
 
 static bool is_open(int fd)

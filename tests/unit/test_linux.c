@@ -50,6 +50,7 @@ static int setup(void **state)
 		.initrd_name = "initrd",
 		.cmdline = "quiet",
 		.rsdp = RSDP,
+		.ecam_size = 3 * MIB,
 	};
 	*state = fixture;
 	return 0;
@@ -182,7 +183,7 @@ static void the_memory_map_is_right(void **state)
 	assert_int_equal(usable, 3 * GIB - (LAYOUT_1M - LAYOUT_EBDA));
 	assert_true(is_reserved(zero_page, LAYOUT_EBDA, 0xa0000));
 	assert_true(is_reserved(zero_page, LAYOUT_ACPI, LAYOUT_1M));
-	assert_true(is_reserved(zero_page, LAYOUT_ECAM, LAYOUT_ECAM + MIB));
+	assert_true(is_reserved(zero_page, LAYOUT_ECAM, LAYOUT_ECAM + 3 * MIB));
 }
 
 /* Each entry of the first 4 GiB is mapped to itself. */

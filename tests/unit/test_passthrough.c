@@ -683,7 +683,7 @@ static void a_place_that_is_taken_is_refused(void **state)
 	struct pci_device other;
 
 	pci_device_init(&other, &passthrough_pci_ops);
-	assert_int_equal(pci_bus_add(&fixture->bus, &other, DEVFN, &err), 0);
+	assert_int_equal(pci_bus_add(&fixture->root.bus, &other, DEVFN, &err), 0);
 	assert_int_equal(try_attach(fixture, &err), -EEXIST);
 	pci_device_destroy(&other);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "base/size.h"
-#include "pci/bus.h"
+#include "pci/root.h"
 #include "test.h"
 
 #include <errno.h>
@@ -39,7 +39,7 @@ struct access {
 struct fixture {
 	struct pci_device device; /* first: the operations get it */
 	struct space mmio, pio;
-	struct pci_bus bus;
+	struct pci_root root;
 	struct access read, write;
 	unsigned mapped[PCI_BARS], unmapped[PCI_BARS];
 	uint64_t mapped_at[PCI_BARS];
@@ -93,6 +93,15 @@ static void on_reset(void *opaque)
 	fixture->resets++;
 }
 
+static const struct pci_root_ops root_ops = { .reset = on_reset };
+
+static int add(struct fixture *fixture, struct pci_device *device, uint8_t devfn, struct error *err)
+{
+	return pci_bus_add(&fixture->root.bus, device, devfn, err) || pci_bus_place(device, err)
+		       ? err->code
+		       : 0;
+}
+
 static void make_device(struct pci_device *device)
 {
 	pci_device_init(device, &ops);
@@ -117,18 +126,25 @@ static int setup(void **state)
 	memset(&fixture, 0, sizeof(fixture));
 	space_init(&fixture.mmio);
 	space_init(&fixture.pio);
-	pci_bus_init(&fixture.bus, &fixture.mmio, &fixture.pio, ECAM, &windows, &err);
-	fixture.bus.reset = on_reset;
-	fixture.bus.reset_opaque = &fixture;
+	pci_root_init(&fixture.root, &fixture.mmio, &fixture.pio, ECAM, 1, &windows, &err);
+	fixture.root.ops = &root_ops;
+	fixture.root.opaque = &fixture;
+	fixture.root.has_ports = true;
 	make_device(&fixture.device);
-	pci_bus_add(&fixture.bus, &fixture.device, DEVFN, &err);
+	add(&fixture, &fixture.device, DEVFN, &err);
 	*state = &fixture;
 	return err.code;
 }
 
+/* What some tests have beside it. */
+static struct fixture other;
+
 static int teardown(void **state)
 {
 	struct fixture *fixture = *state;
+
+	pci_device_destroy(&other.device);
+	pci_root_destroy(&fixture->root);
 
 	space_destroy(&fixture->mmio);
 	space_destroy(&fixture->pio);
@@ -264,7 +280,7 @@ static void an_absent_device_reads_ones(void **state)
 	assert_int_equal(
 		space_read(&fixture->mmio, CONFIG + (1 << 20), 4) & UINT32_MAX, UINT32_MAX);
 	assert_true(space_read(&fixture->mmio, ECAM + (256 << 20) - 1, 8) == UINT64_MAX);
-	assert_true(space_read(&fixture->mmio, ECAM + PCI_ECAM_SIZE - 1, 8) == UINT64_MAX);
+	assert_true(space_read(&fixture->mmio, ECAM + PCI_ECAM_BUS_SIZE - 1, 8) == UINT64_MAX);
 	assert_int_equal(get(fixture, 0, 4), 0x56781234);
 }
 
@@ -361,7 +377,7 @@ static void cf9_resets(void **state)
 	assert_int_equal(fixture->resets, 0);
 	out(fixture, 0xcf9, 1, 0x06);
 	assert_int_equal(fixture->resets, 1);
-	fixture->bus.reset = NULL;
+	fixture->root.ops = &(const struct pci_root_ops){ 0 };
 	out(fixture, 0xcf9, 1, 0x06);
 	assert_int_equal(fixture->resets, 1);
 }
@@ -382,7 +398,7 @@ static void the_ports_reach_what_ecam_does(void **state)
 		assert_int_equal(in(fixture, 0xcfc + at % 4, 1), get(fixture, at, 1));
 	}
 	pci_device_init(&last, &ops);
-	assert_int_equal(pci_bus_add(&fixture->bus, &last, 0xff, &err), 0);
+	assert_int_equal(add(fixture, &last, 0xff, &err), 0);
 	assert_int_equal(last.devfn, 0xff);
 	out(fixture, 0xcf8, 4, config_address(0xff, PCI_CACHE_LINE_SIZE));
 	out(fixture, 0xcfc, 1, 0xa5);
@@ -413,16 +429,17 @@ static void a_write_that_is_not_for_the_device_misses_it(void **state)
 static void a_space_that_is_taken_is_an_error(void **state)
 {
 	struct fixture *fixture = *state;
-	struct pci_windows windows = fixture->bus.windows;
-	struct pci_bus bus;
+	struct pci_windows windows = fixture->root.bus.windows;
+	struct pci_root root;
 	struct error err = { 0 };
 
 	assert_int_equal(
-		pci_bus_init(&bus, &fixture->mmio, &fixture->pio, ECAM, &windows, &err), -EEXIST);
+		pci_root_init(&root, &fixture->mmio, &fixture->pio, ECAM, 1, &windows, &err),
+		-EEXIST);
 	assert_non_null(strstr(err.what, "configuration space"));
 	err = (struct error){ 0 };
-	assert_int_equal(pci_bus_init(&bus, &fixture->mmio, &fixture->pio, ECAM + PCI_ECAM_SIZE,
-				 &windows, &err),
+	assert_int_equal(pci_root_init(&root, &fixture->mmio, &fixture->pio,
+				 ECAM + PCI_ECAM_BUS_SIZE, 1, &windows, &err),
 		-EEXIST); /* the ports */
 }
 
@@ -437,7 +454,7 @@ static void the_smallest_bars_keep_their_type(void **state)
 	pci_device_set_bar(&small, 0, PCI_BAR_MEM32, true, 1);
 	pci_device_set_bar(&small, 1, PCI_BAR_IO, false, 1);
 	pci_device_set_bar(&small, 2, PCI_BAR_IO, false, 4);
-	assert_int_equal(pci_bus_add(&fixture->bus, &small, DEVFN + 1, &err), 0);
+	assert_int_equal(add(fixture, &small, DEVFN + 1, &err), 0);
 	for (unsigned i = 0; i < 3; i++)
 		pci_device_config_write(&small, bar(i), 4, UINT32_MAX);
 	assert_int_equal(pci_get32(&small, bar(0)), 0xfffffff8);
@@ -455,10 +472,10 @@ static void a_bar_may_fill_its_window(void **state)
 	struct pci_device other;
 	struct error err = { 0 };
 
-	fixture->bus.windows.mem32 = (struct pci_window){ 0x80000000, GIB, 0x80000000 };
+	fixture->root.bus.windows.mem32 = (struct pci_window){ 0x80000000, GIB, 0x80000000 };
 	pci_device_init(&other, &ops);
 	pci_device_set_bar(&other, 0, PCI_BAR_MEM32, false, GIB);
-	assert_int_equal(pci_bus_add(&fixture->bus, &other, DEVFN + 1, &err), 0);
+	assert_int_equal(add(fixture, &other, DEVFN + 1, &err), 0);
 	assert_int_equal(pci_device_bar_register(&other, 0), 0x80000000);
 	pci_device_destroy(&other);
 }
@@ -500,10 +517,10 @@ static void a_second_device_lies_behind_the_first(void **state)
 	struct error err = { 0 };
 
 	make_device(&other);
-	assert_int_equal(pci_bus_add(&fixture->bus, &other, DEVFN, &err), -EEXIST);
+	assert_int_equal(add(fixture, &other, DEVFN, &err), -EEXIST);
 	assert_non_null(strstr(err.what, "slot 01.0 is taken"));
 	err = (struct error){ 0 };
-	assert_int_equal(pci_bus_add(&fixture->bus, &other, DEVFN + 1, &err), 0);
+	assert_int_equal(add(fixture, &other, DEVFN + 1, &err), 0);
 	assert_int_equal(pci_device_bar_register(&other, PORTS), IO_BASE + 32);
 	assert_int_equal(pci_device_bar_register(&other, MEM32), MEM32_BASE + 32 * KIB);
 	assert_true(pci_device_bar_register(&other, MEM64) == MEM64_BASE + 8 * GIB);
@@ -518,13 +535,15 @@ static void a_bar_without_room_is_an_error(void **state)
 
 	pci_device_init(&other, &ops);
 	pci_device_set_bar(&other, 0, PCI_BAR_IO, false, 64 * KIB);
-	assert_int_equal(pci_bus_add(&fixture->bus, &other, DEVFN + 1, &err), -ENOSPC);
+	assert_int_equal(add(fixture, &other, DEVFN + 1, &err), -ENOSPC);
+	pci_bus_remove(&other);
 	pci_device_destroy(&other);
 	err = (struct error){ 0 };
 	pci_device_init(&other, &ops);
 	pci_device_set_bar(&other, 0, PCI_BAR_MEM64, false, 1ULL << 63);
-	assert_int_equal(pci_bus_add(&fixture->bus, &other, DEVFN + 1, &err), -ENOSPC);
-	assert_null(fixture->bus.devices[DEVFN + 1]);
+	assert_int_equal(add(fixture, &other, DEVFN + 1, &err), -ENOSPC);
+	pci_bus_remove(&other);
+	assert_null(fixture->root.bus.devices[DEVFN + 1]);
 	pci_device_destroy(&other);
 }
 
@@ -669,7 +688,7 @@ static void a_64_bit_bar_may_lie_in_the_low_window(void **state)
 
 	pci_device_init(other, &ops);
 	pci_device_set_bar(other, 0, PCI_BAR_MEM64, false, 4 * KIB);
-	assert_int_equal(pci_bus_add(&fixture->bus, other, DEVFN + 1, &err), 0);
+	assert_int_equal(add(fixture, other, DEVFN + 1, &err), 0);
 	pci_device_config_write(other, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
 	assert_true(other->bars[0].decoded);
 	/* A 64-bit BAR may lie below 4 GiB, as for a 32-bit system. */
@@ -708,12 +727,11 @@ static void overlapping_bars_are_not_both_decoded(void **state)
 /* Two devices of the fixture's kind, so that the operations know their notes; decoding is on in both. */
 static struct fixture *add_other(struct fixture *fixture)
 {
-	static struct fixture other;
 	struct error err = { 0 };
 
 	memset(&other, 0, sizeof(other));
 	make_device(&other.device);
-	assert_int_equal(pci_bus_add(&fixture->bus, &other.device, DEVFN + 1, &err), 0);
+	assert_int_equal(add(fixture, &other.device, DEVFN + 1, &err), 0);
 	decode(fixture, PCI_COMMAND_MEMORY | PCI_COMMAND_IO);
 	space_write(&fixture->mmio, CONFIG + 0x1000 + PCI_COMMAND, 2,
 		PCI_COMMAND_MEMORY | PCI_COMMAND_IO);
@@ -729,12 +747,12 @@ static void set_other(struct fixture *fixture, unsigned offset, unsigned size, u
 static void a_bar_that_lost_appears_when_the_other_leaves(void **state)
 {
 	struct fixture *fixture = *state;
-	struct fixture *other = add_other(fixture);
+	struct fixture *second = add_other(fixture);
 
 	for (unsigned i = 0; i < 4; i++) {
 		set(fixture, bar(MEM32), 4, 0x90000000);
 		set_other(fixture, bar(MEM32), 4, 0x90000000);
-		assert_false(other->device.bars[MEM32].decoded);
+		assert_false(second->device.bars[MEM32].decoded);
 		if (i == 0)
 			set(fixture, bar(MEM32), 4, 0xa0000000);
 		if (i == 1)
@@ -743,14 +761,14 @@ static void a_bar_that_lost_appears_when_the_other_leaves(void **state)
 			set(fixture, bar(MEM32), 4, 0); /* out of the window */
 		if (i == 3)
 			set(fixture, PCI_COMMAND, 8, 0);
-		assert_true(other->device.bars[MEM32].decoded);
-		assert_int_equal(other->mapped_at[MEM32], 0x90000000);
+		assert_true(second->device.bars[MEM32].decoded);
+		assert_int_equal(second->mapped_at[MEM32], 0x90000000);
 		assert_int_equal(space_read(&fixture->mmio, 0x90000010, 4), 0x1122334455667788);
-		assert_int_equal(other->read.offset, 0x10);
+		assert_int_equal(second->read.offset, 0x10);
 		set_other(fixture, bar(MEM32), 4, 0xb0000000);
 		decode(fixture, PCI_COMMAND_MEMORY | PCI_COMMAND_IO);
 	}
-	assert_int_equal(other->read.count, 4);
+	assert_int_equal(second->read.count, 4);
 }
 
 /* Whichever slot it is in, be it the first of all. */
@@ -766,14 +784,14 @@ static void the_one_that_waits_may_be_in_any_slot(void **state)
 		decode(fixture, PCI_COMMAND_MEMORY);
 		pci_device_init(&waiting.device, &ops);
 		pci_device_set_bar(&waiting.device, 0, PCI_BAR_MEM32, false, 4 * KIB);
-		assert_int_equal(pci_bus_add(&fixture->bus, &waiting.device, slots[i], &err), 0);
+		assert_int_equal(add(fixture, &waiting.device, slots[i], &err), 0);
 		pci_device_set_bar_register(&waiting.device, 0, MEM32_BASE);
 		pci_device_config_write(&waiting.device, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
 		assert_false(waiting.device.bars[0].decoded);
 		decode(fixture, 0);
 		assert_true(waiting.device.bars[0].decoded);
 		pci_device_config_write(&waiting.device, PCI_COMMAND, 2, 0);
-		fixture->bus.devices[slots[i]] = NULL;
+		fixture->root.bus.devices[slots[i]] = NULL;
 		pci_device_destroy(&waiting.device);
 	}
 }
@@ -781,33 +799,33 @@ static void the_one_that_waits_may_be_in_any_slot(void **state)
 static void ports_that_lost_appear_as_well(void **state)
 {
 	struct fixture *fixture = *state;
-	struct fixture *other = add_other(fixture);
+	struct fixture *second = add_other(fixture);
 
 	set_other(fixture, bar(PORTS), 4, IO_BASE);
-	assert_false(other->device.bars[PORTS].decoded);
+	assert_false(second->device.bars[PORTS].decoded);
 	/* The one that moves may be told of by the ports, too. */
 	out(fixture, 0xcf8, 4, config_address(DEVFN, bar(PORTS)));
 	out(fixture, 0xcfc, 4, 0x7000);
-	assert_true(other->device.bars[PORTS].decoded);
+	assert_true(second->device.bars[PORTS].decoded);
 	space_read(&fixture->pio, IO_BASE + 4, 1);
-	assert_int_equal(other->read.bar, PORTS);
+	assert_int_equal(second->read.bar, PORTS);
 }
 
 /* What wants no decoding, or another place by now, does not appear. */
 static void only_what_wants_the_place_appears(void **state)
 {
 	struct fixture *fixture = *state;
-	struct fixture *other = add_other(fixture);
+	struct fixture *second = add_other(fixture);
 
 	set_other(fixture, bar(MEM32), 4, MEM32_BASE);
 	set_other(fixture, PCI_COMMAND, 2, PCI_COMMAND_IO);
 	set(fixture, bar(MEM32), 4, 0x90000000);
-	assert_false(other->device.bars[MEM32].decoded);
+	assert_false(second->device.bars[MEM32].decoded);
 	set(fixture, bar(MEM32), 4, MEM32_BASE);
 	set_other(fixture, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
 	set_other(fixture, bar(MEM32), 4, 0xa0000000);
 	set(fixture, bar(MEM32), 4, 0x90000000);
-	assert_int_equal(other->device.bars[MEM32].address, 0xa0000000);
+	assert_int_equal(second->device.bars[MEM32].address, 0xa0000000);
 	assert_true(space_read(&fixture->mmio, MEM32_BASE, 4) == UINT64_MAX);
 }
 
@@ -829,7 +847,7 @@ static void the_other_may_be_of_the_same_device(void **state)
 static void what_stays_is_left_alone(void **state)
 {
 	struct fixture *fixture = *state;
-	struct fixture *other = add_other(fixture);
+	struct fixture *second = add_other(fixture);
 
 	for (unsigned i = 0; i < PCI_BARS; i++)
 		set(fixture, bar(i), 4, get(fixture, bar(i), 4));
@@ -840,7 +858,7 @@ static void what_stays_is_left_alone(void **state)
 
 		assert_int_equal(fixture->mapped[i], exists);
 		assert_int_equal(fixture->unmapped[i], 0);
-		assert_int_equal(other->mapped[i], exists);
+		assert_int_equal(second->mapped[i], exists);
 	}
 }
 

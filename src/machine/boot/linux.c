@@ -5,7 +5,6 @@
 #include "base/size.h"
 #include "kvm/vcpu.h"
 #include "machine/layout.h"
-#include "pci/bus.h"
 
 #include <asm/bootparam.h>
 #include <errno.h>
@@ -170,7 +169,7 @@ static void add_e820(struct boot_params *params, uint64_t start, uint64_t end, u
 		(struct boot_e820_entry){ start, end - start, type };
 }
 
-static void fill_e820(struct boot_params *params, const struct memory *memory)
+static void fill_e820(struct boot_params *params, const struct memory *memory, uint64_t ecam_size)
 {
 	const struct memory_region *first = &memory->regions[0];
 
@@ -181,7 +180,7 @@ static void fill_e820(struct boot_params *params, const struct memory *memory)
 	for (unsigned i = 1; i < memory->count; i++)
 		add_e820(params, memory->regions[i].gpa,
 			memory->regions[i].gpa + memory->regions[i].size, 1);
-	add_e820(params, LAYOUT_ECAM, LAYOUT_ECAM + PCI_ECAM_SIZE, 2);
+	add_e820(params, LAYOUT_ECAM, LAYOUT_ECAM + ecam_size, 2);
 }
 
 /* Identity-map the first 4 GiB by 2 MiB pages; the kernel makes its own tables at once. */
@@ -226,7 +225,7 @@ int linux_load(const struct memory *memory, const struct linux_boot *boot,
 	memset(params, 0, sizeof(*params));
 	params->hdr = header;
 	params->acpi_rsdp_addr = boot->rsdp;
-	fill_e820(params, memory);
+	fill_e820(params, memory, boot->ecam_size);
 	write_page_tables(memory);
 	write_reset_vector(memory);
 	memcpy(memory_at(memory, GDT_AT, sizeof(kvm_vcpu_gdt)), kvm_vcpu_gdt, sizeof(kvm_vcpu_gdt));

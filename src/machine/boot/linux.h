@@ -15,7 +15,8 @@ struct linux_boot {
 	int initrd_fd;           /* -1: none */
 	const char *initrd_name;
 	const char *cmdline;
-	uint64_t rsdp; /* GPA of the ACPI tables' root */
+	uint64_t ecam_size; /* bytes at LAYOUT_ECAM that are no RAM to the guest */
+	uint64_t rsdp;      /* GPA of the ACPI tables' root */
 };
 
 /* Registers for the first vCPU: see kvm_vcpu_enter_long_mode(). */

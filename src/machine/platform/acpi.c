@@ -204,8 +204,9 @@ static void add_routing(struct aml *aml)
 	aml_close(aml, table);
 }
 
-static void add_host_bridge(struct aml *aml, const struct pci_windows *windows)
+static void add_host_bridge(struct aml *aml, const struct pci_root *pci)
 {
+	const struct pci_windows *windows = &pci->bus.windows;
 	size_t device = aml_open_device(aml, "PCI0"), method;
 	struct aml_template crs;
 
@@ -215,8 +216,9 @@ static void add_host_bridge(struct aml *aml, const struct pci_windows *windows)
 	aml_name_integer(aml, "_SEG", 0);
 	aml_name_integer(aml, "_BBN", 0);
 	crs = aml_open_template(aml, "_CRS");
-	aml_window(aml, AML_BUS, 16, 0, PCI_ECAM_BUSES);
-	aml_io(aml, 0xcf8, 8);
+	aml_window(aml, AML_BUS, 16, 0, pci->buses);
+	if (pci->has_ports)
+		aml_io(aml, 0xcf8, 8);
 	aml_window(aml, AML_IO, 16, windows->io.base, windows->io.size);
 	aml_window(aml, AML_MEMORY, 32, windows->mem32.base, windows->mem32.size);
 	/* Not marked prefetchable: a 64-bit BAR that is not would then have to move below 4 GiB. */
@@ -231,7 +233,7 @@ static void add_host_bridge(struct aml *aml, const struct pci_windows *windows)
 }
 
 /* What the PCI bridge must not hand out: ECAM and the platform's ports. */
-static void add_motherboard(struct aml *aml)
+static void add_motherboard(struct aml *aml, const struct pci_root *pci)
 {
 	size_t device = aml_open_device(aml, "MBRD");
 	struct aml_template crs;
@@ -239,7 +241,7 @@ static void add_motherboard(struct aml *aml)
 	aml_name_eisaid(aml, "_HID", "PNP0C02");
 	aml_name_integer(aml, "_UID", 0);
 	crs = aml_open_template(aml, "_CRS");
-	aml_fixed_memory(aml, LAYOUT_ECAM, PCI_ECAM_SIZE);
+	aml_fixed_memory(aml, pci->ecam, pci->buses * PCI_ECAM_BUS_SIZE);
 	aml_io(aml, POWER_SLEEP_PORT, POWER_PORTS);
 	aml_close_template(aml, crs);
 	aml_close(aml, device);
@@ -291,14 +293,14 @@ static void add_button(struct aml *aml)
 	aml_close(aml, device);
 }
 
-static uint64_t add_dsdt(struct builder *b, const struct pci_bus *pci)
+static uint64_t add_dsdt(struct builder *b, const struct pci_root *pci)
 {
 	size_t start = open_table(b, "DSDT", 2), scope, sleep;
 	struct aml *aml = &b->out;
 
 	scope = aml_open_scope(aml, "\\_SB_");
-	add_host_bridge(aml, &pci->windows);
-	add_motherboard(aml);
+	add_host_bridge(aml, pci);
+	add_motherboard(aml, pci);
 	add_serial(aml);
 	add_rtc(aml);
 	add_button(aml);
@@ -389,10 +391,10 @@ static uint64_t add_srat(struct builder *b, const struct memory *memory, unsigne
 	return close_table(b, start);
 }
 
-static uint64_t add_mcfg(struct builder *b, const struct pci_bus *pci)
+static uint64_t add_mcfg(struct builder *b, const struct pci_root *pci)
 {
 	size_t start = open_table(b, "MCFG", 1);
-	struct mcfg mcfg = { .base = pci->ecam, .last_bus = PCI_ECAM_BUSES - 1 };
+	struct mcfg mcfg = { .base = pci->ecam, .last_bus = pci->buses - 1 };
 
 	aml_bytes(&b->out, &mcfg, sizeof(mcfg));
 	return close_table(b, start);
@@ -415,7 +417,7 @@ static uint64_t add_rsdp(struct builder *b, uint64_t xsdt)
 	return LAYOUT_ACPI + b->out.size - sizeof(rsdp);
 }
 
-int acpi_write(const struct memory *memory, const struct pci_bus *pci, unsigned cpus,
+int acpi_write(const struct memory *memory, const struct pci_root *pci, unsigned cpus,
 	uint64_t *rsdp, struct error *err)
 {
 	struct builder b = { .out = {

@@ -9,7 +9,7 @@
  * and 5.6.9): a sleep control register, and a button that is an interrupt. Linux then leaves alone
  * what such a platform does not have (8259, 8254, PM1 registers, PM timer), which spares hundreds of
  * exits at start. The oldest way to reset a PC is here too, the keyboard controller's; port CF9 lies
- * among the PCI bus's ports: see struct pci_bus.
+ * among the PCI root's ports: see struct pci_root_ops.
  */
 
 #define POWER_PORTS       2

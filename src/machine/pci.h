@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+
+#include "kvm/vm.h"
+#include "machine/topology.h"
+#include "pci/root.h"
+
+/* A machine's PCI tree: the host bridge of a Q35, and the root ports that the topology asks for. */
+
+struct machine_pci {
+	struct kvm_vm *vm;
+	struct pci_root root;
+	struct pci_device host_bridge;
+	struct pci_port *ports; /* topology->port_count of them */
+	unsigned port_count;
+	/* The guest asks for a reset by port CF9. */
+	void (*reset)(void *opaque);
+	void *opaque;
+};
+
+/* reset and opaque are filled in; the topology is planned; the spaces and the VM outlive it. */
+int machine_pci_init(struct machine_pci *pci, struct kvm_vm *vm, struct space *mmio,
+	struct space *pio, const struct topology *topology, struct error *err);
+/* The guest does not run any more, and no device is left on a bus. */
+void machine_pci_destroy(struct machine_pci *pci);
