@@ -3,6 +3,7 @@
 
 #include "base/fd.h"
 #include "base/size.h"
+#include "vfio/kernel_api.h"
 
 #include <errno.h>
 #include <grp.h>
@@ -10,7 +11,6 @@
 #include <linux/kvm.h>
 #include <linux/landlock.h>
 #include <linux/sched.h>
-#include <linux/vfio.h>
 #include <malloc.h>
 #include <seccomp.h>
 #include <signal.h>
@@ -111,6 +111,11 @@ static const int allowed_calls[] = {
 };
 
 static const unsigned long allowed_ioctls[] = {
+	IOMMU_DESTROY,
+	IOMMU_IOAS_ALLOC,
+	IOMMU_IOAS_IOVA_RANGES,
+	IOMMU_IOAS_MAP,
+	IOMMU_IOAS_UNMAP,
 	KVM_CHECK_EXTENSION,
 	KVM_CREATE_DEVICE,
 	KVM_CREATE_IRQCHIP,
@@ -138,6 +143,8 @@ static const unsigned long allowed_ioctls[] = {
 	KVM_SIGNAL_MSI,
 	KVM_X86_SETUP_MCE,
 	VFIO_CHECK_EXTENSION,
+	VFIO_DEVICE_ATTACH_IOMMUFD_PT,
+	VFIO_DEVICE_BIND_IOMMUFD,
 	VFIO_DEVICE_GET_INFO,
 	VFIO_DEVICE_GET_IRQ_INFO,
 	VFIO_DEVICE_GET_REGION_INFO,

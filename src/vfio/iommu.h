@@ -17,13 +17,14 @@ struct vfio_device;
 struct vfio_iommu;
 
 enum vfio_iommu_kind {
-	VFIO_IOMMU_TYPE1, /* groups in a container, /dev/vfio/vfio */
+	VFIO_IOMMU_TYPE1,   /* groups in a container, /dev/vfio/vfio */
+	VFIO_IOMMU_IOMMUFD, /* devices at /dev/iommu */
 };
 
-/* A device as it is handed over: a descriptor of its own for the group that it is in. */
+/* A device as it is handed over: by a descriptor of its own, of what the kind of IOMMU takes. */
 struct vfio_source {
 	struct bdf bdf;
-	int fd;
+	int fd; /* /dev/vfio/GROUP, or /dev/vfio/devices/vfioN */
 };
 
 /* IOVAs from first to last, both included. */
@@ -72,9 +73,22 @@ struct vfio_iommu {
 	unsigned range_count;
 };
 
-/* An address space without devices; fd is /dev/vfio/vfio, and the caller's. NULL on failure. */
+/* An address space without devices; fd is its kind's node, and the caller's. NULL on failure. */
 struct vfio_iommu *vfio_iommu_open(
 	enum vfio_iommu_kind kind, int fd, const struct vfio_file_events *files, struct error *err);
 
 /* Between the files of this room. */
-struct vfio_iommu *vfio_type1_open(int container_fd);
+struct vfio_iommu *vfio_type1_open(int container_fd, struct error *err);
+struct vfio_iommu *vfio_iommufd_open(int fd, struct error *err);
+int vfio_open_error(struct error *err, int code, const char *name);
+int vfio_map_error(
+	struct error *err, int code, uint64_t iova, uint64_t size, const char *memlock_hint);
+#define VFIO_MEMLOCK_HINT                                                                 \
+	"all guest RAM is pinned: the memory-lock limit (ulimit -l, LimitMEMLOCK=) must " \
+	"be above the guest's memory"
+#define VFIO_USER_MEMLOCK_HINT                                                                   \
+	"all guest RAM is pinned, and iommufd counts a user's guests together: the memory-lock " \
+	"limit (ulimit -l, LimitMEMLOCK=) must be above the memory of all of them"
+#define VFIO_RESERVED_HINT                                                       \
+	"the host may reserve addresses for it that are the guest's RAM by now " \
+	"(/sys/kernel/iommu_groups/*/reserved_regions): start the machine with it"

@@ -56,18 +56,10 @@ static int map_dma(struct type1 *type1, const struct mapping *mapping, struct er
 		.iova = mapping->iova,
 		.size = mapping->size,
 	};
-	char text[24];
-	int code;
 
 	if (ioctl(type1->container, VFIO_IOMMU_MAP_DMA, &map) == 0)
 		return 0;
-	code = -errno;
-	error_sys(err, code, NULL, "cannot map %s of guest RAM for DMA at IOVA %#llx",
-		size_format(mapping->size, text), (unsigned long long)mapping->iova);
-	if (code == -ENOMEM)
-		error_hint(err, "all guest RAM is pinned: the memory-lock limit (ulimit -l, "
-				"LimitMEMLOCK=) must be above the guest's memory");
-	return code;
+	return vfio_map_error(err, -errno, mapping->iova, mapping->size, VFIO_MEMLOCK_HINT);
 }
 
 /* For one more mapping. */
@@ -171,9 +163,7 @@ static int set_container(struct type1 *type1, int group, const char *name, struc
 		return refuse(code, name, err);
 	error_sys(err, code, name, "cannot attach its group to a container");
 	if (code == -EINVAL && type1->mapping_count)
-		error_hint(err,
-			"the host may reserve addresses for it that are the guest's RAM by now "
-			"(/sys/kernel/iommu_groups/*/reserved_regions): start the machine with it");
+		error_hint(err, VFIO_RESERVED_HINT);
 	return code;
 }
 
@@ -279,11 +269,7 @@ static int type1_add_device(struct vfio_iommu *iommu, struct vfio_device *device
 	device->fd = ioctl(device->group->fd, VFIO_GROUP_GET_DEVICE_FD, device->name);
 	if (device->fd >= 0)
 		return 0;
-	code = -errno;
-	error_sys(err, code, device->name, "VFIO cannot open the device");
-	error_hint(err,
-		"dmesg tells more; a device that does not come back from D3 or from a reset "
-		"needs the host to be suspended or restarted");
+	code = vfio_open_error(err, -errno, device->name);
 	pthread_mutex_lock(&type1->lock);
 	put_group(type1, device->group);
 	pthread_mutex_unlock(&type1->lock);
@@ -362,12 +348,14 @@ static const struct vfio_iommu_ops type1_ops = {
 	.close = type1_close,
 };
 
-struct vfio_iommu *vfio_type1_open(int container_fd)
+struct vfio_iommu *vfio_type1_open(int container_fd, struct error *err)
 {
 	struct type1 *type1 = calloc(1, sizeof(*type1));
 
-	if (!type1)
+	if (!type1) {
+		error_sys(err, -ENOMEM, "/dev/vfio/vfio", "cannot make an address space");
 		return NULL;
+	}
 	type1->iommu.ops = &type1_ops;
 	type1->container = container_fd;
 	pthread_mutex_init(&type1->lock, NULL);

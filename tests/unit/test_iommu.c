@@ -3,10 +3,10 @@
 #include "test.h"
 #include "vfio/device.h"
 #include "vfio/iommu.h"
+#include "vfio/kernel_api.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/vfio.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -15,13 +15,14 @@
 #include <unistd.h>
 
 /*
- * An address space and the devices in it. The linker hands us ioctl() and close() (-Wl,--wrap): the
+ * An address space and the devices in it: what is the same for all back ends is asked of each. The linker hands us ioctl() and close() (-Wl,--wrap): the
  * kernel's side keeps what devices reach by now, and lets go of it as the kernel does. A node is a
  * file without a name, so that a duplicate of its descriptor is known for the same one.
  */
 
 #define NODES        4
 #define MAPPINGS_MAX 64
+#define IOAS         7
 
 int __wrap_ioctl(int fd, unsigned long request, ...);
 int __wrap_close(int fd);
@@ -30,7 +31,7 @@ int __real_close(int fd);
 /* A group, or a device's own node. */
 struct node {
 	int fd; /* -1: closed */
-	bool joined;
+	bool bound, joined;
 	unsigned opened; /* devices of it */
 	uint32_t flags;  /* VFIO_GROUP_FLAGS_... */
 };
@@ -46,8 +47,9 @@ static struct {
 	unsigned other_caps;  /* before the one that is looked for */
 	/* Its state. */
 	pthread_mutex_t lock;
-	int container;
-	bool is_set; /* VFIO_SET_IOMMU */
+	enum vfio_iommu_kind kind;
+	int iommu;   /* /dev/vfio/vfio or /dev/iommu */
+	bool is_set; /* VFIO_SET_IOMMU, IOMMU_IOAS_ALLOC */
 	struct node nodes[NODES];
 	struct {
 		uint64_t iova, size, hva;
@@ -153,7 +155,7 @@ static int get_info(struct vfio_iommu_type1_info *info)
 
 static int set_container(struct node *node, int container)
 {
-	assert_int_equal(container, host.container);
+	assert_int_equal(container, host.iommu);
 	assert_false(node->joined);
 	node->joined = true;
 	return 0;
@@ -181,7 +183,7 @@ static int answer_type1(int fd, unsigned long request, void *argument)
 	case VFIO_GROUP_GET_DEVICE_FD:
 		return open_device(node_of(fd));
 	}
-	assert_int_equal(fd, host.container);
+	assert_int_equal(fd, host.iommu);
 	switch (request) {
 	case VFIO_CHECK_EXTENSION:
 		return !host.no_type1 && (uintptr_t)argument == VFIO_TYPE1v2_IOMMU;
@@ -206,6 +208,77 @@ static int answer_type1(int fd, unsigned long request, void *argument)
 	}
 }
 
+static int bind_device(struct node *node, const struct vfio_device_bind_iommufd *bind)
+{
+	assert_true(bind->argsz >= 16 && !bind->flags);
+	assert_int_equal(bind->iommufd, host.iommu);
+	assert_true(host.told >> (node - host.nodes) & 1);
+	assert_false(node->bound);
+	node->bound = true;
+	node->opened++;
+	return 0;
+}
+
+static int attach_device(struct node *node, struct vfio_device_attach_iommufd_pt *attach)
+{
+	assert_true(attach->argsz >= 12 && !attach->flags && attach->pt_id == IOAS);
+	assert_true(node->bound && !node->joined);
+	node->joined = true;
+	attach->pt_id = 99; /* of its page table */
+	return 0;
+}
+
+static int give_ranges(struct iommu_ioas_iova_ranges *query)
+{
+	struct iommu_iova_range *ranges = (void *)(uintptr_t)query->allowed_iovas;
+	unsigned room = query->num_iovas;
+
+	assert_true(query->size == sizeof(*query) && query->ioas_id == IOAS && !query->reserved);
+	for (unsigned i = 0; i < room && i < host.range_count; i++)
+		ranges[i] = (struct iommu_iova_range){ host.ranges[i].first, host.ranges[i].last };
+	query->num_iovas = host.range_count;
+	return room < host.range_count ? refuse(EMSGSIZE) : 0;
+}
+
+static int answer_iommufd(int fd, unsigned long request, void *argument)
+{
+	const struct iommu_ioas_map *map = argument;
+	const struct iommu_ioas_unmap *unmap = argument;
+	const struct iommu_destroy *destroy = argument;
+
+	if (request == VFIO_DEVICE_BIND_IOMMUFD)
+		return bind_device(node_of(fd), argument);
+	if (request == VFIO_DEVICE_ATTACH_IOMMUFD_PT)
+		return attach_device(node_of(fd), argument);
+	assert_int_equal(fd, host.iommu);
+	assert_int_equal(host.is_set, request != IOMMU_IOAS_ALLOC);
+	switch (request) {
+	case IOMMU_IOAS_ALLOC:
+		assert_int_equal(*(uint32_t *)argument, sizeof(struct iommu_ioas_alloc));
+		((struct iommu_ioas_alloc *)argument)->out_ioas_id = IOAS;
+		host.is_set = true;
+		return 0;
+	case IOMMU_DESTROY:
+		assert_true(destroy->size == sizeof(*destroy) && destroy->id == IOAS);
+		assert_int_equal(joined(), 0); /* it would be busy */
+		host.is_set = false;
+		return 0;
+	case IOMMU_IOAS_MAP:
+		assert_true(map->size == sizeof(*map) && map->ioas_id == IOAS && !map->reserved);
+		assert_int_equal(map->flags, IOMMU_IOAS_MAP_FIXED_IOVA | IOMMU_IOAS_MAP_WRITEABLE |
+						     IOMMU_IOAS_MAP_READABLE);
+		return add_mapping(map->iova, map->length, map->user_va);
+	case IOMMU_IOAS_UNMAP:
+		assert_true(unmap->size == sizeof(*unmap) && unmap->ioas_id == IOAS);
+		return drop_mapping(unmap->iova, unmap->length);
+	case IOMMU_IOAS_IOVA_RANGES:
+		return give_ranges(argument);
+	default:
+		fail_msg("ioctl %#lx", request);
+		return -1;
+	}
+}
+
 int __wrap_ioctl(int fd, unsigned long request, ...)
 {
 	va_list arguments;
@@ -218,13 +291,15 @@ int __wrap_ioctl(int fd, unsigned long request, ...)
 	pthread_mutex_lock(&host.lock);
 	if (request == host.failing && ++host.calls >= host.fails_at)
 		code = refuse(host.error);
-	else
+	else if (host.kind == VFIO_IOMMU_TYPE1)
 		code = answer_type1(fd, request, argument);
+	else
+		code = answer_iommufd(fd, request, argument);
 	pthread_mutex_unlock(&host.lock);
 	return code;
 }
 
-/* A group leaves its container with its descriptor, and the last one takes the mappings along. */
+/* A node leaves with its descriptor; the last group of a container takes the mappings along. */
 int __wrap_close(int fd)
 {
 	pthread_mutex_lock(&host.lock);
@@ -235,9 +310,9 @@ int __wrap_close(int fd)
 			continue;
 		assert_false(host.told >> i & 1); /* it would not be closed */
 		node->fd = -1;
-		node->joined = false;
+		node->bound = node->joined = false;
 	}
-	if (!joined()) {
+	if (host.kind == VFIO_IOMMU_TYPE1 && !joined()) {
 		host.is_set = false;
 		host.mapping_count = 0;
 	}
@@ -268,15 +343,27 @@ static void make_node(unsigned i)
 	};
 }
 
-static int setup(void **state)
+static int setup(enum vfio_iommu_kind kind)
 {
-	(void)state;
 	memset(&host, 0, sizeof(host));
 	pthread_mutex_init(&host.lock, NULL);
 	for (unsigned i = 0; i < NODES; i++)
 		make_node(i);
-	host.container = memfd_create("container", MFD_CLOEXEC);
+	host.iommu = memfd_create("iommu", MFD_CLOEXEC);
+	host.kind = kind;
 	return 0;
+}
+
+static int setup_type1(void **state)
+{
+	(void)state;
+	return setup(VFIO_IOMMU_TYPE1);
+}
+
+static int setup_iommufd(void **state)
+{
+	(void)state;
+	return setup(VFIO_IOMMU_IOMMUFD);
 }
 
 static int teardown(void **state)
@@ -286,7 +373,7 @@ static int teardown(void **state)
 	for (unsigned i = 0; i < NODES; i++)
 		if (host.nodes[i].fd >= 0)
 			close(host.nodes[i].fd);
-	__real_close(host.container);
+	__real_close(host.iommu);
 	pthread_mutex_destroy(&host.lock);
 	return 0;
 }
@@ -295,7 +382,7 @@ static struct vfio_iommu *open_iommu(void)
 {
 	const struct vfio_file_events files = { opening, closed, &host };
 	struct error err = { 0 };
-	struct vfio_iommu *iommu = vfio_iommu_open(VFIO_IOMMU_TYPE1, host.container, &files, &err);
+	struct vfio_iommu *iommu = vfio_iommu_open(host.kind, host.iommu, &files, &err);
 
 	assert_non_null(iommu);
 	return iommu;
@@ -358,7 +445,7 @@ static void devices_join_and_leave(void **state)
 	assert_int_equal(joined(), 0);
 	assert_int_equal(host.told, 0);
 	iommu->ops->close(iommu);
-	assert_true(fcntl(host.container, F_GETFD) >= 0); /* the caller's */
+	assert_true(fcntl(host.iommu, F_GETFD) >= 0); /* the caller's */
 }
 
 static void what_is_mapped_is_reached_until_it_is_not(void **state)
@@ -430,7 +517,7 @@ static void a_mapping_that_fails_is_none(void **state)
 	void *hva = (void *)0x7f0000000000;
 
 	(void)state;
-	host.failing = VFIO_IOMMU_MAP_DMA;
+	host.failing = host.kind == VFIO_IOMMU_TYPE1 ? VFIO_IOMMU_MAP_DMA : IOMMU_IOAS_MAP;
 	host.error = ENOMEM;
 	assert_int_equal(iommu->ops->map(iommu, 4 * GIB, 2 * MIB, hva, &err), -ENOMEM);
 	assert_error(&err, -ENOMEM,
@@ -679,23 +766,88 @@ static void a_group_that_cannot_join_is_told(void **state)
 	iommu->ops->close(iommu);
 }
 
-#define IOMMU_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+/* Devices' own nodes, of iommufd alone */
+
+static void a_device_that_cannot_join_is_told(void **state)
+{
+	static const struct failure failures[] = {
+		{ VFIO_DEVICE_BIND_IOMMUFD, EPERM, "cannot remap interrupts", "intremap" },
+		{ VFIO_DEVICE_BIND_IOMMUFD, EBUSY, "another program has it",
+			"penstock bind --group 0000:01:00.0" },
+		{ VFIO_DEVICE_BIND_IOMMUFD, EIO, "cannot open the device", "dmesg" },
+		{ VFIO_DEVICE_ATTACH_IOMMUFD_PT, EADDRINUSE, "address space", "reserved_regions" },
+		{ VFIO_DEVICE_ATTACH_IOMMUFD_PT, ENOMEM, "address space", "a user's guests" },
+		{ VFIO_DEVICE_ATTACH_IOMMUFD_PT, EINVAL, "address space", "RMRR" },
+	};
+	struct vfio_iommu *iommu = open_iommu();
+
+	(void)state;
+	refuse_each(iommu, failures, ARRAY_SIZE(failures));
+	iommu->ops->close(iommu);
+}
+
+static void the_address_space_is_made_and_destroyed(void **state)
+{
+	const struct vfio_file_events files = { opening, closed, &host };
+	struct vfio_iommu *iommu = open_iommu();
+	struct error err = { 0 };
+
+	(void)state;
+	assert_true(host.is_set);
+	iommu->ops->close(iommu);
+	assert_false(host.is_set);
+	host.failing = IOMMU_IOAS_ALLOC;
+	host.error = ENOMEM;
+	assert_null(vfio_iommu_open(host.kind, host.iommu, &files, &err));
+	assert_error(&err, -ENOMEM, "cannot make an address space: Cannot allocate", "");
+	assert_string_equal(err.object, "/dev/iommu");
+}
+
+static void the_ranges_may_fail(void **state)
+{
+	struct vfio_iommu *iommu = open_iommu();
+	struct error err = { 0 };
+
+	(void)state;
+	host.failing = IOMMU_IOAS_IOVA_RANGES;
+	host.error = EIO;
+	assert_int_equal(iommu->ops->read_ranges(iommu, &err), -EIO);
+	assert_error(&err, -EIO, "what it can map", "");
+	iommu->ops->close(iommu);
+}
+
+#define TYPE1_TEST(test)                                 \
+	{                                                \
+#test, test, setup_type1, teardown, NULL \
+	}
+#define IOMMUFD_TEST(test)                                 \
+	{                                                  \
+#test, test, setup_iommufd, teardown, NULL \
+	}
+#define EACH_TEST(test)                                                \
+	{ "type1: " #test, test, setup_type1, teardown, NULL },        \
+	{                                                              \
+		"iommufd: " #test, test, setup_iommufd, teardown, NULL \
+	}
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		IOMMU_TEST(devices_join_and_leave),
-		IOMMU_TEST(what_is_mapped_is_reached_until_it_is_not),
-		IOMMU_TEST(what_is_mapped_stays_without_a_device),
-		IOMMU_TEST(a_later_device_costs_no_mapping),
-		IOMMU_TEST(a_mapping_that_fails_is_none),
-		IOMMU_TEST(threads_may_add_devices_at_once),
-		IOMMU_TEST(whoever_must_know_may_refuse),
-		IOMMU_TEST(the_kernels_ranges_are_taken),
-		IOMMU_TEST(ranges_may_not_be_told),
-		IOMMU_TEST(no_more_ranges_than_the_answer_holds),
-		IOMMU_TEST(a_group_joins_once_and_leaves_with_its_last_device),
-		IOMMU_TEST(a_group_that_cannot_join_is_told),
+		EACH_TEST(devices_join_and_leave),
+		EACH_TEST(what_is_mapped_is_reached_until_it_is_not),
+		EACH_TEST(what_is_mapped_stays_without_a_device),
+		EACH_TEST(a_later_device_costs_no_mapping),
+		EACH_TEST(a_mapping_that_fails_is_none),
+		EACH_TEST(threads_may_add_devices_at_once),
+		EACH_TEST(whoever_must_know_may_refuse),
+		EACH_TEST(the_kernels_ranges_are_taken),
+		TYPE1_TEST(ranges_may_not_be_told),
+		TYPE1_TEST(no_more_ranges_than_the_answer_holds),
+		TYPE1_TEST(a_group_joins_once_and_leaves_with_its_last_device),
+		TYPE1_TEST(a_group_that_cannot_join_is_told),
+		IOMMUFD_TEST(a_device_that_cannot_join_is_told),
+		IOMMUFD_TEST(the_address_space_is_made_and_destroyed),
+		IOMMUFD_TEST(the_ranges_may_fail),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
