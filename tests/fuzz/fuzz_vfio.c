@@ -82,11 +82,13 @@ static void never(void *opaque, const char *name)
 	fuzz_check(false);
 }
 
-static void add_device(struct guest *guest, struct vfio_iommu *iommu, struct loop *loop)
+static void add_device(
+	struct guest *guest, struct vfio_iommu *iommu, enum vfio_iommu_kind kind, struct loop *loop)
 {
 	struct passthrough *device = &guest->devices[guest->count];
 	const struct vfio_source source = { { .bus = guest->count },
-		memfd_create("group", MFD_CLOEXEC) };
+		kind == VFIO_IOMMU_IOMMUFD ? kernel_open_device()
+					   : memfd_create("group", MFD_CLOEXEC) };
 	const struct passthrough_events events = { never, never, NULL };
 	unsigned attached = guest->attached;
 	struct error err = { 0 };
@@ -112,13 +114,14 @@ static void closed(void *vm, int fd)
 	kvm_remove_vfio_file(vm, fd);
 }
 
-static void run(struct guest *guest, struct vfio_iommu *iommu, struct fuzz_input *input)
+static void run(struct guest *guest, struct vfio_iommu *iommu, enum vfio_iommu_kind kind,
+	struct fuzz_input *input)
 {
 	struct error err = { 0 };
 	struct loop *loop = loop_new(&err);
 
 	for (unsigned i = 0; i < GUEST_DEVICES && loop; i++)
-		add_device(guest, iommu, loop);
+		add_device(guest, iommu, kind, loop);
 	if (iommu->ops->read_ranges(iommu, &err) == 0) {
 		fuzz_goals[RANGES].count += iommu->range_count;
 		map_memory(iommu, input);
@@ -133,7 +136,8 @@ void fuzz_one(struct fuzz_input *input)
 {
 	static const int codes[] = { EINVAL, ENOMEM, EBUSY, EPERM, ENODEV, ENOSPC, EIO, EMFILE };
 	unsigned before = fuzz_descriptors();
-	struct vfio_iommu *iommu = NULL;
+	enum vfio_iommu_kind kind;
+	struct vfio_iommu *iommu;
 	struct error err = { 0 };
 	struct guest guest;
 
@@ -141,13 +145,17 @@ void fuzz_one(struct fuzz_input *input)
 	kernel.fail_in = fuzz_byte(input);
 	kernel.fail_code = codes[fuzz_byte(input) % ARRAY_SIZE(codes)];
 	kernel.vectors = fuzz_byte(input);
+	kind = fuzz_byte(input) & 1 ? VFIO_IOMMU_IOMMUFD : VFIO_IOMMU_TYPE1;
 	if (guest_open(&guest)) {
 		const struct vfio_file_events files = { opening, closed, guest.vm };
 
-		iommu = vfio_iommu_open(VFIO_IOMMU_TYPE1, 1002, &files, &err);
-		run(&guest, iommu, input);
+		iommu = vfio_iommu_open(kind, 1002, &files, &err);
+		fuzz_check(iommu || err.code);
+		if (iommu)
+			run(&guest, iommu, kind, input);
 		guest_close(&guest);
-		iommu->ops->close(iommu);
+		if (iommu)
+			iommu->ops->close(iommu);
 	}
 	kernel_check_idle();
 	fuzz_check(fuzz_descriptors() == before);

@@ -4,10 +4,10 @@
 #include "base/fd.h"
 #include "base/size.h"
 #include "kvm/vm.h"
+#include "vfio/kernel_api.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/vfio.h>
 #include <stdarg.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -317,8 +317,23 @@ static int get_iommu_info(struct vfio_iommu_type1_info *info)
 	return 0;
 }
 
+/* As many as there is room for; how many there are may be any number. */
+static int get_ranges(struct iommu_ioas_iova_ranges *query)
+{
+	struct iommu_iova_range *ranges = (void *)(uintptr_t)query->allowed_iovas;
+	uint8_t count = fuzz_byte(kernel.answers);
+	unsigned room = query->num_iovas;
+
+	for (unsigned i = 0; i < min_u64(count & 0x3f, room); i++) {
+		ranges[i].start = fuzz_number(kernel.answers, 8);
+		ranges[i].last = fuzz_number(kernel.answers, 8);
+	}
+	query->num_iovas = count & 0x80 ? fuzz_number(kernel.answers, 4) : count & 0x3f;
+	return count & 0x40 ? fail(EMSGSIZE) : 0;
+}
+
 /* Its configuration space is the input's; of all else there are zeros. */
-static int open_device(void)
+int kernel_open_device(void)
 {
 	cleanup_fd int fd = memfd_create("device", MFD_CLOEXEC);
 	uint8_t config[512];
@@ -371,7 +386,7 @@ static int answer(int fd, unsigned long request, void *argument)
 		((struct vfio_group_status *)argument)->flags = VFIO_GROUP_FLAGS_VIABLE;
 		return 0;
 	case VFIO_GROUP_GET_DEVICE_FD:
-		return open_device();
+		return kernel_open_device();
 	case VFIO_DEVICE_GET_INFO:
 		return get_device_info(argument);
 	case VFIO_DEVICE_GET_REGION_INFO:
@@ -380,6 +395,8 @@ static int answer(int fd, unsigned long request, void *argument)
 		return get_irq(argument);
 	case VFIO_IOMMU_GET_INFO:
 		return get_iommu_info(argument);
+	case IOMMU_IOAS_IOVA_RANGES:
+		return get_ranges(argument);
 	case VFIO_DEVICE_SET_IRQS:
 		return set_irqs(fd, argument);
 	default:

@@ -25,6 +25,9 @@ extern struct kernel kernel;
 /* Starts an input. */
 void kernel_reset(struct fuzz_input *answers);
 
+/* A device's descriptor, as a group gives it or as its own node is. */
+int kernel_open_device(void);
+
 /* Whether an interrupt that arrives at the eventfd reaches the guest, and by which message. */
 bool kernel_delivers(int eventfd, uint64_t *address, uint32_t *data);
 
