@@ -49,14 +49,8 @@ struct arguments {
 	struct bdf *devices;
 };
 
-static int wrong_usage(void)
-{
-	fputs("Try 'penstock bind --help'.\n", stderr);
-	return 2;
-}
-
 /* -1: go on. Else the exit status. */
-static int parse(struct arguments *arguments, int argc, char **argv)
+static int parse_bind(struct arguments *arguments, int argc, char **argv)
 {
 	int option;
 
@@ -78,15 +72,14 @@ static int parse(struct arguments *arguments, int argc, char **argv)
 			fputs(usage, stdout);
 			return 0;
 		default:
-			return wrong_usage();
+			return cmd_wrong_usage("bind", NULL);
 		}
 	}
 	arguments->words = argv + optind;
 	arguments->count = argc - optind;
 	if (arguments->count)
 		return -1;
-	fputs("penstock: bind: no device is given\n", stderr);
-	return wrong_usage();
+	return cmd_wrong_usage("bind", "no device is given");
 }
 
 static int print_group(const struct host *host, int group, struct error *err)
@@ -124,7 +117,7 @@ static bool group_was_printed(
 	return false;
 }
 
-static int print_groups(
+static int print_groups_of(
 	const struct host *host, const struct arguments *arguments, struct error *err)
 {
 	for (size_t i = 0; i < arguments->count; i++) {
@@ -154,7 +147,7 @@ static int bind_devices(
 	if (arguments->user)
 		code = host_node_find_user(arguments->user, &user, err);
 	if (code == 0 && arguments->group)
-		code = print_groups(host, arguments, err);
+		code = print_groups_of(host, arguments, err);
 	if (code == 0)
 		code = host_bind(
 			host, arguments->devices, arguments->count, &arguments->options, err);
@@ -163,7 +156,7 @@ static int bind_devices(
 	return code;
 }
 
-static int run(struct arguments *arguments)
+static int bind_words(struct arguments *arguments)
 {
 	struct error err = { 0 };
 	struct host host;
@@ -186,10 +179,10 @@ static int run(struct arguments *arguments)
 int cmd_bind(int argc, char **argv)
 {
 	struct arguments arguments = { .options = { .owner = "bind", .persist = true } };
-	int status = parse(&arguments, argc, argv);
+	int status = parse_bind(&arguments, argc, argv);
 
 	if (status < 0)
-		status = run(&arguments);
+		status = bind_words(&arguments);
 	free(arguments.devices);
 	return status;
 }

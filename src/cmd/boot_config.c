@@ -52,25 +52,18 @@ struct arguments {
 	char **words;
 };
 
-static int wrong_usage(const char *what)
-{
-	if (what)
-		fprintf(stderr, "penstock: boot-config: %s\n", what);
-	fputs("Try 'penstock boot-config --help'.\n", stderr);
-	return EXIT_USAGE;
-}
-
-static int check_arguments(const struct arguments *arguments)
+static int check_boot_arguments(const struct arguments *arguments)
 {
 	if (arguments->undo && (arguments->count || arguments->write || arguments->force))
-		return wrong_usage("--undo takes no addresses, no --write and no --force");
+		return cmd_wrong_usage(
+			"boot-config", "--undo takes no addresses, no --write and no --force");
 	if (!arguments->undo && !arguments->count)
-		return wrong_usage("no address of a device is given");
+		return cmd_wrong_usage("boot-config", "no address of a device is given");
 	return -1;
 }
 
 /* -1: go on. Else the exit status. */
-static int parse(struct arguments *arguments, int argc, char **argv)
+static int parse_boot(struct arguments *arguments, int argc, char **argv)
 {
 	int option;
 
@@ -95,12 +88,12 @@ static int parse(struct arguments *arguments, int argc, char **argv)
 			fputs(usage, stdout);
 			return 0;
 		default:
-			return wrong_usage(NULL);
+			return cmd_wrong_usage("boot-config", NULL);
 		}
 	}
 	arguments->count = argc - optind;
 	arguments->words = argv + optind;
-	return check_arguments(arguments);
+	return check_boot_arguments(arguments);
 }
 
 static const char *action(const struct boot_change *change)
@@ -154,7 +147,7 @@ static struct json_object *change_json(const struct boot_change *change)
 	return json;
 }
 
-static void print_json(const struct boot_plan *plan, const struct boot_result *result)
+static void print_boot_json(const struct boot_plan *plan, const struct boot_result *result)
 {
 	struct json_object *json = output_new();
 	struct json_object *devices = json_object_new_array(), *files = json_object_new_array();
@@ -182,7 +175,7 @@ static const char *const tenses[][3] = {
 	{ "remove", "would be removed", "removed" },
 };
 
-static const char *describe(const struct boot_change *change, bool done)
+static const char *describe_change(const struct boot_change *change, bool done)
 {
 	size_t i = 0;
 
@@ -259,7 +252,7 @@ static void print_difference(const struct boot_change *change, bool done)
 
 static void print_change(const struct boot_change *change, bool done)
 {
-	printf("%s: %s\n", change->path, describe(change, done));
+	printf("%s: %s\n", change->path, describe_change(change, done));
 	if (change->why)
 		printf("  why: %s\n", change->why);
 	if (change->left)
@@ -293,7 +286,7 @@ static void print_list(const char *title, const char *mark, const struct boot_li
 		printf("%s%s\n", mark, list->items[i]);
 }
 
-static void print_text(const struct arguments *arguments, const struct boot_plan *plan,
+static void print_boot_text(const struct arguments *arguments, const struct boot_plan *plan,
 	const struct boot_result *result)
 {
 	bool done = !arguments->dry_run && (arguments->write || arguments->undo);
@@ -337,7 +330,7 @@ static int make_plan(const struct host *host, const struct arguments *arguments,
 			 : boot_make_plan(plan, host, devices, count, arguments->force, err);
 }
 
-static int run(const struct arguments *arguments)
+static int configure_boot(const struct arguments *arguments)
 {
 	bool dry_run = arguments->dry_run || (!arguments->write && !arguments->undo);
 	struct boot_result result = { 0 };
@@ -350,8 +343,8 @@ static int run(const struct arguments *arguments)
 		boot_apply(&host, arguments->undo ? NULL : &plan, dry_run, &result, &err)) {
 		error_print(&err);
 	} else {
-		(arguments->json ? print_json(&plan, &result)
-				 : print_text(arguments, &plan, &result));
+		(arguments->json ? print_boot_json(&plan, &result)
+				 : print_boot_text(arguments, &plan, &result));
 		status = any_left(&result);
 	}
 	boot_result_free(&result);
@@ -362,7 +355,7 @@ static int run(const struct arguments *arguments)
 int cmd_boot_config(int argc, char **argv)
 {
 	struct arguments arguments = { 0 };
-	int status = parse(&arguments, argc, argv);
+	int status = parse_boot(&arguments, argc, argv);
 
-	return status < 0 ? run(&arguments) : status;
+	return status < 0 ? configure_boot(&arguments) : status;
 }

@@ -8,6 +8,10 @@
 
 #define EXIT_USAGE 2
 
+/* Says what is wrong with the command line (NULL: getopt(3) has said it); returns EXIT_USAGE. */
+int cmd_wrong_usage(const char *command, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+
 int cmd_bind(int argc, char **argv);
 int cmd_boot_config(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);

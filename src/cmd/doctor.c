@@ -171,7 +171,7 @@ static void print_verdict(const struct doctor *doctor, const struct bdf *device)
 	printf("%*s%s penstock doctor %s\n", INDENT, "", number, name);
 }
 
-static void print_text(const struct doctor *doctor)
+static void print_doctor_text(const struct doctor *doctor)
 {
 	bool color = output_wants_color();
 
@@ -229,7 +229,7 @@ static json_object *json_of_verdict(const struct doctor *doctor, const struct bd
 	return object;
 }
 
-static void print_json(const struct doctor *doctor)
+static void print_doctor_json(const struct doctor *doctor)
 {
 	json_object *root = output_new(), *findings = json_object_new_array();
 	json_object *facts = json_object_new_array(), *devices = json_object_new_array();
@@ -254,7 +254,7 @@ static bool any_problem(const struct doctor *doctor)
 	return false;
 }
 
-static int run(bool json, char *const *words, int count)
+static int run_checks(bool json, char *const *words, int count)
 {
 	cleanup_free struct bdf *devices = NULL;
 	struct doctor doctor = { 0 };
@@ -268,7 +268,7 @@ static int run(bool json, char *const *words, int count)
 	if (found == -EINVAL)
 		status = EXIT_USAGE;
 	if (!err.code && doctor_run(&doctor, &host, devices, found, &err) == 0) {
-		(json ? print_json : print_text)(&doctor);
+		(json ? print_doctor_json : print_doctor_text)(&doctor);
 		status = any_problem(&doctor);
 	}
 	if (err.code)
@@ -291,9 +291,8 @@ int cmd_doctor(int argc, char **argv)
 			fputs(usage, stdout);
 			return 0;
 		default:
-			fputs("Try 'penstock doctor --help'.\n", stderr);
-			return EXIT_USAGE;
+			return cmd_wrong_usage("doctor", NULL);
 		}
 	}
-	return run(json, argv + optind, argc - optind);
+	return run_checks(json, argv + optind, argc - optind);
 }

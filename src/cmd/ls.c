@@ -433,7 +433,7 @@ static json_object *json_of(const struct inventory_device *device)
 	return object;
 }
 
-static void print_json(struct listing *listing)
+static void print_list_json(struct listing *listing)
 {
 	json_object *root = output_new(), *list = json_object_new_array();
 
@@ -489,7 +489,7 @@ static int list(struct listing *listing, const struct host *host, struct error *
 	}
 	warn_of_no_groups(listing);
 	if (listing->json)
-		print_json(listing);
+		print_list_json(listing);
 	if (print_groups(listing) || !listing->pattern)
 		return 0;
 	error_set(err, -ENODEV, listing->pattern, "no device's address, class, name or driver");
@@ -497,14 +497,8 @@ static int list(struct listing *listing, const struct host *host, struct error *
 	return 1;
 }
 
-static int wrong_usage(void)
-{
-	fputs("Try 'penstock ls --help'.\n", stderr);
-	return EXIT_USAGE;
-}
-
 /* -1: go on. Else the exit status. */
-static int parse(struct listing *listing, int argc, char **argv)
+static int parse_ls(struct listing *listing, int argc, char **argv)
 {
 	int option;
 
@@ -523,16 +517,14 @@ static int parse(struct listing *listing, int argc, char **argv)
 			fputs(usage, stdout);
 			return 0;
 		default:
-			return wrong_usage();
+			return cmd_wrong_usage("ls", NULL);
 		}
 	}
 	listing->pattern = argv[optind];
 	if (argc - optind <= 1 && !(listing->plain && listing->json))
 		return -1;
-	fputs(argc - optind > 1 ? "penstock: ls: one pattern is enough\n"
-				: "penstock: ls: --plain and --json exclude each other\n",
-		stderr);
-	return wrong_usage();
+	return cmd_wrong_usage("ls", argc - optind > 1 ? "one pattern is enough"
+						       : "--plain and --json exclude each other");
 }
 
 int cmd_ls(int argc, char **argv)
@@ -540,7 +532,7 @@ int cmd_ls(int argc, char **argv)
 	struct listing listing = { 0 };
 	struct error err = { 0 };
 	struct host host;
-	int status = parse(&listing, argc, argv);
+	int status = parse_ls(&listing, argc, argv);
 
 	if (status >= 0)
 		return status;

@@ -39,22 +39,15 @@ struct arguments {
 	char **addresses;
 };
 
-static int wrong_usage(void)
-{
-	fputs("Try 'penstock release --help'.\n", stderr);
-	return 2;
-}
-
-static int check_arguments(const struct arguments *arguments)
+static int check_release_arguments(const struct arguments *arguments)
 {
 	if (arguments->stale + arguments->all + (arguments->count > 0) == 1)
 		return -1;
-	fputs("penstock: release: give either devices, or --stale, or --all\n", stderr);
-	return wrong_usage();
+	return cmd_wrong_usage("release", "give either devices, or --stale, or --all");
 }
 
 /* -1: go on. Else the exit status. */
-static int parse(struct arguments *arguments, int argc, char **argv)
+static int parse_release(struct arguments *arguments, int argc, char **argv)
 {
 	int option;
 
@@ -73,12 +66,12 @@ static int parse(struct arguments *arguments, int argc, char **argv)
 			fputs(usage, stdout);
 			return 0;
 		default:
-			return wrong_usage();
+			return cmd_wrong_usage("release", NULL);
 		}
 	}
 	arguments->count = argc - optind;
 	arguments->addresses = argv + optind;
-	return check_arguments(arguments);
+	return check_release_arguments(arguments);
 }
 
 /* One that fails does not keep the others bound. */
@@ -103,7 +96,7 @@ static int release_addresses(const struct host *host, const struct arguments *ar
 	return count >= 0 ? status : count == -EINVAL ? EXIT_USAGE : 1;
 }
 
-static int run(const struct arguments *arguments)
+static int release_asked(const struct arguments *arguments)
 {
 	struct error err = { 0 };
 	struct host host;
@@ -122,7 +115,7 @@ static int run(const struct arguments *arguments)
 int cmd_release(int argc, char **argv)
 {
 	struct arguments arguments = { 0 };
-	int status = parse(&arguments, argc, argv);
+	int status = parse_release(&arguments, argc, argv);
 
-	return status < 0 ? run(&arguments) : status;
+	return status < 0 ? release_asked(&arguments) : status;
 }

@@ -39,14 +39,8 @@ struct arguments {
 	bool dry_run, json;
 };
 
-static int wrong_usage(void)
-{
-	fputs("Try 'penstock reset --help'.\n", stderr);
-	return EXIT_USAGE;
-}
-
 /* -1: go on. Else the exit status. */
-static int parse(struct arguments *arguments, int argc, char **argv)
+static int parse_reset(struct arguments *arguments, int argc, char **argv)
 {
 	int option;
 
@@ -65,13 +59,12 @@ static int parse(struct arguments *arguments, int argc, char **argv)
 			fputs(usage, stdout);
 			return 0;
 		default:
-			return wrong_usage();
+			return cmd_wrong_usage("reset", NULL);
 		}
 	}
 	if (optind < argc)
 		return -1;
-	fputs("penstock: reset: no device is given\n", stderr);
-	return wrong_usage();
+	return cmd_wrong_usage("reset", "no device is given");
 }
 
 static void print_before(const struct host_reset *reset)
@@ -114,7 +107,7 @@ static json_object *list_ways_out(const struct host_device *lost)
 	return list;
 }
 
-static json_object *describe(const struct host_reset *reset, const struct error *err)
+static json_object *describe_reset(const struct host_reset *reset, const struct error *err)
 {
 	const struct host_device *lost = err->code == -ENODEV ? &reset->lost : NULL;
 	json_object *object = json_object_new_object(), *methods = json_object_new_array(),
@@ -160,13 +153,13 @@ static int reset_one(const struct host *host, const struct bdf *bdf,
 	if (err.code == -ENODEV)
 		print_ways_out(&reset.lost);
 	if (arguments->json)
-		json_object_array_add(list, describe(&reset, &err));
+		json_object_array_add(list, describe_reset(&reset, &err));
 	else if (!err.code && reset.used[0])
 		printf("%s: reset by %s; it has come back\n", bdf_format(bdf, name), reset.used);
 	return err.code ? 1 : 0;
 }
 
-static int run(const struct arguments *arguments, char **words, int count)
+static int reset_all(const struct arguments *arguments, char **words, int count)
 {
 	json_object *object = output_new(), *list = json_object_new_array();
 	cleanup_free struct bdf *devices = NULL;
@@ -192,7 +185,7 @@ static int run(const struct arguments *arguments, char **words, int count)
 int cmd_reset(int argc, char **argv)
 {
 	struct arguments arguments = { 0 };
-	int status = parse(&arguments, argc, argv);
+	int status = parse_reset(&arguments, argc, argv);
 
-	return status < 0 ? run(&arguments, argv + optind, argc - optind) : status;
+	return status < 0 ? reset_all(&arguments, argv + optind, argc - optind) : status;
 }

@@ -43,12 +43,6 @@ struct subject {
 	struct rom rom;
 };
 
-static int wrong_usage(void)
-{
-	fputs("Try 'penstock rom --help'.\n", stderr);
-	return EXIT_USAGE;
-}
-
 static void print_problems(const struct rom_image *image)
 {
 	for (unsigned i = 0; i < ROM_PROBLEMS; i++)
@@ -74,7 +68,7 @@ static void print_image(const struct rom_image *image)
 	print_problems(image);
 }
 
-static void print(const struct subject *subject)
+static void print_rom(const struct subject *subject)
 {
 	const struct rom *rom = &subject->rom;
 
@@ -133,7 +127,7 @@ static json_object *describe_image(const struct rom_image *image)
 	return object;
 }
 
-static void print_json(const struct subject *subject)
+static void print_rom_json(const struct subject *subject)
 {
 	json_object *object = output_new(), *images = json_object_new_array();
 	const struct rom *rom = &subject->rom;
@@ -148,16 +142,16 @@ static void print_json(const struct subject *subject)
 	output_json(object);
 }
 
-static int report(struct subject *subject, bool json)
+static int report_rom(struct subject *subject, bool json)
 {
 	rom_parse(&subject->rom, subject->data, subject->size,
 		subject->has_device ? &subject->device : NULL);
-	(json ? print_json : print)(subject);
+	(json ? print_rom_json : print_rom)(subject);
 	advise(subject);
 	return rom_is_good(&subject->rom) ? 0 : 1;
 }
 
-static int write_file(const char *path, const uint8_t *data, size_t size, struct error *err)
+static int write_rom(const char *path, const uint8_t *data, size_t size, struct error *err)
 {
 	cleanup_fd int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
 	int code = fd < 0 ? -errno : fd_write_all(fd, data, size);
@@ -177,17 +171,18 @@ static int find_device(
 	return host_device_read(host, &bdf, &subject->device, err);
 }
 
-static int dump(const struct host *host, char **words, struct subject *subject, struct error *err)
+static int dump_device(
+	const struct host *host, char **words, struct subject *subject, struct error *err)
 {
 	int code = find_device(host, words[0], subject, err);
 
 	subject->file = words[1];
 	if (code == 0)
 		code = rom_read_device(host, &subject->device, &subject->data, &subject->size, err);
-	return code ? code : write_file(subject->file, subject->data, subject->size, err);
+	return code ? code : write_rom(subject->file, subject->data, subject->size, err);
 }
 
-static int check(const struct host *host, char **words, int count, struct subject *subject,
+static int check_file(const struct host *host, char **words, int count, struct subject *subject,
 	struct error *err)
 {
 	int code = count > 1 ? find_device(host, words[1], subject, err) : 0;
@@ -196,7 +191,7 @@ static int check(const struct host *host, char **words, int count, struct subjec
 	return code ? code : rom_read_file(subject->file, &subject->data, &subject->size, err);
 }
 
-static int run(char **words, int count, bool json)
+static int run_rom(char **words, int count, bool json)
 {
 	struct subject subject = { 0 };
 	struct error err = { 0 };
@@ -205,12 +200,12 @@ static int run(char **words, int count, bool json)
 
 	if (code == 0)
 		code = strcmp(words[0], "dump") == 0
-			       ? dump(&host, words + 1, &subject, &err)
-			       : check(&host, words + 1, count - 1, &subject, &err);
+			       ? dump_device(&host, words + 1, &subject, &err)
+			       : check_file(&host, words + 1, count - 1, &subject, &err);
 	if (code)
 		error_print(&err);
 	if (code == 0)
-		status = report(&subject, json);
+		status = report_rom(&subject, json);
 	else
 		status = code == -EINVAL && !subject.has_device ? EXIT_USAGE : 1;
 	free(subject.data);
@@ -228,7 +223,7 @@ int cmd_rom(int argc, char **argv)
 			return 0;
 		}
 		if (option != OPTION_JSON)
-			return wrong_usage();
+			return cmd_wrong_usage("rom", NULL);
 		json = true;
 	}
 	argv += optind;
@@ -236,7 +231,6 @@ int cmd_rom(int argc, char **argv)
 	good = (count == 3 && strcmp(argv[0], "dump") == 0) ||
 	       ((count == 2 || count == 3) && strcmp(argv[0], "check") == 0);
 	if (good)
-		return run(argv, count, json);
-	fputs("penstock: rom: give 'dump ADDRESS FILE' or 'check FILE [ADDRESS]'\n", stderr);
-	return wrong_usage();
+		return run_rom(argv, count, json);
+	return cmd_wrong_usage("rom", "give 'dump ADDRESS FILE' or 'check FILE [ADDRESS]'");
 }

@@ -112,7 +112,7 @@ static int parse_number(const char *option, const char *text, unsigned least, un
 	return 0;
 }
 
-static int add_device(
+static int add_run_device(
 	const char *text, const struct bdf *bdf, struct broker_config *config, struct error *err)
 {
 	for (unsigned i = 0; i < config->device_count; i++)
@@ -144,7 +144,7 @@ static int parse_device(const char *text, struct broker_config *config, struct e
 		*err = no_address;
 	}
 	for (int i = 0; i < count; i++)
-		if (add_device(text, &devices[i], config, err))
+		if (add_run_device(text, &devices[i], config, err))
 			return err->code;
 	return err->code;
 }
@@ -180,7 +180,7 @@ static int parse_backing(
 	return 0;
 }
 
-static int parse_option(int option, struct broker_config *config, struct error *err)
+static int parse_run_option(int option, struct broker_config *config, struct error *err)
 {
 	switch (option) {
 	case OPT_KERNEL:
@@ -224,7 +224,7 @@ static int parse_option(int option, struct broker_config *config, struct error *
  * 0, 1 after --help, or a negative errno: -EINVAL for wrong usage, without an error where getopt has
  * printed its own.
  */
-static int parse(int argc, char **argv, struct broker_config *config, struct error *err)
+static int parse_run(int argc, char **argv, struct broker_config *config, struct error *err)
 {
 	int option, code;
 
@@ -233,7 +233,7 @@ static int parse(int argc, char **argv, struct broker_config *config, struct err
 			fputs(help, stdout);
 			return 1;
 		}
-		code = parse_option(option, config, err);
+		code = parse_run_option(option, config, err);
 		if (code)
 			return code;
 	}
@@ -262,7 +262,7 @@ int cmd_run(int argc, char **argv)
 	int code;
 
 	snprintf(default_name, sizeof(default_name), "vm-%d", getpid());
-	code = parse(argc, argv, &config, &err);
+	code = parse_run(argc, argv, &config, &err);
 	if (code > 0)
 		return 0;
 	if (code < 0)

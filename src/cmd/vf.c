@@ -59,17 +59,6 @@ struct arguments {
 	char *address;
 };
 
-/* What is wrong, on which word; "" on none. */
-static int wrong_usage(const char *word, const char *what)
-{
-	if (word[0])
-		fprintf(stderr, "penstock: vf: '%s' %s\n", word, what);
-	else
-		fprintf(stderr, "penstock: vf: %s\n", what);
-	fputs("Try 'penstock vf --help'.\n", stderr);
-	return EXIT_USAGE;
-}
-
 static bool parse_mac(const char *text, struct vf_settings *settings)
 {
 	const char *at = text;
@@ -112,7 +101,7 @@ static bool parse_trust(const char *text, struct vf_settings *settings)
 }
 
 /* -1: go on. Else the exit status. */
-static int parse_option(struct arguments *arguments, int option)
+static int parse_vf_option(struct arguments *arguments, int option)
 {
 	switch (option) {
 	case OPTION_BIND:
@@ -121,15 +110,16 @@ static int parse_option(struct arguments *arguments, int option)
 	case OPTION_MAC:
 		return parse_mac(optarg, &arguments->settings)
 			       ? -1
-			       : wrong_usage(optarg, "is no MAC address of a single card");
+			       : cmd_wrong_usage(
+					 "vf", "'%s' is no MAC address of a single card", optarg);
 	case OPTION_VLAN:
 		return parse_vlan(optarg, &arguments->settings)
 			       ? -1
-			       : wrong_usage(optarg, "is no VLAN, 0 to 4094");
+			       : cmd_wrong_usage("vf", "'%s' is no VLAN, 0 to 4094", optarg);
 	case OPTION_TRUST:
 		return parse_trust(optarg, &arguments->settings)
 			       ? -1
-			       : wrong_usage(optarg, "is neither on nor off");
+			       : cmd_wrong_usage("vf", "'%s' is neither on nor off", optarg);
 	case OPTION_JSON:
 		arguments->json = true;
 		return -1;
@@ -140,8 +130,7 @@ static int parse_option(struct arguments *arguments, int option)
 		fputs(usage, stdout);
 		return 0;
 	default:
-		fputs("Try 'penstock vf --help'.\n", stderr);
-		return EXIT_USAGE;
+		return cmd_wrong_usage("vf", NULL);
 	}
 }
 
@@ -161,7 +150,7 @@ static json_object *describe_vf(const struct host *host, const struct bdf *bdf, 
 	return object;
 }
 
-static void print_json(
+static void print_vfs_json(
 	const struct host *host, const struct bdf *pf, const struct bdf *vfs, ssize_t count)
 {
 	json_object *object = output_new(), *list = json_object_new_array();
@@ -174,8 +163,8 @@ static void print_json(
 	output_json(object);
 }
 
-static int create(const struct host *host, const struct bdf *bdf, const struct arguments *arguments,
-	struct error *err)
+static int create_vfs(const struct host *host, const struct bdf *bdf,
+	const struct arguments *arguments, struct error *err)
 {
 	cleanup_free struct bdf *vfs = NULL;
 	char name[BDF_TEXT];
@@ -189,19 +178,19 @@ static int create(const struct host *host, const struct bdf *bdf, const struct a
 	if (count < 0)
 		return count;
 	if (arguments->json)
-		print_json(host, bdf, vfs, count);
+		print_vfs_json(host, bdf, vfs, count);
 	for (ssize_t i = 0; i < count && !arguments->json; i++)
 		printf("%s\n", bdf_format(&vfs[i], name));
 	return 0;
 }
 
-static int destroy(const struct host *host, const struct bdf *bdf,
+static int destroy_vfs(const struct host *host, const struct bdf *bdf,
 	const struct arguments *arguments, struct error *err)
 {
 	return host_vf_destroy(host, bdf, arguments->dry_run, err);
 }
 
-static int set(const struct host *host, const struct bdf *bdf, const struct arguments *arguments,
+static int set_vf(const struct host *host, const struct bdf *bdf, const struct arguments *arguments,
 	struct error *err)
 {
 	return host_vf_set(host, bdf, &arguments->settings, arguments->dry_run, err);
@@ -210,7 +199,7 @@ static int set(const struct host *host, const struct bdf *bdf, const struct argu
 typedef int (*action)(const struct host *host, const struct bdf *bdf,
 	const struct arguments *arguments, struct error *err);
 
-static int run(const struct arguments *arguments, action act)
+static int run_action(const struct arguments *arguments, action act)
 {
 	struct error err = { 0 };
 	struct host host;
@@ -235,23 +224,26 @@ static int check_words(struct arguments *arguments, int count, char **words, act
 	const char *verb = count ? words[0] : "";
 	unsigned long number;
 
-	*act = strcmp(verb, "create") == 0    ? create
-	       : strcmp(verb, "destroy") == 0 ? destroy
-	       : strcmp(verb, "set") == 0     ? set
+	*act = strcmp(verb, "create") == 0    ? create_vfs
+	       : strcmp(verb, "destroy") == 0 ? destroy_vfs
+	       : strcmp(verb, "set") == 0     ? set_vf
 					      : NULL;
 	if (!*act)
-		return wrong_usage(verb, verb[0] ? "is none of create, destroy and set"
-						 : "give one of create, destroy and set");
-	if (count != (*act == create ? 3 : 2))
-		return wrong_usage("", *act == create ? "create wants an address and a number"
-						      : "one address is wanted");
-	if (*act == create && (!parse_number(words[2], 65535, &number) || !number))
-		return wrong_usage(words[2], "is no number of VFs, 1 or more");
-	if (sets != (*act == set))
-		return wrong_usage("", "--mac, --vlan and --trust go with set, and it needs one");
-	if (*act != create && (arguments->bind || arguments->json))
-		return wrong_usage("", "--bind and --json go with create");
-	arguments->count = *act == create ? number : 0;
+		return verb[0] ? cmd_wrong_usage(
+					 "vf", "'%s' is none of create, destroy and set", verb)
+			       : cmd_wrong_usage("vf", "give one of create, destroy and set");
+	if (count != (*act == create_vfs ? 3 : 2))
+		return cmd_wrong_usage("vf", *act == create_vfs
+						     ? "create wants an address and a number"
+						     : "one address is wanted");
+	if (*act == create_vfs && (!parse_number(words[2], 65535, &number) || !number))
+		return cmd_wrong_usage("vf", "'%s' is no number of VFs, 1 or more", words[2]);
+	if (sets != (*act == set_vf))
+		return cmd_wrong_usage(
+			"vf", "--mac, --vlan and --trust go with set, and it needs one");
+	if (*act != create_vfs && (arguments->bind || arguments->json))
+		return cmd_wrong_usage("vf", "--bind and --json go with create");
+	arguments->count = *act == create_vfs ? number : 0;
 	arguments->address = words[1];
 	return -1;
 }
@@ -263,8 +255,8 @@ int cmd_vf(int argc, char **argv)
 	action act;
 
 	while (status < 0 && (option = getopt_long(argc, argv, "", long_options, NULL)) != -1)
-		status = parse_option(&arguments, option);
+		status = parse_vf_option(&arguments, option);
 	if (status < 0)
 		status = check_words(&arguments, argc - optind, argv + optind, &act);
-	return status < 0 ? run(&arguments, act) : status;
+	return status < 0 ? run_action(&arguments, act) : status;
 }

@@ -69,7 +69,7 @@ static void note_goal(struct host_record *record, const struct host_device *devi
  * device at vfio-pci, or at no driver, what that was before: its holder is dead, or is "penstock
  * bind", which has gone on purpose. A bind that did not come to its end leaves nothing to keep.
  */
-static int claim(const struct host *host, const struct host_device *device, bool companion,
+static int claim_device(const struct host *host, const struct host_device *device, bool companion,
 	const struct bind_options *options, struct error *err)
 {
 	struct host_record record;
@@ -92,7 +92,7 @@ static int claim(const struct host *host, const struct host_device *device, bool
 	return code ? code : host_journal_write(host, &record, err);
 }
 
-static int take(
+static int take_device(
 	const struct host *host, const struct host_device *device, int lock, struct error *err)
 {
 	struct change change;
@@ -111,7 +111,7 @@ static int take(
 }
 
 /* It is at vfio-pci already. Without a record it was not penstock who put it there. */
-static int keep(const struct host *host, const struct host_device *device, bool companion,
+static int keep_device(const struct host *host, const struct host_device *device, bool companion,
 	const struct bind_options *options, struct error *err)
 {
 	struct host_record record;
@@ -120,7 +120,7 @@ static int keep(const struct host *host, const struct host_device *device, bool 
 	if (code)
 		return code == -ENOENT ? 0 : code;
 	if (!host_binds_kept(host, &record))
-		return claim(host, device, companion, options, err);
+		return claim_device(host, device, companion, options, err);
 	if (record.companion <= companion)
 		return 0;
 	/* It stays the earlier bind's: if this one fails, that one has not. */
@@ -146,12 +146,12 @@ static int bind_one(const struct host *host, const struct plan_entry *entry,
 	bdf_format(bdf, name);
 	if (host_driver_is_vfio(device.driver) && options->persist) {
 		log_info("%s: is at %s already", name, device.driver);
-		return keep(host, &device, entry->companion, options, err);
+		return keep_device(host, &device, entry->companion, options, err);
 	}
-	code = claim(host, &device, entry->companion, options, err);
+	code = claim_device(host, &device, entry->companion, options, err);
 	if (code || host_driver_is_vfio(device.driver))
 		return code;
-	code = take(host, &device, lock, err);
+	code = take_device(host, &device, lock, err);
 	if (code)
 		return code;
 	log_info("%s: %s -> " VFIO_PCI "%s", name, device.driver[0] ? device.driver : "no driver",
@@ -159,7 +159,7 @@ static int bind_one(const struct host *host, const struct plan_entry *entry,
 	return 0;
 }
 
-static void undo(const struct host *host, const struct plan *plan, size_t count)
+static void undo_bind(const struct host *host, const struct plan *plan, size_t count)
 {
 	while (count--) {
 		struct error why = { 0 };
@@ -178,7 +178,7 @@ static int bind_all(const struct host *host, const struct plan *plan,
 		if (code == 0)
 			continue;
 		/* Where the kernel hangs on a device, waiting for it once more helps nobody. */
-		undo(host, plan, code == -ETIMEDOUT ? i : i + 1);
+		undo_bind(host, plan, code == -ETIMEDOUT ? i : i + 1);
 		return code;
 	}
 	return 0;
@@ -198,11 +198,11 @@ static int bind_for_good(const struct host *host, const struct plan *plan,
 		return err->code;
 	}
 	if (host_binds_end(host, err))
-		undo(host, plan, plan->count);
+		undo_bind(host, plan, plan->count);
 	return err->code;
 }
 
-static void tell_plan(const struct plan *plan)
+static void tell_bind_plan(const struct plan *plan)
 {
 	for (size_t i = 0; i < plan->count; i++) {
 		const struct host_device *device = &plan->entries[i].device;
@@ -225,7 +225,7 @@ int host_bind(const struct host *host, const struct bdf *devices, size_t count,
 	int code = plan_make(&plan, host, devices, count, options->force, err);
 
 	if (code == 0 && options->dry_run)
-		tell_plan(&plan);
+		tell_bind_plan(&plan);
 	else if (code == 0 && (code = load_vfio(host, err)) == 0)
 		code = (options->persist ? bind_for_good : bind_all)(host, &plan, options, err);
 	plan_free(&plan);

@@ -63,7 +63,7 @@ static int change_write(const struct change *change, const char *path, const cha
 }
 
 /* Where nothing better is known. */
-static int explain(const struct change *change, struct error *err)
+static int explain_change(const struct change *change, struct error *err)
 {
 	if (!err->hint[0])
 		error_hint(err, "'dmesg | grep %s' may tell why", change->name);
@@ -88,7 +88,7 @@ int change_override(const struct change *change, const char *driver, struct erro
 	if (code == 0)
 		return 0;
 	error_sys(err, code, change->name, "cannot set driver_override to '%s'", driver);
-	return explain(change, err);
+	return explain_change(change, err);
 }
 
 int change_unbind(const struct change *change, struct error *err)
@@ -110,7 +110,7 @@ int change_unbind(const struct change *change, struct error *err)
 		return 0;
 	error_sys(err, code ? code : -EBUSY, change->name, "cannot take it from its driver %s",
 		driver);
-	return explain(change, err);
+	return explain_change(change, err);
 }
 
 static void wait_for_driver(const struct change *change)
@@ -125,7 +125,7 @@ static void wait_for_driver(const struct change *change)
 }
 
 /* A driver that refuses the device makes the write fail too; the caller looks at the outcome. */
-static int offer(const struct change *change, const char *path, struct error *err)
+static int offer_device(const struct change *change, const char *path, struct error *err)
 {
 	int code = change_write(change, path, change->name, "a driver to take it", err);
 
@@ -142,7 +142,7 @@ int change_probe(const struct change *change, struct error *err)
 	int code = host_path(change->host, path, PCI_BUS "drivers_probe");
 
 	return code ? error_sys(err, code, change->name, "cannot offer it to drivers")
-		    : offer(change, path, err);
+		    : offer_device(change, path, err);
 }
 
 int change_bind(const struct change *change, const char *driver, struct error *err)
@@ -151,7 +151,7 @@ int change_bind(const struct change *change, const char *driver, struct error *e
 	int code = host_path(change->host, path, PCI_BUS "drivers/%s/bind", driver);
 
 	return code ? error_sys(err, code, change->name, "cannot offer it to %s", driver)
-		    : offer(change, path, err);
+		    : offer_device(change, path, err);
 }
 
 /*
@@ -173,7 +173,7 @@ static int modprobe(const char *option, const char *alias)
 }
 
 /* In the child, as it probes devices. */
-static int load(const void *alias)
+static int load_in_child(const void *alias)
 {
 	int code = modprobe("--quiet", alias);
 
@@ -188,5 +188,5 @@ int change_load_module(const struct host *host, const char *alias)
 	if (!host_is_live(host))
 		return -ENOENT;
 	host_text(doing, sizeof(doing), "module %s to load", alias);
-	return guard_call(&guard, load, alias);
+	return guard_call(&guard, load_in_child, alias);
 }

@@ -56,8 +56,8 @@ static int check_group(const struct host *host, const struct host_device *device
 }
 
 /* By a living penstock, or through VFIO by any other program. */
-static int check_free(const struct host *host, const struct host_device *device, const char *name,
-	struct error *err)
+static int check_not_taken(const struct host *host, const struct host_device *device,
+	const char *name, struct error *err)
 {
 	struct host_record record;
 	char text[160], holder[HOST_HOLDER_TEXT];
@@ -115,7 +115,7 @@ static bool is_kept_open(
 	return true;
 }
 
-static int check_use(const struct host *host, const struct host_device *device,
+static int check_host_use(const struct host *host, const struct host_device *device,
 	const struct host_device *asked, bool force, struct error *err)
 {
 	char name[BDF_TEXT], wanted[BDF_TEXT];
@@ -147,7 +147,7 @@ static bool is_planned(const struct plan *plan, const struct bdf *bdf)
 	return false;
 }
 
-static int add(
+static int plan_device(
 	struct plan *plan, const struct host_device *device, bool companion, struct error *err)
 {
 	struct plan_entry *more =
@@ -170,11 +170,12 @@ static int check_asked(struct plan *plan, const struct host *host, const struct 
 	if (is_planned(plan, bdf))
 		return 0;
 	if (host_device_read(host, bdf, &device, err) || host_device_check_bridge(&device, err) ||
-		check_group(host, &device, name, err) || check_free(host, &device, name, err) ||
-		check_use(host, &device, &device, force, err) ||
+		check_group(host, &device, name, err) ||
+		check_not_taken(host, &device, name, err) ||
+		check_host_use(host, &device, &device, force, err) ||
 		check_rights(host, &device, name, err))
 		return err->code;
-	return add(plan, &device, false, err);
+	return plan_device(plan, &device, false, err);
 }
 
 /* Another member of the group of asked: VFIO opens a group only when no host driver has any of it.
@@ -193,7 +194,7 @@ static int check_companion(struct plan *plan, const struct host *host, const str
 	if (host_device_is_bridge(&device))
 		return 0;
 	bdf_format(bdf, name);
-	if (check_free(host, &device, name, &why)) {
+	if (check_not_taken(host, &device, name, &why)) {
 		error_set(err, why.code, bdf_format(&asked->bdf, wanted),
 			"it cannot be had without %s of the same IOMMU group %d: %s", name,
 			device.group, why.what);
@@ -202,9 +203,10 @@ static int check_companion(struct plan *plan, const struct host *host, const str
 	}
 	if (host_driver_is_viable(device.driver))
 		return 0;
-	if (check_use(host, &device, asked, force, err) || check_rights(host, &device, name, err))
+	if (check_host_use(host, &device, asked, force, err) ||
+		check_rights(host, &device, name, err))
 		return err->code;
-	return add(plan, &device, true, err);
+	return plan_device(plan, &device, true, err);
 }
 
 static int check_companions(struct plan *plan, const struct host *host,

@@ -134,8 +134,8 @@ static bool is_settled(
 	return true;
 }
 
-static int move(const struct host *host, const struct host_device *device, const struct goal *goal,
-	int lock, struct error *err)
+static int move_device(const struct host *host, const struct host_device *device,
+	const struct goal *goal, int lock, struct error *err)
 {
 	/* An override for another driver than the goal's would be in the way until that has it. */
 	const char *meanwhile = strcmp(goal->override, goal->driver) ? "" : goal->override;
@@ -191,7 +191,7 @@ static int give_back(const struct host *host, const struct bdf *bdf, const struc
 	}
 	code = host_device_read(host, bdf, &device, err);
 	if (code == 0)
-		code = move(host, &device, goal, lock, err);
+		code = move_device(host, &device, goal, lock, err);
 	if (code == 0)
 		tell_moved(host, &device, goal);
 	return code;
@@ -214,7 +214,7 @@ static bool is_in_scope(const struct host *host, const struct host_record *recor
  * Take over the record, so that a third process waits for this one. The device's lock does that as
  * well, so a full disk must not keep a device from its driver.
  */
-static void claim(const struct host *host, struct host_record *record)
+static void claim_record(const struct host *host, struct host_record *record)
 {
 	struct error why = { 0 };
 
@@ -239,7 +239,7 @@ static int release_recorded(const struct host *host, struct host_record *record,
 		record->holder = (struct host_holder){ .name = "bind" };
 		return host_journal_write(host, record, err);
 	}
-	claim(host, record);
+	claim_record(host, record);
 	if (record->makes_vfs && !kept && host_vf_remove(host, &record->bdf, lock, err))
 		return err->code;
 	strcpy(goal.driver, record->driver);

@@ -138,7 +138,7 @@ static int want_file(struct boot_change *change, const struct boot_file *file, s
 	return boot_bytes_copy(&change->wanted, &text) ? 0 : no_memory(err);
 }
 
-static const struct boot_file *find_file(const struct boot_plan *plan, const char *path)
+static const struct boot_file *find_planned(const struct boot_plan *plan, const char *path)
 {
 	for (size_t i = 0; plan && i < plan->file_count; i++)
 		if (strcmp(plan->files[i].path, path) == 0)
@@ -188,13 +188,13 @@ static int make_changes(const struct host *host, const struct boot_state *state,
 			    result, err))
 			return err->code;
 	for (size_t i = 0; i < state->count; i++)
-		if (!find_file(plan, state->entries[i].path) &&
+		if (!find_planned(plan, state->entries[i].path) &&
 			make_change(host, &state->entries[i], NULL, result, err))
 			return err->code;
 	return 0;
 }
 
-static bool differs(const struct boot_change *change)
+static bool change_differs(const struct boot_change *change)
 {
 	return !boot_bytes_equal(&change->now, &change->wanted);
 }
@@ -213,7 +213,7 @@ static bool add_directories(
 {
 	char path[PATH_MAX];
 
-	if (!change->wanted.data || !differs(change))
+	if (!change->wanted.data || !change_differs(change))
 		return true;
 	snprintf(path, sizeof(path), "%s", change->path);
 	for (char *slash = path + 1; (slash = strchr(slash, '/')); slash++) {
@@ -348,7 +348,7 @@ static int prepare_all(const struct host *host, const struct boot_result *result
 		char full[PATH_MAX];
 		int code = boot_files_resolve(host, change->path, full);
 
-		if (!change->wanted.data || !differs(change))
+		if (!change->wanted.data || !change_differs(change))
 			continue;
 		if (code == 0)
 			code = boot_files_prepare(full, &change->wanted, change->mode);
@@ -358,7 +358,7 @@ static int prepare_all(const struct host *host, const struct boot_result *result
 	return 0;
 }
 
-static int put(const struct host *host, const struct boot_change *change)
+static int put_file(const struct host *host, const struct boot_change *change)
 {
 	char full[PATH_MAX];
 	int code = boot_files_resolve(host, change->path, full);
@@ -377,7 +377,7 @@ static bool roll_back(const struct host *host, const struct boot_result *result,
 		char full[PATH_MAX];
 		int code = boot_files_resolve(host, change->path, full);
 
-		if (!differs(change))
+		if (!change_differs(change))
 			continue;
 		if (code == 0 && !change->now.data)
 			code = unlink(full) < 0 ? -errno : 0;
@@ -399,7 +399,7 @@ static int put_all(
 {
 	for (size_t i = 0; i < result->count; i++) {
 		const struct boot_change *change = &result->changes[i];
-		int code = differs(change) ? put(host, change) : 0;
+		int code = change_differs(change) ? put_file(host, change) : 0;
 
 		if (code == 0)
 			continue;
@@ -415,7 +415,7 @@ static int put_all(
 /*
  * As it was before. An old state is not written again: the one that holds during changes will do.
  */
-static void give_up(const struct host *host, const struct boot_state *old,
+static void give_up_changes(const struct host *host, const struct boot_state *old,
 	const struct boot_state *during, const struct boot_result *result)
 {
 	struct error ignored = { 0 };
@@ -427,7 +427,7 @@ static void give_up(const struct host *host, const struct boot_state *old,
 }
 
 /* Where there is no room for it, the state that holds during the changes will do as well. */
-static int finish(const struct host *host, const struct boot_state *after, struct error *err)
+static int finish_state(const struct host *host, const struct boot_state *after, struct error *err)
 {
 	struct error ignored = { 0 };
 
@@ -439,7 +439,7 @@ static int finish(const struct host *host, const struct boot_state *after, struc
 	return boot_state_remove(host, err);
 }
 
-static int commit(const struct host *host, const struct boot_state *old,
+static int commit_changes(const struct host *host, const struct boot_state *old,
 	const struct boot_plan *plan, struct boot_result *result, struct error *err)
 {
 	struct boot_state during = { 0 }, after = { 0 };
@@ -454,10 +454,10 @@ static int commit(const struct host *host, const struct boot_state *old,
 	if (make_directories(host, &during.directories, err) || prepare_all(host, result, err) ||
 		put_all(host, result, &mixed, err)) {
 		if (!mixed)
-			give_up(host, old, &during, result);
+			give_up_changes(host, old, &during, result);
 		goto free;
 	}
-	finish(host, &after, err);
+	finish_state(host, &after, err);
 free:
 	boot_state_free(&during);
 	boot_state_free(&after);
@@ -469,7 +469,7 @@ static bool any_difference(const struct boot_result *result, const struct boot_s
 	size_t ours = 0;
 
 	for (size_t i = 0; i < result->count; i++) {
-		if (differs(&result->changes[i]))
+		if (change_differs(&result->changes[i]))
 			return true;
 		ours += is_ours(&result->changes[i]);
 	}
@@ -477,7 +477,7 @@ static bool any_difference(const struct boot_result *result, const struct boot_s
 }
 
 /* Held while files are changed, by the directory of the state. A descriptor or a negative errno. */
-static int lock(const struct host *host, struct error *err)
+static int lock_state(const struct host *host, struct error *err)
 {
 	char full[PATH_MAX], *slash;
 	cleanup_fd int fd = -1;
@@ -504,7 +504,7 @@ static int lock(const struct host *host, struct error *err)
 	return take_fd(&fd);
 }
 
-static int apply(const struct host *host, const struct boot_plan *plan, bool dry_run,
+static int apply_changes(const struct host *host, const struct boot_plan *plan, bool dry_run,
 	struct boot_state *state, struct boot_result *result, struct error *err)
 {
 	int code = boot_state_load(state, host, err);
@@ -522,21 +522,21 @@ static int apply(const struct host *host, const struct boot_plan *plan, bool dry
 		return no_memory(err);
 	if (dry_run || !any_difference(result, state))
 		return 0;
-	return commit(host, state, plan, result, err);
+	return commit_changes(host, state, plan, result, err);
 }
 
 int boot_apply(const struct host *host, const struct boot_plan *plan, bool dry_run,
 	struct boot_result *result, struct error *err)
 {
 	bool needs_lock = !dry_run && (plan || host_exists(host, BOOT_STATE));
-	cleanup_fd int locked = needs_lock ? lock(host, err) : -1;
+	cleanup_fd int locked = needs_lock ? lock_state(host, err) : -1;
 	struct boot_state state = { 0 };
 	int code;
 
 	*result = (struct boot_result){ 0 };
 	if (needs_lock && locked < 0)
 		return locked;
-	code = apply(host, plan, dry_run, &state, result, err);
+	code = apply_changes(host, plan, dry_run, &state, result, err);
 	boot_state_free(&state);
 	return code;
 }

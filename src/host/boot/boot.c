@@ -18,7 +18,7 @@
 /* Devices. */
 
 /* What the host uses now it will use after the next boot: a host without its disk does not boot. */
-static int check_use(
+static int check_later_use(
 	const struct host *host, const struct host_device *device, bool force, struct error *err)
 {
 	char name[BDF_TEXT], path[PATH_MAX];
@@ -38,7 +38,7 @@ static int check_use(
 	return -EBUSY;
 }
 
-static int add_device(
+static int add_planned(
 	struct boot_plan *plan, const struct host_device *device, bool companion, struct error *err)
 {
 	struct boot_device *more =
@@ -58,10 +58,11 @@ static int add_asked(struct boot_plan *plan, const struct host *host, const stru
 
 	if (boot_plan_has(plan, bdf))
 		return 0;
-	if (host_device_read(host, bdf, &device, err) || check_use(host, &device, force, err) ||
+	if (host_device_read(host, bdf, &device, err) ||
+		check_later_use(host, &device, force, err) ||
 		host_device_check_bridge(&device, err))
 		return err->code;
-	return add_device(plan, &device, false, err);
+	return add_planned(plan, &device, false, err);
 }
 
 /* All others of the group: VFIO opens it only when no host driver has any of it. */
@@ -82,7 +83,8 @@ static int add_companions(
 			return err->code;
 		if (host_device_is_bridge(&device))
 			continue;
-		if (check_use(host, &device, force, err) || add_device(plan, &device, true, err))
+		if (check_later_use(host, &device, force, err) ||
+			add_planned(plan, &device, true, err))
 			return err->code;
 	}
 	return 0;

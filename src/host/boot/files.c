@@ -32,7 +32,7 @@ bool boot_bytes_copy(struct boot_bytes *to, const struct boot_bytes *from)
 }
 
 /* Cut a path to what is there of it, but not below least bytes. Its length then. */
-static size_t cut(char *path, size_t least)
+static size_t cut_component(char *path, size_t least)
 {
 	struct stat stat;
 
@@ -49,7 +49,7 @@ int boot_files_resolve(const struct host *host, const char *path, char full[stat
 
 	if (code)
 		return code;
-	path += cut(there, root) - root;
+	path += cut_component(there, root) - root;
 	if (!realpath(there[0] ? there : "/", full))
 		return -errno;
 	/* An absolute link in a tree leads out of it, to the files of this machine. */
@@ -103,7 +103,7 @@ int boot_files_read(
 	return code ? boot_files_tell(err, code, path, "cannot read it") : 0;
 }
 
-static void temporary(const char *full, char path[static PATH_MAX])
+static void format_temporary(const char *full, char path[static PATH_MAX])
 {
 	const char *slash = strrchr(full, '/');
 	size_t directory = slash ? slash + 1 - full : 0;
@@ -111,7 +111,7 @@ static void temporary(const char *full, char path[static PATH_MAX])
 	snprintf(path, PATH_MAX, "%.*s.%s.penstock-new", (int)directory, full, full + directory);
 }
 
-static int write_temporary(
+static int write_beside(
 	const char *path, const char *full, const struct boot_bytes *bytes, unsigned mode)
 {
 	cleanup_fd int fd = -1;
@@ -138,8 +138,8 @@ int boot_files_prepare(const char *full, const struct boot_bytes *bytes, unsigne
 	char path[PATH_MAX];
 	int code;
 
-	temporary(full, path);
-	code = write_temporary(path, full, bytes, mode);
+	format_temporary(full, path);
+	code = write_beside(path, full, bytes, mode);
 	if (code)
 		unlink(path);
 	return code;
@@ -150,7 +150,7 @@ int boot_files_replace(const char *full)
 	cleanup_fd int directory = -1;
 	char path[PATH_MAX], *slash;
 
-	temporary(full, path);
+	format_temporary(full, path);
 	if (rename(path, full) < 0)
 		return -errno;
 	slash = strrchr(path, '/');
@@ -166,7 +166,7 @@ void boot_files_discard(const char *full)
 {
 	char path[PATH_MAX];
 
-	temporary(full, path);
+	format_temporary(full, path);
 	unlink(path);
 }
 

@@ -144,7 +144,7 @@ static bool state_from_json(const struct json_object *json, struct boot_state *s
 	return true;
 }
 
-static bool parse(const struct boot_bytes *bytes, struct boot_state *state)
+static bool parse_state(const struct boot_bytes *bytes, struct boot_state *state)
 {
 	struct json_tokener *tokener = json_tokener_new();
 	struct json_object *json;
@@ -170,7 +170,7 @@ int boot_state_load(struct boot_state *state, const struct host *host, struct er
 	if (code || !bytes.data)
 		return code;
 	state->exists = true;
-	if (!parse(&bytes, state)) {
+	if (!parse_state(&bytes, state)) {
 		code = error_set(err, -EBADMSG, BOOT_STATE,
 			"the record of what was changed is damaged, so penstock cannot tell what is to "
 			"be put back");

@@ -114,7 +114,7 @@ static int find_entry(const char *text, struct span *span)
 	return is_linux ? code : -EINVAL;
 }
 
-static int find(enum boot_edit edit, const char *text, struct span *span)
+static int find_span(enum boot_edit edit, const char *text, struct span *span)
 {
 	return edit == BOOT_GRUB    ? find_grub(text, span)
 	       : edit == BOOT_ENTRY ? find_entry(text, span)
@@ -158,7 +158,7 @@ static void pick_missing(const struct span *span, const char *words, char added[
 	}
 }
 
-static int finish(int printed)
+static int finish_print(int printed)
 {
 	return printed < 0 ? -ENOMEM : 0;
 }
@@ -167,14 +167,14 @@ int boot_words_add(enum boot_edit edit, const char *text, const char *words, cha
 	char added[static BOOT_WORDS])
 {
 	struct span span = { 0 };
-	int code = find(edit, text, &span);
+	int code = find_span(edit, text, &span);
 	size_t length = strlen(text);
 	const char *quote;
 
 	*result = NULL;
 	if (code == -ENOENT) {
 		snprintf(added, BOOT_WORDS, "%s", words);
-		return finish(asprintf(result,
+		return finish_print(asprintf(result,
 			edit == BOOT_ENTRY ? "%s%soptions %s\n" : "%s%s" VARIABLE "=\"%s\"\n", text,
 			length && text[length - 1] != '\n' ? "\n" : "", words));
 	}
@@ -182,13 +182,13 @@ int boot_words_add(enum boot_edit edit, const char *text, const char *words, cha
 		return code;
 	pick_missing(&span, words, added);
 	if (!added[0])
-		return finish(asprintf(result, "%s", text));
+		return finish_print(asprintf(result, "%s", text));
 	while (span.end > span.start && strchr(BLANKS, span.end[-1]))
 		span.end--;
 	quote = span.bare ? "\"" : "";
-	return finish(asprintf(result, "%.*s%s%.*s%s%s%s%s", (int)(span.start - text), text, quote,
-		(int)(span.end - span.start), span.start, span.end > span.start ? " " : "", added,
-		quote, span.end));
+	return finish_print(asprintf(result, "%.*s%s%.*s%s%s%s%s", (int)(span.start - text), text,
+		quote, (int)(span.end - span.start), span.start, span.end > span.start ? " " : "",
+		added, quote, span.end));
 }
 
 /* A word goes with the blanks before it, so that the others stay as they are. */
@@ -218,7 +218,7 @@ int boot_words_remove(enum boot_edit edit, const char *text, const char *words, 
 	if (!*result)
 		return -ENOMEM;
 	/* Where there is no place for words, there are none. */
-	if (find(edit, text, &span) == 0)
+	if (find_span(edit, text, &span) == 0)
 		copy_others(&span, words, *result + (span.start - text));
 	return 0;
 }

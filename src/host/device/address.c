@@ -19,7 +19,7 @@ struct found {
 	int count;
 };
 
-static void add(struct found *found, const struct bdf *bdf)
+static void add_found(struct found *found, const struct bdf *bdf)
 {
 	for (int i = 0; i < found->count; i++)
 		if (bdf_equal(&found->devices[i], bdf))
@@ -66,7 +66,7 @@ static void find_functions(const struct host *host, struct bdf bdf, struct found
 {
 	for (bdf.function = 0; bdf.function < HOST_ADDRESS_MAX; bdf.function++)
 		if (host_device_exists(host, &bdf))
-			add(found, &bdf);
+			add_found(found, &bdf);
 }
 
 static void find_ids(const struct host *host, long vendor, long device, struct found *found)
@@ -81,7 +81,7 @@ static void find_ids(const struct host *host, long vendor, long device, struct f
 		if (bdf_parse(entry->d_name, &bdf) == 0 &&
 			host_read_number(host, -1, DEVICES "/%s/vendor", entry->d_name) == vendor &&
 			host_read_number(host, -1, DEVICES "/%s/device", entry->d_name) == device)
-			add(found, &bdf);
+			add_found(found, &bdf);
 	}
 	if (directory)
 		closedir(directory);
@@ -103,7 +103,7 @@ static bool find_in_path(const struct host *host, const char *path, struct found
 		any = true;
 	}
 	if (any)
-		add(found, &last);
+		add_found(found, &last);
 	return any;
 }
 
@@ -168,7 +168,7 @@ static int find_name(const struct host *host, const char *name, struct found *fo
 }
 
 /* A path of sysfs, or a node of /dev, perhaps through a link as in /dev/disk/by-id. */
-static int find_file(const struct host *host, const char *text, struct found *found)
+static int find_by_file(const struct host *host, const char *text, struct found *found)
 {
 	char path[PATH_MAX], real[PATH_MAX];
 	const char *in_host;
@@ -233,14 +233,14 @@ int host_address_find(const struct host *host, const char *text,
 	int code = -ENOENT;
 
 	if (bdf_parse(text, &bdf) == 0 || parse_libvirt(text, &bdf) == 0) {
-		add(&found, &bdf);
+		add_found(&found, &bdf);
 	} else if (parse_slot(text, &bdf) == 0) {
 		many = true;
 		find_functions(host, bdf, &found);
 	} else if (has_form(text, "xxxx:xxxx") && sscanf(text, "%x:%x", &vendor, &device) == 2) {
 		find_ids(host, vendor, device, &found);
 	} else {
-		code = (strchr(text, '/') ? find_file : find_name)(host, text, &found);
+		code = (strchr(text, '/') ? find_by_file : find_name)(host, text, &found);
 		if (code == -ENOENT && strchr(text, ':'))
 			code = -EINVAL;
 	}
@@ -266,7 +266,7 @@ int host_address_find_one(
 	return 0;
 }
 
-static bool is_listed(const struct bdf *list, size_t count, const struct bdf *bdf)
+static bool is_in_list(const struct bdf *list, size_t count, const struct bdf *bdf)
 {
 	while (count--)
 		if (bdf_equal(&list[count], bdf))
@@ -290,7 +290,7 @@ ssize_t host_address_find_all(const struct host *host, char *const *words, size_
 		if (found < 0)
 			return found;
 		for (int j = 0; j < found; j++)
-			if (!is_listed(list, used, &some[j]))
+			if (!is_in_list(list, used, &some[j]))
 				list[used++] = some[j];
 	}
 	*devices = list;

@@ -25,7 +25,7 @@ static uint32_t read_id(const struct host *host, const char *name, const char *a
 }
 
 /* The class stands in where configuration space cannot be read; only a bridge matters here. */
-static uint8_t read_header(const struct host *host, const char *name, uint32_t class_code)
+static uint8_t read_header_type(const struct host *host, const char *name, uint32_t class_code)
 {
 	uint8_t fallback = class_code >> 8 == CLASS_BRIDGE_PCI;
 	char path[PATH_MAX], config[CONFIG_HEADER_TYPE + 2];
@@ -108,7 +108,7 @@ int host_device_read(const struct host *host, const struct bdf *bdf, struct host
 	device->subsystem_vendor = read_id(host, name, "subsystem_vendor");
 	device->subsystem_device = read_id(host, name, "subsystem_device");
 	device->class_code = read_id(host, name, "class");
-	device->header = read_header(host, name, device->class_code);
+	device->header = read_header_type(host, name, device->class_code);
 	/* boot_display is what kernels since 6.17 say of machines without VGA. */
 	device->boot_display = host_read_number(host, 0, DEVICES "%s/boot_vga", name) == 1 ||
 			       host_read_number(host, 0, DEVICES "%s/boot_display", name) == 1;

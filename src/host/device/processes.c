@@ -16,7 +16,7 @@
 
 #define NODES_MAX 100000 /* of the host, of a kind: a hostile tree ends here */
 
-static void add(struct host_nodes *nodes, const char *name, bool vital)
+static void add_named(struct host_nodes *nodes, const char *name, bool vital)
 {
 	struct host_node *more;
 
@@ -61,7 +61,7 @@ static void add_node(
 		return;
 	for (at = strtok_r(text, "\n", &save); at; at = strtok_r(NULL, "\n", &save))
 		if (strncmp(at, "DEVNAME=", 8) == 0)
-			add(nodes, at + 8,
+			add_named(nodes, at + 8,
 				strcmp(kind, "block") == 0 || is_graphics(at + 8) ||
 					is_namespace(at + 8));
 }
@@ -86,7 +86,7 @@ static void add_below(
 }
 
 /* The node that an open file of /proc/PID/fd is; NULL: none of them. */
-static const struct host_node *match(const struct host_nodes *nodes, const char *target)
+static const struct host_node *match_node(const struct host_nodes *nodes, const char *target)
 {
 	if (strncmp(target, "/dev/", 5))
 		return NULL;
@@ -111,7 +111,7 @@ static const struct host_node *find_open(const struct host_nodes *nodes, const c
 		const struct host_node *node;
 
 		target[got < 0 ? 0 : got] = '\0';
-		node = match(nodes, target);
+		node = match_node(nodes, target);
 		if (node && (!found || node->vital))
 			found = node;
 	}
@@ -120,7 +120,7 @@ static const struct host_node *find_open(const struct host_nodes *nodes, const c
 	return found;
 }
 
-static void describe(const char *pid, const struct host_node *node, char *text, size_t size)
+static void describe_opener(const char *pid, const struct host_node *node, char *text, size_t size)
 {
 	char path[sizeof("/proc//comm") + NAME_MAX], command[32] = "";
 
@@ -131,7 +131,7 @@ static void describe(const char *pid, const struct host_node *node, char *text, 
 }
 
 /* The first one that depends on the device, else the first that has it open. */
-static enum host_user find_process(const struct host_nodes *nodes, char *text, size_t size)
+static enum host_user find_opener(const struct host_nodes *nodes, char *text, size_t size)
 {
 	DIR *directory = nodes->count ? opendir("/proc") : NULL;
 	enum host_user user = HOST_USER_NONE;
@@ -146,7 +146,7 @@ static enum host_user find_process(const struct host_nodes *nodes, char *text, s
 		if (!node || (user && !node->vital))
 			continue;
 		user = node->vital ? HOST_USER_DEPENDS : HOST_USER_HAS_OPEN;
-		describe(entry->d_name, node, text, size);
+		describe_opener(entry->d_name, node, text, size);
 	}
 	if (directory)
 		closedir(directory);
@@ -166,9 +166,9 @@ static void add_head(struct host_nodes *nodes, const struct host *host, const ch
 
 	if (!host_multipath_head(disk, head))
 		return;
-	add(nodes, head, true);
+	add_named(nodes, head, true);
 	host_text(name, sizeof(name), "ng%s", head + strlen("nvme"));
-	add(nodes, name, true);
+	add_named(nodes, name, true);
 	if (host_path(host, link, "/sys/block/%s", head) == 0 && realpath(link, path))
 		add_below(nodes, host, path, "block");
 }
@@ -203,7 +203,7 @@ static void add_nvidia(
 		if (sscanf(line, "Device Minor: %u", &minor) != 1)
 			continue;
 		host_text(node, sizeof(node), "nvidia%u", minor);
-		add(nodes, node, true);
+		add_named(nodes, node, true);
 		break;
 	}
 	if (stream)
@@ -235,10 +235,10 @@ enum host_user host_processes_using(
 	if (!host_is_live(host))
 		return user;
 	host_nodes_find(host, device, &nodes);
-	user = find_process(&nodes, text, size);
+	user = find_opener(&nodes, text, size);
 	for (unsigned i = 1; user == HOST_USER_DEPENDS && i < DEPENDING_TRIES; i++) {
 		usleep(TRY_WAIT_US);
-		user = find_process(&nodes, text, size);
+		user = find_opener(&nodes, text, size);
 	}
 	host_nodes_free(&nodes);
 	return user;
@@ -258,7 +258,7 @@ static void add_cdev(
 	directory = opendir(strcat(path, "/vfio-dev"));
 	while (directory && (entry = readdir(directory))) {
 		host_text(name, sizeof(name), "vfio/devices/%s", entry->d_name);
-		add(nodes, name, true);
+		add_named(nodes, name, true);
 	}
 	if (directory)
 		closedir(directory);
@@ -276,10 +276,10 @@ bool host_processes_using_vfio(
 		return false;
 	if (device->group >= 0) {
 		host_text(name, sizeof(name), "vfio/%d", device->group);
-		add(&nodes, name, true);
+		add_named(&nodes, name, true);
 	}
 	add_cdev(host, device, &nodes);
-	used = find_process(&nodes, text, size);
+	used = find_opener(&nodes, text, size);
 	host_nodes_free(&nodes);
 	return used;
 }

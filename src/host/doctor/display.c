@@ -180,8 +180,8 @@ void doctor_check_display(struct doctor *doctor, const struct inventory_device *
 
 /* rom */
 
-static bool read_rom(struct doctor *doctor, const struct inventory_device *device, struct rom *rom,
-	struct error *err)
+static bool read_rom_of(struct doctor *doctor, const struct inventory_device *device,
+	struct rom *rom, struct error *err)
 {
 	cleanup_free uint8_t *data = NULL;
 	size_t size;
@@ -210,7 +210,7 @@ void doctor_check_rom(struct doctor *doctor, const struct inventory_device *devi
 			device->device.driver, name);
 		return;
 	}
-	if (!read_rom(doctor, device, &rom, &err)) {
+	if (!read_rom_of(doctor, device, &rom, &err)) {
 		finding = doctor_add(doctor, FINDING_WARNING, device, "its ROM cannot be read");
 		doctor_evidence(finding, D "%s/rom: %s", name, err.what);
 	} else if (!rom_is_good(&rom) || !rom_has(&rom, ROM_TYPE_UEFI)) {

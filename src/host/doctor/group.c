@@ -12,7 +12,7 @@
 
 /* group */
 
-static bool same_slot(const struct bdf *a, const struct bdf *b)
+static bool is_same_card(const struct bdf *a, const struct bdf *b)
 {
 	return a->domain == b->domain && a->bus == b->bus && a->device == b->device;
 }
@@ -33,7 +33,7 @@ static unsigned list_companions(const struct doctor *doctor, const struct invent
 			host_device_is_bridge(&other->device))
 			continue;
 		count++;
-		*strange |= !same_slot(&other->device.bdf, &device->device.bdf);
+		*strange |= !is_same_card(&other->device.bdf, &device->device.bdf);
 		if (other->used)
 			*used = other;
 		if (at < size)
@@ -113,7 +113,7 @@ void doctor_check_group(struct doctor *doctor, const struct inventory_device *de
 
 /* reserved-memory */
 
-static bool find_direct(const struct host *host, int group, char *line, size_t size)
+static bool find_reserved(const struct host *host, int group, char *line, size_t size)
 {
 	FILE *stream = host_open(host, "/sys/kernel/iommu_groups/%d/reserved_regions", group);
 	char buffer[128];
@@ -136,7 +136,7 @@ void doctor_check_reserved(struct doctor *doctor, const struct inventory_device 
 	char line[128];
 
 	if (device->device.group < 0 ||
-		!find_direct(doctor->host, device->device.group, line, sizeof(line)))
+		!find_reserved(doctor->host, device->device.group, line, sizeof(line)))
 		return;
 	finding = doctor_add(doctor, doctor_if_asked(doctor), device,
 		"the firmware keeps memory for it (RMRR), and the kernel refuses to give it away");

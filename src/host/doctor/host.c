@@ -250,7 +250,7 @@ static bool is_newer(const struct host *host, const char *path, const struct sta
 	       stat_.st_mtime > image->st_mtime;
 }
 
-static bool find_image(const struct host *host, char *path, size_t size, struct stat *image)
+static bool find_initramfs(const struct host *host, char *path, size_t size, struct stat *image)
 {
 	char release[HOST_NAME], full[PATH_MAX];
 	const char *const names[] = { "/boot/initrd.img-%s", "/boot/initramfs-%s.img" };
@@ -275,7 +275,7 @@ void doctor_check_initramfs(struct doctor *doctor)
 	struct stat image;
 	DIR *directory;
 
-	if (!find_image(doctor->host, image_path, sizeof(image_path), &image) ||
+	if (!find_initramfs(doctor->host, image_path, sizeof(image_path), &image) ||
 		host_path(doctor->host, path, "/etc/modprobe.d") || !(directory = opendir(path)))
 		return;
 	program = distribution_initramfs(doctor->host, &kind, &other);
@@ -297,7 +297,7 @@ void doctor_check_initramfs(struct doctor *doctor)
 
 /* Facts. */
 
-static void fact(struct doctor *doctor, unsigned i, const char *id, const char *what, int value,
+static void set_fact(struct doctor *doctor, unsigned i, const char *id, const char *what, int value,
 	const char *evidence)
 {
 	doctor->facts[i] = (struct doctor_fact){ .id = id, .what = what, .value = value };
@@ -330,13 +330,14 @@ void doctor_read_facts(struct doctor *doctor)
 		snprintf(evidence, sizeof(evidence),
 			"/sys/class/iommu/dmar0/intel-iommu/cap: %s, bit 59 is %d", text, value);
 	}
-	fact(doctor, 0, "vtd-posted-interrupts",
+	set_fact(doctor, 0, "vtd-posted-interrupts",
 		"VT-d can post a device's interrupts to a running vCPU", value, evidence);
 	value = read_switch(doctor->host, "/sys/module/kvm_intel/parameters/enable_apicv", evidence,
 		sizeof(evidence));
-	fact(doctor, 1, "apicv", "KVM uses APICv (Intel): interrupts without exits", value,
+	set_fact(doctor, 1, "apicv", "KVM uses APICv (Intel): interrupts without exits", value,
 		evidence);
 	value = read_switch(
 		doctor->host, "/sys/module/kvm_amd/parameters/avic", evidence, sizeof(evidence));
-	fact(doctor, 2, "avic", "KVM uses AVIC (AMD): interrupts without exits", value, evidence);
+	set_fact(doctor, 2, "avic", "KVM uses AVIC (AMD): interrupts without exits", value,
+		evidence);
 }

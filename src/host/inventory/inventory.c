@@ -144,7 +144,7 @@ static int read_device(const struct host *host, const struct host_pci_ids *names
 	return 0;
 }
 
-static int compare(const void *a, const void *b)
+static int compare_devices(const void *a, const void *b)
 {
 	const struct host_device *x = a, *y = b; /* the first member of an inventory_device */
 	/* -1, no group, comes last. */
@@ -177,7 +177,7 @@ static void find_twins(struct inventory *inventory)
 }
 
 /* Room for one more. */
-static bool grow(struct inventory *inventory)
+static bool grow_inventory(struct inventory *inventory)
 {
 	struct inventory_device *devices;
 
@@ -191,8 +191,8 @@ static bool grow(struct inventory *inventory)
 	return true;
 }
 
-static int read_all(const struct host *host, const struct host_pci_ids *names, DIR *directory,
-	struct inventory *inventory)
+static int read_all_devices(const struct host *host, const struct host_pci_ids *names,
+	DIR *directory, struct inventory *inventory)
 {
 	const struct dirent *entry;
 
@@ -201,7 +201,7 @@ static int read_all(const struct host *host, const struct host_pci_ids *names, D
 
 		if (bdf_parse(entry->d_name, &bdf))
 			continue;
-		if (!grow(inventory))
+		if (!grow_inventory(inventory))
 			return -ENOMEM;
 		if (read_device(host, names, &bdf, &inventory->devices[inventory->count]) == 0)
 			inventory->count++;
@@ -221,7 +221,7 @@ int inventory_read(const struct host *host, struct inventory *inventory, struct 
 	if (!directory)
 		return error_sys(err, code ? code : -errno, path, "cannot list the PCI devices");
 	host_pci_ids_open(&names, host);
-	code = read_all(host, &names, directory, inventory);
+	code = read_all_devices(host, &names, directory, inventory);
 	host_pci_ids_close(&names);
 	closedir(directory);
 	if (code) {
@@ -229,7 +229,8 @@ int inventory_read(const struct host *host, struct inventory *inventory, struct 
 		return error_sys(err, code, path, "cannot list the PCI devices");
 	}
 	if (inventory->count)
-		qsort(inventory->devices, inventory->count, sizeof(*inventory->devices), compare);
+		qsort(inventory->devices, inventory->count, sizeof(*inventory->devices),
+			compare_devices);
 	find_twins(inventory);
 	return 0;
 }

@@ -62,7 +62,7 @@ int host_journal_remove(const struct host *host, const struct bdf *bdf, struct e
 	return code ? journal_tell(host, code, "cannot remove a record from the journal", err) : 0;
 }
 
-static ssize_t collect(DIR *directory, struct bdf **devices)
+static ssize_t collect_records(DIR *directory, struct bdf **devices)
 {
 	cleanup_free struct bdf *list = NULL;
 	const struct dirent *entry;
@@ -93,7 +93,7 @@ ssize_t host_journal_list(const struct host *host, struct bdf **devices, struct 
 	if (!directory)
 		return errno == ENOENT ? 0
 				       : journal_tell(host, -errno, "cannot read the journal", err);
-	count = collect(directory, devices);
+	count = collect_records(directory, devices);
 	closedir(directory);
 	return count < 0 ? journal_tell(host, count, "cannot read the journal", err) : count;
 }

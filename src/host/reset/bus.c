@@ -14,7 +14,7 @@
  * container to get so far, but no memory is mapped in it. Descriptors go with the child.
  */
 
-static int open_group(int container, int group)
+static int open_viable_group(int container, int group)
 {
 	struct vfio_group_status status = { .argsz = sizeof(status) };
 	cleanup_fd int fd = -1;
@@ -29,7 +29,7 @@ static int open_group(int container, int group)
 	return ioctl(fd, VFIO_GROUP_SET_CONTAINER, &container) < 0 ? -errno : take_fd(&fd);
 }
 
-static int open_device(int container, int group, const char *name)
+static int open_group_device(int container, int group, const char *name)
 {
 	int fd;
 
@@ -52,11 +52,11 @@ int reset_bus_run(const void *reset_bus)
 	reset->argsz = size;
 	reset->count = bus->group_count;
 	for (unsigned i = 0; i < bus->group_count; i++) {
-		reset->group_fds[i] = open_group(container, bus->groups[i]);
+		reset->group_fds[i] = open_viable_group(container, bus->groups[i]);
 		if (reset->group_fds[i] < 0)
 			return reset->group_fds[i];
 	}
-	device = open_device(container, reset->group_fds[0], bus->device);
+	device = open_group_device(container, reset->group_fds[0], bus->device);
 	if (device < 0)
 		return device;
 	return ioctl(device, VFIO_DEVICE_PCI_HOT_RESET, reset) < 0 ? -errno : 0;

@@ -100,7 +100,7 @@ int host_reset_read(
 
 /* Whether it may be done. */
 
-static int check_driver(const struct host_device *device, const char *name, struct error *err)
+static int check_reset_driver(const struct host_device *device, const char *name, struct error *err)
 {
 	if (host_device_check_bridge(device, err))
 		return err->code;
@@ -130,7 +130,7 @@ static int check_ours(const struct host *host, const struct bdf *bdf, struct err
 		error_hint(err, "it is free again when that has ended");
 		return -EBUSY;
 	}
-	if (check_driver(&device, name, err))
+	if (check_reset_driver(&device, name, err))
 		return err->code;
 	if (host_driver_is_vfio(device.driver) &&
 		host_processes_using_vfio(host, &device, text, sizeof(text))) {
@@ -206,7 +206,7 @@ static bool is_virtual(const struct host *host, const struct bdf *bdf)
 	return host_vfs_parent(host, bdf, &pf, &number) == 0;
 }
 
-static bool answers(const struct host *host, const struct host_device *device,
+static bool device_answers(const struct host *host, const struct host_device *device,
 	const uint8_t config[static CONFIG_SIZE])
 {
 	for (int i = 0; i < CONFIG_SIZE; i++) {
@@ -232,18 +232,18 @@ static int check_back(const struct host *host, struct host_reset *reset, const s
 		return code;
 	bdf_format(bdf, name);
 	read_config(host, bdf, after);
-	for (int i = 0; i < BACK_TRIES && !answers(host, &device, after); i++) {
+	for (int i = 0; i < BACK_TRIES && !device_answers(host, &device, after); i++) {
 		usleep(BACK_US);
 		read_config(host, bdf, after);
 	}
-	if (!answers(host, &device, after)) {
+	if (!device_answers(host, &device, after)) {
 		reset->lost = device;
 		return error_set(err, -ENODEV, name,
 			"it has not come back after the reset: its configuration space reads "
 			"%02x%02x:%02x%02x",
 			after[1], after[0], after[3], after[2]);
 	}
-	if (!answers(host, &device, before) ||
+	if (!device_answers(host, &device, before) ||
 		memcmp(before + CONFIG_BARS, after + CONFIG_BARS, BARS_SIZE) == 0)
 		return 0;
 	reset->lost = device;
@@ -316,7 +316,8 @@ static int plan_attempt(const struct host *host, const struct host_reset *reset,
 	return host_path(host, attempt->reset, DEVICES "%s/reset", name);
 }
 
-static int explain(const struct host *host, int code, bool bus, const char *name, struct error *err)
+static int explain_reset(
+	const struct host *host, int code, bool bus, const char *name, struct error *err)
 {
 	if (code == -ETIMEDOUT) {
 		error_set(err, code, name, "gave up after %u seconds of waiting for its reset",
@@ -427,8 +428,8 @@ static int check_targets(const struct host *host, struct host_reset *reset,
 	return 0;
 }
 
-static int run(const struct host *host, struct host_reset *reset, const struct attempt *attempt,
-	bool bus, struct error *err)
+static int run_locked(const struct host *host, struct host_reset *reset,
+	const struct attempt *attempt, bool bus, struct error *err)
 {
 	cleanup_free struct targets *targets = malloc(sizeof(*targets));
 	char name[BDF_TEXT];
@@ -448,7 +449,7 @@ static int run(const struct host *host, struct host_reset *reset, const struct a
 		if (code != -ETIMEDOUT)
 			check_targets(host, reset, targets, err);
 		if (code && !err->code)
-			explain(host, code, bus, name, err);
+			explain_reset(host, code, bus, name, err);
 	}
 	host_journal_unlock(&targets->locks);
 	return err->code;
@@ -478,7 +479,7 @@ static int refuse_method(const struct host_reset *reset, const char *method, str
 	return -EOPNOTSUPP;
 }
 
-static void tell_plan(const struct host_reset *reset, const struct attempt *attempt, bool bus)
+static void tell_reset_plan(const struct host_reset *reset, const struct attempt *attempt, bool bus)
 {
 	char name[BDF_TEXT], list[RESET_METHODS_MAX * (RESET_METHOD_NAME + 2)] = "";
 
@@ -510,13 +511,13 @@ int host_reset_run(const struct host *host, struct host_reset *reset, const char
 	if (code)
 		return code;
 	if (dry_run) {
-		tell_plan(reset, &attempt, bus);
+		tell_reset_plan(reset, &attempt, bus);
 		return 0;
 	}
-	code = run(host, reset, &attempt, bus, err);
+	code = run_locked(host, reset, &attempt, bus, err);
 	/* The device alone cannot be reset: the bus is left, when it is ours. */
 	if (code != -ENOTTY || bus || !can_bus || check_hits(host, reset, &(struct error){ 0 }))
 		return code;
 	*err = (struct error){ 0 };
-	return run(host, reset, &attempt, true, err);
+	return run_locked(host, reset, &attempt, true, err);
 }

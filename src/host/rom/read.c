@@ -26,7 +26,7 @@ struct shared {
 };
 
 /* Bytes until the end of the file or of the room; -EFBIG where the file goes on after it. */
-static ssize_t read_all(int fd, uint8_t *data, size_t room)
+static ssize_t read_rom_bytes(int fd, uint8_t *data, size_t room)
 {
 	size_t used = 0;
 	uint8_t more;
@@ -62,7 +62,7 @@ int rom_read_file(const char *path, uint8_t **data, size_t *size, struct error *
 		return fail_to_read(path, -errno, err);
 	if (!buffer)
 		return fail_to_read(path, -ENOMEM, err);
-	got = read_all(fd, buffer, ROM_SIZE_MAX);
+	got = read_rom_bytes(fd, buffer, ROM_SIZE_MAX);
 	if (got < 0)
 		return fail_to_read(path, got, err);
 	*size = got;
@@ -71,7 +71,7 @@ int rom_read_file(const char *path, uint8_t **data, size_t *size, struct error *
 	return 0;
 }
 
-/* All up to explain() is done in the child. */
+/* All up to explain_rom() is done in the child. */
 
 static int open_attribute(const struct shared *shared, const char *attribute)
 {
@@ -85,7 +85,7 @@ static int open_attribute(const struct shared *shared, const char *attribute)
 }
 
 /* The ROM is decoded only in between, as it may share its decoder with the BARs. */
-static int read_rom(struct shared *shared)
+static int read_decoded(struct shared *shared)
 {
 	cleanup_fd int fd = open_attribute(shared, "rom");
 	ssize_t got;
@@ -95,7 +95,7 @@ static int read_rom(struct shared *shared)
 	if (write(fd, "1", 1) != 1)
 		return -errno;
 	got = lseek(fd, 0, SEEK_SET) < 0 ? -errno
-					 : read_all(fd, shared->data, sizeof(shared->data));
+					 : read_rom_bytes(fd, shared->data, sizeof(shared->data));
 	/* The kernel takes it for a 0 only with a newline. */
 	if (pwrite(fd, "0\n", 2, 0) != 2 && got >= 0)
 		got = -errno;
@@ -113,11 +113,11 @@ static int read_with_memory(struct shared *shared)
 
 	if (config < 0 || pread(config, &before, 1, PCI_COMMAND) != 1 ||
 		before & PCI_COMMAND_MEMORY)
-		return read_rom(shared);
+		return read_decoded(shared);
 	during = before | PCI_COMMAND_MEMORY;
 	if (pwrite(config, &during, 1, PCI_COMMAND) != 1)
 		return -errno;
-	code = read_rom(shared);
+	code = read_decoded(shared);
 	if (pwrite(config, &before, 1, PCI_COMMAND) != 1 && code == 0)
 		code = -errno;
 	return code;
@@ -196,7 +196,7 @@ static int check_unused(
 	return -EBUSY;
 }
 
-static int explain(int code, const struct host *host, const char *name, struct error *err)
+static int explain_rom(int code, const struct host *host, const char *name, struct error *err)
 {
 	if (code == -ETIMEDOUT) {
 		error_set(err, code, name, "gave up after %u seconds of reading its option ROM",
@@ -238,10 +238,10 @@ static int read_locked(const struct host *host, const char *name, int lock, stru
 	int code = guard_call(&guard, wake_and_read, shared);
 
 	if (code)
-		return explain(code, host, name, err);
+		return explain_rom(code, host, name, err);
 	*data = malloc(shared->size ? shared->size : 1);
 	if (!*data)
-		return explain(-ENOMEM, host, name, err);
+		return explain_rom(-ENOMEM, host, name, err);
 	memcpy(*data, shared->data, shared->size);
 	*size = shared->size;
 	return 0;
@@ -261,7 +261,7 @@ int rom_read_device(const struct host *host, const struct host_device *device, u
 	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE,
 		MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (shared == MAP_FAILED)
-		return explain(-errno, host, name, err);
+		return explain_rom(-errno, host, name, err);
 	shared->host = host;
 	shared->name = name;
 	code = check_rom(host, name, err);

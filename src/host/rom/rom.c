@@ -36,7 +36,7 @@ struct bytes {
 };
 
 /* The caller has checked that they are there. */
-static uint32_t get(struct bytes bytes, size_t at, unsigned count)
+static uint32_t get_number(struct bytes bytes, size_t at, unsigned count)
 {
 	uint32_t value = 0;
 
@@ -45,7 +45,7 @@ static uint32_t get(struct bytes bytes, size_t at, unsigned count)
 	return value;
 }
 
-static bool has(struct bytes bytes, size_t at, size_t count)
+static bool has_bytes(struct bytes bytes, size_t at, size_t count)
 {
 	return at <= bytes.size && bytes.size - at >= count;
 }
@@ -55,10 +55,11 @@ static size_t find_pcir(struct bytes image)
 {
 	size_t at;
 
-	if (!has(image, 0, HEADER_SIZE) || get(image, 0, 2) != 0xaa55)
+	if (!has_bytes(image, 0, HEADER_SIZE) || get_number(image, 0, 2) != 0xaa55)
 		return 0;
-	at = get(image, AT_PCIR, 2);
-	if (at < HEADER_SIZE || !has(image, at, PCIR_SIZE) || memcmp(image.data + at, "PCIR", 4))
+	at = get_number(image, AT_PCIR, 2);
+	if (at < HEADER_SIZE || !has_bytes(image, at, PCIR_SIZE) ||
+		memcmp(image.data + at, "PCIR", 4))
 		return 0;
 	return at;
 }
@@ -66,12 +67,12 @@ static size_t find_pcir(struct bytes image)
 /* The sum runs over the part that is copied and run, which the image's third byte counts. */
 static unsigned check_legacy(struct bytes image, const struct rom_image *info)
 {
-	size_t size = get(image, AT_INIT_SIZE, 1) * UNIT;
+	size_t size = get_number(image, AT_INIT_SIZE, 1) * UNIT;
 	uint8_t sum = 0;
 
 	if (!size || size > info->length)
 		return ROM_PROBLEM_INIT_SIZE;
-	if (!has(image, 0, size))
+	if (!has_bytes(image, 0, size))
 		return 0; /* cut, and told so */
 	for (size_t i = 0; i < size; i++)
 		sum += image.data[i];
@@ -81,25 +82,25 @@ static unsigned check_legacy(struct bytes image, const struct rom_image *info)
 /* UEFI Specification 2.10, 14.4.2.1: the header, and the program at an offset that it gives. */
 static unsigned check_efi(struct bytes image, struct rom_image *info)
 {
-	size_t size = get(image, AT_INIT_SIZE, 2) * UNIT;
-	size_t start = get(image, AT_EFI_START, 2);
+	size_t size = get_number(image, AT_INIT_SIZE, 2) * UNIT;
+	size_t start = get_number(image, AT_EFI_START, 2);
 
-	if (get(image, AT_EFI_MAGIC, 4) != EFI_SIGNATURE || start < HEADER_SIZE ||
+	if (get_number(image, AT_EFI_MAGIC, 4) != EFI_SIGNATURE || start < HEADER_SIZE ||
 		start >= info->length)
 		return ROM_PROBLEM_NO_EFI;
-	info->efi_machine = get(image, AT_EFI_KIND, 2);
+	info->efi_machine = get_number(image, AT_EFI_KIND, 2);
 	return !size || size > info->length ? ROM_PROBLEM_INIT_SIZE : 0;
 }
 
 /* A list of more IDs ends with 0. */
-static bool is_listed(struct bytes image, size_t pcir, uint16_t id)
+static bool lists_id(struct bytes image, size_t pcir, uint16_t id)
 {
-	size_t at = pcir + get(image, pcir + PCIR_DEVICE_LIST, 2);
+	size_t at = pcir + get_number(image, pcir + PCIR_DEVICE_LIST, 2);
 
 	if (image.data[pcir + PCIR_REVISION] < 3 || at == pcir)
 		return false;
-	for (; has(image, at, 2) && get(image, at, 2); at += 2)
-		if (get(image, at, 2) == id)
+	for (; has_bytes(image, at, 2) && get_number(image, at, 2); at += 2)
+		if (get_number(image, at, 2) == id)
 			return true;
 	return false;
 }
@@ -111,7 +112,7 @@ static unsigned check_ids(struct bytes image, size_t pcir, const struct rom_imag
 
 	if (info->vendor != device->vendor)
 		problems |= ROM_PROBLEM_VENDOR;
-	else if (info->device != device->device && !is_listed(image, pcir, device->device))
+	else if (info->device != device->device && !lists_id(image, pcir, device->device))
 		problems |= ROM_PROBLEM_DEVICE;
 	/* The programming interface may differ, and cards of one ID can be VGA or another display. */
 	if (info->class_code >> 16 != device->class_code >> 16)
@@ -122,12 +123,12 @@ static unsigned check_ids(struct bytes image, size_t pcir, const struct rom_imag
 static void parse_image(
 	struct rom_image *info, struct bytes image, size_t pcir, const struct host_device *device)
 {
-	info->length = get(image, pcir + PCIR_IMAGE_SIZE, 2) * UNIT;
+	info->length = get_number(image, pcir + PCIR_IMAGE_SIZE, 2) * UNIT;
 	info->type = image.data[pcir + PCIR_TYPE];
-	info->vendor = get(image, pcir + PCIR_VENDOR, 2);
-	info->device = get(image, pcir + PCIR_DEVICE, 2);
-	info->class_code = get(image, pcir + PCIR_CLASS, 3);
-	info->revision = get(image, pcir + PCIR_CODE_REV, 2);
+	info->vendor = get_number(image, pcir + PCIR_VENDOR, 2);
+	info->device = get_number(image, pcir + PCIR_DEVICE, 2);
+	info->class_code = get_number(image, pcir + PCIR_CLASS, 3);
+	info->revision = get_number(image, pcir + PCIR_CODE_REV, 2);
 	if (info->length > image.size)
 		info->problems |= ROM_PROBLEM_CUT;
 	if (info->type == ROM_TYPE_LEGACY)
@@ -156,7 +157,7 @@ static void explain_none(struct rom *rom, struct bytes bytes)
 	if (rom->shift)
 		snprintf(text, size, "the ROM begins only at byte %zu, after something else",
 			rom->shift);
-	else if (!has(bytes, 0, 2) || get(bytes, 0, 2) != 0xaa55)
+	else if (!has_bytes(bytes, 0, 2) || get_number(bytes, 0, 2) != 0xaa55)
 		snprintf(text, size, "it does not begin with 55 aa, but with %02x %02x",
 			bytes.data[0], bytes.size > 1 ? bytes.data[1] : 0);
 	else

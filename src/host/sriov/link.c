@@ -47,7 +47,7 @@ size_t vf_settings_request(
 	return request->nlmsg_len;
 }
 
-static int exchange(struct mnl_socket *socket, const struct nlmsghdr *request)
+static int exchange_request(struct mnl_socket *socket, const struct nlmsghdr *request)
 {
 	char answer[8192]; /* the error repeats the request */
 	int more = MNL_CB_OK;
@@ -69,7 +69,7 @@ static int exchange(struct mnl_socket *socket, const struct nlmsghdr *request)
 int vf_settings_send(const void *request)
 {
 	struct mnl_socket *socket = mnl_socket_open(NETLINK_ROUTE);
-	int code = socket ? exchange(socket, request) : -errno;
+	int code = socket ? exchange_request(socket, request) : -errno;
 
 	if (socket)
 		mnl_socket_close(socket);
@@ -108,7 +108,7 @@ static int refuse_no_card(
 	return -EOPNOTSUPP;
 }
 
-static int explain(int code, const char *name, const char *interface, struct error *err)
+static int explain_settings(int code, const char *name, const char *interface, struct error *err)
 {
 	error_sys(err, code, name, "the driver of %s did not take the settings", interface);
 	if (code == -EPERM || code == -EACCES)
@@ -122,7 +122,7 @@ static int explain(int code, const char *name, const char *interface, struct err
 	return code;
 }
 
-static void tell(const char *name, const struct vf_settings *settings, const char *verb)
+static void tell_settings(const char *name, const struct vf_settings *settings, const char *verb)
 {
 	const uint8_t *mac = settings->mac;
 
@@ -182,9 +182,9 @@ int host_vf_set(const struct host *host, const struct bdf *vf, const struct vf_s
 		vf_settings_request(request, ifindex, number, settings);
 		code = guard_call(&guard, vf_settings_send, request);
 		if (code)
-			return explain(code, name, interface, err);
+			return explain_settings(code, name, interface, err);
 	}
-	tell(name, settings, dry_run ? "would be " : "is ");
+	tell_settings(name, settings, dry_run ? "would be " : "is ");
 	warn_if_down(host, name, interface);
 	return 0;
 }

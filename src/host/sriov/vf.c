@@ -27,7 +27,7 @@ static long read_total(const struct host *host, const struct bdf *pf)
 }
 
 /* Not even a driver of the host's may lose one with a mounted disk or a route. */
-static int check_host_use(const struct host *host, const char *name, const struct bdf *vfs,
+static int check_vfs_use(const struct host *host, const char *name, const struct bdf *vfs,
 	ssize_t count, struct error *err)
 {
 	struct host_use use;
@@ -128,7 +128,7 @@ static int check_count(const struct host *host, const struct bdf *pf, unsigned c
 	return -ERANGE;
 }
 
-static int check_driver(const struct host_device *device, const char *name, struct error *err)
+static int check_pf_driver(const struct host_device *device, const char *name, struct error *err)
 {
 	if (device->driver[0])
 		return 0;
@@ -288,7 +288,7 @@ int host_vf_check(const struct host *host, const struct bdf *pf, unsigned count,
 
 	if (check_pf(host, pf, device, err) ||
 		check_count(host, pf, count, bdf_format(pf, name), err) ||
-		check_driver(device, name, err))
+		check_pf_driver(device, name, err))
 		return err->code;
 	return has_room(host, name) ? 0 : refuse_no_room(name, err);
 }
@@ -349,7 +349,7 @@ static int remove_all(const struct host *host, const struct bdf *pf, const struc
 	/* Again, as one could have been taken in between. */
 	code = host_use_check_vfs(host, pf, err);
 	if (code == 0)
-		code = check_host_use(host, bdf_format(pf, name), vfs, count, err);
+		code = check_vfs_use(host, bdf_format(pf, name), vfs, count, err);
 	if (code == 0)
 		code = remove_locked(host, pf, vfs, count, all, err);
 	host_journal_unlock(&locks);
@@ -384,7 +384,7 @@ int host_vf_destroy(const struct host *host, const struct bdf *pf, bool dry_run,
 	count = host_vfs_list(host, pf, &vfs, err);
 	if (count < 0)
 		return count;
-	code = check_host_use(host, bdf_format(pf, name), vfs, count, err);
+	code = check_vfs_use(host, bdf_format(pf, name), vfs, count, err);
 	if (code == 0 && dry_run)
 		log_info("%s: %zd VFs would go", name, count);
 	if (code || dry_run)

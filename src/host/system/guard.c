@@ -20,7 +20,7 @@ struct write {
 	const char *text;
 };
 
-static int write_file(const void *argument)
+static int write_in_child(const void *argument)
 {
 	const struct write *write = argument;
 
@@ -83,7 +83,7 @@ void guard_progress(const struct guard *guard, uint64_t start, uint64_t *told)
 }
 
 /* 1 when the child has answered or ended, -ETIMEDOUT when it took too long. */
-static int await(const struct guard *guard, int fd)
+static int await_child(const struct guard *guard, int fd)
 {
 	struct pollfd wait = { .fd = fd, .events = POLLIN };
 	uint64_t start = guard_now(), told = start;
@@ -99,9 +99,9 @@ static int await(const struct guard *guard, int fd)
 	}
 }
 
-static int collect(const struct guard *guard, int fd, pid_t child)
+static int collect_child(const struct guard *guard, int fd, pid_t child)
 {
-	int code = await(guard, fd);
+	int code = await_child(guard, fd);
 
 	/* Not killed: that would not end the kernel's work, but the child's, which has yet to put back
 	 * what it changed. */
@@ -137,12 +137,12 @@ int guard_call(const struct guard *guard, int (*call)(const void *), const void 
 	if (child < 0)
 		return code;
 	close(take_fd(&writer));
-	return collect(guard, reader, child);
+	return collect_child(guard, reader, child);
 }
 
 int guard_write(const struct guard *guard, const char *path, const char *text)
 {
 	struct write write = { path, text };
 
-	return guard_call(guard, write_file, &write);
+	return guard_call(guard, write_in_child, &write);
 }

@@ -54,7 +54,7 @@ void host_pci_ids_close(struct host_pci_ids *names)
  * it; 0 where there is none before the list goes on with something less deep. Gives where its name
  * begins; the next line's offset goes into *after.
  */
-static const char *find(
+static const char *find_ids_line(
 	const struct host_pci_ids *names, size_t at, const char *prefix, size_t *after)
 {
 	size_t length = strlen(prefix), depth = strspn(prefix, "\t");
@@ -78,7 +78,8 @@ static const char *find(
 	return NULL;
 }
 
-static void take(const struct host_pci_ids *names, const char *from, char name[static PCI_IDS_TEXT])
+static void take_name(
+	const struct host_pci_ids *names, const char *from, char name[static PCI_IDS_TEXT])
 {
 	size_t room = names->text + names->size - from;
 	const char *end = memchr(from, '\n', room);
@@ -91,7 +92,7 @@ static const char *find_vendor(const struct host_pci_ids *names, uint16_t vendor
 	char prefix[8];
 
 	snprintf(prefix, sizeof(prefix), "%04x  ", vendor);
-	return find(names, 0, prefix, after);
+	return find_ids_line(names, 0, prefix, after);
 }
 
 void host_pci_ids_vendor(
@@ -102,7 +103,7 @@ void host_pci_ids_vendor(
 
 	name[0] = '\0';
 	if (at)
-		take(names, at, name);
+		take_name(names, at, name);
 }
 
 void host_pci_ids_device(const struct host_pci_ids *names, uint16_t vendor, uint16_t device,
@@ -116,9 +117,9 @@ void host_pci_ids_device(const struct host_pci_ids *names, uint16_t vendor, uint
 	if (!find_vendor(names, vendor, &after))
 		return;
 	snprintf(prefix, sizeof(prefix), "\t%04x  ", device);
-	at = find(names, after, prefix, &after);
+	at = find_ids_line(names, after, prefix, &after);
 	if (at)
-		take(names, at, name);
+		take_name(names, at, name);
 }
 
 void host_pci_ids_class(
@@ -130,10 +131,10 @@ void host_pci_ids_class(
 
 	name[0] = '\0';
 	snprintf(prefix, sizeof(prefix), "C %02x  ", class_code >> 16 & 0xff);
-	at = find(names, 0, prefix, &after);
+	at = find_ids_line(names, 0, prefix, &after);
 	if (!at)
 		return;
 	snprintf(prefix, sizeof(prefix), "\t%02x  ", class_code >> 8 & 0xff);
-	subclass = find(names, after, prefix, &after);
-	take(names, subclass ? subclass : at, name);
+	subclass = find_ids_line(names, after, prefix, &after);
+	take_name(names, subclass ? subclass : at, name);
 }

@@ -54,7 +54,7 @@ static bool read_block(const struct host *host, const char *path, struct block *
 }
 
 /* Does "/dev/nvme0n1p2", "/dev/mapper/vg-root" or another path mean this block device? */
-static bool means(const struct host *host, const char *source, const struct block *block)
+static bool is_source(const struct host *host, const char *source, const struct block *block)
 {
 	struct stat stat_;
 
@@ -75,7 +75,7 @@ static bool any_means(const struct host *host, char *sources, const struct block
 	char *save, *source = strtok_r(sources, ":", &save);
 
 	for (; source; source = strtok_r(NULL, ":", &save))
-		if (means(host, source, block))
+		if (is_source(host, source, block))
 			return true;
 	return false;
 }
@@ -151,7 +151,7 @@ static bool is_swap(const struct host *host, const struct block *block)
 	while (!found && fgets(line, sizeof(line), stream)) {
 		char *file = strtok_r(line, " \t\n", &save);
 
-		found = file && means(host, file, block);
+		found = file && is_source(host, file, block);
 	}
 	fclose(stream);
 	return found;
@@ -176,7 +176,7 @@ static bool is_in_btrfs(const struct host *host, const struct block *block)
 	return found;
 }
 
-static void describe(const struct block *block, char *text, size_t size)
+static void describe_block(const struct block *block, char *text, size_t size)
 {
 	if (block->alias[0])
 		host_text(text, size, "%s (%s)", block->name, block->alias);
@@ -184,12 +184,12 @@ static void describe(const struct block *block, char *text, size_t size)
 		host_text(text, size, "%s", block->name);
 }
 
-static bool say(struct walk *walk, const struct block *block, const char *how)
+static bool tell_use(struct walk *walk, const struct block *block, const char *how)
 {
 	struct host_use *use = walk->use;
 	char name[2 * HOST_NAME + 8];
 
-	describe(block, name, sizeof(name));
+	describe_block(block, name, sizeof(name));
 	if (strcmp(block->name, walk->bottom) == 0)
 		host_text(use->reason, sizeof(use->reason), "its disk %s %s", name, how);
 	else
@@ -199,7 +199,7 @@ static bool say(struct walk *walk, const struct block *block, const char *how)
 }
 
 /* Uses that are told by the block device itself. */
-static bool find_direct(struct walk *walk, const struct block *block)
+static bool find_use_of_block(struct walk *walk, const struct block *block)
 {
 	struct host_use *use = walk->use;
 	char point[128], how[160];
@@ -207,23 +207,23 @@ static bool find_direct(struct walk *walk, const struct block *block)
 	if (find_mount(walk->host, block, point, sizeof(point))) {
 		host_text(use->hint, sizeof(use->hint), "unmount it: umount '%s'", point);
 		host_text(how, sizeof(how), "is mounted at %s", point);
-		return say(walk, block, how);
+		return tell_use(walk, block, how);
 	}
 	if (is_swap(walk->host, block)) {
 		host_text(use->hint, sizeof(use->hint), "switch it off: swapoff /dev/%s",
 			block->name);
-		return say(walk, block, "is swap");
+		return tell_use(walk, block, "is swap");
 	}
 	if (is_in_btrfs(walk->host, block)) {
 		host_text(use->hint, sizeof(use->hint), "unmount that file system");
-		return say(walk, block, "is part of a mounted btrfs");
+		return tell_use(walk, block, "is part of a mounted btrfs");
 	}
 	return false;
 }
 
-static bool visit(struct walk *walk, const char *path, unsigned depth);
+static bool visit_block(struct walk *walk, const char *path, unsigned depth);
 
-static bool has(const char *directory, const char *name)
+static bool has_entry(const char *directory, const char *name)
 {
 	char path[PATH_MAX + NAME_MAX];
 
@@ -231,7 +231,7 @@ static bool has(const char *directory, const char *name)
 	return access(path, F_OK) == 0;
 }
 
-static bool join(char path[static PATH_MAX], const char *directory, const char *name)
+static bool join_path(char path[static PATH_MAX], const char *directory, const char *name)
 {
 	int used = snprintf(path, PATH_MAX, "%s/%s", directory, name);
 
@@ -247,13 +247,13 @@ static bool visit_partitions(struct walk *walk, const char *path, unsigned depth
 	bool used = false;
 
 	while (!used && directory && (entry = readdir(directory))) {
-		if (entry->d_name[0] == '.' || !join(child, path, entry->d_name) ||
-			!has(child, "partition"))
+		if (entry->d_name[0] == '.' || !join_path(child, path, entry->d_name) ||
+			!has_entry(child, "partition"))
 			continue;
 		/* What is on a holder's partition is still told of the device's own disk. */
 		if (depth == 0)
 			host_text(walk->bottom, sizeof(walk->bottom), "%s", entry->d_name);
-		used = visit(walk, child, depth + 1);
+		used = visit_block(walk, child, depth + 1);
 	}
 	if (directory)
 		closedir(directory);
@@ -269,10 +269,10 @@ static bool visit_holder(struct walk *walk, const char *link, const char *held, 
 		return false;
 	if (!walk->holder[0]) {
 		read_block(walk->host, path, &block);
-		describe(&block, walk->holder, sizeof(walk->holder));
+		describe_block(&block, walk->holder, sizeof(walk->holder));
 		host_text(walk->held, sizeof(walk->held), "%s", held);
 	}
-	return visit(walk, path, depth + 1);
+	return visit_block(walk, path, depth + 1);
 }
 
 static bool visit_holders(struct walk *walk, const char *path, const char *held, unsigned depth)
@@ -282,10 +282,10 @@ static bool visit_holders(struct walk *walk, const char *path, const char *held,
 	bool used = false;
 	DIR *directory;
 
-	if (!join(holders, path, "holders") || !(directory = opendir(holders)))
+	if (!join_path(holders, path, "holders") || !(directory = opendir(holders)))
 		return false;
 	while (!used && (entry = readdir(directory)))
-		if (entry->d_name[0] != '.' && join(link, holders, entry->d_name))
+		if (entry->d_name[0] != '.' && join_path(link, holders, entry->d_name))
 			used = visit_holder(walk, link, held, depth);
 	closedir(directory);
 	return used;
@@ -304,13 +304,14 @@ static bool visit_loops(struct walk *walk, const struct block *block, unsigned d
 	while (!used && (entry = readdir(directory)))
 		if (host_read(walk->host, file, sizeof(file), "/sys/block/%s/loop/backing_file",
 			    entry->d_name) > 0 &&
-			means(walk->host, file, block) && join(link, blocks, entry->d_name))
+			is_source(walk->host, file, block) &&
+			join_path(link, blocks, entry->d_name))
 			used = visit_holder(walk, link, block->name, depth);
 	closedir(directory);
 	return used;
 }
 
-static bool is_new(struct walk *walk, const char *name)
+static bool is_new_block(struct walk *walk, const char *name)
 {
 	for (unsigned i = 0; i < walk->count; i++)
 		if (strcmp(walk->visited[i], name) == 0)
@@ -321,13 +322,13 @@ static bool is_new(struct walk *walk, const char *name)
 	return true;
 }
 
-static bool visit(struct walk *walk, const char *path, unsigned depth)
+static bool visit_block(struct walk *walk, const char *path, unsigned depth)
 {
 	struct block block;
 
-	if (!read_block(walk->host, path, &block) || !is_new(walk, block.name))
+	if (!read_block(walk->host, path, &block) || !is_new_block(walk, block.name))
 		return false;
-	if (find_direct(walk, &block))
+	if (find_use_of_block(walk, &block))
 		return true;
 	return depth < DEPTH_MAX &&
 	       (visit_holders(walk, path, block.name, depth) || visit_loops(walk, &block, depth) ||
@@ -388,7 +389,7 @@ static bool check_disk(const struct host *host, const char *name, struct host_us
 	host_text(walk.bottom, sizeof(walk.bottom), "%s", name);
 	if (!visited || host_path(host, link, "/sys/block/%s", name) || !realpath(link, path))
 		return false;
-	return visit(&walk, path, 0) || find_held(&walk, name);
+	return visit_block(&walk, path, 0) || find_held(&walk, name);
 }
 
 bool host_use_find_disk(const struct host *host, const char *path, struct host_use *use)

@@ -92,7 +92,7 @@ static int look_inside(const void *argument)
 	return socket ? list_links(socket, look) : -errno;
 }
 
-static bool is_new(struct search *search, const char *path)
+static bool is_new_namespace(struct search *search, const char *path)
 {
 	struct stat own, other;
 
@@ -117,7 +117,7 @@ static bool is_inside(
 	};
 
 	snprintf(search->look->path, PATH_MAX, "%s/%s%s", directory, name, below);
-	return is_new(search, search->look->path) &&
+	return is_new_namespace(search, search->look->path) &&
 	       guard_call(&guard, look_inside, &search->look) == 0 && search->look->interface[0];
 }
 
@@ -143,7 +143,7 @@ static bool find_named(struct search *search, struct host_use *use)
 	return found;
 }
 
-static bool find_process(struct search *search, struct host_use *use)
+static bool find_inhabitant(struct search *search, struct host_use *use)
 {
 	const char *interface = search->look->interface;
 	const struct dirent *entry;
@@ -185,6 +185,6 @@ void host_use_describe_namespace(const struct host *host, const char *device, st
 		return;
 	host_text(search.look->device, HOST_NAME, "%s", device);
 	if (!find_named(&search, use))
-		find_process(&search, use);
+		find_inhabitant(&search, use);
 	munmap(search.look, sizeof(*search.look));
 }

@@ -97,10 +97,10 @@ static bool carries_route(struct walk *walk, const char *interface)
 	return true;
 }
 
-static bool visit(struct walk *walk, const char *interface, unsigned depth);
+static bool visit_interface(struct walk *walk, const char *interface, unsigned depth);
 
 /* Does the interface have an entry that begins so? */
-static bool has(const struct host *host, const char *interface, const char *prefix)
+static bool has_attribute(const struct host *host, const char *interface, const char *prefix)
 {
 	const struct dirent *entry;
 	char path[PATH_MAX];
@@ -131,15 +131,16 @@ static bool visit_switch(struct walk *walk, unsigned depth)
 		return false;
 	walk->switched = true;
 	while (!used && (entry = readdir(directory)))
-		used = entry->d_name[0] != '.' && !has(walk->host, entry->d_name, "device") &&
-		       !has(walk->host, entry->d_name, "lower_") &&
-		       !has(walk->host, entry->d_name, "upper_" SWITCH) &&
-		       visit(walk, entry->d_name, depth + 1);
+		used = entry->d_name[0] != '.' &&
+		       !has_attribute(walk->host, entry->d_name, "device") &&
+		       !has_attribute(walk->host, entry->d_name, "lower_") &&
+		       !has_attribute(walk->host, entry->d_name, "upper_" SWITCH) &&
+		       visit_interface(walk, entry->d_name, depth + 1);
 	closedir(directory);
 	return used;
 }
 
-static bool visit(struct walk *walk, const char *interface, unsigned depth)
+static bool visit_interface(struct walk *walk, const char *interface, unsigned depth)
 {
 	const struct dirent *entry;
 	char path[PATH_MAX];
@@ -152,10 +153,11 @@ static bool visit(struct walk *walk, const char *interface, unsigned depth)
 	directory = opendir(path);
 	while (!used && directory && (entry = readdir(directory)))
 		if (strncmp(entry->d_name, "upper_", 6) == 0 && walk->budget && walk->budget--)
-			used = visit(walk, entry->d_name + 6, depth + 1);
+			used = visit_interface(walk, entry->d_name + 6, depth + 1);
 	if (directory)
 		closedir(directory);
-	return used || (has(walk->host, interface, "upper_" SWITCH) && visit_switch(walk, depth));
+	return used ||
+	       (has_attribute(walk->host, interface, "upper_" SWITCH) && visit_switch(walk, depth));
 }
 
 static DIR *open_at(int parent, const char *name)
@@ -233,7 +235,7 @@ static bool has_route(const struct host *host, const char *path, struct host_use
 
 		if (entry->d_name[0] != '.' &&
 			host_is_below(host, path, "/sys/class/net/%s", entry->d_name))
-			used = visit(&walk, entry->d_name, 0);
+			used = visit_interface(&walk, entry->d_name, 0);
 	}
 	closedir(directory);
 	return used;
