@@ -24,7 +24,8 @@ struct broker_config {
 	const char *initrd; /* NULL: none */
 	const char *cmdline;
 	uint64_t memory; /* bytes */
-	enum memory_backing backing;
+	bool hugepages;  /* RAM is of the host's pool of them */
+	bool prealloc;   /* all RAM is present before the guest starts */
 	unsigned cpus;
 	struct bdf devices[MACHINE_DEVICES_MAX];
 	unsigned device_count;

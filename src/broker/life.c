@@ -4,6 +4,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/size.h"
+#include "broker/ram.h"
 #include "host/system/guard.h"
 #include "machine/message.h"
 
@@ -30,7 +31,7 @@
  */
 static int close_the_rest(const struct machine_config *machine, struct error *err)
 {
-	int keep[7 + MACHINE_DEVICES_MAX] = {
+	int keep[8 + MACHINE_DEVICES_MAX] = {
 		machine->kernel_fd,
 		machine->initrd_fd,
 		machine->console.in,
@@ -38,8 +39,9 @@ static int close_the_rest(const struct machine_config *machine, struct error *er
 		machine->kvm_fd,
 		machine->iommu_fd,
 		machine->control_fd,
+		machine->memory_fd,
 	};
-	size_t count = 7;
+	size_t count = 8;
 	int code, null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
 	if (null >= 0) {
@@ -53,8 +55,8 @@ static int close_the_rest(const struct machine_config *machine, struct error *er
 		    : 0;
 }
 
-static _Noreturn void run_machine(
-	struct broker *broker, const struct broker_vfio *vfio, int control)
+static _Noreturn void run_machine(struct broker *broker, const struct broker_vfio *vfio,
+	const struct broker_ram *ram, int control)
 {
 	const struct broker_config *config = broker->config;
 	struct machine_config machine = {
@@ -65,7 +67,9 @@ static _Noreturn void run_machine(
 		.initrd_name = config->initrd,
 		.cmdline = config->cmdline,
 		.memory = config->memory,
-		.backing = config->backing,
+		.memory_fd = ram->fd,
+		.memory_kind = ram->kind,
+		.prealloc = config->prealloc,
 		.cpus = config->cpus,
 		.console = broker->console.config,
 		.kvm_fd = broker->files.kvm,
@@ -95,10 +99,12 @@ static _Noreturn void run_machine(
 
 static int start_machine(struct broker *broker, int *control, pid_t *pid, struct error *err)
 {
+	struct broker_ram ram = { .fd = -1 };
 	struct broker_vfio vfio;
 	int pair[2];
 
-	if (broker_vfio_open(&vfio, broker->config, err))
+	if (broker_vfio_open(&vfio, broker->config, err) ||
+		broker_ram_open(&ram, broker->config, err))
 		goto out;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0 ||
 		fcntl(pair[0], F_SETFL, O_NONBLOCK) < 0) {
@@ -107,7 +113,7 @@ static int start_machine(struct broker *broker, int *control, pid_t *pid, struct
 	}
 	*pid = fork();
 	if (*pid == 0)
-		run_machine(broker, &vfio, pair[1]);
+		run_machine(broker, &vfio, &ram, pair[1]);
 	*control = pair[0];
 	if (*pid < 0) {
 		error_sys(err, -errno, NULL, "cannot start the machine's process");
@@ -117,6 +123,8 @@ static int start_machine(struct broker *broker, int *control, pid_t *pid, struct
 out:
 	/* From here on only the machine has them, so that they close with it. */
 	broker_vfio_close(&vfio);
+	if (ram.fd >= 0)
+		close(ram.fd);
 	return err->code;
 }
 

@@ -104,21 +104,21 @@ static int check_hugepages(const struct broker_config *config, struct error *err
 	return err->code;
 }
 
-/* With devices all of it will be pinned, so it must be free; without, it need only exist. */
+/* With devices all of it will be pinned, so it must be free; else it need only exist. */
 static int check_free(const struct broker_config *config, const char *text, struct error *err)
 {
-	uint64_t available = KIB * (config->device_count ? meminfo(text, "MemAvailable")
-							 : meminfo(text, "MemTotal") +
-								   meminfo(text, "SwapTotal"));
+	bool all = config->device_count || config->prealloc;
+	uint64_t available = KIB * (all ? meminfo(text, "MemAvailable")
+					: meminfo(text, "MemTotal") + meminfo(text, "SwapTotal"));
 	char wanted[24], there[24];
 
 	if (config->memory <= available)
 		return 0;
 	error_set(err, -ENOMEM, NULL, "the guest is to have %s of memory, the host has %s%s",
 		size_format(config->memory, wanted), size_format(available, there),
-		config->device_count ? " available" : "");
+		all ? " available" : "");
 	error_hint(err, "give it less with --memory%s",
-		config->device_count ? ", or end what uses the host's memory" : "");
+		all ? ", or end what uses the host's memory" : "");
 	return err->code;
 }
 
@@ -150,8 +150,7 @@ int broker_check_memory(const struct broker_config *config, struct error *err)
 
 	if (fd_read_file("/proc/meminfo", text, sizeof(text)) < 0)
 		text[0] = '\0';
-	if (config->backing == MEMORY_HUGETLB ? check_hugepages(config, err)
-					      : check_free(config, text, err))
+	if (config->hugepages ? check_hugepages(config, err) : check_free(config, text, err))
 		return err->code;
 	return config->device_count ? raise_memlock(config, err) : 0;
 }

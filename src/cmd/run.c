@@ -33,7 +33,8 @@ static const char help[] =
 	"  --name NAME        the machine's name, for messages and the journal\n"
 	"                     (default vm-PID)\n"
 	"  --hugepages        guest RAM from the host's pool of huge pages (vm.nr_hugepages)\n"
-	"  --shared-memory    guest RAM that other processes can map\n"
+	"  --prealloc         start the guest when all of its RAM is there, not while it is being\n"
+	"                     made present\n"
 	"  --no-reboot        end when the guest reboots, instead of starting it anew\n"
 	"  --force            take devices although the host uses them\n"
 	"  --help             show this\n"
@@ -54,7 +55,7 @@ enum {
 	OPT_SERIAL,
 	OPT_NAME,
 	OPT_HUGEPAGES,
-	OPT_SHARED_MEMORY,
+	OPT_PREALLOC,
 	OPT_NO_REBOOT,
 	OPT_FORCE,
 	OPT_HELP,
@@ -71,7 +72,7 @@ static const struct option options[] = {
 	{ "serial", required_argument, NULL, OPT_SERIAL },
 	{ "name", required_argument, NULL, OPT_NAME },
 	{ "hugepages", no_argument, NULL, OPT_HUGEPAGES },
-	{ "shared-memory", no_argument, NULL, OPT_SHARED_MEMORY },
+	{ "prealloc", no_argument, NULL, OPT_PREALLOC },
 	{ "no-reboot", no_argument, NULL, OPT_NO_REBOOT },
 	{ "force", no_argument, NULL, OPT_FORCE },
 	{ "help", no_argument, NULL, OPT_HELP },
@@ -168,18 +169,6 @@ static int parse_serial(const char *text, struct broker_config *config, struct e
 	return 0;
 }
 
-static int parse_backing(
-	enum memory_backing backing, struct broker_config *config, struct error *err)
-{
-	if (config->backing != MEMORY_ANONYMOUS && config->backing != backing) {
-		error_set(err, -EINVAL, NULL,
-			"--hugepages memory is always shared; --shared-memory is for small pages");
-		return usage(err);
-	}
-	config->backing = backing;
-	return 0;
-}
-
 static int parse_run_option(int option, struct broker_config *config, struct error *err)
 {
 	switch (option) {
@@ -206,9 +195,11 @@ static int parse_run_option(int option, struct broker_config *config, struct err
 		config->name = optarg;
 		return 0;
 	case OPT_HUGEPAGES:
-		return parse_backing(MEMORY_HUGETLB, config, err);
-	case OPT_SHARED_MEMORY:
-		return parse_backing(MEMORY_SHARED, config, err);
+		config->hugepages = true;
+		return 0;
+	case OPT_PREALLOC:
+		config->prealloc = true;
+		return 0;
 	case OPT_NO_REBOOT:
 		config->no_reboot = true;
 		return 0;

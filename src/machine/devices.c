@@ -108,18 +108,6 @@ int devices_open(struct machine_devices *devices, const struct machine_config *c
 	return devices->iommu->ops->read_ranges(devices->iommu, err);
 }
 
-int devices_map(struct machine_devices *devices, struct memory *memory, struct error *err)
-{
-	if (!devices->iommu || memory_populate(memory, err))
-		return err->code;
-	for (unsigned i = 0; i < memory->count && !err->code; i++) {
-		const struct memory_region *region = &memory->regions[i];
-
-		passthrough_map_memory(devices->iommu, region->gpa, region->size, region->hva, err);
-	}
-	return err->code;
-}
-
 int devices_describe(struct machine_devices *devices, struct topology *topology, struct error *err)
 {
 	topology->device_count = devices->config->device_count;
@@ -170,6 +158,8 @@ static int attach_one(struct machine_devices *devices, struct machine_pci *pci, 
 		.multifunction = where->multifunction,
 	};
 
+	device->ready = devices->ready;
+	device->ready_opaque = devices->opaque;
 	devices->attached = i + 1;
 	if (passthrough_attach(device, pci->vm, &place, err) || pci_bus_place(&device->pci, err))
 		return err->code;

@@ -7,8 +7,8 @@
 #include "vfio/iommu.h"
 
 /*
- * The devices that are passed through to one machine: opened, given the guest's RAM, put into its PCI
- * bus. The calls come in the order below.
+ * The devices that are passed through to one machine: opened, and put into its PCI bus. The calls come
+ * in the order below.
  */
 
 struct machine_devices {
@@ -16,6 +16,8 @@ struct machine_devices {
 	struct vfio_iommu *iommu;    /* NULL without devices, as what follows */
 	struct passthrough *devices; /* config->device_count */
 	unsigned opened, attached;   /* of them */
+	/* Wait until DMA may begin; false: never. Called by vCPUs' threads. */
+	bool (*ready)(void *opaque);
 	/* The host asks for a device back, or a device has failed. Called by the event loop. */
 	void (*failed)(void *opaque, const struct error *failure);
 	/* A device is closed. Called by a thread of its own. */
@@ -26,9 +28,6 @@ struct machine_devices {
 /* Open all devices at once, for each takes long; the IOMMU then tells where guest RAM may be. */
 int devices_open(struct machine_devices *devices, const struct machine_config *config,
 	struct kvm_vm *vm, struct error *err);
-
-/* Populate the RAM and let the devices reach it. */
-int devices_map(struct machine_devices *devices, struct memory *memory, struct error *err);
 
 /* What the opened devices are, for topology_plan(). */
 int devices_describe(struct machine_devices *devices, struct topology *topology, struct error *err);

@@ -8,6 +8,8 @@
 #include "kvm/vcpu.h"
 #include "machine/boot/linux.h"
 #include "machine/devices.h"
+#include "machine/fill.h"
+#include "machine/layout.h"
 #include "machine/message.h"
 #include "machine/pci.h"
 #include "machine/platform/acpi.h"
@@ -26,6 +28,7 @@ struct machine {
 	struct loop *loop;
 	struct kvm_vm *vm;
 	struct memory memory;
+	struct fill *fill; /* NULL where RAM comes as the guest touches it */
 	struct space mmio, pio;
 	struct topology topology;
 	struct machine_pci pci;
@@ -95,6 +98,21 @@ static void on_failure(void *opaque, const struct error *failure)
 	end(machine, MACHINE_FAILED);
 }
 
+static bool on_ready(void *opaque)
+{
+	struct machine *machine = opaque;
+
+	return !machine->fill || fill_wait(machine->fill);
+}
+
+static bool on_populated(void *opaque, struct memory_range *range)
+{
+	struct machine *machine = opaque;
+
+	return memory_next_first(&machine->memory, range) ||
+	       (machine->fill && fill_next(machine->fill, range));
+}
+
 static void on_closed(void *opaque, unsigned device)
 {
 	tell(opaque, &(struct message){ .type = MESSAGE_CLOSED, .device = device });
@@ -136,11 +154,12 @@ static void console_room(void *opaque)
 static int make_memory(struct machine *machine, struct error *err)
 {
 	const struct machine_config *config = machine->config;
-	const struct vfio_iommu *iommu = machine->devices.iommu;
+	struct vfio_iommu *iommu = machine->devices.iommu;
+	const struct fill_ops ops = { on_failure, machine };
 
 	if (memory_place(&machine->memory, config->memory, iommu ? iommu->ranges : NULL,
 		    iommu ? iommu->range_count : 0, err) ||
-		memory_allocate(&machine->memory, config->backing, err))
+		memory_map(&machine->memory, config->memory_fd, config->memory_kind, err))
 		return err->code;
 	for (unsigned i = 0; i < machine->memory.count; i++) {
 		const struct memory_region *region = &machine->memory.regions[i];
@@ -149,7 +168,10 @@ static int make_memory(struct machine *machine, struct error *err)
 		if (slot < 0)
 			return error_sys(err, slot, NULL, "cannot give the guest its RAM");
 	}
-	return 0;
+	/* What is passed through can reach all of it; otherwise much of it may never be used. */
+	if (iommu || config->prealloc)
+		machine->fill = fill_start(&machine->memory, iommu, &ops, err);
+	return err->code;
 }
 
 static int make_pci(struct machine *machine, struct error *err)
@@ -205,10 +227,12 @@ static int make_vcpus(struct machine *machine, struct error *err)
 		.cmdline = config->cmdline,
 		.ecam_size = machine->pci.root.buses * PCI_ECAM_BUS_SIZE,
 	};
-	struct vcpus_ops ops = { on_reset, on_failure, machine };
+	const struct vcpus_ops ops = { on_reset, on_failure, on_populated, machine };
 	struct linux_entry entry;
 
-	if (acpi_write(&machine->memory, &machine->pci.root, config->cpus, &boot.rsdp, err) ||
+	/* The first one to write there. */
+	if (memory_need(&machine->memory, LAYOUT_ACPI, LAYOUT_ACPI_SIZE, err) ||
+		acpi_write(&machine->memory, &machine->pci.root, config->cpus, &boot.rsdp, err) ||
 		linux_load(&machine->memory, &boot, &entry, err))
 		return err->code;
 	close_inputs(config);
@@ -235,8 +259,7 @@ static int assemble(struct machine *machine, struct error *err)
 	if (!machine->vm)
 		return err->code;
 	if (devices_open(&machine->devices, config, machine->vm, err) ||
-		make_memory(machine, err) ||
-		devices_map(&machine->devices, &machine->memory, err) || make_pci(machine, err) ||
+		make_memory(machine, err) || make_pci(machine, err) ||
 		make_platform(machine, err) ||
 		devices_attach(
 			&machine->devices, &machine->pci, &machine->topology, machine->loop, err))
@@ -247,7 +270,10 @@ static int assemble(struct machine *machine, struct error *err)
 /* In reverse order. Memory slots are left to the VM's end: deleting each would cost, for nothing. */
 static void take_apart(struct machine *machine)
 {
+	if (machine->fill)
+		fill_stop(machine->fill); /* a vCPU may be waiting for it */
 	vcpus_free(machine->vcpus);
+	fill_free(machine->fill);
 	devices_close(&machine->devices);
 	machine_pci_destroy(&machine->pci);
 	if (machine->has_console)
@@ -262,13 +288,13 @@ static void take_apart(struct machine *machine)
 
 static void run(struct machine *machine)
 {
-	bool prefault =
-		machine->config->device_count; /* only then is all of the RAM there already */
-	struct error failure = { 0 };          /* machine->err may be a running vCPU's to write */
+	struct error failure = { 0 }; /* machine->err may be a running thread's to write */
 
+	if (machine->config->prealloc && !fill_wait(machine->fill))
+		return;
 	if (console_start(&machine->console, &failure) == 0) {
 		tell(machine, &(struct message){ .type = MESSAGE_READY });
-		vcpus_start(machine->vcpus, prefault ? &machine->memory : NULL, &failure);
+		vcpus_start(machine->vcpus, &failure);
 	}
 	if (failure.code)
 		on_failure(machine, &failure);
@@ -280,8 +306,14 @@ enum machine_end machine_run(const struct machine_config *config, struct error *
 	struct machine machine = {
 		.config = config,
 		.err = err,
-		.devices = { .failed = on_failure, .closed = on_closed, .opaque = &machine },
+		.devices = {
+			.ready = on_ready,
+			.failed = on_failure,
+			.closed = on_closed,
+			.opaque = &machine,
+		},
 	};
+	struct error failure = { 0 }; /* err may be a thread's to write, which fills RAM */
 
 	if (sandbox_enter(err))
 		return MACHINE_FAILED;
@@ -289,10 +321,10 @@ enum machine_end machine_run(const struct machine_config *config, struct error *
 	space_init(&machine.mmio);
 	space_init(&machine.pio);
 	machine.memory.fd = -1;
-	if (assemble(&machine, err) == 0)
+	if (assemble(&machine, &failure) == 0)
 		run(&machine);
 	else
-		end(&machine, MACHINE_FAILED);
+		on_failure(&machine, &failure);
 	take_apart(&machine);
 	return machine.end;
 }

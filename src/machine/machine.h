@@ -25,7 +25,9 @@ struct machine_config {
 	const char *initrd_name;
 	const char *cmdline;
 	uint64_t memory; /* bytes, a multiple of 4 KiB; of 2 MiB with hugetlb */
-	enum memory_backing backing;
+	int memory_fd;   /* a file of that size, for guest RAM; the machine closes it */
+	enum memory_kind memory_kind;
+	bool prealloc; /* the guest does not run before all RAM is present */
 	unsigned cpus;
 	struct console_config console;
 	int kvm_fd;

@@ -2,21 +2,21 @@
 #include "machine/memory.h"
 
 #include "base/fd.h"
+#include "base/log.h"
 #include "machine/layout.h"
 
 #include <errno.h>
-#include <linux/memfd.h>
-#include <pthread.h>
-#include <sched.h>
 #include <sys/mman.h>
 
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
 
-#define HUGE_PAGE           (2 * MIB)
-#define POPULATE_THREADS    16
-#define POPULATE_PER_THREAD (64 * MIB) /* less is not worth a thread */
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
+
+#define HUGE_PAGE (2 * MIB)
 
 /* RAM below this must not have a hole: the kernel, its command line and the ACPI tables lie there. */
 #define CONTIGUOUS_END (16 * MIB)
@@ -77,13 +77,19 @@ int memory_place(struct memory *memory, uint64_t size, const struct iova_range *
 	return 0;
 }
 
-static int back(struct memory *memory, struct memory_region *region, enum memory_backing backing,
-	uint64_t offset)
+int memory_file(uint64_t size, unsigned flags)
 {
-	/* Huge pages are reserved here, so that a pool that is too small is an error and no SIGBUS. */
-	int flags = backing == MEMORY_HUGETLB  ? MAP_SHARED
-		    : backing == MEMORY_SHARED ? MAP_SHARED | MAP_NORESERVE
-					       : MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+	cleanup_fd int fd = memfd_create("guest-ram", MFD_CLOEXEC | flags);
+
+	if (fd < 0 || ftruncate(fd, size) < 0)
+		return -errno;
+	return take_fd(&fd);
+}
+
+static int map_region(struct memory *memory, struct memory_region *region, uint64_t offset)
+{
+	/* Pages of the pool are reserved here, so that one that is too small is an error and no SIGBUS. */
+	int flags = MAP_SHARED | MAP_FIXED | (memory->kind == MEMORY_HUGETLB ? 0 : MAP_NORESERVE);
 	uint64_t reserved = region->size + HUGE_PAGE;
 	char *at =
 		mmap(NULL, reserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -93,40 +99,35 @@ static int back(struct memory *memory, struct memory_region *region, enum memory
 		return -errno;
 	/* GPA and HVA must agree in their low 21 bits for one huge page to serve both. */
 	aligned = (char *)align_up((uintptr_t)at, HUGE_PAGE);
-	region->hva = mmap(aligned, region->size, PROT_READ | PROT_WRITE, flags | MAP_FIXED,
-		memory->fd, offset);
+	region->hva =
+		mmap(aligned, region->size, PROT_READ | PROT_WRITE, flags, memory->fd, offset);
 	if (region->hva == MAP_FAILED) {
 		region->hva = NULL;
 		return -errno;
 	}
-	if (backing != MEMORY_HUGETLB)
+	if (memory->kind != MEMORY_HUGETLB)
 		madvise(region->hva, region->size, MADV_HUGEPAGE);
 	madvise(region->hva, region->size, MADV_DONTDUMP);
 	return 0;
 }
 
-int memory_allocate(struct memory *memory, enum memory_backing backing, struct error *err)
+int memory_map(struct memory *memory, int fd, enum memory_kind kind, struct error *err)
 {
 	uint64_t offset = 0;
 	char text[24];
 	int code = 0;
 
-	if (backing != MEMORY_ANONYMOUS) {
-		unsigned huge = backing == MEMORY_HUGETLB ? MFD_HUGETLB | MFD_HUGE_2MB : 0;
-
-		memory->fd = memfd_create("guest-ram", MFD_CLOEXEC | huge);
-		if (memory->fd < 0 || ftruncate(memory->fd, memory->size) < 0)
-			code = -errno;
-	}
+	memory->fd = fd;
+	memory->kind = kind;
 	for (unsigned i = 0; i < memory->count && !code; i++) {
-		code = back(memory, &memory->regions[i], backing, offset);
+		code = map_region(memory, &memory->regions[i], offset);
 		offset += memory->regions[i].size;
 	}
 	if (!code)
 		return 0;
 	error_sys(err, code, NULL, "cannot get %s of memory for the guest",
 		size_format(memory->size, text));
-	if (backing == MEMORY_HUGETLB)
+	if (kind == MEMORY_HUGETLB)
 		error_hint(err,
 			"others have taken huge pages just now; see HugePages_Free in /proc/meminfo");
 	return code;
@@ -142,75 +143,92 @@ void memory_free(struct memory *memory)
 	*memory = (struct memory){ .fd = -1 };
 }
 
-struct populate {
-	pthread_t thread;
-	const struct memory *memory;
-	unsigned index, count; /* this thread's share: piece index of count of every region */
-	int code;
-};
-
-static void *populate_share(void *opaque)
+/* Kernels before 5.14 do not know the advice; whoever touches the pages then does the work. */
+static int make_present(char *at, uint64_t size)
 {
-	struct populate *work = opaque;
-
-	for (unsigned i = 0; i < work->memory->count && !work->code; i++) {
-		const struct memory_region *region = &work->memory->regions[i];
-		uint64_t piece = align_up(region->size / work->count + 1, HUGE_PAGE);
-		uint64_t start = work->index * piece;
-
-		if (start >= region->size)
-			continue;
-		if (madvise((char *)region->hva + start, min_u64(piece, region->size - start),
-			    MADV_POPULATE_WRITE) < 0)
-			work->code = -errno;
-	}
-	return NULL;
+	return madvise(at, size, MADV_POPULATE_WRITE) < 0 && errno != EINVAL ? -errno : 0;
 }
 
-/* Not sysconf(3): it opens files, which the sandbox forbids. */
-static unsigned cpus_of_process(void)
+/*
+ * One small page of each huge one is made present, for of nothing the kernel makes nothing; then it
+ * puts together a huge page of what is there and zeroes. A huge page that cannot be had is no error.
+ */
+static int collapse(struct memory *memory, char *at, uint64_t size)
 {
-	cpu_set_t set;
-
-	return sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
-}
-
-int memory_populate(struct memory *memory, struct error *err)
-{
-	struct populate works[POPULATE_THREADS];
-	unsigned count = min_u64(cpus_of_process(), POPULATE_THREADS);
 	int code = 0;
 
-	count = max_u64(min_u64(count, memory->size / POPULATE_PER_THREAD), 1);
-	for (unsigned i = 0; i < count; i++)
-		works[i] = (struct populate){ .memory = memory, .index = i, .count = count };
-	for (unsigned i = 1; i < count; i++)
-		if (pthread_create(&works[i].thread, NULL, populate_share, &works[i]))
-			works[i].thread = 0;
-	for (unsigned i = 0; i < count; i++) {
-		if (works[i].thread)
-			pthread_join(works[i].thread, NULL);
-		else
-			populate_share(&works[i]); /* the first share, and any that got no thread */
-		if (works[i].code)
-			code = works[i].code;
-	}
-	/* Kernels before 5.14 do not know the advice; pinning then does the work, only slower. */
-	if (code == -EINVAL)
-		code = 0;
-	return code ? error_sys(err, code, NULL, "cannot populate the guest's RAM") : 0;
+	for (uint64_t done = 0; done < size && !code; done += HUGE_PAGE)
+		code = make_present(at + done, 4 * KIB);
+	if (code || madvise(at, size, MADV_COLLAPSE) == 0 || errno != EINVAL)
+		return code;
+	if (__atomic_exchange_n(&memory->kind, MEMORY_HUGE, __ATOMIC_RELAXED) == MEMORY_COLLAPSE)
+		log_info("the guest's memory is on pages of 4 KiB: root, or Linux 6.1 or newer, "
+			 "would have huge ones");
+	return 0;
 }
 
-void *memory_at(const struct memory *memory, uint64_t gpa, uint64_t size)
+static const struct memory_region *region_at(
+	const struct memory *memory, uint64_t gpa, uint64_t size)
 {
 	for (unsigned i = 0; i < memory->count; i++) {
 		const struct memory_region *region = &memory->regions[i];
 
 		if (gpa >= region->gpa && size <= region->size &&
 			gpa - region->gpa <= region->size - size)
-			return (char *)region->hva + (gpa - region->gpa);
+			return region;
 	}
 	return NULL;
+}
+
+int memory_populate(struct memory *memory, uint64_t gpa, uint64_t size, struct error *err)
+{
+	const struct memory_region *region = region_at(memory, gpa, size);
+	uint64_t start = align_down(gpa, HUGE_PAGE) - region->gpa;
+	uint64_t end = min_u64(align_up(gpa + size, HUGE_PAGE) - region->gpa, region->size);
+	char *at = (char *)region->hva + start;
+	char text[24];
+	int code = 0;
+
+	if (__atomic_load_n(&memory->kind, __ATOMIC_RELAXED) == MEMORY_COLLAPSE)
+		code = collapse(memory, at, end - start);
+	if (!code)
+		code = make_present(at, end - start);
+	if (!code)
+		return 0;
+	/* It says so by EFAULT where the page is not to be had, for whatever reason. */
+	error_set(err, code == -EFAULT ? -ENOMEM : code, NULL,
+		"the host has no memory left for the guest's %s", size_format(memory->size, text));
+	error_hint(err, "give it less with --memory, or end what uses the host's memory");
+	return err->code;
+}
+
+int memory_need(struct memory *memory, uint64_t gpa, uint64_t size, struct error *err)
+{
+	if (memory_populate(memory, gpa, size, err))
+		return err->code;
+	if (memory->first_count < MEMORY_FIRST_MAX)
+		memory->first[memory->first_count++] = (struct memory_range){ gpa, size };
+	return 0;
+}
+
+bool memory_next_first(struct memory *memory, struct memory_range *range)
+{
+	unsigned i;
+
+	if (__atomic_load_n(&memory->first_given, __ATOMIC_RELAXED) >= memory->first_count)
+		return false;
+	i = __atomic_fetch_add(&memory->first_given, 1, __ATOMIC_RELAXED);
+	if (i >= memory->first_count)
+		return false;
+	*range = memory->first[i];
+	return true;
+}
+
+void *memory_at(const struct memory *memory, uint64_t gpa, uint64_t size)
+{
+	const struct memory_region *region = region_at(memory, gpa, size);
+
+	return region ? (char *)region->hva + (gpa - region->gpa) : NULL;
 }
 
 uint64_t memory_end(const struct memory *memory)

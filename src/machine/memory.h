@@ -4,19 +4,27 @@
 #include "base/error.h"
 #include "vfio/iommu.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 /*
- * Guest RAM: where it lies in the guest (GPA), where in this process (HVA), and what backs it.
- * Anonymous memory gets transparent huge pages, which spares a second-level fault for each 4 KiB; the
- * two kinds of shared memory are for back ends in other processes, and for hosts with hugetlb pages.
+ * Guest RAM: where it lies in the guest (GPA), where in this process (HVA), and the file behind it. A
+ * file, so that back ends in other processes and in the kernel can map it, too. Its pages are of 2 MiB,
+ * which spares a second-level fault for each 4 KiB; GPA, HVA and the offset in the file agree in their
+ * low 21 bits.
  */
 
-enum memory_backing {
-	MEMORY_ANONYMOUS,
-	MEMORY_SHARED,  /* a memfd */
-	MEMORY_HUGETLB, /* a memfd of hugetlb pages, from the host's pool */
+enum memory_kind {
+	MEMORY_HUGE,     /* a file that has huge pages wherever one is free */
+	MEMORY_COLLAPSE, /* a file of small pages, which are put together as they are made present */
+	MEMORY_HUGETLB,  /* a file of the host's pool of huge pages */
+};
+
+/* Addresses in the guest. */
+struct memory_range {
+	uint64_t gpa;
+	uint64_t size;
 };
 
 struct memory_region {
@@ -26,12 +34,17 @@ struct memory_region {
 };
 
 #define MEMORY_REGIONS_MAX 16
+#define MEMORY_FIRST_MAX   4
 
 struct memory {
 	struct memory_region regions[MEMORY_REGIONS_MAX]; /* sorted by gpa */
 	unsigned count;
 	uint64_t size; /* of all regions */
-	int fd;        /* of the shared kinds; -1 */
+	int fd;        /* -1: not mapped */
+	enum memory_kind kind;
+	struct memory_range first[MEMORY_FIRST_MAX]; /* memory_need() */
+	unsigned first_count;
+	unsigned first_given; /* of them: memory_next_first() */
 };
 
 /*
@@ -41,15 +54,25 @@ struct memory {
 int memory_place(struct memory *memory, uint64_t size, const struct iova_range *ranges,
 	unsigned count, struct error *err);
 
-/* Back the placed regions by memory of this process. */
-int memory_allocate(struct memory *memory, enum memory_backing backing, struct error *err);
+/* A file of so many bytes for guest RAM, with flags of memfd_create(2): descriptor or negative errno. */
+int memory_file(uint64_t size, unsigned flags);
+
+/* Map the placed regions, one behind the other in the file, which is the memory's from here on. */
+int memory_map(struct memory *memory, int fd, enum memory_kind kind, struct error *err);
 void memory_free(struct memory *memory);
 
 /*
- * Touch all of it in parallel, so that pinning it finds the pages there. Without this the kernel
- * zeroes page after page inside the mapping call, on one CPU.
+ * Make pages present, in whole huge pages: an error where the host has none left, and not a signal or
+ * a vCPU that cannot go on later. gpa and size may be anything within one region. Threads may do this
+ * for different ranges at once.
  */
-int memory_populate(struct memory *memory, struct error *err);
+int memory_populate(struct memory *memory, uint64_t gpa, uint64_t size, struct error *err);
+
+/* The same for what the guest needs to start; this process writes nowhere else in it. */
+int memory_need(struct memory *memory, uint64_t gpa, uint64_t size, struct error *err);
+
+/* One range after the other of what memory_need() was asked for; any thread may ask. False: no more. */
+bool memory_next_first(struct memory *memory, struct memory_range *range);
 
 /* The HVA of [gpa, gpa + size), or NULL where that is not whole within one region. */
 void *memory_at(const struct memory *memory, uint64_t gpa, uint64_t size);

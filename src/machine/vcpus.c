@@ -23,7 +23,6 @@ struct vcpus {
 	struct space *mmio;
 	struct space *pio;
 	struct vcpus_ops ops;
-	const struct memory *prefault;
 	pthread_mutex_t gate; /* held while threads are being started */
 	bool stop;
 	unsigned count;
@@ -111,21 +110,20 @@ static bool serve_exit(struct vcpu_thread *thread)
 	}
 }
 
-/* Each vCPU fills the tables for its share of every region. */
-static void prefault_share(struct vcpu_thread *thread)
+/*
+ * Fill the tables for RAM that has become present: a vCPU can do that alone, and only while it does not
+ * run. Without it the guest would fault at each huge page. False: there is none.
+ */
+static bool prefault(struct vcpu_thread *thread)
 {
-	const struct memory *memory = thread->vcpus->prefault;
-	unsigned count = thread->vcpus->count;
+	struct vcpus *vcpus = thread->vcpus;
+	struct memory_range range;
 
-	for (unsigned i = 0; memory && i < memory->count; i++) {
-		const struct memory_region *region = &memory->regions[i];
-		uint64_t share = align_up(region->size / count + 1, 2 * MIB);
-		uint64_t start = thread->vcpu.id * share;
-
-		if (start < region->size)
-			kvm_vcpu_prefault(&thread->vcpu, region->gpa + start,
-				min_u64(share, region->size - start), &thread->vcpus->stop);
-	}
+	if (!vcpus->ops.populated || __atomic_load_n(&vcpus->stop, __ATOMIC_ACQUIRE) ||
+		!vcpus->ops.populated(vcpus->ops.opaque, &range))
+		return false;
+	kvm_vcpu_prefault(&thread->vcpu, range.gpa, range.size, &vcpus->stop);
+	return true;
 }
 
 static void *run_vcpu(void *opaque)
@@ -136,7 +134,8 @@ static void *run_vcpu(void *opaque)
 	/* Not before all threads are there: what fails to start them is then the only failure. */
 	pthread_mutex_lock(&vcpus->gate);
 	pthread_mutex_unlock(&vcpus->gate);
-	prefault_share(thread);
+	while (prefault(thread))
+		continue;
 	while (!__atomic_load_n(&vcpus->stop, __ATOMIC_ACQUIRE)) {
 		int code = kvm_vcpu_run(&thread->vcpu);
 
@@ -148,6 +147,7 @@ static void *run_vcpu(void *opaque)
 		}
 		if (!serve_exit(thread))
 			break;
+		prefault(thread);
 	}
 	return NULL;
 }
@@ -186,13 +186,12 @@ struct kvm_vcpu *vcpus_first(struct vcpus *vcpus)
 	return &vcpus->threads[0].vcpu;
 }
 
-int vcpus_start(struct vcpus *vcpus, const struct memory *prefault, struct error *err)
+int vcpus_start(struct vcpus *vcpus, struct error *err)
 {
 	struct sigaction action = { .sa_handler = ignore }; /* no SA_RESTART */
 	int code = 0;
 
 	sigaction(KICK_SIGNAL, &action, NULL);
-	vcpus->prefault = prefault;
 	pthread_mutex_lock(&vcpus->gate);
 	for (unsigned i = 0; i < vcpus->count && !code; i++) {
 		struct vcpu_thread *thread = &vcpus->threads[i];

@@ -16,6 +16,8 @@ struct vcpus;
 struct vcpus_ops {
 	void (*reset)(void *opaque); /* triple fault */
 	void (*failed)(void *opaque, const struct error *failure);
+	/* A range of RAM that is present, for the second-level tables; false: none now. May be NULL. */
+	bool (*populated)(void *opaque, struct memory_range *range);
 	void *opaque;
 };
 
@@ -24,10 +26,10 @@ struct vcpus *vcpus_new(struct kvm_vm *vm, struct space *mmio, struct space *pio
 struct kvm_vcpu *vcpus_first(struct vcpus *vcpus);
 
 /*
- * Start all threads; where one cannot be had, no vCPU has run. With a memory that is populated, its
- * second-level tables are filled first.
+ * Start all threads; where one cannot be had, no vCPU has run. Each fills the second-level tables for
+ * what ops->populated() gives it before it runs, and one range more at each exit that comes here.
  */
-int vcpus_start(struct vcpus *vcpus, const struct memory *prefault, struct error *err);
+int vcpus_start(struct vcpus *vcpus, struct error *err);
 
 /* Stops the threads, if they run. */
 void vcpus_free(struct vcpus *vcpus);

@@ -81,18 +81,20 @@ static void write_direct(struct passthrough *device, unsigned offset, unsigned s
  */
 static void forward_command(struct passthrough *device)
 {
-	uint16_t decode = 0;
+	uint16_t command = pci_get16(&device->pci, PCI_COMMAND) & COMMAND_FORWARDED;
 
+	/* Until then the device can do no DMA: VFIO has cleared the bit when it opened the device. */
+	if (command & PCI_COMMAND_MASTER && device->ready && !device->ready(device->ready_opaque))
+		command &= ~PCI_COMMAND_MASTER;
 	for (unsigned i = 0; i < PCI_BARS; i++) {
 		enum pci_bar_kind kind = device->pci.bars[i].kind;
 
 		if (kind == PCI_BAR_IO)
-			decode |= PCI_COMMAND_IO;
+			command |= PCI_COMMAND_IO;
 		else if (kind != PCI_BAR_NONE)
-			decode |= PCI_COMMAND_MEMORY;
+			command |= PCI_COMMAND_MEMORY;
 	}
-	vfio_region_write(&device->vfio, VFIO_PCI_CONFIG_REGION_INDEX, PCI_COMMAND, 2,
-		(pci_get16(&device->pci, PCI_COMMAND) & COMMAND_FORWARDED) | decode);
+	vfio_region_write(&device->vfio, VFIO_PCI_CONFIG_REGION_INDEX, PCI_COMMAND, 2, command);
 }
 
 /*

@@ -4,7 +4,7 @@
 /*
  * DMA is direct: the IOMMU translates the guest's physical addresses, which the guest's drivers put
  * into the device, by a table that holds guest RAM at the same addresses (IOVA = GPA), and nothing
- * else. A region goes in by one call; the kernel pins its pages and takes the largest the IOMMU can.
+ * else. The kernel pins the pages of what goes in by one call, and takes the largest the IOMMU can.
  */
 int passthrough_map_memory(
 	struct vfio_iommu *iommu, uint64_t gpa, uint64_t size, void *hva, struct error *err)

@@ -66,6 +66,12 @@ struct passthrough {
 	uint8_t direct[PCI_CONFIG_SIZE / 8]; /* a bit a byte: the device itself answers */
 	struct passthrough_bar bars[PCI_BARS];
 	struct passthrough_interrupts interrupts;
+	/*
+	 * Asked before the device gets Bus Master, with its lock held: returns when all that it may reach by
+	 * DMA is mapped; false where that never comes. NULL: at once. To be set before it is attached.
+	 */
+	bool (*ready)(void *opaque);
+	void *ready_opaque;
 	bool told; /* of an interrupt that could not be set up: once is enough */
 	struct passthrough_events events;
 	int request_fd, error_fd; /* eventfds of these */

@@ -12,7 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 
 #define HEADER_AT 0x1f1
 #define ZERO_PAGE 0x7000 /* where the entry's rsi points */
@@ -118,6 +117,16 @@ static size_t make_initrd(struct fuzz_input *input, int *fd)
 	return how & 2 ? size : size % (64 * KIB) + 1;
 }
 
+/* Nobody needs all that a kernel says that it needs; to clear it would take most of the time. */
+int __wrap_madvise(void *at, size_t size, int advice);
+int __wrap_madvise(void *at, size_t size, int advice)
+{
+	(void)at;
+	(void)size;
+	(void)advice;
+	return 0;
+}
+
 void fuzz_one(struct fuzz_input *input)
 {
 	unsigned before = fuzz_descriptors();
@@ -132,8 +141,6 @@ void fuzz_one(struct fuzz_input *input)
 	struct memory memory;
 	struct error err = { 0 };
 
-	prctl(PR_SET_THP_DISABLE, 1, 0, 0,
-		0); /* to clear 2 MiB for each page takes most of the time */
 	fuzz_bytes(input, file, sizeof(file));
 	if (how % 4)
 		sign();
@@ -141,7 +148,7 @@ void fuzz_one(struct fuzz_input *input)
 		fit(length);
 	boot.kernel_fd = make_file("kernel", file, length);
 	fuzz_check(memory_place(&memory, ram, NULL, 0, &err) == 0);
-	fuzz_check(memory_allocate(&memory, MEMORY_ANONYMOUS, &err) == 0);
+	fuzz_check(memory_map(&memory, memory_file(memory.size, 0), MEMORY_HUGE, &err) == 0);
 	if (linux_load(&memory, &boot, &entry, &err) == 0) {
 		check_loaded(&memory, &entry, length, initrd_size);
 	} else {

@@ -260,7 +260,7 @@ static void on_failure(void *opaque, const struct error *failure)
 
 void fuzz_one(struct fuzz_input *input)
 {
-	const struct vcpus_ops ops = { on_reset, on_failure, NULL };
+	const struct vcpus_ops ops = { on_reset, on_failure, NULL, NULL };
 	unsigned before = fuzz_descriptors();
 	struct space mmio, pio;
 	struct error err = { 0 };
@@ -280,7 +280,7 @@ void fuzz_one(struct fuzz_input *input)
 	vcpus = vm ? vcpus_new(vm, &mmio, &pio, 1, &ops, &err) : NULL;
 	fuzz_check(vcpus);
 	world.run = vcpus_first(vcpus)->run;
-	fuzz_check(vcpus_start(vcpus, NULL, &err) == 0);
+	fuzz_check(vcpus_start(vcpus, &err) == 0);
 	while (sem_wait(&world.ended) < 0) /* libFuzzer's timer interrupts it */
 		continue;
 	vcpus_free(vcpus);

@@ -95,6 +95,18 @@ static void on_failed(void *opaque, const struct error *failure)
 	count_one(guest, &guest->failures);
 }
 
+static bool on_populated(void *opaque, struct memory_range *range)
+{
+	struct guest *guest = opaque;
+	unsigned left = __atomic_load_n(&guest->prefault, __ATOMIC_RELAXED);
+
+	while (left && !__atomic_compare_exchange_n(&guest->prefault, &left, left - 1, false,
+			       __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+		continue;
+	*range = (struct memory_range){ (left - 1) * 64 * KIB, 64 * KIB };
+	return left;
+}
+
 static void write_tables(void *ram)
 {
 	uint64_t *table = (uint64_t *)((char *)ram + PAGE_TABLE);
@@ -152,7 +164,7 @@ int guest_teardown(void **state)
 
 void guest_start_code(struct guest *guest, const void *code, size_t size)
 {
-	const struct vcpus_ops ops = { on_reset, on_failed, guest };
+	const struct vcpus_ops ops = { on_reset, on_failed, on_populated, guest };
 	struct error err = { 0 };
 
 	if (guest->kvm_fd < 0)
@@ -163,7 +175,7 @@ void guest_start_code(struct guest *guest, const void *code, size_t size)
 	if (!guest->vcpus ||
 		kvm_vcpu_enter_long_mode(
 			vcpus_first(guest->vcpus), PAGE_TABLE, GDT_AT, GUEST_CODE, 0x5151, &err) ||
-		vcpus_start(guest->vcpus, guest->prefault, &err))
+		vcpus_start(guest->vcpus, &err))
 		fail_msg("%s: %s", err.object, err.what);
 }
 

@@ -34,7 +34,7 @@ struct guest {
 	struct space mmio, pio;
 	struct vcpus *vcpus;
 	unsigned cpus;                                       /* 0 is 1 */
-	const struct memory *prefault;                       /* as for vcpus_start() */
+	unsigned prefault;                                   /* this many pieces of GUEST_RAM */
 	void (*action)(struct guest *guest, uint64_t value); /* of the port GUEST_ACTION */
 	uint64_t answer;                                     /* to each read, and then one more */
 	pthread_mutex_t lock;                                /* for the rest */

@@ -281,11 +281,11 @@ static void it_runs_with_many_cpus(void **state)
 	assert_string_equal(text, "hello from the guest\n");
 }
 
-static void it_runs_in_shared_memory(void **state)
+static void it_runs_when_all_of_its_memory_is_there(void **state)
 {
 	char text[256];
 
-	start(*state, hello, "--shared-memory");
+	start(*state, hello, "--prealloc");
 	assert_ends(*state, 0, text, sizeof(text));
 	assert_string_equal(text, "hello from the guest\n");
 }
@@ -659,7 +659,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		RUN_TEST(a_guest_prints_and_powers_off),
 		RUN_TEST(it_runs_with_many_cpus),
-		RUN_TEST(it_runs_in_shared_memory),
+		RUN_TEST(it_runs_when_all_of_its_memory_is_there),
 		RUN_TEST(command_line_and_initrd_reach_the_guest),
 		RUN_TEST(the_serial_line_may_be_a_file),
 		RUN_TEST(the_serial_line_may_be_nothing),

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <linux/magic.h>
+#include <linux/memfd.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -425,18 +426,20 @@ GUEST(shared, "mov $0x40000000, %ebx\n"
 	      "movq $0x5566, (%rbx)\n"
 	      "movq $0x7788, 0x3ffff8(%rbx)\n" GUEST_END)
 
-static void assert_shared(struct guest *guest, enum memory_backing backing)
+static void assert_shared(struct guest *guest, enum memory_kind kind)
 {
+	unsigned flags = kind == MEMORY_HUGETLB ? MFD_HUGETLB | MFD_HUGE_2MB : 0;
 	struct memory memory;
 	struct error err = { 0 };
 	struct statfs of;
 	uint64_t *other;
 
 	assert_int_equal(memory_place(&memory, 4 * MIB, NULL, 0, &err), 0);
-	if (memory_allocate(&memory, backing, &err))
+	if (memory_map(&memory, memory_file(4 * MIB, flags), kind, &err) ||
+		memory_populate(&memory, 0, 4 * MIB, &err))
 		fail_msg("%s", err.what);
 	assert_int_equal(fstatfs(memory.fd, &of), 0);
-	assert_int_equal(of.f_type == HUGETLBFS_MAGIC, backing == MEMORY_HUGETLB);
+	assert_int_equal(of.f_type == HUGETLBFS_MAGIC, kind == MEMORY_HUGETLB);
 	/* As another process would. */
 	other = mmap(NULL, 4 * MIB, PROT_READ | PROT_WRITE, MAP_SHARED, memory.fd, 0);
 	assert_ptr_not_equal(other, MAP_FAILED);
@@ -451,13 +454,13 @@ static void assert_shared(struct guest *guest, enum memory_backing backing)
 	memory_free(&memory);
 }
 
-static void shared_memory_is_seen_through_its_file(void **state)
+static void memory_is_seen_through_its_file(void **state)
 {
 	struct guest *guest = *state;
 
 	if (!guest->vm)
 		test_skip("no /dev/kvm");
-	assert_shared(guest, MEMORY_SHARED);
+	assert_shared(guest, MEMORY_COLLAPSE);
 }
 
 #define POOL "/sys/kernel/mm/hugepages/hugepages-2048kB/"
@@ -550,11 +553,10 @@ static void many_vcpus_are_stopped(void **state)
 
 static void tables_may_be_filled_before(void **state)
 {
-	struct memory memory = { .count = 1, .regions = { { .gpa = 0, .size = GUEST_RAM } } };
 	struct guest *guest = *state;
 
 	guest->cpus = 3;
-	guest->prefault = &memory;
+	guest->prefault = GUEST_RAM / (64 * KIB);
 	guest->answer = 1;
 	guest_run(guest, ports);
 	assert_int_equal(guest->count, 9);
@@ -707,7 +709,7 @@ int main(void)
 		KVM_TEST(a_slot_is_there_while_it_is_mapped),
 		KVM_TEST(a_write_to_a_read_only_slot_is_trapped),
 		KVM_TEST(slots_do_not_overlap),
-		KVM_TEST(shared_memory_is_seen_through_its_file),
+		KVM_TEST(memory_is_seen_through_its_file),
 		KVM_TEST(memory_of_huge_pages_is_seen_through_its_file),
 		KVM_TEST(a_spinning_guest_is_stopped),
 		KVM_TEST(a_halted_guest_is_stopped),

@@ -42,7 +42,7 @@ static int setup(void **state)
 		&fixture.pci, &fixture.mmio, &fixture.pio, LAYOUT_ECAM, BUSES, &windows, &err);
 	fixture.pci.has_ports = true;
 	memory_place(&fixture.memory, 16 * MIB, NULL, 0, &err);
-	memory_allocate(&fixture.memory, MEMORY_ANONYMOUS, &err);
+	memory_map(&fixture.memory, memory_file(fixture.memory.size, 0), MEMORY_HUGE, &err);
 	*state = &fixture;
 	return err.code;
 }

@@ -33,8 +33,7 @@ int __wrap_close(int fd);
 static struct {
 	int groups[COUNT], files[COUNT];
 	int request_fds[COUNT], error_fds[COUNT];
-	unsigned sets, maps;
-	uint64_t mapped;
+	unsigned sets;
 	unsigned long failing; /* this ioctl fails */
 	int failing_fd;        /* on this descriptor */
 	uint32_t status;
@@ -128,10 +127,6 @@ static int answer(int fd, unsigned long request, void *argument)
 		return 0;
 	case VFIO_DEVICE_SET_IRQS:
 		return set_irqs(fd, argument);
-	case VFIO_IOMMU_MAP_DMA:
-		host.maps++;
-		host.mapped += ((struct vfio_iommu_type1_dma_map *)argument)->size;
-		return 0;
 	default:
 		return 0;
 	}
@@ -165,7 +160,6 @@ struct fixture {
 	struct topology topology;
 	struct machine_pci pci;
 	struct loop *loop;
-	struct memory memory;
 	struct machine_config config;
 	struct machine_devices devices;
 	struct error failure;
@@ -217,9 +211,6 @@ static int setup(void **state)
 	space_init(&fixture.pio);
 	fixture.loop = loop_new(&err);
 	fixture.topology.windows = windows;
-	fixture.memory.fd = -1;
-	memory_place(&fixture.memory, 4 * MIB, NULL, 0, &err);
-	memory_allocate(&fixture.memory, MEMORY_ANONYMOUS, &err);
 	fixture.config.device_count = COUNT;
 	for (unsigned i = 0; i < COUNT; i++) {
 		make_device(i);
@@ -239,7 +230,6 @@ static int teardown(void **state)
 
 	machine_pci_destroy(&fixture->pci);
 	loop_free(fixture->loop);
-	memory_free(&fixture->memory);
 	space_destroy(&fixture->mmio);
 	space_destroy(&fixture->pio);
 	for (unsigned i = 0; i < COUNT; i++) { /* unless they were closed */
@@ -259,7 +249,6 @@ static void attach(struct fixture *fixture)
 	struct error err = { 0 };
 
 	assert_int_equal(open_all(fixture, &err), 0);
-	assert_int_equal(devices_map(&fixture->devices, &fixture->memory, &err), 0);
 	if (devices_describe(&fixture->devices, &fixture->topology, &err) ||
 		topology_plan(&fixture->topology, 0, &err) ||
 		machine_pci_init(&fixture->pci, &fixture->vm, &fixture->mmio, &fixture->pio,
@@ -289,16 +278,6 @@ static void they_open_and_close_all_at_once(void **state)
 		assert_false(is_open(host.files[i]));
 }
 
-static void all_memory_is_mapped_once(void **state)
-{
-	struct fixture *fixture = *state;
-
-	attach(fixture);
-	assert_int_equal(host.maps, fixture->memory.count);
-	assert_int_equal(host.mapped, 4 * MIB);
-	devices_close(&fixture->devices);
-}
-
 static void a_device_that_does_not_open_is_told_and_the_others_are_closed(void **state)
 {
 	struct fixture *fixture = *state;
@@ -309,7 +288,6 @@ static void a_device_that_does_not_open_is_told_and_the_others_are_closed(void *
 	assert_true(open_all(fixture, &err) != 0);
 	assert_int_equal(err.code, -EIO);
 	assert_string_equal(err.object, "0000:03:00.0");
-	assert_int_equal(host.maps, 0);
 	devices_close(&fixture->devices);
 	for (unsigned i = 0; i < COUNT; i++)
 		assert_int_equal(is_open(host.files[i]), i == 2);
@@ -389,7 +367,7 @@ static void without_devices_there_is_nothing_to_do(void **state)
 
 	fixture->config.device_count = 0;
 	attach(fixture);
-	assert_int_equal(host.sets + host.maps, 0);
+	assert_int_equal(host.sets, 0);
 	devices_close(&fixture->devices);
 	assert_int_equal(fixture->closed, 0);
 }
@@ -400,7 +378,6 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		DEVICES_TEST(they_open_and_close_all_at_once),
-		DEVICES_TEST(all_memory_is_mapped_once),
 		DEVICES_TEST(a_device_that_does_not_open_is_told_and_the_others_are_closed),
 		DEVICES_TEST(a_group_that_is_not_viable_is_refused),
 		DEVICES_TEST(kvm_must_know_of_the_groups),

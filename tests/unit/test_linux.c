@@ -30,7 +30,9 @@ static void make_memory(struct fixture *fixture, uint64_t size)
 	if (fixture->memory.count)
 		memory_free(&fixture->memory);
 	assert_int_equal(memory_place(&fixture->memory, size, NULL, 0, &fixture->err), 0);
-	assert_int_equal(memory_allocate(&fixture->memory, MEMORY_ANONYMOUS, &fixture->err), 0);
+	assert_int_equal(memory_map(&fixture->memory, memory_file(fixture->memory.size, 0),
+				 MEMORY_HUGE, &fixture->err),
+		0);
 }
 
 static int setup(void **state)
@@ -272,6 +274,43 @@ static void what_is_no_initrd_is_refused(void **state)
 	assert_refused(fixture, -EINVAL, "regular");
 }
 
+/* And no signal: a file that ends there is as a host that has no more. */
+static void memory_that_the_host_lacks_is_an_error(void **state)
+{
+	struct fixture *fixture = *state;
+
+	assert_int_equal(ftruncate(fixture->memory.fd, FAKE_KERNEL_AT), 0);
+	assert_refused(fixture, -ENOMEM, "no memory left");
+	make_memory(fixture, 64 * MIB);
+	make_initrd(fixture, 3 * MIB);
+	assert_int_equal(ftruncate(fixture->memory.fd, 60 * MIB), 0);
+	assert_refused(fixture, -ENOMEM, "no memory left");
+}
+
+static bool is_needed(const struct fixture *fixture, uint64_t gpa, uint64_t size)
+{
+	const struct memory *memory = &fixture->memory;
+
+	for (unsigned i = 0; i < memory->first_count; i++)
+		if (memory->first[i].gpa <= gpa &&
+			gpa + size <= memory->first[i].gpa + memory->first[i].size)
+			return true;
+	return false;
+}
+
+/* All that it unpacks itself to, too. */
+static void what_the_kernel_starts_with_is_known(void **state)
+{
+	struct fixture *fixture = *state;
+
+	fixture->header->init_size = 20 * MIB;
+	make_initrd(fixture, 3 * MIB);
+	assert_int_equal(load(fixture), 0);
+	assert_true(is_needed(fixture, 0, LAYOUT_1M));
+	assert_true(is_needed(fixture, FAKE_KERNEL_AT, 20 * MIB));
+	assert_true(is_needed(fixture, 61 * MIB, 3 * MIB));
+}
+
 static void a_file_that_is_no_kernel_is_refused(void **state)
 {
 	struct fixture *fixture = *state;
@@ -499,6 +538,8 @@ int main(void)
 		LINUX_TEST(an_initrd_stays_below_what_the_kernel_reaches),
 		LINUX_TEST(an_initrd_that_does_not_fit_is_refused),
 		LINUX_TEST(what_is_no_initrd_is_refused),
+		LINUX_TEST(memory_that_the_host_lacks_is_an_error),
+		LINUX_TEST(what_the_kernel_starts_with_is_known),
 		LINUX_TEST(a_file_that_is_no_kernel_is_refused),
 		LINUX_TEST(a_kernel_that_is_no_file_is_refused),
 		LINUX_TEST(a_truncated_kernel_is_refused),

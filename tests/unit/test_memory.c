@@ -6,7 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
+#include <linux/memfd.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -18,23 +18,34 @@
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
 
 /* The linker hands us what is meant for madvise(2) (-Wl,--wrap=madvise). */
 int __real_madvise(void *at, size_t size, int advice);
 int __wrap_madvise(void *at, size_t size, int advice);
 
-static unsigned populated;    /* calls for it */
-static unsigned failing_call; /* one of these; 0: none */
-static int failing_with;      /* this errno */
+static int failing_advice, failing_with; /* a call for the one fails with the other */
+static unsigned calls[32];               /* by advice */
+static uint64_t advised[32];             /* bytes */
 
 int __wrap_madvise(void *at, size_t size, int advice)
 {
-	if (advice != MADV_POPULATE_WRITE)
-		return __real_madvise(at, size, advice);
-	if (__atomic_add_fetch(&populated, 1, __ATOMIC_RELAXED) != failing_call)
+	calls[advice]++;
+	advised[advice] += size;
+	if (advice != failing_advice)
 		return __real_madvise(at, size, advice);
 	errno = failing_with;
 	return -1;
+}
+
+static void fail_advice(int advice, int error)
+{
+	failing_advice = advice;
+	failing_with = error;
+	memset(calls, 0, sizeof(calls));
+	memset(advised, 0, sizeof(advised));
 }
 
 /* The holes that an Intel host's IOMMU leaves: below, the local APICs' page range, above. */
@@ -185,12 +196,12 @@ TEST(too_many_holes_are_refused)
 }
 
 static void allocate(struct memory *memory, uint64_t size, const struct iova_range *ranges,
-	unsigned count, enum memory_backing backing)
+	unsigned count, enum memory_kind kind)
 {
 	struct error err = { 0 };
 
 	assert_int_equal(place(memory, size, ranges, count), 0);
-	assert_int_equal(memory_allocate(memory, backing, &err), 0);
+	assert_int_equal(memory_map(memory, memory_file(size, 0), kind, &err), 0);
 }
 
 TEST(addresses_are_found_within_one_region_alone)
@@ -199,7 +210,7 @@ TEST(addresses_are_found_within_one_region_alone)
 	struct memory memory;
 	char *first, *second;
 
-	allocate(&memory, 64 * MIB, ranges, 2, MEMORY_ANONYMOUS);
+	allocate(&memory, 64 * MIB, ranges, 2, MEMORY_HUGE);
 	first = memory.regions[0].hva;
 	second = memory.regions[1].hva;
 	assert_ptr_equal(memory_at(&memory, 0, 1), first);
@@ -227,21 +238,20 @@ TEST(addresses_agree_modulo_a_huge_page)
 {
 	struct memory memory;
 
-	allocate(&memory, 2 * GIB + 6 * MIB + 4 * KIB, NULL, 0, MEMORY_ANONYMOUS);
+	allocate(&memory, 2 * GIB + 6 * MIB + 4 * KIB, NULL, 0, MEMORY_HUGE);
 	for (unsigned i = 0; i < memory.count; i++)
 		assert_int_equal(
 			((uintptr_t)memory.regions[i].hva - memory.regions[i].gpa) % HUGE_PAGE, 0);
-	assert_int_equal(memory.fd, -1);
 	memory_free(&memory);
 }
 
 /* Each region has its own part of the file: another process that maps it sees the same RAM. */
-TEST(shared_memory_is_one_file)
+TEST(memory_is_one_file)
 {
 	struct memory memory;
 	char *mapped;
 
-	allocate(&memory, 2 * GIB + 6 * MIB, NULL, 0, MEMORY_SHARED);
+	allocate(&memory, 2 * GIB + 6 * MIB, NULL, 0, MEMORY_HUGE);
 	assert_true(memory.fd >= 0);
 	strcpy(memory_at(&memory, 4096, 4), "low");
 	strcpy(memory_at(&memory, LAYOUT_HIGH_RAM + 4096, 5), "high");
@@ -267,7 +277,7 @@ TEST(freed_memory_is_gone)
 	struct memory memory;
 	int fd;
 
-	allocate(&memory, 2 * GIB + 2 * MIB, NULL, 0, MEMORY_SHARED);
+	allocate(&memory, 2 * GIB + 2 * MIB, NULL, 0, MEMORY_HUGE);
 	fd = memory.fd;
 	for (unsigned i = 0; i < 2; i++) {
 		hvas[i] = memory.regions[i].hva;
@@ -302,102 +312,179 @@ TEST(the_kernel_knows_what_it_is_for)
 {
 	struct memory memory;
 
-	for (enum memory_backing backing = MEMORY_ANONYMOUS; backing <= MEMORY_SHARED; backing++) {
-		allocate(&memory, 8 * MIB, NULL, 0, backing);
-		if (access("/sys/kernel/mm/transparent_hugepage", F_OK) == 0)
-			assert_true(has_flag(memory.regions[0].hva, " hg"));
-		assert_true(has_flag(memory.regions[0].hva, " dd"));
-		memory_free(&memory);
-	}
+	allocate(&memory, 8 * MIB, NULL, 0, MEMORY_HUGE);
+	if (access("/sys/kernel/mm/transparent_hugepage", F_OK) == 0)
+		assert_true(has_flag(memory.regions[0].hva, " hg"));
+	assert_true(has_flag(memory.regions[0].hva, " dd"));
+	memory_free(&memory);
 }
 
 /* An error now, and no SIGBUS once the guest runs. */
 TEST(a_pool_of_huge_pages_that_is_too_small_is_told)
 {
+	int fd = memory_file(1ULL << 40, MFD_HUGETLB | MFD_HUGE_2MB);
 	struct error err = { 0 };
 	struct memory memory;
 
+	assert_true(fd >= 0);
 	assert_int_equal(place(&memory, 1ULL << 40, NULL, 0), 0);
-	assert_true(memory_allocate(&memory, MEMORY_HUGETLB, &err) < 0);
+	assert_true(memory_map(&memory, fd, MEMORY_HUGETLB, &err) < 0);
 	assert_non_null(strstr(err.what, "1 TiB"));
 	assert_non_null(strstr(err.hint, "HugePages_Free"));
 	memory_free(&memory);
 }
 
-static void assert_populated(const struct memory *memory)
+static void assert_present(const struct memory *memory, uint64_t gpa, uint64_t size)
 {
-	for (unsigned i = 0; i < memory->count; i++) {
-		const struct memory_region *region = &memory->regions[i];
-		size_t pages = region->size / 4096;
-		unsigned char *there = test_malloc(pages);
+	unsigned char *there = test_malloc(size / 4096);
 
-		assert_int_equal(mincore(region->hva, region->size, there), 0);
-		for (size_t j = 0; j < pages; j++)
-			if (!(there[j] & 1))
-				fail_msg("page %zu of region %u is missing", j, i);
-		test_free(there);
+	assert_int_equal(mincore(memory_at(memory, gpa, size), size, there), 0);
+	for (size_t i = 0; i < size / 4096; i++)
+		if (!(there[i] & 1))
+			fail_msg("page %zu from %#llx on is missing", i, (unsigned long long)gpa);
+	test_free(there);
+}
+
+static bool is_present(const struct memory *memory, uint64_t gpa)
+{
+	unsigned char there;
+
+	return mincore(memory_at(memory, gpa, 4096), 4096, &there) == 0 && there & 1;
+}
+
+/* Whole huge pages, and no other; the last one of a region may be smaller. */
+TEST(populating_makes_huge_pages_present)
+{
+	struct error err = { 0 };
+	struct memory memory;
+
+	for (enum memory_kind kind = MEMORY_HUGE; kind <= MEMORY_COLLAPSE; kind++) {
+		allocate(&memory, 14 * MIB + 12 * KIB, NULL, 0, kind);
+		assert_int_equal(memory_populate(&memory, 5 * MIB, 3 * MIB + 1, &err), 0);
+		assert_present(&memory, 4 * MIB, 6 * MIB);
+		assert_false(is_present(&memory, 4 * MIB - 4096));
+		assert_false(is_present(&memory, 10 * MIB));
+		assert_int_equal(memory_populate(&memory, 14 * MIB, 12 * KIB, &err), 0);
+		assert_present(&memory, 14 * MIB, 12 * KIB);
+		assert_false(is_present(&memory, 14 * MIB - 4096));
+		memory_free(&memory);
 	}
 }
 
-/* Enough for more than one thread, and pieces that do not divide evenly. */
-TEST(populating_touches_every_page)
+static unsigned kib_of_huge_pages(const void *at)
 {
-	static const struct iova_range ranges[] = { { 0, 0x8ffffff }, { 0x9200000, UINT64_MAX } };
+	FILE *file = fopen("/proc/self/smaps", "re");
+	unsigned long first, end, kib = 0;
+	bool inside = false;
+	char line[512];
+
+	assert_non_null(file);
+	while (fgets(line, sizeof(line), file))
+		if (sscanf(line, "%lx-%lx ", &first, &end) == 2)
+			inside = (uintptr_t)at >= first && (uintptr_t)at < end;
+		else if (inside && sscanf(line, "ShmemPmdMapped: %lu", &kib) == 1)
+			break;
+	fclose(file);
+	return kib;
+}
+
+/* Nothing is cleared or copied twice: one small page of each, and the huge page of that. */
+TEST(small_pages_are_put_together)
+{
 	struct error err = { 0 };
 	struct memory memory;
 
-	allocate(&memory, 150 * MIB + 12 * KIB, ranges, 2, MEMORY_SHARED);
-	assert_int_equal(memory_populate(&memory, &err), 0);
-	assert_populated(&memory);
-	memory_free(&memory);
-	allocate(&memory, 4 * MIB + 4 * KIB, NULL, 0, MEMORY_ANONYMOUS);
-	assert_int_equal(memory_populate(&memory, &err), 0);
-	assert_populated(&memory);
+	allocate(&memory, 64 * MIB, NULL, 0, MEMORY_COLLAPSE);
+	if (__real_madvise(memory.regions[0].hva, 4096, MADV_POPULATE_WRITE) ||
+		__real_madvise(memory.regions[0].hva, HUGE_PAGE, MADV_COLLAPSE))
+		test_skip("this kernel cannot");
+	memcpy(memory_at(&memory, 4 * MIB + 4096, 5), "early", 5);
+	fail_advice(0, 0);
+	assert_int_equal(memory_populate(&memory, 0, 64 * MIB, &err), 0);
+	assert_int_equal(kib_of_huge_pages(memory.regions[0].hva), 64 * 1024);
+	assert_int_equal(advised[MADV_COLLAPSE], 64 * MIB);
+	assert_memory_equal(memory_at(&memory, 4 * MIB + 4096, 5), "early", 5);
 	memory_free(&memory);
 }
 
-/* One a CPU, but none for less than 64 MiB. */
-TEST(populating_takes_as_many_threads_as_pay)
+/* They are not worth an end; and it is not tried again and again. */
+TEST(small_pages_do_where_none_can_be_put_together)
 {
+	static const int errors[] = { EAGAIN, ENOMEM, EINVAL };
 	struct error err = { 0 };
 	struct memory memory;
-	cpu_set_t set;
 
-	assert_int_equal(sched_getaffinity(0, sizeof(set), &set), 0);
-	allocate(&memory, 192 * MIB, NULL, 0, MEMORY_ANONYMOUS);
-	populated = 0;
-	assert_int_equal(memory_populate(&memory, &err), 0);
-	assert_int_equal(populated, min_u64(CPU_COUNT(&set), 3));
-	memory_free(&memory);
-	allocate(&memory, 127 * MIB, NULL, 0, MEMORY_ANONYMOUS);
-	populated = 0;
-	assert_int_equal(memory_populate(&memory, &err), 0);
-	assert_int_equal(populated, 1);
-	memory_free(&memory);
+	for (size_t i = 0; i < ARRAY_SIZE(errors); i++) {
+		allocate(&memory, 8 * MIB, NULL, 0, MEMORY_COLLAPSE);
+		fail_advice(MADV_COLLAPSE, errors[i]);
+		assert_int_equal(memory_populate(&memory, 0, 4 * MIB, &err), 0);
+		assert_int_equal(memory_populate(&memory, 4 * MIB, 4 * MIB, &err), 0);
+		assert_present(&memory, 0, 8 * MIB);
+		assert_int_equal(calls[MADV_COLLAPSE], errors[i] == EINVAL ? 1 : 2);
+		memory_free(&memory);
+	}
+	fail_advice(0, 0);
 }
 
-/* Whichever thread it is that finds out. */
-TEST(memory_that_cannot_be_populated_is_told)
+TEST(memory_that_cannot_be_had_is_told)
 {
+	static const int errors[][2] = { { EFAULT, ENOMEM }, { ENOMEM, ENOMEM },
+		{ EHWPOISON, EHWPOISON } };
 	struct error err = { 0 };
 	struct memory memory;
 
-	allocate(&memory, 128 * MIB, NULL, 0, MEMORY_ANONYMOUS);
-	populated = 0;
-	assert_int_equal(memory_populate(&memory, &err), 0);
-	for (failing_call = populated; failing_call > 0; failing_call--) {
-		err = (struct error){ 0 };
-		populated = 0;
-		failing_with = EFAULT;
-		assert_int_equal(memory_populate(&memory, &err), -EFAULT);
-		assert_non_null(strstr(err.what, "populate"));
+	for (enum memory_kind kind = MEMORY_HUGE; kind <= MEMORY_COLLAPSE; kind++) {
+		allocate(&memory, 128 * MIB, NULL, 0, kind);
+		for (size_t i = 0; i < ARRAY_SIZE(errors); i++) {
+			err = (struct error){ 0 };
+			fail_advice(MADV_POPULATE_WRITE, errors[i][0]);
+			assert_int_equal(
+				memory_populate(&memory, 0, 64 * MIB, &err), -errors[i][1]);
+			assert_non_null(strstr(err.what, "no memory left"));
+			assert_non_null(strstr(err.what, "128 MiB"));
+		}
 		/* A kernel that does not know how leaves it to the pinning. */
 		err = (struct error){ 0 };
-		populated = 0;
-		failing_with = EINVAL;
-		assert_int_equal(memory_populate(&memory, &err), 0);
+		fail_advice(MADV_POPULATE_WRITE, EINVAL);
+		assert_int_equal(memory_populate(&memory, 0, 64 * MIB, &err), 0);
 		assert_int_equal(err.code, 0);
+		memory_free(&memory);
 	}
+	fail_advice(0, 0);
+}
+
+/* A file that cannot grow to what the guest is to have is as a host without memory. */
+TEST(a_page_that_is_not_to_be_had_is_an_error_and_no_signal)
+{
+	struct error err = { 0 };
+	struct memory memory;
+
+	allocate(&memory, 16 * MIB, NULL, 0, MEMORY_HUGE);
+	assert_int_equal(ftruncate(memory.fd, 8 * MIB), 0);
+	assert_int_equal(memory_populate(&memory, 0, 8 * MIB, &err), 0);
+	assert_int_equal(memory_need(&memory, 8 * MIB, 4096, &err), -ENOMEM);
+	assert_int_equal(memory.first_count, 0);
+	memory_free(&memory);
+}
+
+TEST(what_the_guest_needs_first_is_given_once)
+{
+	struct memory_range range = { 0 };
+	struct error err = { 0 };
+	struct memory memory;
+
+	allocate(&memory, 32 * MIB, NULL, 0, MEMORY_HUGE);
+	assert_false(memory_next_first(&memory, &range));
+	assert_int_equal(memory_need(&memory, 0, MIB, &err), 0);
+	assert_int_equal(memory_need(&memory, 17 * MIB, 3 * MIB, &err), 0);
+	assert_present(&memory, 16 * MIB, 4 * MIB);
+	assert_true(memory_next_first(&memory, &range));
+	assert_int_equal(range.gpa, 0);
+	assert_int_equal(range.size, MIB);
+	assert_true(memory_next_first(&memory, &range));
+	assert_int_equal(range.gpa, 17 * MIB);
+	assert_int_equal(range.size, 3 * MIB);
+	assert_false(memory_next_first(&memory, &range));
 	memory_free(&memory);
 }
 
@@ -409,7 +496,7 @@ TEST(memory_that_the_host_does_not_have_is_an_error)
 	/* More than 47 bits of addresses hold. */
 	memory = (struct memory){ .fd = -1, .count = 1, .size = 1ULL << 50 };
 	memory.regions[0].size = 1ULL << 50;
-	assert_int_equal(memory_allocate(&memory, MEMORY_ANONYMOUS, &err), -ENOMEM);
+	assert_int_equal(memory_map(&memory, memory_file(MIB, 0), MEMORY_HUGE, &err), -ENOMEM);
 	assert_true(err.what[0]);
 	memory_free(&memory);
 }
@@ -452,13 +539,16 @@ int main(void)
 		cmocka_unit_test(no_range_at_all_is_not_everywhere),
 		cmocka_unit_test(addresses_are_found_within_one_region_alone),
 		cmocka_unit_test(addresses_agree_modulo_a_huge_page),
-		cmocka_unit_test(shared_memory_is_one_file),
+		cmocka_unit_test(memory_is_one_file),
 		cmocka_unit_test(freed_memory_is_gone),
 		cmocka_unit_test(the_kernel_knows_what_it_is_for),
 		cmocka_unit_test(a_pool_of_huge_pages_that_is_too_small_is_told),
-		cmocka_unit_test(populating_touches_every_page),
-		cmocka_unit_test(populating_takes_as_many_threads_as_pay),
-		cmocka_unit_test(memory_that_cannot_be_populated_is_told),
+		cmocka_unit_test(populating_makes_huge_pages_present),
+		cmocka_unit_test(small_pages_are_put_together),
+		cmocka_unit_test(small_pages_do_where_none_can_be_put_together),
+		cmocka_unit_test(memory_that_cannot_be_had_is_told),
+		cmocka_unit_test(a_page_that_is_not_to_be_had_is_an_error_and_no_signal),
+		cmocka_unit_test(what_the_guest_needs_first_is_given_once),
 		cmocka_unit_test(memory_that_the_host_does_not_have_is_an_error),
 	};
 

@@ -170,6 +170,44 @@ static void the_device_decodes_what_it_has_bars_for(void **state)
 		device_get(fixture, PCI_COMMAND, 2), PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
 }
 
+static unsigned asked;
+static bool answer;
+
+/* Memory is being mapped: the device has no Bus Master yet. */
+static bool is_ready(void *opaque)
+{
+	struct fixture *fixture = opaque;
+
+	assert_false(device_get(fixture, PCI_COMMAND, 2) & PCI_COMMAND_MASTER);
+	asked++;
+	return answer;
+}
+
+static void bus_master_waits_for_memory(void **state)
+{
+	struct fixture *fixture = *state;
+
+	asked = 0;
+	answer = true;
+	put16(&fixture->config[PCI_COMMAND], PCI_COMMAND_MASTER);
+	attach(fixture);
+	fixture->device.ready = is_ready;
+	fixture->device.ready_opaque = fixture;
+	set(fixture, PCI_COMMAND, 2, PCI_COMMAND_MEMORY | PCI_COMMAND_SERR);
+	assert_int_equal(asked, 0);
+	set(fixture, PCI_COMMAND, 1, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+	assert_int_equal(asked, 1);
+	assert_int_equal(device_get(fixture, PCI_COMMAND, 2),
+		PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER | PCI_COMMAND_SERR);
+	set(fixture, PCI_COMMAND, 2, 0);
+	/* The machine is about to end. */
+	answer = false;
+	set(fixture, PCI_COMMAND, 2, PCI_COMMAND_MASTER | PCI_COMMAND_PARITY);
+	assert_int_equal(asked, 2);
+	assert_int_equal(
+		device_get(fixture, PCI_COMMAND, 2), PCI_COMMAND_MEMORY | PCI_COMMAND_PARITY);
+}
+
 static void a_device_of_ports_decodes_ports(void **state)
 {
 	struct fixture *fixture = *state;
@@ -855,6 +893,7 @@ int main(void)
 		PASSTHROUGH_TEST(without_the_status_bit_there_is_no_list),
 		PASSTHROUGH_TEST(what_lies_before_the_list_is_the_drivers),
 		PASSTHROUGH_TEST(the_device_decodes_what_it_has_bars_for),
+		PASSTHROUGH_TEST(bus_master_waits_for_memory),
 		PASSTHROUGH_TEST(a_device_of_ports_decodes_ports),
 		PASSTHROUGH_TEST(bars_are_of_the_devices_kind_and_size),
 		PASSTHROUGH_TEST(no_bar_has_such_a_size),

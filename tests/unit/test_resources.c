@@ -237,7 +237,7 @@ static void hugepages_must_be_free(void **state)
 	const char *pool = "/sys/kernel/mm/hugepages/hugepages-2048kB";
 	char path[128];
 
-	config.backing = MEMORY_HUGETLB;
+	config.hugepages = true;
 	refuse_memory(-ENOMEM,
 		"the host has 0 huge pages of 2 MiB that nobody uses, the guest needs 256",
 		"echo 256 >/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages");
@@ -264,6 +264,10 @@ static void with_devices_memory_must_be_free(void **state)
 	config.memory = 4 * GIB;
 	refuse_memory(0, "", "");
 	config.memory = 5 * GIB;
+	refuse_memory(-ENOMEM, "the host has 4 GiB available", "end what uses the host's memory");
+	config.device_count = 0;
+	refuse_memory(0, "", "");
+	config.prealloc = true;
 	refuse_memory(-ENOMEM, "the host has 4 GiB available", "end what uses the host's memory");
 }
 

@@ -110,7 +110,7 @@ static void assert_one_error(const struct outcome *outcome, int code, const char
 TEST(help_tells_of_every_option)
 {
 	static const char *const options[] = { "--kernel", "--initrd", "--cmdline", "--memory",
-		"--cpus", "--device", "--serial", "--name", "--hugepages", "--shared-memory",
+		"--cpus", "--device", "--serial", "--name", "--hugepages", "--prealloc",
 		"--no-reboot", "--force", "--help" };
 	struct outcome outcome = run("--help");
 
@@ -187,12 +187,6 @@ TEST(serial_must_be_a_place)
 		assert_bad("--serial", "--serial", bad[i]);
 }
 
-TEST(memory_has_one_backing)
-{
-	assert_bad("--hugepages", "--hugepages", "--shared-memory");
-	assert_bad("--hugepages", "--shared-memory", "--hugepages");
-}
-
 TEST(what_is_no_option_is_refused)
 {
 	assert_bad("--bogus", "--bogus");
@@ -260,7 +254,6 @@ int main(void)
 		cmocka_unit_test(a_device_must_be_an_address),
 		cmocka_unit_test(too_many_devices_are_refused),
 		cmocka_unit_test(serial_must_be_a_place),
-		cmocka_unit_test(memory_has_one_backing),
 		cmocka_unit_test(what_is_no_option_is_refused),
 		cmocka_unit_test(an_option_must_have_its_value),
 		cmocka_unit_test(a_file_that_is_not_there_is_an_error),

@@ -55,6 +55,7 @@ static struct fixture {
 	unsigned failures, resets;
 	struct access accesses[64];
 	unsigned count;
+	uint64_t present, given; /* bytes of RAM, and of them to vCPUs */
 } fixture;
 
 static void on_reset(void *opaque)
@@ -72,6 +73,20 @@ static void on_failed(void *opaque, const struct error *failure)
 	fixture.err = *failure;
 	fixture.failures++;
 	pthread_mutex_unlock(&fixture.lock);
+}
+
+static bool on_populated(void *opaque, struct memory_range *range)
+{
+	bool is_more;
+
+	(void)opaque;
+	pthread_mutex_lock(&fixture.lock);
+	*range = (struct memory_range){ fixture.given,
+		min_u64(fixture.present - fixture.given, 32 * MIB) };
+	fixture.given += range->size;
+	is_more = range->size;
+	pthread_mutex_unlock(&fixture.lock);
+	return is_more;
 }
 
 static void note(struct access access)
@@ -143,17 +158,17 @@ static int teardown(void **state)
 
 static void make(unsigned count)
 {
-	const struct vcpus_ops ops = { on_reset, on_failed, NULL };
+	const struct vcpus_ops ops = { on_reset, on_failed, on_populated, NULL };
 
 	fixture.vcpus =
 		vcpus_new(fixture.vm, &fixture.mmio, &fixture.pio, count, &ops, &fixture.err);
 	assert_non_null(fixture.vcpus);
 }
 
-static int start(unsigned count, const struct memory *prefault)
+static int start(unsigned count)
 {
 	make(count);
-	return vcpus_start(fixture.vcpus, prefault, &fixture.err);
+	return vcpus_start(fixture.vcpus, &fixture.err);
 }
 
 static void stop(void)
@@ -209,7 +224,7 @@ static void run_one(void (*reason)(struct kvm_run *run))
 	reasons[0] = reason;
 	reason_count = 1;
 	fake_kvm.run = come_back;
-	assert_int_equal(start(1, NULL), 0);
+	assert_int_equal(start(1), 0);
 	wait_for(&fixture.resets, 1);
 }
 
@@ -337,7 +352,7 @@ TEST(an_exit_that_asks_for_nothing_goes_on)
 	reasons[0] = signalled;
 	reason_count = 3;
 	fake_kvm.run = come_back;
-	assert_int_equal(start(1, NULL), 0);
+	assert_int_equal(start(1), 0);
 	wait_for(&fixture.resets, 1);
 	assert_int_equal(fixture.count, 1);
 	assert_int_equal(fixture.failures, 0);
@@ -357,7 +372,7 @@ static int comes_back_twice(unsigned id, struct kvm_run *run)
 TEST(an_interrupted_run_is_done_again)
 {
 	fake_kvm.run = comes_back_twice;
-	assert_int_equal(start(1, NULL), 0);
+	assert_int_equal(start(1), 0);
 	wait_for(&fixture.resets, 1);
 	stop();
 	/* A reset is the last thing that a vCPU does. */
@@ -401,7 +416,7 @@ static int is_refused(unsigned id, struct kvm_run *run)
 static void assert_fails(int (*run)(unsigned id, struct kvm_run *run), const char *words)
 {
 	fake_kvm.run = run;
-	assert_int_equal(start(1, NULL), 0);
+	assert_int_equal(start(1), 0);
 	wait_for(&fixture.failures, 1);
 	stop();
 	/* It is told once, and this vCPU runs no more. */
@@ -435,7 +450,7 @@ TEST(a_run_that_fails_is_told)
 
 TEST(vcpus_that_cannot_be_made_leave_nothing_behind)
 {
-	const struct vcpus_ops ops = { on_reset, on_failed, NULL };
+	const struct vcpus_ops ops = { on_reset, on_failed, NULL, NULL };
 
 	fake_kvm.failing = KVM_SET_CPUID2;
 	fake_kvm.code = EINVAL;
@@ -450,7 +465,7 @@ TEST(a_failed_start_is_all_that_is_told)
 {
 	fake_kvm.run = is_refused;
 	threads_left = 2;
-	assert_int_equal(start(CPUS, NULL), -EAGAIN);
+	assert_int_equal(start(CPUS), -EAGAIN);
 	assert_non_null(strstr(fixture.err.what, "vCPU 2"));
 	stop();
 	assert_int_equal(fixture.failures, 0);
@@ -585,41 +600,51 @@ static int compare(const void *a, const void *b)
 /* Every byte once, whatever the number of vCPUs; then they run. */
 TEST(vcpus_share_the_filling_of_tables)
 {
-	struct memory memory = { .count = 3 };
-
-	memory.regions[0] = (struct memory_region){ .gpa = 0, .size = 300 * MIB + 4 * KIB };
-	memory.regions[1] = (struct memory_region){ .gpa = 512 * MIB, .size = 4 * MIB };
-	memory.regions[2] = (struct memory_region){ .gpa = 4 * GIB, .size = 901 * MIB };
 	for (unsigned count = 1; count <= 5; count++) {
-		unsigned at = 0;
-
 		range_count = 0;
+		fixture.given = 0;
+		fixture.present = 300 * MIB + 4 * KIB;
 		fake_kvm.prefault = note_range;
-		assert_int_equal(start(count, &memory), 0);
+		assert_int_equal(start(count), 0);
 		while (__atomic_load_n(&fake_kvm_calls(KVM_RUN), __ATOMIC_RELAXED) < count)
 			usleep(1000);
 		stop();
 		fake_kvm_calls(KVM_RUN) = 0;
 		qsort(ranges, range_count, sizeof(ranges[0]), compare);
-		for (unsigned i = 0; i < memory.count; i++) {
-			const struct memory_region *region = &memory.regions[i];
-			uint64_t gpa = region->gpa;
-
-			while (at < range_count && ranges[at].gpa == gpa)
-				gpa += ranges[at++].size;
-			assert_int_equal(gpa, region->gpa + region->size);
-		}
-		assert_int_equal(at, range_count);
+		assert_ranges(0, fixture.present);
 	}
 }
 
-TEST(tables_are_left_alone_without_a_memory)
+static void ask_for_nothing(struct kvm_run *run)
 {
-	fake_kvm.prefault = note_range;
-	range_count = 0;
-	assert_int_equal(start(CPUS, NULL), 0);
-	stop();
-	assert_int_equal(range_count, 0);
+	run->exit_reason = KVM_EXIT_INTR;
+}
+
+static void more_is_there(struct kvm_run *run)
+{
+	run->exit_reason = KVM_EXIT_INTR;
+	pthread_mutex_lock(&fixture.lock);
+	fixture.present += 128 * MIB;
+	pthread_mutex_unlock(&fixture.lock);
+}
+
+/* Not all at once: the guest goes on in between. */
+TEST(what_becomes_present_later_is_filled_range_by_range)
+{
+	for (unsigned exits = 1; exits <= 6; exits++) {
+		fixture.given = fixture.present = range_count = 0;
+		fixture.resets = 0;
+		fake_kvm.prefault = note_range;
+		reasons[0] = more_is_there;
+		for (unsigned i = 1; i < exits; i++)
+			reasons[i] = ask_for_nothing;
+		reason_count = exits;
+		fake_kvm.run = come_back;
+		assert_int_equal(start(1), 0);
+		wait_for(&fixture.resets, 1);
+		assert_ranges(0, min_u64(exits, 4) * 32 * MIB);
+		stop();
+	}
 }
 
 static int fill_slowly(struct fake_kvm_range *range)
@@ -640,13 +665,12 @@ static double seconds(void)
 /* A terabyte would take them a minute or more. */
 TEST(vcpus_that_fill_tables_are_stopped)
 {
-	struct memory memory = { .count = 1 };
 	double before;
 
-	memory.regions[0] = (struct memory_region){ .gpa = 0, .size = 16 * 1024 * GIB };
+	fixture.present = 16 * 1024 * GIB;
 	fake_kvm.prefault = fill_slowly;
 	range_count = 0;
-	assert_int_equal(start(CPUS, &memory), 0);
+	assert_int_equal(start(CPUS), 0);
 	wait_for(&range_count, 8);
 	before = seconds();
 	stop();
@@ -675,12 +699,11 @@ static int make_accesses(unsigned id, struct kvm_run *run)
 
 TEST(vcpus_start_fail_and_stop_again_and_again)
 {
-	struct memory memory = { .count = 1 };
-
-	memory.regions[0] = (struct memory_region){ .gpa = 0, .size = 256 * MIB };
 	fake_kvm.run = make_accesses;
 	for (unsigned i = 0; i < 50; i++) {
-		assert_int_equal(start(CPUS, i % 2 ? &memory : NULL), 0);
+		fixture.given = 0;
+		fixture.present = i % 2 * 512 * MIB;
+		assert_int_equal(start(CPUS), 0);
 		usleep(i % 10 * 200);
 		stop();
 	}
@@ -690,7 +713,7 @@ TEST(vcpus_start_fail_and_stop_again_and_again)
 
 		fixture.err = (struct error){ 0 };
 		threads_left = i;
-		assert_int_equal(start(CPUS, &memory), -EAGAIN);
+		assert_int_equal(start(CPUS), -EAGAIN);
 		stop();
 		assert_int_equal(fixture.resets, resets);
 		assert_int_equal(fixture.failures, failures);
@@ -711,7 +734,7 @@ TEST(a_vcpu_gives_its_descriptor_back)
 {
 	unsigned before = descriptors();
 
-	assert_int_equal(start(CPUS, NULL), 0);
+	assert_int_equal(start(CPUS), 0);
 	assert_int_equal(descriptors(), before + CPUS);
 	stop();
 	assert_int_equal(descriptors(), before);
@@ -740,7 +763,7 @@ int main(void)
 		VCPU_TEST(what_a_call_left_is_done_by_the_next),
 		VCPU_TEST(a_kernel_that_cannot_fill_tables_is_asked_once),
 		VCPU_TEST(vcpus_share_the_filling_of_tables),
-		VCPU_TEST(tables_are_left_alone_without_a_memory),
+		VCPU_TEST(what_becomes_present_later_is_filled_range_by_range),
 		VCPU_TEST(vcpus_that_fill_tables_are_stopped),
 		VCPU_TEST(vcpus_start_fail_and_stop_again_and_again),
 		VCPU_TEST(a_vcpu_gives_its_descriptor_back),

@@ -88,7 +88,7 @@ static int find_image(const struct linux_boot *boot, const struct setup_header *
 }
 
 /* Where to load: the preferred address, so that the kernel need not move itself. */
-static int load_kernel(const struct memory *memory, const struct linux_boot *boot,
+static int load_kernel(struct memory *memory, const struct linux_boot *boot,
 	const struct setup_header *header, uint64_t file_size, uint64_t *start, uint64_t *end,
 	struct error *err)
 {
@@ -111,13 +111,15 @@ static int load_kernel(const struct memory *memory, const struct linux_boot *boo
 		error_hint(err, "give the guest more with --memory");
 		return -ENOSPC;
 	}
+	if (memory_need(memory, *start, needed, err))
+		return err->code;
 	if (fd_pread_all(boot->kernel_fd, at, size, offset))
 		return not_a_kernel(boot, err, "it cannot be read to its end");
 	return 0;
 }
 
 /* As high as the kernel takes it, so that it is out of the way of what the kernel unpacks. */
-static int load_initrd(const struct memory *memory, const struct linux_boot *boot,
+static int load_initrd(struct memory *memory, const struct linux_boot *boot,
 	struct setup_header *header, uint64_t kernel_end, struct error *err)
 {
 	uint64_t limit = min_u64(memory->regions[0].size, (uint64_t)header->initrd_addr_max + 1);
@@ -142,6 +144,8 @@ static int load_initrd(const struct memory *memory, const struct linux_boot *boo
 		error_hint(err, "give the guest more with --memory");
 		return -ENOSPC;
 	}
+	if (memory_need(memory, gpa, size, err))
+		return err->code;
 	if (fd_pread_all(boot->initrd_fd, memory_at(memory, gpa, size), size, 0))
 		return error_set(err, -EIO, boot->initrd_name, "cannot be read to its end");
 	header->ramdisk_image = gpa;
@@ -207,8 +211,8 @@ static void write_reset_vector(const struct memory *memory)
 	memcpy(memory_at(memory, LAYOUT_RESET_VECTOR, sizeof(code)), code, sizeof(code));
 }
 
-int linux_load(const struct memory *memory, const struct linux_boot *boot,
-	struct linux_entry *entry, struct error *err)
+int linux_load(struct memory *memory, const struct linux_boot *boot, struct linux_entry *entry,
+	struct error *err)
 {
 	struct boot_params *params = memory_at(memory, ZERO_PAGE, sizeof(*params));
 	struct setup_header header;
@@ -216,7 +220,7 @@ int linux_load(const struct memory *memory, const struct linux_boot *boot,
 
 	if (!memory_at(memory, 0, LAYOUT_1M))
 		return error_set(err, -ENOSPC, NULL, "a guest needs at least 2 MiB of memory");
-	if (read_header(boot, &header, &file_size, err) ||
+	if (memory_need(memory, 0, LAYOUT_1M, err) || read_header(boot, &header, &file_size, err) ||
 		load_kernel(memory, boot, &header, file_size, &start, &end, err) ||
 		load_initrd(memory, boot, &header, end, err) ||
 		write_cmdline(memory, boot, &header, err))

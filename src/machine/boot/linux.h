@@ -27,5 +27,5 @@ struct linux_entry {
 	uint64_t rsi;
 };
 
-int linux_load(const struct memory *memory, const struct linux_boot *boot,
-	struct linux_entry *entry, struct error *err);
+int linux_load(struct memory *memory, const struct linux_boot *boot, struct linux_entry *entry,
+	struct error *err);
