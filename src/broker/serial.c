@@ -48,9 +48,11 @@ static int open_pty(struct broker_console *console, struct error *err)
 	console->slave = open(name, O_RDWR | O_NOCTTY | O_CLOEXEC);
 	if (console->slave < 0 || console->config.out < 0)
 		return error_sys(err, -errno, name, "cannot open the pseudo-terminal");
-	tcgetattr(console->slave, &raw);
+	if (tcgetattr(console->slave, &raw) < 0)
+		return error_sys(err, -errno, name, "cannot set up the pseudo-terminal");
 	cfmakeraw(&raw);
-	tcsetattr(console->slave, TCSANOW, &raw);
+	if (tcsetattr(console->slave, TCSANOW, &raw) < 0)
+		return error_sys(err, -errno, name, "cannot set up the pseudo-terminal");
 	log_info("the guest's serial line is %s", name);
 	return 0;
 }

@@ -142,21 +142,22 @@ static int reset_one(const struct host *host, const struct bdf *bdf,
 	struct error err = { 0 };
 	struct host_reset reset;
 	char name[BDF_TEXT];
+	int code;
 
 	if (host_reset_read(host, bdf, &reset, &err))
 		return fail_early(&err);
 	if (!arguments->json)
 		print_before(&reset);
-	host_reset_run(host, &reset, arguments->method, arguments->dry_run, &err);
-	if (err.code)
+	code = host_reset_run(host, &reset, arguments->method, arguments->dry_run, &err);
+	if (code)
 		error_print(&err);
-	if (err.code == -ENODEV)
+	if (code == -ENODEV)
 		print_ways_out(&reset.lost);
 	if (arguments->json)
 		json_object_array_add(list, describe_reset(&reset, &err));
-	else if (!err.code && reset.used[0])
+	else if (!code && reset.used[0])
 		printf("%s: reset by %s; it has come back\n", bdf_format(bdf, name), reset.used);
-	return err.code ? 1 : 0;
+	return code ? 1 : 0;
 }
 
 static int reset_all(const struct arguments *arguments, char **words, int count)

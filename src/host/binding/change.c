@@ -24,24 +24,9 @@ void change_init(
 	bdf_format(&device->bdf, change->name);
 }
 
-static int tell_hung(const struct change *change, const char *doing, struct error *err)
-{
-	char holder[160];
-
-	host_processes_using(change->host, change->device, holder, sizeof(holder));
-	error_set(err, -ETIMEDOUT, change->name, "gave up after %u seconds of waiting for %s%s%s",
-		change->host->limit_ms / 1000, doing, holder[0] ? "; " : "", holder);
-	error_hint(err,
-		"%s; when the kernel has finished, 'penstock release %s' puts the device in order",
-		holder[0] ? "end that process"
-			  : "'dmesg | tail' may tell what the driver waits for",
-		change->name);
-	return -ETIMEDOUT;
-}
-
-/* Write text to the file, telling the user that doing is what is waited for. */
-static int change_write(const struct change *change, const char *path, const char *text,
-	const char *doing, struct error *err)
+/* Write text to the file, telling the user that doing is what is waited for. 0 or a negative errno. */
+static int change_write(
+	const struct change *change, const char *path, const char *text, const char *doing)
 {
 	struct guard guard = {
 		.host = change->host,
@@ -50,28 +35,40 @@ static int change_write(const struct change *change, const char *path, const cha
 		.locks = &change->lock,
 		.lock_count = 1,
 	};
-	int code;
 
-	code = guard_write(&guard, path, text);
-	if (code == -ETIMEDOUT)
-		return tell_hung(change, doing, err);
-	if (code == -EACCES || code == -EPERM) {
-		error_sys(err, code, change->name, "cannot write %s", path);
-		error_hint(err, "run this as root, as with sudo");
-	}
-	return code;
+	return guard_write(&guard, path, text);
 }
 
-/* Where nothing better is known. */
-static int explain_change(const struct change *change, struct error *err)
+/* Whatever has become of the device: the kernel hangs on it, or this is not ours to do. */
+static bool is_final(int code)
 {
-	if (!err->hint[0])
-		error_hint(err, "'dmesg | grep %s' may tell why", change->name);
-	return err->code;
+	return code == -ETIMEDOUT || code == -EACCES || code == -EPERM;
+}
+
+static int explain_final(const struct change *change, int code, const char *path, const char *doing,
+	struct error *err)
+{
+	char holder[160];
+
+	if (code != -ETIMEDOUT) {
+		error_sys(err, code, change->name, "cannot write %s", path);
+		error_hint(err, "run this as root, as with sudo");
+		return code;
+	}
+	host_processes_using(change->host, change->device, holder, sizeof(holder));
+	error_set(err, code, change->name, "gave up after %u seconds of waiting for %s%s%s",
+		change->host->limit_ms / 1000, doing, holder[0] ? "; " : "", holder);
+	error_hint(err,
+		"%s; when the kernel has finished, 'penstock release %s' puts the device in order",
+		holder[0] ? "end that process"
+			  : "'dmesg | tail' may tell what the driver waits for",
+		change->name);
+	return code;
 }
 
 int change_override(const struct change *change, const char *driver, struct error *err)
 {
+	static const char doing[] = "its driver_override to be set";
 	char path[PATH_MAX], now[HOST_NAME];
 	int code = host_path(change->host, path, DEVICES "%s/driver_override", change->name);
 
@@ -83,12 +80,14 @@ int change_override(const struct change *change, const char *driver, struct erro
 		now[0] = '\0';
 	if (strcmp(now, driver) == 0)
 		return 0;
-	code = change_write(
-		change, path, driver[0] ? driver : "\n", "its driver_override to be set", err);
+	code = change_write(change, path, driver[0] ? driver : "\n", doing);
 	if (code == 0)
 		return 0;
+	if (is_final(code))
+		return explain_final(change, code, path, doing, err);
 	error_sys(err, code, change->name, "cannot set driver_override to '%s'", driver);
-	return explain_change(change, err);
+	error_hint(err, "'dmesg | grep %s' may tell why", change->name);
+	return code;
 }
 
 int change_unbind(const struct change *change, struct error *err)
@@ -102,15 +101,16 @@ int change_unbind(const struct change *change, struct error *err)
 		(code = host_path(change->host, path, DEVICES "%s/driver/unbind", change->name)))
 		return error_sys(err, code, change->name, "cannot take it from its driver");
 	host_text(doing, sizeof(doing), "driver %s to let go of it", driver);
-	code = change_write(change, path, change->name, doing, err);
-	if (err->code)
-		return code;
+	code = change_write(change, path, change->name, doing);
+	if (is_final(code))
+		return explain_final(change, code, path, doing, err);
 	/* The driver may have gone by itself in between. */
 	if (host_device_driver(change->host, &change->device->bdf, now) == 0 && !now[0])
 		return 0;
-	error_sys(err, code ? code : -EBUSY, change->name, "cannot take it from its driver %s",
-		driver);
-	return explain_change(change, err);
+	code = code ? code : -EBUSY;
+	error_sys(err, code, change->name, "cannot take it from its driver %s", driver);
+	error_hint(err, "'dmesg | grep %s' may tell why", change->name);
+	return code;
 }
 
 static void wait_for_driver(const struct change *change)
@@ -127,10 +127,11 @@ static void wait_for_driver(const struct change *change)
 /* A driver that refuses the device makes the write fail too; the caller looks at the outcome. */
 static int offer_device(const struct change *change, const char *path, struct error *err)
 {
-	int code = change_write(change, path, change->name, "a driver to take it", err);
+	static const char doing[] = "a driver to take it";
+	int code = change_write(change, path, change->name, doing);
 
-	if (err->code)
-		return code;
+	if (is_final(code))
+		return explain_final(change, code, path, doing, err);
 	if (code == 0)
 		wait_for_driver(change);
 	return 0;

@@ -286,7 +286,7 @@ static int lock_device(const struct host *host, const struct bdf *bdf, enum scop
 	if (*lock >= 0)
 		return 0;
 	if (scope != SCOPE_ORDERED || why.code == -EBUSY || why.code == -ETIMEDOUT) {
-		*err = err->code ? *err : why;
+		*err = why;
 		return why.code;
 	}
 	log_warning("%s: %s", why.object, why.what);
@@ -312,7 +312,7 @@ static int release_locked(const struct host *host, const struct bdf *bdf, enum s
 		return release_unknown(host, bdf, lock, err);
 	}
 	/* Whether its holder lives is unknown too, so this one waits for the user's word. */
-	*err = err->code ? *err : damage;
+	*err = damage;
 	return code;
 }
 

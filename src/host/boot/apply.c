@@ -309,8 +309,9 @@ static int make_directories(
 		code = boot_files_resolve(host, path, full);
 		if (code == 0 && mkdir(full, 0755) < 0 && errno != EEXIST)
 			code = -errno;
-		if (code == 0)
-			chmod(full, 0755); /* whatever the umask is */
+		/* Whatever the umask is. */
+		if (code == 0 && chmod(full, 0755) < 0)
+			code = -errno;
 		if (code)
 			return boot_files_tell(err, code, path, "cannot make the directory");
 	}
@@ -327,7 +328,7 @@ static void remove_directories(
 		if ((but && boot_list_has(but, directories->items[i])) ||
 			boot_files_resolve(host, directories->items[i], full))
 			continue;
-		rmdir(full);
+		(void)rmdir(full);
 	}
 }
 
@@ -432,7 +433,7 @@ static int finish_state(const struct host *host, const struct boot_state *after,
 	struct error ignored = { 0 };
 
 	if (after->count) {
-		boot_state_save(after, host, &ignored);
+		(void)boot_state_save(after, host, &ignored);
 		return 0;
 	}
 	remove_directories(host, &after->directories, NULL);

@@ -3,6 +3,7 @@
 
 #include <fnmatch.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define DEVICES "/sys/bus/pci/devices"
@@ -13,26 +14,51 @@ static bool is_name(const char *text)
 					     "0123456789_-")];
 }
 
-/* All modules that may take the device, as depmod wrote them down: "alias PATTERN MODULE". */
-static void find_modules(
+/*
+ * All modules that may take the device, as depmod wrote them down: "alias PATTERN MODULE". False: there is
+ * no memory.
+ */
+static bool find_modules(
 	struct boot_list *modules, const struct host *host, const struct host_device *device)
 {
 	char name[BDF_TEXT], modalias[128], release[HOST_NAME], line[512];
 	FILE *stream = NULL;
+	bool added = true;
 
 	host_read_kernel(host, release);
 	bdf_format(&device->bdf, name);
 	if (host_read(host, modalias, sizeof(modalias), DEVICES "/%s/modalias", name) > 0)
 		stream = host_open(host, "/lib/modules/%s/modules.alias", release);
-	while (stream && fgets(line, sizeof(line), stream)) {
+	while (stream && added && fgets(line, sizeof(line), stream)) {
 		char pattern[256], module[64];
 
 		if (sscanf(line, "alias %255s %63s", pattern, module) == 2 && is_name(module) &&
 			fnmatch(pattern, modalias, 0) == 0 && !boot_list_has(modules, module))
-			boot_list_add(modules, "%s", module);
+			added = boot_list_add(modules, "%s", module);
 	}
 	if (stream)
 		fclose(stream);
+	return added;
+}
+
+/* To be freed; NULL: there is no memory. */
+static char *list_softdeps(const struct boot_list *modules)
+{
+	char *text = NULL;
+	size_t size;
+	FILE *stream = open_memstream(&text, &size);
+	bool failed;
+
+	if (!stream)
+		return NULL;
+	fputs(BOOT_COMMENT, stream);
+	for (size_t i = 0; i < modules->count; i++)
+		fprintf(stream, "softdep %s pre: vfio-pci\n", modules->items[i]);
+	failed = ferror(stream);
+	if (fclose(stream) == 0 && !failed)
+		return text;
+	free(text);
+	return NULL;
 }
 
 void boot_modules_plan(struct boot_plan *plan, const struct host *host)
@@ -52,17 +78,11 @@ void boot_modules_plan(struct boot_plan *plan, const struct host *host)
 		.text = strdup(BOOT_COMMENT "vfio-pci\n"),
 	};
 	struct boot_list modules = { 0 };
-	size_t size;
-	FILE *stream;
 
 	for (size_t i = 0; i < plan->device_count; i++)
-		find_modules(&modules, host, &plan->devices[i].device);
-	stream = modules.count ? open_memstream(&soft.text, &size) : NULL;
-	if (stream) {
-		fputs(BOOT_COMMENT, stream);
-		for (size_t i = 0; i < modules.count; i++)
-			fprintf(stream, "softdep %s pre: vfio-pci\n", modules.items[i]);
-		fclose(stream);
+		plan->out_of_memory |= !find_modules(&modules, host, &plan->devices[i].device);
+	if (modules.count) {
+		soft.text = list_softdeps(&modules);
 		boot_plan_file(plan, &soft);
 	}
 	boot_plan_file(plan, &load);

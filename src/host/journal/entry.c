@@ -52,12 +52,10 @@ int journal_tell(const struct host *host, int code, const char *what, struct err
 
 static int make_directory(int parent, const char *name)
 {
-	if (mkdirat(parent, name, 0755) == 0) {
-		/* Whatever the umask is: other users may see which machine has a device. */
-		fchmodat(parent, name, 0755, 0);
-		return 0;
-	}
-	return errno == EEXIST ? 0 : -errno;
+	if (mkdirat(parent, name, 0755) < 0)
+		return errno == EEXIST ? 0 : -errno;
+	/* Whatever the umask is: other users may see which machine has a device. */
+	return fchmodat(parent, name, 0755, 0) < 0 ? -errno : 0;
 }
 
 static int open_directory(int parent, const char *name)

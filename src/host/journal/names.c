@@ -92,7 +92,8 @@ void host_name_release(const struct host *host, const char *name)
 
 	if (lock < 0 || !read_name(host, name, &holder) || !host_holder_is_self(&holder))
 		return;
-	journal_remove_entry(host, "names", name);
+	/* One that is left is soon that of a process that has ended. */
+	(void)journal_remove_entry(host, "names", name);
 }
 
 void host_names_forget(const struct host *host)

@@ -386,8 +386,10 @@ static int reset_bus(
 	for (unsigned i = 0; i < reset->hit_count; i++) {
 		struct host_device hit;
 
-		if (host_device_read(host, &reset->hits[i], &hit, &ignored) == 0)
-			add_group(&bus, hit.group);
+		code = host_device_read(host, &reset->hits[i], &hit, &ignored);
+		if (code)
+			return code; /* gone since it was looked at */
+		add_group(&bus, hit.group);
 	}
 	code = guard_call(&guard, reset_bus_run, &bus);
 	if (code == 0)
@@ -428,6 +430,19 @@ static int check_targets(const struct host *host, struct host_reset *reset,
 	return 0;
 }
 
+/* What has come of a reset that has ended with code. */
+static int judge_reset(const struct host *host, struct host_reset *reset,
+	const struct targets *targets, int code, bool bus, struct error *err)
+{
+	/* A reset that fails can be what kills the device, which is the worse news. */
+	int lost = code == -ETIMEDOUT ? 0 : check_targets(host, reset, targets, err);
+	char name[BDF_TEXT];
+
+	if (lost || code == 0)
+		return lost;
+	return explain_reset(host, code, bus, bdf_format(&reset->device.bdf, name), err);
+}
+
 static int run_locked(const struct host *host, struct host_reset *reset,
 	const struct attempt *attempt, bool bus, struct error *err)
 {
@@ -445,14 +460,10 @@ static int run_locked(const struct host *host, struct host_reset *reset,
 	if (code == 0) {
 		code = bus ? reset_bus(host, reset, &targets->locks)
 			   : reset_function(host, reset, attempt, &targets->locks);
-		/* A reset that fails can be what kills the device, which is the worse news. */
-		if (code != -ETIMEDOUT)
-			check_targets(host, reset, targets, err);
-		if (code && !err->code)
-			explain_reset(host, code, bus, name, err);
+		code = judge_reset(host, reset, targets, code, bus, err);
 	}
 	host_journal_unlock(&targets->locks);
-	return err->code;
+	return code;
 }
 
 static int refuse_method(const struct host_reset *reset, const char *method, struct error *err)

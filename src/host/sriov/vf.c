@@ -163,13 +163,19 @@ static int write_count(const void *argument)
 	return code ? code : again;
 }
 
+static const char *doing_with(unsigned count)
+{
+	return count ? "its VFs to appear" : "its VFs to go";
+}
+
+/* 0 or a negative errno. */
 static int set_count(const struct host *host, const char *name, unsigned count, bool probe,
-	const int *locks, size_t lock_count, struct error *err)
+	const int *locks, size_t lock_count)
 {
 	struct guard guard = {
 		.host = host,
 		.object = name,
-		.doing = count ? "its VFs to appear" : "its VFs to go",
+		.doing = doing_with(count),
 		.locks = locks,
 		.lock_count = lock_count,
 	};
@@ -184,20 +190,23 @@ static int set_count(const struct host *host, const char *name, unsigned count, 
 	if (code == 0)
 		code = host_path(
 			host, create.autoprobe, DEVICES "%s/sriov_drivers_autoprobe", name);
-	if (code)
-		return error_sys(err, code, name, "cannot set the number of its VFs");
-	code = guard_call(&guard, write_count, &create);
-	if (code != -ETIMEDOUT)
-		return code;
-	error_set(err, code, name, "gave up after %u seconds of waiting for %s",
-		host->limit_ms / 1000, guard.doing);
+	return code ? code : guard_call(&guard, write_count, &create);
+}
+
+static int explain_hung(
+	const struct host *host, unsigned count, const char *name, struct error *err)
+{
+	error_set(err, -ETIMEDOUT, name, "gave up after %u seconds of waiting for %s",
+		host->limit_ms / 1000, doing_with(count));
 	error_hint(err, "'dmesg | tail' may tell what its driver waits for");
-	return code;
+	return -ETIMEDOUT;
 }
 
 static int explain_create(const struct host *host, int code, const struct host_device *device,
 	unsigned count, const char *name, struct error *err)
 {
+	if (code == -ETIMEDOUT)
+		return explain_hung(host, count, name, err);
 	if (code == -ENOMEM && !has_room(host, name))
 		return refuse_no_room(name, err);
 	if (code == -ENOENT || code == -EOPNOTSUPP) {
@@ -269,9 +278,9 @@ static int make_vfs(const struct host *host, const struct host_device *device, u
 	if (!probe && begin_making(host, device, err))
 		return err->code;
 	bdf_format(pf, name);
-	code = set_count(host, name, count, probe, &lock, 1, err);
+	code = set_count(host, name, count, probe, &lock, 1);
 	if (code)
-		return err->code ? code : explain_create(host, code, device, count, name, err);
+		return explain_create(host, code, device, count, name, err);
 	made = host_vfs_list(host, pf, &vfs, err);
 	if (made == (ssize_t)count || made < 0)
 		return made < 0 ? (int)made : 0;
@@ -316,8 +325,10 @@ static int remove_locked(const struct host *host, const struct bdf *pf, const st
 	ssize_t count, const int *locks, struct error *err)
 {
 	char name[BDF_TEXT];
-	int code = set_count(host, bdf_format(pf, name), 0, true, locks, count + 1, err);
+	int code = set_count(host, bdf_format(pf, name), 0, true, locks, count + 1);
 
+	if (code == -ETIMEDOUT)
+		return explain_hung(host, 0, name, err);
 	if (code == -EACCES || code == -EPERM) {
 		error_sys(err, code, name, "cannot remove its VFs");
 		error_hint(err, "run this as root, as with sudo");

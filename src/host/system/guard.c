@@ -31,14 +31,14 @@ static int write_in_child(const void *argument)
  * A child that hangs must not keep open what others wait to see closed: the terminal's pipes, the
  * sockets and VFIO descriptors of a machine.
  */
-static void close_inherited(int *keep, size_t count)
+static int close_inherited(int *keep, size_t count)
 {
 	int null = open("/dev/null", O_RDWR);
 
 	for (int fd = 0; fd < 3; fd++)
 		if (null < 0 || dup2(null, fd) < 0)
 			close(fd);
-	fd_close_except(keep, count);
+	return fd_close_except(keep, count);
 }
 
 /* Above the standard ones, which this process may have been started without. */
@@ -57,8 +57,9 @@ static _Noreturn void run_child(
 		for (size_t i = 0; i < guard->lock_count; i++)
 			keep[i] = raise_fd(guard->locks[i]);
 		keep[guard->lock_count] = result;
-		close_inherited(keep, guard->lock_count + 1);
-		code = call(argument);
+		code = close_inherited(keep, guard->lock_count + 1);
+		if (code == 0)
+			code = call(argument);
 	}
 	_exit(fd_write_all(result, &code, sizeof(code)) ? 1 : 0);
 }
