@@ -43,7 +43,7 @@ function __penstock_at
     test (count (commandline -opc)) -eq $argv[1]
 end
 
-set -l valued --device --kernel --initrd --serial --user --trust --method --cmdline --memory \
+set -l valued --device --kernel --initrd --iommu --serial --user --trust --method --cmdline --memory \
     --cpus --ports --name --mac --vlan
 
 complete -c penstock -f
@@ -51,6 +51,7 @@ complete -c penstock -n '__penstock_at 1' -a '(__penstock_commands)'
 complete -c penstock -n 'string match -q -- "-*" (commandline -ct)' -a '(__penstock_options)'
 complete -c penstock -n '__penstock_wants --device' -a '(__penstock_devices vendor)'
 complete -c penstock -n '__penstock_wants --kernel --initrd' -F
+complete -c penstock -n '__penstock_wants --iommu' -a 'auto iommufd type1'
 complete -c penstock -n '__penstock_wants --serial' -a 'stdio pty none file:'
 complete -c penstock -n '__penstock_wants --user' -a '(__fish_complete_users)'
 complete -c penstock -n '__penstock_wants --trust' -a 'on off'

@@ -18,6 +18,12 @@ enum broker_serial {
 	BROKER_SERIAL_NONE,
 };
 
+enum broker_iommu {
+	BROKER_IOMMU_AUTO, /* iommufd where the kernel and all devices have it */
+	BROKER_IOMMU_IOMMUFD,
+	BROKER_IOMMU_TYPE1,
+};
+
 struct broker_config {
 	const char *name;
 	const char *kernel;
@@ -29,6 +35,7 @@ struct broker_config {
 	unsigned cpus;
 	struct bdf devices[MACHINE_DEVICES_MAX];
 	unsigned device_count;
+	enum broker_iommu iommu;
 	unsigned ports; /* empty root ports, for devices to come */
 	enum broker_serial serial;
 	const char *serial_path; /* for BROKER_SERIAL_FILE */

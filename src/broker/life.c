@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/size.h"
 #include "broker/ram.h"
+#include "broker/vfio.h"
 #include "host/system/guard.h"
 #include "machine/message.h"
 

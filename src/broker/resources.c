@@ -3,8 +3,7 @@
 
 #include "base/fd.h"
 #include "base/size.h"
-#include "host/device/device.h"
-#include "host/device/processes.h"
+#include "host/system/host.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -163,84 +162,4 @@ int broker_check_cpus(const struct broker_config *config, int kvm_fd, struct err
 		return 0;
 	return error_set(err, -EINVAL, NULL, "%u vCPUs are too many: this host's KVM takes %d",
 		config->cpus, most);
-}
-
-static int open_container(struct error *err)
-{
-	int fd = open("/dev/vfio/vfio", O_RDWR | O_CLOEXEC);
-
-	if (fd >= 0)
-		return fd;
-	if (error_sys(err, -errno, "/dev/vfio/vfio", "cannot be opened") == -EACCES)
-		error_hint(err, "run as root, or ask for access to VFIO");
-	else
-		error_hint(err, "modprobe vfio_iommu_type1; is VFIO in this kernel?");
-	return err->code;
-}
-
-static int open_group(const struct host *host, const struct host_device *device, const char *name,
-	struct error *err)
-{
-	char path[64], holder[128];
-	int fd, code;
-
-	snprintf(path, sizeof(path), "/dev/vfio/%d", device->group);
-	fd = open(path, O_RDWR | O_CLOEXEC);
-	if (fd >= 0)
-		return fd;
-	code = error_sys(err, -errno, name, "cannot open its IOMMU group, %s", path);
-	if (code == -EBUSY && host_processes_using_vfio(host, device, holder, sizeof(holder)))
-		error_hint(err, "%s: end that first", holder);
-	else if (code == -EACCES || code == -EPERM)
-		error_hint(err, "run as root, or: chown $USER %s", path);
-	return err->code;
-}
-
-/* A group can be opened only once; a second device of it gets a duplicate. */
-static int open_source(
-	struct broker_vfio *vfio, const struct host *host, const struct bdf *bdf, struct error *err)
-{
-	struct host_device device;
-	char name[BDF_TEXT];
-	unsigned i = vfio->count;
-	int fd = -1;
-
-	bdf_format(bdf, name);
-	if (host_device_read(host, bdf, &device, err))
-		return err->code;
-	for (unsigned j = 0; j < i && fd < 0; j++)
-		if (vfio->groups[j] == device.group)
-			fd = fcntl(vfio->sources[j].fd, F_DUPFD_CLOEXEC, 0);
-	if (fd < 0)
-		fd = open_group(host, &device, name, err);
-	if (fd < 0)
-		return err->code;
-	vfio->sources[i] = (struct vfio_source){ *bdf, fd };
-	vfio->groups[i] = device.group;
-	vfio->count++;
-	return 0;
-}
-
-int broker_vfio_open(
-	struct broker_vfio *vfio, const struct broker_config *config, struct error *err)
-{
-	struct host host;
-
-	*vfio = (struct broker_vfio){ .kind = VFIO_IOMMU_TYPE1, .iommu = -1 };
-	if (!config->device_count)
-		return 0;
-	if (host_init(&host, NULL, NULL, err))
-		return err->code;
-	vfio->iommu = open_container(err);
-	for (unsigned i = 0; i < config->device_count && !err->code; i++)
-		open_source(vfio, &host, &config->devices[i], err);
-	return err->code;
-}
-
-void broker_vfio_close(struct broker_vfio *vfio)
-{
-	for (unsigned i = 0; i < vfio->count; i++)
-		close(vfio->sources[i].fd);
-	if (vfio->iommu >= 0)
-		close(vfio->iommu);
 }

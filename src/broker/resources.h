@@ -24,19 +24,3 @@ int broker_check_memory(const struct broker_config *config, struct error *err);
 
 /* KVM takes so many vCPUs. */
 int broker_check_cpus(const struct broker_config *config, int kvm_fd, struct error *err);
-
-/*
- * VFIO's nodes, for one start of a machine: opened anew each time, because the kernel gives the
- * devices free only when all descriptors of the last start are closed.
- */
-struct broker_vfio {
-	enum vfio_iommu_kind kind;
-	int iommu; /* -1 without devices */
-	struct vfio_source sources[MACHINE_DEVICES_MAX];
-	int groups[MACHINE_DEVICES_MAX]; /* their numbers */
-	unsigned count;
-};
-
-int broker_vfio_open(
-	struct broker_vfio *vfio, const struct broker_config *config, struct error *err);
-void broker_vfio_close(struct broker_vfio *vfio);

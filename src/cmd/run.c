@@ -25,6 +25,8 @@ static const char help[] =
 	"  --cpus N           number of virtual CPUs, 1 to 64 (default 1)\n"
 	"  --device ADDRESS   PCI device to pass through, such as 0000:01:00.0; may be repeated.\n"
 	"                     Devices that share its IOMMU group are taken along, for safety\n"
+	"  --iommu WHICH      the kernel's interface to the IOMMU: iommufd, type1, or auto, which\n"
+	"                     takes iommufd where the kernel and all devices have it (default)\n"
 	"  --ports N          empty PCI Express ports, for devices to be attached while the guest\n"
 	"                     runs (default 2)\n"
 	"  --serial WHERE     the guest's serial console: stdio, file:PATH, pty or none\n"
@@ -51,6 +53,7 @@ enum {
 	OPT_MEMORY,
 	OPT_CPUS,
 	OPT_DEVICE,
+	OPT_IOMMU,
 	OPT_PORTS,
 	OPT_SERIAL,
 	OPT_NAME,
@@ -68,6 +71,7 @@ static const struct option options[] = {
 	{ "memory", required_argument, NULL, OPT_MEMORY },
 	{ "cpus", required_argument, NULL, OPT_CPUS },
 	{ "device", required_argument, NULL, OPT_DEVICE },
+	{ "iommu", required_argument, NULL, OPT_IOMMU },
 	{ "ports", required_argument, NULL, OPT_PORTS },
 	{ "serial", required_argument, NULL, OPT_SERIAL },
 	{ "name", required_argument, NULL, OPT_NAME },
@@ -150,6 +154,23 @@ static int parse_device(const char *text, struct broker_config *config, struct e
 	return err->code;
 }
 
+static int parse_iommu(const char *text, struct broker_config *config, struct error *err)
+{
+	static const char *const names[] = {
+		[BROKER_IOMMU_AUTO] = "auto",
+		[BROKER_IOMMU_IOMMUFD] = "iommufd",
+		[BROKER_IOMMU_TYPE1] = "type1",
+	};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
+		if (strcmp(text, names[i]) == 0) {
+			config->iommu = i;
+			return 0;
+		}
+	error_set(err, -EINVAL, NULL, "--iommu %s is none of auto, iommufd and type1", text);
+	return usage(err);
+}
+
 static int parse_serial(const char *text, struct broker_config *config, struct error *err)
 {
 	if (strcmp(text, "stdio") == 0) {
@@ -187,6 +208,8 @@ static int parse_run_option(int option, struct broker_config *config, struct err
 		return parse_number("cpus", optarg, 1, MACHINE_CPUS_MAX, &config->cpus, err);
 	case OPT_DEVICE:
 		return parse_device(optarg, config, err);
+	case OPT_IOMMU:
+		return parse_iommu(optarg, config, err);
 	case OPT_PORTS:
 		return parse_number("ports", optarg, 0, MACHINE_PORTS_MAX, &config->ports, err);
 	case OPT_SERIAL:

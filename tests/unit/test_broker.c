@@ -3,6 +3,7 @@
 #include "base/size.h"
 #include "broker/broker.h"
 #include "broker/resources.h"
+#include "broker/vfio.h"
 #include "host/binding/bind.h"
 #include "host/binding/release.h"
 #include "host/system/guard.h"

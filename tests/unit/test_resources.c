@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "base/size.h"
 #include "broker/resources.h"
+#include "broker/vfio.h"
 #include "host/fixture.h"
 #include "test.h"
 
@@ -22,6 +23,8 @@
 
 int __real_open64(const char *path, int flags, ...);
 int __wrap_open64(const char *path, int flags, ...);
+int __real_access(const char *path, int mode);
+int __wrap_access(const char *path, int mode);
 int __wrap_ioctl(int fd, unsigned long request, ...);
 int __wrap_getrlimit64(int resource, struct rlimit *limit);
 int __wrap_setrlimit64(int resource, const struct rlimit *limit);
@@ -34,7 +37,9 @@ static struct {
 	const char *path; /* of what cannot be opened, with this errno */
 	int error;
 	char meminfo[512];
-	unsigned nodes; /* of VFIO that were opened */
+	unsigned nodes;     /* of VFIO that were opened */
+	bool has_iommufd;   /* /dev/iommu is there */
+	char opened[8][64]; /* these nodes */
 	int most_cpus;
 	struct rlimit memlock;
 	bool is_root; /* who may raise it */
@@ -48,6 +53,11 @@ static int text_file(const char *text)
 
 	assert_int_equal(pwrite(fd, text, strlen(text), 0), strlen(text));
 	return fd;
+}
+
+static bool is_node(const char *path)
+{
+	return strcmp(path, "/dev/iommu") == 0 || strncmp(path, "/dev/vfio/", 10) == 0;
 }
 
 int __wrap_open64(const char *path, int flags, ...)
@@ -64,10 +74,23 @@ int __wrap_open64(const char *path, int flags, ...)
 	}
 	if (strcmp(path, "/proc/meminfo") == 0)
 		return text_file(host.meminfo);
-	if (strcmp(path, "/dev/kvm") && strncmp(path, "/dev/vfio/", 10))
+	if (is_node(path))
+		snprintf(host.opened[host.nodes++], sizeof(host.opened[0]), "%s", path);
+	else if (strcmp(path, "/dev/kvm"))
 		return __real_open64(path, flags, mode);
-	host.nodes += path[5] == 'v';
 	return __real_open64("/dev/null", flags);
+}
+
+int __wrap_access(const char *path, int mode)
+{
+	if (!is_node(path))
+		return __real_access(path, mode);
+	if ((host.path && strcmp(path, host.path) == 0) ||
+		(!host.has_iommufd && strcmp(path, "/dev/iommu") == 0)) {
+		errno = host.path ? host.error : ENOENT;
+		return -1;
+	}
+	return 0;
 }
 
 int __wrap_ioctl(int fd, unsigned long request, ...)
@@ -327,6 +350,58 @@ static void a_group_is_opened_once(void **state)
 		assert_int_equal(fcntl(vfio.sources[i].fd, F_GETFD), -1);
 }
 
+static void add_own_nodes(struct fixture *fixture)
+{
+	static const char *const devices[] = { NVME, NIC, PAIR };
+
+	host.has_iommufd = true;
+	for (unsigned i = 0; i < ARRAY_SIZE(devices); i++) {
+		char path[128];
+
+		snprintf(path, sizeof(path), "%s/vfio-dev/vfio%u/dev", devices[i], 3 + i);
+		fixture_file(fixture, path, "511:0\n");
+	}
+}
+
+static void assert_opened(const char *first, const char *second)
+{
+	struct broker_vfio vfio;
+	struct error err = { 0 };
+
+	host.nodes = 0;
+	if (broker_vfio_open(&vfio, &config, &err))
+		fail_msg("%s", err.what);
+	assert_string_equal(host.opened[0], first);
+	assert_string_equal(host.opened[1], second);
+	assert_int_equal(
+		vfio.kind, strcmp(first, "/dev/iommu") ? VFIO_IOMMU_TYPE1 : VFIO_IOMMU_IOMMUFD);
+	assert_int_equal(host.nodes, vfio.kind == VFIO_IOMMU_TYPE1 ? 3 : 4);
+	assert_int_equal(vfio.count, 3);
+	broker_vfio_close(&vfio);
+}
+
+static void iommufd_is_taken_where_all_have_it(void **state)
+{
+	add_devices(*state);
+	assert_opened("/dev/vfio/vfio", "/dev/vfio/11"); /* the kernel has it not */
+	host.has_iommufd = true;
+	assert_opened("/dev/vfio/vfio", "/dev/vfio/11"); /* the devices have not */
+	add_own_nodes(*state);
+	assert_opened("/dev/iommu", "/dev/vfio/devices/vfio3");
+	assert_string_equal(host.opened[3], "/dev/vfio/devices/vfio5");
+	/* Of one it is another's. */
+	host.path = "/dev/vfio/devices/vfio4";
+	host.error = EACCES;
+	assert_opened("/dev/vfio/vfio", "/dev/vfio/11");
+	host.path = "/dev/iommu";
+	assert_opened("/dev/vfio/vfio", "/dev/vfio/11");
+	host.path = NULL;
+	config.iommu = BROKER_IOMMU_TYPE1;
+	assert_opened("/dev/vfio/vfio", "/dev/vfio/11");
+	config.iommu = BROKER_IOMMU_IOMMUFD;
+	assert_opened("/dev/iommu", "/dev/vfio/devices/vfio3");
+}
+
 static void without_devices_no_node_is_opened(void **state)
 {
 	struct broker_vfio vfio;
@@ -364,6 +439,14 @@ static void a_node_that_cannot_be_opened_is_told(void **state)
 	refuse_vfio("/dev/vfio/12", EACCES, "0000:02:00.0", "its IOMMU group, /dev/vfio/12",
 		"chown $USER /dev/vfio/12");
 	refuse_vfio("/dev/vfio/11", EBUSY, "0000:01:00.0", "its IOMMU group, /dev/vfio/11", "");
+	config.iommu = BROKER_IOMMU_IOMMUFD;
+	refuse_vfio("/dev/iommu", ENOENT, "/dev/iommu", "cannot be opened", "--iommu type1");
+	refuse_vfio(
+		"/dev/iommu", EACCES, "/dev/iommu", "cannot be opened", "chmod 0666 /dev/iommu");
+	refuse_vfio("/none", ENOENT, "0000:01:00.0", "no node of its own", "VFIO_DEVICE_CDEV");
+	add_own_nodes(*state);
+	refuse_vfio("/dev/vfio/devices/vfio3", EACCES, "0000:01:00.0",
+		"cannot open its VFIO device", "chown $USER /dev/vfio/devices/vfio3");
 	host.path = NULL;
 	config.devices[1].bus = 9;
 	assert_true(broker_vfio_open(&vfio, &config, &err) < 0);
@@ -385,6 +468,7 @@ int main(void)
 		RESOURCES_TEST(with_devices_memory_must_be_free),
 		RESOURCES_TEST(with_devices_memory_must_be_locked),
 		RESOURCES_TEST(a_group_is_opened_once),
+		RESOURCES_TEST(iommufd_is_taken_where_all_have_it),
 		RESOURCES_TEST(without_devices_no_node_is_opened),
 		RESOURCES_TEST(a_node_that_cannot_be_opened_is_told),
 	};

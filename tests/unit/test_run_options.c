@@ -110,7 +110,7 @@ static void assert_one_error(const struct outcome *outcome, int code, const char
 TEST(help_tells_of_every_option)
 {
 	static const char *const options[] = { "--kernel", "--initrd", "--cmdline", "--memory",
-		"--cpus", "--device", "--serial", "--name", "--hugepages", "--prealloc",
+		"--cpus", "--device", "--iommu", "--serial", "--name", "--hugepages", "--prealloc",
 		"--no-reboot", "--force", "--help" };
 	struct outcome outcome = run("--help");
 
@@ -177,6 +177,14 @@ TEST(too_many_devices_are_refused)
 	}
 	outcome = penstock(arguments);
 	assert_one_error(&outcome, 2, "64");
+}
+
+TEST(iommu_must_be_one_that_there_is)
+{
+	static const char *const bad[] = { "", "iommu", "TYPE1", "auto " };
+
+	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++)
+		assert_bad("--iommu", "--iommu", bad[i]);
 }
 
 TEST(serial_must_be_a_place)
@@ -253,6 +261,7 @@ int main(void)
 		cmocka_unit_test(cpus_must_be_a_number),
 		cmocka_unit_test(a_device_must_be_an_address),
 		cmocka_unit_test(too_many_devices_are_refused),
+		cmocka_unit_test(iommu_must_be_one_that_there_is),
 		cmocka_unit_test(serial_must_be_a_place),
 		cmocka_unit_test(what_is_no_option_is_refused),
 		cmocka_unit_test(an_option_must_have_its_value),

@@ -120,6 +120,31 @@ int host_device_read(const struct host *host, const struct bdf *bdf, struct host
 	return read_override(host, name, device->override, err);
 }
 
+int host_device_vfio_node(
+	const struct host *host, const struct bdf *bdf, char node[static HOST_NAME])
+{
+	char path[PATH_MAX], name[BDF_TEXT];
+	const struct dirent *entry;
+	int code = -ENOENT;
+	DIR *directory;
+
+	if (host_path(host, path, DEVICES "%s/vfio-dev", bdf_format(bdf, name)))
+		return code;
+	directory = opendir(path);
+	while (code && directory && (entry = readdir(directory))) {
+		unsigned number;
+		char rest;
+
+		if (sscanf(entry->d_name, "vfio%u%c", &number, &rest) != 1)
+			continue;
+		host_text(node, HOST_NAME, "/dev/vfio/devices/vfio%u", number);
+		code = 0;
+	}
+	if (directory)
+		closedir(directory);
+	return code;
+}
+
 int host_device_path(const struct host *host, const struct bdf *bdf, char path[static PATH_MAX])
 {
 	char link[PATH_MAX], name[BDF_TEXT];

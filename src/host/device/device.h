@@ -31,6 +31,13 @@ int host_device_driver(
 
 bool host_device_exists(const struct host *host, const struct bdf *bdf);
 
+/*
+ * The node of its own that a device at a driver of VFIO has since Linux 6.6, "/dev/vfio/devices/vfio0".
+ * 0 or -ENOENT.
+ */
+int host_device_vfio_node(
+	const struct host *host, const struct bdf *bdf, char node[static HOST_NAME]);
+
 /* The device's own directory in /sys/devices, without symbolic links. 0 or a negative errno. */
 int host_device_path(const struct host *host, const struct bdf *bdf, char path[static PATH_MAX]);
 

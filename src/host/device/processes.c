@@ -244,26 +244,6 @@ enum host_user host_processes_using(
 	return user;
 }
 
-/* vfio-dev/vfioN below the device is the node /dev/vfio/devices/vfioN (Linux 6.6 and later). */
-static void add_cdev(
-	const struct host *host, const struct host_device *device, struct host_nodes *nodes)
-{
-	const struct dirent *entry;
-	char path[PATH_MAX], name[HOST_NAME];
-	DIR *directory;
-
-	if (host_device_path(host, &device->bdf, path) ||
-		strlen(path) + sizeof("/vfio-dev") > sizeof(path))
-		return;
-	directory = opendir(strcat(path, "/vfio-dev"));
-	while (directory && (entry = readdir(directory))) {
-		host_text(name, sizeof(name), "vfio/devices/%s", entry->d_name);
-		add_named(nodes, name, true);
-	}
-	if (directory)
-		closedir(directory);
-}
-
 bool host_processes_using_vfio(
 	const struct host *host, const struct host_device *device, char *text, size_t size)
 {
@@ -278,7 +258,8 @@ bool host_processes_using_vfio(
 		host_text(name, sizeof(name), "vfio/%d", device->group);
 		add_named(&nodes, name, true);
 	}
-	add_cdev(host, device, &nodes);
+	if (host_device_vfio_node(host, &device->bdf, name) == 0)
+		add_named(&nodes, name + strlen("/dev/"), true);
 	used = find_opener(&nodes, text, size);
 	host_nodes_free(&nodes);
 	return used;

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+
+#include "broker/broker.h"
+
+/*
+ * VFIO's nodes, for one start of a machine: opened anew each time, because the kernel gives the
+ * devices free only when all descriptors of the last start are closed.
+ */
+struct broker_vfio {
+	enum vfio_iommu_kind kind;
+	int iommu; /* -1 without devices */
+	struct vfio_source sources[MACHINE_DEVICES_MAX];
+	int groups[MACHINE_DEVICES_MAX]; /* their numbers */
+	unsigned count;
+};
+
+/* The devices are at vfio-pci: before that they have no nodes. */
+int broker_vfio_open(
+	struct broker_vfio *vfio, const struct broker_config *config, struct error *err);
+void broker_vfio_close(struct broker_vfio *vfio);
