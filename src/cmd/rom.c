@@ -159,7 +159,7 @@ static int write_rom(const char *path, const uint8_t *data, size_t size, struct 
 	return code ? error_sys(err, code, path, "cannot write the option ROM") : 0;
 }
 
-static int find_device(
+static int find_rom_device(
 	const struct host *host, const char *address, struct subject *subject, struct error *err)
 {
 	struct bdf bdf;
@@ -174,7 +174,7 @@ static int find_device(
 static int dump_device(
 	const struct host *host, char **words, struct subject *subject, struct error *err)
 {
-	int code = find_device(host, words[0], subject, err);
+	int code = find_rom_device(host, words[0], subject, err);
 
 	subject->file = words[1];
 	if (code == 0)
@@ -185,7 +185,7 @@ static int dump_device(
 static int check_file(const struct host *host, char **words, int count, struct subject *subject,
 	struct error *err)
 {
-	int code = count > 1 ? find_device(host, words[1], subject, err) : 0;
+	int code = count > 1 ? find_rom_device(host, words[1], subject, err) : 0;
 
 	subject->file = words[0];
 	return code ? code : rom_read_file(subject->file, &subject->data, &subject->size, err);

@@ -73,7 +73,7 @@ static bool parse_mac(const char *text, struct vf_settings *settings)
 	return !(settings->mac[0] & 1); /* not a group's address */
 }
 
-static bool parse_number(const char *text, unsigned long most, unsigned long *number)
+static bool parse_digits(const char *text, unsigned long most, unsigned long *number)
 {
 	char *end;
 
@@ -86,7 +86,7 @@ static bool parse_vlan(const char *text, struct vf_settings *settings)
 {
 	unsigned long number;
 
-	if (!parse_number(text, 4094, &number))
+	if (!parse_digits(text, 4094, &number))
 		return false;
 	settings->vlan = number;
 	settings->set_vlan = true;
@@ -236,7 +236,7 @@ static int check_words(struct arguments *arguments, int count, char **words, act
 		return cmd_wrong_usage("vf", *act == create_vfs
 						     ? "create wants an address and a number"
 						     : "one address is wanted");
-	if (*act == create_vfs && (!parse_number(words[2], 65535, &number) || !number))
+	if (*act == create_vfs && (!parse_digits(words[2], 65535, &number) || !number))
 		return cmd_wrong_usage("vf", "'%s' is no number of VFs, 1 or more", words[2]);
 	if (sets != (*act == set_vf))
 		return cmd_wrong_usage(

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "base/container.h"
 #include "base/fd.h"
 #include "base/size.h"
 #include "vfio/device.h"
@@ -6,7 +7,6 @@
 #include "vfio/kernel_api.h"
 
 #include <errno.h>
-#include <stddef.h>
 #include <sys/ioctl.h>
 
 /*
@@ -22,7 +22,7 @@ struct iommufd {
 
 static struct iommufd *to_iommufd(struct vfio_iommu *iommu)
 {
-	return (struct iommufd *)((char *)iommu - offsetof(struct iommufd, iommu));
+	return container_of(iommu, struct iommufd, iommu);
 }
 
 /* The kernel opens the device and resets it here. */

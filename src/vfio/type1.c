@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "base/container.h"
 #include "base/fd.h"
 #include "base/size.h"
 #include "vfio/capability.h"
@@ -44,7 +45,7 @@ struct type1 {
 
 static struct type1 *to_type1(struct vfio_iommu *iommu)
 {
-	return (struct type1 *)((char *)iommu - offsetof(struct type1, iommu));
+	return container_of(iommu, struct type1, iommu);
 }
 
 static int map_dma(struct type1 *type1, const struct mapping *mapping, struct error *err)

@@ -34,7 +34,7 @@ static unsigned count_entries(const struct host *host, const char *directory)
 }
 
 /* The first line of a file that has the word, "" where there is none; cut. */
-static bool find_line(
+static bool find_line_with(
 	const struct host *host, const char *path, const char *word, char *line, size_t size)
 {
 	FILE *stream = host_open(host, "%s", path);
@@ -57,7 +57,7 @@ static bool is_intel(const struct host *host)
 {
 	char line[128];
 
-	return find_line(host, CPUINFO, "GenuineIntel", line, sizeof(line));
+	return find_line_with(host, CPUINFO, "GenuineIntel", line, sizeof(line));
 }
 
 static void tell_iommu_is_unused(struct doctor *doctor, const char *table)
@@ -103,8 +103,8 @@ void doctor_check_iommu(struct doctor *doctor)
 void doctor_check_kvm(struct doctor *doctor)
 {
 	char line[128];
-	bool intel = find_line(doctor->host, CPUINFO, " vmx", line, sizeof(line));
-	bool able = intel || find_line(doctor->host, CPUINFO, " svm", line, sizeof(line));
+	bool intel = find_line_with(doctor->host, CPUINFO, " vmx", line, sizeof(line));
+	bool able = intel || find_line_with(doctor->host, CPUINFO, " svm", line, sizeof(line));
 	struct finding *finding;
 
 	if (host_exists(doctor->host, "/dev/kvm")) {
@@ -170,7 +170,7 @@ void doctor_check_interrupts(struct doctor *doctor)
 	char line[192], unsafe[8] = "";
 	struct finding *finding;
 
-	if (find_line(doctor->host, INTERRUPTS, " IR-", line, sizeof(line))) {
+	if (find_line_with(doctor->host, INTERRUPTS, " IR-", line, sizeof(line))) {
 		finding = doctor_add(doctor, FINDING_OK, NULL, "interrupts are remapped");
 		doctor_evidence(finding, INTERRUPTS ": has IR- chips");
 		return;
@@ -207,7 +207,7 @@ static long long locked_memory(const struct host *host)
 	long long limit;
 	char line[160];
 
-	if (!find_line(host, "/proc/self/limits", "Max locked memory", line, sizeof(line)) ||
+	if (!find_line_with(host, "/proc/self/limits", "Max locked memory", line, sizeof(line)) ||
 		sscanf(line, "Max locked memory %*s %lld", &limit) != 1)
 		return -1;
 	return limit;
@@ -283,7 +283,7 @@ void doctor_check_initramfs(struct doctor *doctor)
 		struct finding *finding;
 
 		snprintf(path, sizeof(path), "/etc/modprobe.d/%s", entry->d_name);
-		if (!find_line(doctor->host, path, "vfio", line, sizeof(line)) ||
+		if (!find_line_with(doctor->host, path, "vfio", line, sizeof(line)) ||
 			!is_newer(doctor->host, path, &image))
 			continue;
 		finding = doctor_add(doctor, FINDING_WARNING, NULL,

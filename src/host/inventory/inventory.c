@@ -146,13 +146,13 @@ static int read_device(const struct host *host, const struct host_pci_ids *names
 
 static int compare_devices(const void *a, const void *b)
 {
-	const struct host_device *x = a, *y = b; /* the first member of an inventory_device */
+	const struct inventory_device *x = a, *y = b;
 	/* -1, no group, comes last. */
-	unsigned p = x->group, q = y->group;
+	unsigned p = x->device.group, q = y->device.group;
 
 	if (p != q)
 		return p < q ? -1 : 1;
-	return bdf_compare(&x->bdf, &y->bdf);
+	return bdf_compare(&x->device.bdf, &y->device.bdf);
 }
 
 static bool are_twins(const struct inventory_device *a, const struct inventory_device *b)
