@@ -180,3 +180,10 @@ void kvm_vcpu_kick(struct kvm_vcpu *vcpu)
 {
 	__atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_RELEASE);
 }
+
+void kvm_vcpu_resume(struct kvm_vcpu *vcpu)
+{
+	__atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_RELEASE);
+	/* It fails where the guest does not use KVM's clock, and then nothing is lost. */
+	ioctl(vcpu->fd, KVM_KVMCLOCK_CTRL, 0);
+}

@@ -41,3 +41,9 @@ int kvm_vcpu_run(struct kvm_vcpu *vcpu);
 
 /* Make the next or current kvm_vcpu_run() return; the caller also sends its thread a signal. */
 void kvm_vcpu_kick(struct kvm_vcpu *vcpu);
+
+/*
+ * Take a kick back, on the vCPU's own thread, and have the guest's watchdogs know that it has not run for a
+ * while.
+ */
+void kvm_vcpu_resume(struct kvm_vcpu *vcpu);

@@ -127,6 +127,7 @@ static const unsigned long allowed_ioctls[] = {
 	KVM_GET_VCPU_MMAP_SIZE,
 	KVM_IRQFD,
 	KVM_IRQ_LINE,
+	KVM_KVMCLOCK_CTRL,
 	KVM_PRE_FAULT_MEMORY,
 	KVM_RUN,
 	KVM_SET_CPUID2,

@@ -23,8 +23,11 @@ struct vcpus {
 	struct space *mmio;
 	struct space *pio;
 	struct vcpus_ops ops;
-	pthread_mutex_t gate; /* held while threads are being started */
-	bool stop;
+	pthread_mutex_t gate;   /* held while threads are being started */
+	bool stop, pause;       /* kicked ones look at them */
+	pthread_mutex_t lock;   /* for what follows, and for changes of these two */
+	pthread_cond_t changed; /* stop, pause or running */
+	unsigned running;       /* threads that are neither held nor at their end */
 	unsigned count;
 	struct vcpu_thread threads[];
 };
@@ -126,19 +129,39 @@ static bool prefault(struct vcpu_thread *thread)
 	return true;
 }
 
-static void *run_vcpu(void *opaque)
+/* With the lock held. */
+static void leave_guest(struct vcpus *vcpus)
 {
-	struct vcpu_thread *thread = opaque;
+	vcpus->running--;
+	pthread_cond_broadcast(&vcpus->changed);
+}
+
+static void wait_while_paused(struct vcpu_thread *thread)
+{
 	struct vcpus *vcpus = thread->vcpus;
 
-	/* Not before all threads are there: what fails to start them is then the only failure. */
-	pthread_mutex_lock(&vcpus->gate);
-	pthread_mutex_unlock(&vcpus->gate);
-	while (prefault(thread))
-		continue;
-	while (!__atomic_load_n(&vcpus->stop, __ATOMIC_ACQUIRE)) {
-		int code = kvm_vcpu_run(&thread->vcpu);
+	pthread_mutex_lock(&vcpus->lock);
+	if (vcpus->pause && !vcpus->stop) {
+		leave_guest(vcpus);
+		while (vcpus->pause && !vcpus->stop)
+			pthread_cond_wait(&vcpus->changed, &vcpus->lock);
+		vcpus->running++;
+		if (!vcpus->stop)
+			kvm_vcpu_resume(&thread->vcpu);
+	}
+	pthread_mutex_unlock(&vcpus->lock);
+}
 
+static void run_guest(struct vcpu_thread *thread)
+{
+	struct vcpus *vcpus = thread->vcpus;
+
+	while (!__atomic_load_n(&vcpus->stop, __ATOMIC_ACQUIRE)) {
+		int code;
+
+		if (__atomic_load_n(&vcpus->pause, __ATOMIC_ACQUIRE))
+			wait_while_paused(thread);
+		code = kvm_vcpu_run(&thread->vcpu);
 		if (code == -EINTR || code == -EAGAIN)
 			continue;
 		if (code) {
@@ -149,6 +172,22 @@ static void *run_vcpu(void *opaque)
 			break;
 		prefault(thread);
 	}
+}
+
+static void *run_vcpu(void *opaque)
+{
+	struct vcpu_thread *thread = opaque;
+	struct vcpus *vcpus = thread->vcpus;
+
+	/* Not before all threads are there: what fails to start them is then the only failure. */
+	pthread_mutex_lock(&vcpus->gate);
+	pthread_mutex_unlock(&vcpus->gate);
+	while (prefault(thread))
+		continue;
+	run_guest(thread);
+	pthread_mutex_lock(&vcpus->lock);
+	leave_guest(vcpus);
+	pthread_mutex_unlock(&vcpus->lock);
 	return NULL;
 }
 
@@ -168,6 +207,8 @@ struct vcpus *vcpus_new(struct kvm_vm *vm, struct space *mmio, struct space *pio
 	}
 	*vcpus = (struct vcpus){ .mmio = mmio, .pio = pio, .ops = *ops };
 	pthread_mutex_init(&vcpus->gate, NULL);
+	pthread_mutex_init(&vcpus->lock, NULL);
+	pthread_cond_init(&vcpus->changed, NULL);
 	for (unsigned i = 0; i < count; i++) {
 		struct vcpu_thread *thread = &vcpus->threads[i];
 
@@ -198,6 +239,7 @@ int vcpus_start(struct vcpus *vcpus, struct error *err)
 
 		code = -pthread_create(&thread->thread, NULL, run_vcpu, thread);
 		thread->started = !code;
+		vcpus->running += !code;
 		if (code)
 			error_sys(err, code, NULL, "cannot start the thread of vCPU %u", i);
 	}
@@ -207,11 +249,16 @@ int vcpus_start(struct vcpus *vcpus, struct error *err)
 	return code;
 }
 
-void vcpus_free(struct vcpus *vcpus)
+static void set_flag(struct vcpus *vcpus, bool *flag, bool value)
 {
-	if (!vcpus)
-		return;
-	__atomic_store_n(&vcpus->stop, true, __ATOMIC_RELEASE);
+	pthread_mutex_lock(&vcpus->lock);
+	__atomic_store_n(flag, value, __ATOMIC_RELEASE);
+	pthread_cond_broadcast(&vcpus->changed);
+	pthread_mutex_unlock(&vcpus->lock);
+}
+
+static void kick_all(struct vcpus *vcpus)
+{
 	for (unsigned i = 0; i < vcpus->count; i++) {
 		struct vcpu_thread *thread = &vcpus->threads[i];
 
@@ -220,10 +267,37 @@ void vcpus_free(struct vcpus *vcpus)
 		/* A signal that comes before KVM_RUN is remembered by the kick. */
 		kvm_vcpu_kick(&thread->vcpu);
 		pthread_kill(thread->thread, KICK_SIGNAL);
-		pthread_join(thread->thread, NULL);
 	}
+}
+
+void vcpus_pause(struct vcpus *vcpus)
+{
+	set_flag(vcpus, &vcpus->pause, true);
+	kick_all(vcpus);
+	pthread_mutex_lock(&vcpus->lock);
+	while (vcpus->running)
+		pthread_cond_wait(&vcpus->changed, &vcpus->lock);
+	pthread_mutex_unlock(&vcpus->lock);
+}
+
+void vcpus_resume(struct vcpus *vcpus)
+{
+	set_flag(vcpus, &vcpus->pause, false);
+}
+
+void vcpus_free(struct vcpus *vcpus)
+{
+	if (!vcpus)
+		return;
+	set_flag(vcpus, &vcpus->stop, true);
+	kick_all(vcpus);
+	for (unsigned i = 0; i < vcpus->count; i++)
+		if (vcpus->threads[i].started)
+			pthread_join(vcpus->threads[i].thread, NULL);
 	for (unsigned i = 0; i < vcpus->count; i++)
 		kvm_vcpu_close(&vcpus->threads[i].vcpu);
+	pthread_cond_destroy(&vcpus->changed);
+	pthread_mutex_destroy(&vcpus->lock);
 	pthread_mutex_destroy(&vcpus->gate);
 	free(vcpus);
 }

@@ -31,5 +31,13 @@ struct kvm_vcpu *vcpus_first(struct vcpus *vcpus);
  */
 int vcpus_start(struct vcpus *vcpus, struct error *err);
 
-/* Stops the threads, if they run. */
+/*
+ * Hold all vCPUs outside of the guest, and let them go on. When vcpus_pause() returns, none is in the guest
+ * or in the midst of an access, which is waited for. One thread calls both, none of the vCPUs', after
+ * vcpus_start(). The guest's clock goes on; its watchdogs are told that it stood still.
+ */
+void vcpus_pause(struct vcpus *vcpus);
+void vcpus_resume(struct vcpus *vcpus);
+
+/* Stops the threads, if they run, paused or not. */
 void vcpus_free(struct vcpus *vcpus);

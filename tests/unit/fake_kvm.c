@@ -191,6 +191,7 @@ static int answer(int fd, unsigned long request, void *argument)
 		return 0;
 	case KVM_CREATE_IRQCHIP:
 	case KVM_CREATE_PIT2:
+	case KVM_KVMCLOCK_CTRL:
 		return 0;
 	default:
 		return -ENOTTY;

@@ -720,6 +720,146 @@ TEST(vcpus_start_fail_and_stop_again_and_again)
 	}
 }
 
+/* Pause */
+
+static unsigned rounds; /* of all vCPUs together */
+
+static int go_round(unsigned id, struct kvm_run *run)
+{
+	if (__atomic_load_n(&run->immediate_exit, __ATOMIC_ACQUIRE))
+		return -EINTR;
+	pthread_mutex_lock(&fixture.lock);
+	rounds++;
+	pthread_mutex_unlock(&fixture.lock);
+	memory(run, true, 0x80000000 + 8 * id, 8);
+	return 0;
+}
+
+static void start_rounds(void)
+{
+	rounds = 0;
+	fake_kvm.run = go_round;
+	assert_int_equal(start(CPUS, NULL), 0);
+	wait_for(&rounds, 100);
+}
+
+/* No locks here: they are all held, and ThreadSanitizer sees that. */
+TEST(paused_vcpus_stand_still_until_they_are_resumed)
+{
+	unsigned before;
+
+	start_rounds();
+	vcpus_pause(fixture.vcpus);
+	before = rounds;
+	usleep(20000);
+	assert_int_equal(rounds, before);
+	/* Once more says nothing new. */
+	vcpus_pause(fixture.vcpus);
+	assert_int_equal(fake_kvm_calls(KVM_KVMCLOCK_CTRL), 0);
+	vcpus_resume(fixture.vcpus);
+	wait_for(&rounds, before + 100);
+	vcpus_pause(fixture.vcpus);
+	/* Each has told the guest's watchdogs, but one that did not wake in time to go on. */
+	assert_in_range(fake_kvm_calls(KVM_KVMCLOCK_CTRL), 1, CPUS);
+}
+
+TEST(a_pause_wakes_vcpus_that_are_in_the_guest)
+{
+	double before;
+
+	assert_int_equal(start(CPUS, NULL), 0); /* each in KVM_RUN until it is kicked */
+	while (__atomic_load_n(&fake_kvm_calls(KVM_RUN), __ATOMIC_RELAXED) < CPUS)
+		usleep(1000);
+	before = seconds();
+	for (unsigned i = 0; i < 50; i++) {
+		vcpus_pause(fixture.vcpus);
+		vcpus_resume(fixture.vcpus);
+	}
+	assert_true(seconds() - before < 5);
+}
+
+static unsigned in_access, let_go;
+
+static void write_slowly(void *opaque, uint64_t offset, unsigned size, uint64_t value)
+{
+	(void)opaque, (void)offset, (void)size, (void)value;
+	pthread_mutex_lock(&fixture.lock);
+	in_access++;
+	pthread_mutex_unlock(&fixture.lock);
+	while (!__atomic_load_n(&let_go, __ATOMIC_ACQUIRE))
+		usleep(1000);
+	pthread_mutex_lock(&fixture.lock);
+	in_access = 0;
+	pthread_mutex_unlock(&fixture.lock);
+}
+
+static void *let_it_go(void *opaque)
+{
+	(void)opaque;
+	usleep(50000);
+	__atomic_store_n(&let_go, 1, __ATOMIC_RELEASE);
+	return NULL;
+}
+
+static int write_port_80(unsigned id, struct kvm_run *run)
+{
+	(void)id;
+	if (__atomic_load_n(&run->immediate_exit, __ATOMIC_ACQUIRE))
+		return -EINTR;
+	io(run, KVM_EXIT_IO_OUT, 0x80, 1, 1, "0123456789abcdef");
+	return 0;
+}
+
+TEST(a_pause_waits_for_an_access_to_a_device)
+{
+	static const struct space_ops slow = { read_port, write_slowly };
+	pthread_t thread;
+
+	space_destroy(&fixture.pio);
+	space_init(&fixture.pio);
+	space_add(&fixture.pio, 0, 0x10000, &slow, NULL);
+	in_access = let_go = 0;
+	fake_kvm.run = write_port_80;
+	assert_int_equal(start(1, NULL), 0);
+	wait_for(&in_access, 1);
+	assert_int_equal(pthread_create(&thread, NULL, let_it_go, NULL), 0);
+	vcpus_pause(fixture.vcpus);
+	assert_int_equal(in_access, 0);
+	pthread_join(thread, NULL);
+}
+
+/* One that is at its end, as after a triple fault, is not waited for. */
+TEST(a_pause_does_without_a_vcpu_that_runs_no_more)
+{
+	fake_kvm.run = comes_back_oddly;
+	assert_int_equal(start(CPUS, NULL), 0);
+	wait_for(&fixture.failures, CPUS);
+	vcpus_pause(fixture.vcpus);
+	vcpus_resume(fixture.vcpus);
+}
+
+TEST(vcpus_pause_and_go_on_again_and_again_and_end_while_paused)
+{
+	for (unsigned i = 0; i < 20; i++) {
+		start_rounds();
+		for (unsigned j = 0; j < 20; j++) {
+			unsigned before;
+
+			vcpus_pause(fixture.vcpus);
+			before = rounds;
+			if (j % 3 == 0)
+				usleep(200);
+			assert_int_equal(rounds, before);
+			vcpus_resume(fixture.vcpus);
+			if (j % 2)
+				usleep(j * 50);
+		}
+		if (i % 2)
+			vcpus_pause(fixture.vcpus);
+		stop();
+	}
+}
+
 /* A descriptor that a vCPU had is closed: else their number would run out. */
 static unsigned descriptors(void)
 {
@@ -766,6 +906,11 @@ int main(void)
 		VCPU_TEST(what_becomes_present_later_is_filled_range_by_range),
 		VCPU_TEST(vcpus_that_fill_tables_are_stopped),
 		VCPU_TEST(vcpus_start_fail_and_stop_again_and_again),
+		VCPU_TEST(paused_vcpus_stand_still_until_they_are_resumed),
+		VCPU_TEST(a_pause_wakes_vcpus_that_are_in_the_guest),
+		VCPU_TEST(a_pause_waits_for_an_access_to_a_device),
+		VCPU_TEST(a_pause_does_without_a_vcpu_that_runs_no_more),
+		VCPU_TEST(vcpus_pause_and_go_on_again_and_again_and_end_while_paused),
 		VCPU_TEST(a_vcpu_gives_its_descriptor_back),
 	};
 
