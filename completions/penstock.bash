@@ -69,6 +69,7 @@ _penstock_value()
 	--device) _penstock_addresses run ;;
 	--kernel | --initrd) _penstock_files ;;
 	--iommu) _penstock_reply -W 'auto iommufd type1' ;;
+	--monitor) _penstock_reply -W 'unix:' ;;
 	--serial) _penstock_reply -W 'stdio pty none file:' ;;
 	--user) _penstock_reply -u ;;
 	--trust) _penstock_reply -W 'on off' ;;

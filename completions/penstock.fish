@@ -44,7 +44,7 @@ function __penstock_at
 end
 
 set -l valued --device --kernel --initrd --iommu --serial --user --trust --method --cmdline --memory \
-    --cpus --ports --name --mac --vlan
+    --cpus --ports --name --mac --vlan --monitor
 
 complete -c penstock -f
 complete -c penstock -n '__penstock_at 1' -a '(__penstock_commands)'
@@ -53,6 +53,7 @@ complete -c penstock -n '__penstock_wants --device' -a '(__penstock_devices vend
 complete -c penstock -n '__penstock_wants --kernel --initrd' -F
 complete -c penstock -n '__penstock_wants --iommu' -a 'auto iommufd type1'
 complete -c penstock -n '__penstock_wants --serial' -a 'stdio pty none file:'
+complete -c penstock -n '__penstock_wants --monitor' -a 'unix:'
 complete -c penstock -n '__penstock_wants --user' -a '(__fish_complete_users)'
 complete -c penstock -n '__penstock_wants --trust' -a 'on off'
 complete -c penstock -n '__penstock_wants --method' \

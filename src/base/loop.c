@@ -59,6 +59,15 @@ void loop_remove(struct loop *loop, int fd)
 	source->handler = NULL;
 }
 
+void loop_change(struct loop *loop, int fd, uint32_t events)
+{
+	struct source *source = find(loop, fd);
+	struct epoll_event event = { .events = events, .data.ptr = source };
+
+	if (source)
+		epoll_ctl(loop->epoll, EPOLL_CTL_MOD, fd, &event);
+}
+
 static void sweep(struct loop *loop)
 {
 	struct source **link = &loop->sources;

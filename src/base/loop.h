@@ -25,6 +25,8 @@ void loop_free(struct loop *loop);
  */
 int loop_add(struct loop *loop, int fd, uint32_t events, loop_handler handler, void *opaque);
 void loop_remove(struct loop *loop, int fd);
+/* Other events than those that loop_add() was told. */
+void loop_change(struct loop *loop, int fd, uint32_t events);
 
 /* Run handlers until loop_stop(). */
 void loop_run(struct loop *loop);

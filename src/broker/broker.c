@@ -11,7 +11,9 @@
 #include "host/system/guard.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
@@ -97,15 +99,43 @@ static int judge(const struct broker *broker, int status, bool *again, struct er
 	if (WIFSIGNALED(status))
 		return killed(broker, WTERMSIG(status), err);
 	how = WEXITSTATUS(status);
-	*again = how == MACHINE_RESET && !broker->config->no_reboot;
+	*again = how == MACHINE_RESET && !broker->config->no_reboot && !broker->quit;
 	return how == MACHINE_OFF || how == MACHINE_RESET || how == MACHINE_QUIT ? 0 : 1;
+}
+
+/* In the words of QMP's ShutdownCause. */
+static const char *find_cause(const struct broker *broker, int status, bool *by_guest)
+{
+	int how = WIFEXITED(status) ? WEXITSTATUS(status) : MACHINE_FAILED;
+
+	*by_guest = false;
+	if (broker->stopped_by)
+		return "host-signal";
+	if (broker->quit)
+		return "host-qmp-quit";
+	if (how == MACHINE_RESET && broker->reset_by_host)
+		return "host-qmp-system-reset";
+	*by_guest = how == MACHINE_OFF || how == MACHINE_RESET;
+	return how == MACHINE_OFF     ? "guest-shutdown"
+	       : how == MACHINE_RESET ? "guest-reset"
+	       : how == MACHINE_QUIT  ? "host-ui"
+				      : "host-error";
+}
+
+static void tell_end(struct broker *broker, int status, bool again)
+{
+	bool by_guest;
+	const char *cause = find_cause(broker, status, &by_guest);
+
+	broker_tell_end(broker, again ? "RESET" : "SHUTDOWN", by_guest, cause);
+	broker->reset_by_host = false;
 }
 
 static void pause_between(struct broker *broker)
 {
 	uint64_t end = guard_now() + QUICK_PAUSE_MS, now;
 
-	while (!broker->stopped_by && (now = guard_now()) < end)
+	while (!broker_is_to_end(broker) && (now = guard_now()) < end)
 		loop_step(broker->loop, end - now);
 }
 
@@ -145,11 +175,12 @@ static int live(struct broker *broker, struct error *err)
 	do {
 		again = false;
 		loop_step(broker->loop, 0);
-		if (broker->stopped_by)
-			return 128 + broker->stopped_by;
+		if (broker_is_to_end(broker))
+			return broker->stopped_by ? 128 + broker->stopped_by : 0;
 		if (broker_life(broker, &life, err))
 			return 1;
 		code = judge(broker, life.status, &again, err);
+		tell_end(broker, life.status, again);
 		quick = life.ran_ms < QUICK_MS ? quick + 1 : 0;
 		if (again && brake(broker, quick, err))
 			return 1;
@@ -180,6 +211,22 @@ static int with_devices(struct broker *broker, struct error *err)
 	return code;
 }
 
+/* Clients see their connection end when the devices are back. */
+static int with_monitor(struct broker *broker, struct error *err)
+{
+	const struct broker_config *config = broker->config;
+	char path[PATH_MAX];
+	int code = 1;
+
+	snprintf(path, sizeof(path), "%s/%s.sock", broker->host.run, config->name);
+	broker->monitor = monitor_new(broker->loop, broker_commands, broker, err);
+	if (broker->monitor && monitor_listen(broker->monitor, path, err) == 0 &&
+		(!config->monitor || monitor_listen(broker->monitor, config->monitor, err) == 0))
+		code = with_devices(broker, err);
+	monitor_free(broker->monitor);
+	return code;
+}
+
 static int with_name(struct broker *broker, struct error *err)
 {
 	struct host *host = &broker->host;
@@ -187,7 +234,7 @@ static int with_name(struct broker *broker, struct error *err)
 
 	if (host_init(host, NULL, NULL, err) || host_name_claim(host, broker->config->name, err))
 		return 1;
-	code = with_devices(broker, err);
+	code = with_monitor(broker, err);
 	host_name_release(host, broker->config->name);
 	return code;
 }

@@ -39,6 +39,7 @@ struct broker_config {
 	unsigned ports; /* empty root ports, for devices to come */
 	enum broker_serial serial;
 	const char *serial_path; /* for BROKER_SERIAL_FILE */
+	const char *monitor;     /* a path for one more socket of the monitor; NULL */
 	bool no_reboot;
 	bool force; /* take devices that the host uses */
 };

@@ -169,6 +169,45 @@ static int next_signal(const struct broker *broker)
 									    : 0;
 }
 
+static void tell_to_end(struct watch *watch)
+{
+	if (!watch || watch->phase >= TOLD)
+		return;
+	shutdown(watch->control, SHUT_WR);
+	enter(watch, TOLD);
+}
+
+void broker_quit(struct broker *broker)
+{
+	broker->quit = true;
+	tell_to_end(broker->watch);
+}
+
+bool broker_is_to_end(const struct broker *broker)
+{
+	return broker->quit || broker->stopped_by;
+}
+
+int broker_life_send(struct broker *broker, const struct message *message)
+{
+	const struct watch *watch = broker->watch;
+
+	if (!watch || watch->phase >= TOLD)
+		return -ENOTCONN;
+	return message_send(watch->control, message);
+}
+
+const char *broker_life_state(const struct broker *broker)
+{
+	const struct watch *watch = broker->watch;
+
+	if (!watch || watch->phase == STARTING)
+		return "prelaunch";
+	if (watch->phase >= TOLD)
+		return "shutdown";
+	return broker->paused ? "paused" : "running";
+}
+
 static void take_signal(struct broker *broker, int signal)
 {
 	struct watch *watch = broker->watch;
@@ -177,9 +216,7 @@ static void take_signal(struct broker *broker, int signal)
 	case SIGCHLD:
 		break;
 	case SIGPWR:
-		if (watch && watch->control >= 0)
-			message_send(
-				watch->control, &(struct message){ .type = MESSAGE_PRESS_BUTTON });
+		broker_life_send(broker, &(struct message){ .type = MESSAGE_PRESS_BUTTON });
 		break;
 	case SIGCONT:
 		if (watch && watch->phase == RUNNING)
@@ -187,10 +224,7 @@ static void take_signal(struct broker *broker, int signal)
 		break;
 	default:
 		broker->stopped_by = signal;
-		if (!watch || watch->phase >= TOLD)
-			break;
-		shutdown(watch->control, SHUT_WR);
-		enter(watch, TOLD);
+		tell_to_end(watch);
 	}
 }
 
@@ -220,6 +254,8 @@ static void take_message(struct watch *watch, const struct message *message)
 		if (message->device < MACHINE_DEVICES_MAX)
 			watch->open &= ~(1ULL << message->device);
 		break;
+	default:
+		broker_take_answer(watch->broker, message);
 	}
 }
 
@@ -369,6 +405,7 @@ int broker_life(struct broker *broker, struct broker_life *life, struct error *e
 	broker->watch = NULL;
 	broker_console_leave(&broker->console);
 	stop_listening(&watch);
+	broker_fail_requests(broker);
 	if (watch.guest_since)
 		life->ran_ms = guard_now() - watch.guest_since;
 	return err->code;

@@ -2,11 +2,13 @@
 #pragma once
 
 #include "base/loop.h"
+#include "broker/commands.h"
 #include "broker/resources.h"
 #include "broker/serial.h"
 #include "host/system/host.h"
 
 #include <signal.h>
+#include <stdbool.h>
 
 struct broker {
 	const struct broker_config *config;
@@ -14,8 +16,13 @@ struct broker {
 	struct broker_files files;
 	struct broker_console console;
 	struct loop *loop;
+	struct monitor *monitor;
+	struct broker_request requests[BROKER_REQUESTS_MAX];
 	int signal_fd;       /* where signals arrive instead of at a handler */
 	int stopped_by;      /* the signal that asked for the end; 0 */
+	bool quit;           /* a client of the monitor has asked for it */
+	bool reset_by_host;  /* the same for this life's reset */
+	bool paused;         /* the vCPUs are held */
 	struct watch *watch; /* of the machine's process; NULL while there is none */
 };
 
@@ -31,6 +38,16 @@ struct broker_life {
  * kernel waits for a device; the process is left behind.
  */
 int broker_life(struct broker *broker, struct broker_life *life, struct error *err);
+
+/* Let the machine end, or not start again. */
+void broker_quit(struct broker *broker);
+bool broker_is_to_end(const struct broker *broker);
+
+/* The guest's state, in the words of QMP's RunState. */
+const char *broker_life_state(const struct broker *broker);
+
+/* 0; -ENOTCONN: no machine is there, or it is about to end; -EAGAIN: it reads nothing. */
+int broker_life_send(struct broker *broker, const struct message *message);
 
 /* The handler of signal_fd in the loop, whether or not there is a machine. */
 void broker_on_signal(void *opaque, uint32_t events);

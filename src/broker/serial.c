@@ -36,11 +36,11 @@ static int open_file(struct broker_console *console, const char *path, struct er
 static int open_pty(struct broker_console *console, struct error *err)
 {
 	struct termios raw;
-	char name[64];
+	char *name = console->pty;
 	int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
 
 	if (master < 0 || grantpt(master) < 0 || unlockpt(master) < 0 ||
-		ptsname_r(master, name, sizeof(name)))
+		ptsname_r(master, name, sizeof(console->pty)))
 		return error_sys(err, -errno, NULL, "cannot make a pseudo-terminal");
 	console->config.in = master;
 	console->config.out = fcntl(master, F_DUPFD_CLOEXEC, 3);

@@ -9,6 +9,7 @@
 struct broker_console {
 	struct console_config config; /* for the machine; the broker owns the descriptors */
 	int slave;                    /* the pseudo-terminal's other end, kept open; -1 */
+	char pty[64];                 /* and its path */
 	bool raw;                     /* the user's terminal is in raw mode */
 	struct termios saved;
 };

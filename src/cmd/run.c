@@ -32,8 +32,9 @@ static const char help[] =
 	"  --serial WHERE     the guest's serial console: stdio, file:PATH, pty or none\n"
 	"                     (default stdio; on a terminal Ctrl-A x ends the machine and\n"
 	"                     Ctrl-A p presses its power button)\n"
-	"  --name NAME        the machine's name, for messages and the journal\n"
-	"                     (default vm-PID)\n"
+	"  --name NAME        the machine's name, for messages, the journal and the commands\n"
+	"                     that reach a running machine (default vm-PID)\n"
+	"  --monitor unix:PATH  one more socket for clients of QMP, besides that of its name\n"
 	"  --hugepages        guest RAM from the host's pool of huge pages (vm.nr_hugepages)\n"
 	"  --prealloc         start the guest when all of its RAM is there, not while it is being\n"
 	"                     made present\n"
@@ -57,6 +58,7 @@ enum {
 	OPT_PORTS,
 	OPT_SERIAL,
 	OPT_NAME,
+	OPT_MONITOR,
 	OPT_HUGEPAGES,
 	OPT_PREALLOC,
 	OPT_NO_REBOOT,
@@ -75,6 +77,7 @@ static const struct option options[] = {
 	{ "ports", required_argument, NULL, OPT_PORTS },
 	{ "serial", required_argument, NULL, OPT_SERIAL },
 	{ "name", required_argument, NULL, OPT_NAME },
+	{ "monitor", required_argument, NULL, OPT_MONITOR },
 	{ "hugepages", no_argument, NULL, OPT_HUGEPAGES },
 	{ "prealloc", no_argument, NULL, OPT_PREALLOC },
 	{ "no-reboot", no_argument, NULL, OPT_NO_REBOOT },
@@ -190,6 +193,16 @@ static int parse_serial(const char *text, struct broker_config *config, struct e
 	return 0;
 }
 
+static int parse_monitor(const char *text, struct broker_config *config, struct error *err)
+{
+	if (strncmp(text, "unix:", 5) || !text[5]) {
+		error_set(err, -EINVAL, NULL, "--monitor %s is not unix:PATH", text);
+		return usage(err);
+	}
+	config->monitor = text + 5;
+	return 0;
+}
+
 static int parse_run_option(int option, struct broker_config *config, struct error *err)
 {
 	switch (option) {
@@ -217,6 +230,8 @@ static int parse_run_option(int option, struct broker_config *config, struct err
 	case OPT_NAME:
 		config->name = optarg;
 		return 0;
+	case OPT_MONITOR:
+		return parse_monitor(optarg, config, err);
 	case OPT_HUGEPAGES:
 		config->hugepages = true;
 		return 0;

@@ -189,6 +189,14 @@ int devices_attach(struct machine_devices *devices, struct machine_pci *pci,
 	return 0;
 }
 
+int devices_number(const struct machine_devices *devices, const struct pci_device *device)
+{
+	for (unsigned i = 0; i < devices->attached; i++)
+		if (&devices->devices[i].pci == device)
+			return i;
+	return -1;
+}
+
 void devices_close(struct machine_devices *devices)
 {
 	struct error none = { 0 };

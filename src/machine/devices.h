@@ -36,5 +36,8 @@ int devices_describe(struct machine_devices *devices, struct topology *topology,
 int devices_attach(struct machine_devices *devices, struct machine_pci *pci,
 	const struct topology *topology, struct loop *loop, struct error *err);
 
+/* The number of the device that is this one of the guest's; -1: none. */
+int devices_number(const struct machine_devices *devices, const struct pci_device *device);
+
 /* All at once, as opening. The guest does not run any more. */
 void devices_close(struct machine_devices *devices);

@@ -16,6 +16,7 @@
 #include "machine/platform/power.h"
 #include "machine/platform/rtc.h"
 #include "machine/platform/serial.h"
+#include "machine/query.h"
 #include "machine/sandbox.h"
 #include "machine/vcpus.h"
 
@@ -118,10 +119,63 @@ static void on_closed(void *opaque, unsigned device)
 	tell(opaque, &(struct message){ .type = MESSAGE_CLOSED, .device = device });
 }
 
+static void tell_cpus(struct machine *machine, uint32_t id)
+{
+	for (unsigned i = 0; i < machine->config->cpus; i++)
+		tell(machine, &(struct message){
+				      .type = MESSAGE_CPU,
+				      .id = id,
+				      .cpu = { i, vcpus_thread(machine->vcpus, i) },
+			      });
+}
+
+struct listing {
+	struct machine *machine;
+	uint32_t id;
+};
+
+static void tell_function(
+	void *opaque, const struct pci_device *device, const struct message_function *function)
+{
+	const struct listing *listing = opaque;
+	struct message message = {
+		.type = MESSAGE_FUNCTION,
+		.id = listing->id,
+		.function = *function,
+	};
+
+	message.function.number = devices_number(&listing->machine->devices, device);
+	tell(listing->machine, &message);
+}
+
 static void obey(struct machine *machine, const struct message *message)
 {
-	if (message->type == MESSAGE_PRESS_BUTTON)
+	struct message reply = { .type = MESSAGE_REPLY, .id = message->id };
+
+	switch (message->type) {
+	case MESSAGE_PRESS_BUTTON:
 		power_press_button(&machine->power);
+		return;
+	case MESSAGE_RESET:
+		end(machine, MACHINE_RESET);
+		return;
+	case MESSAGE_STOP:
+		vcpus_pause(machine->vcpus);
+		break;
+	case MESSAGE_CONT:
+		vcpus_resume(machine->vcpus);
+		break;
+	case MESSAGE_QUERY_CPUS:
+		tell_cpus(machine, message->id);
+		break;
+	case MESSAGE_QUERY_PCI:
+		query_pci(&machine->pci.root, tell_function,
+			&(struct listing){ machine, message->id });
+		break;
+	default: /* not to a machine */
+		return;
+	}
+	tell(machine, &reply);
 }
 
 static void on_control(void *opaque, uint32_t events)

@@ -18,9 +18,17 @@ static const struct kind {
 	unsigned fds;
 } kinds[] = {
 	{ MESSAGE_PRESS_BUTTON, 0, 0 },
+	{ MESSAGE_RESET, 0, 0 },
+	{ MESSAGE_STOP, 0, 0 },
+	{ MESSAGE_CONT, 0, 0 },
+	{ MESSAGE_QUERY_CPUS, 0, 0 },
+	{ MESSAGE_QUERY_PCI, 0, 0 },
 	{ MESSAGE_READY, 0, 0 },
 	{ MESSAGE_ENDING, 0, 0 },
 	{ MESSAGE_CLOSED, sizeof(uint32_t), 0 },
+	{ MESSAGE_REPLY, sizeof(struct error), 0 },
+	{ MESSAGE_CPU, sizeof(struct message_cpu), 0 },
+	{ MESSAGE_FUNCTION, sizeof(struct message_function), 0 },
 };
 
 static const struct kind *find_kind(uint32_t type)
@@ -100,6 +108,17 @@ static bool is_sound(const struct message *message, size_t size, unsigned fd_cou
 	return kind && size == HEADER + kind->size && fd_count == kind->fds;
 }
 
+static void end_texts(struct message *message)
+{
+	struct error *error = &message->error;
+
+	if (message->type != MESSAGE_REPLY)
+		return;
+	error->object[sizeof(error->object) - 1] = '\0';
+	error->what[sizeof(error->what) - 1] = '\0';
+	error->hint[sizeof(error->hint) - 1] = '\0';
+}
+
 int message_receive(int socket, struct message *message)
 {
 	struct iovec bytes = { message, WIRE };
@@ -120,8 +139,10 @@ int message_receive(int socket, struct message *message)
 	if (got <= 0)
 		return got < 0 ? -errno : 0;
 	fd_count = take_fds(&header, message->fds);
-	if (!(header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) && is_sound(message, got, fd_count))
+	if (!(header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) && is_sound(message, got, fd_count)) {
+		end_texts(message);
 		return 1;
+	}
 	for (unsigned i = 0; i < MESSAGE_FDS_MAX; i++)
 		if (message->fds[i] >= 0)
 			close(message->fds[i]);

@@ -17,17 +17,47 @@
 enum message_type {
 	/* To the machine; the end of file tells it to end. */
 	MESSAGE_PRESS_BUTTON = 1,
+	MESSAGE_RESET,
+	/* Requests, each answered by MESSAGE_REPLY. */
+	MESSAGE_STOP,       /* hold the vCPUs */
+	MESSAGE_CONT,       /* let them go on */
+	MESSAGE_QUERY_CPUS, /* a MESSAGE_CPU for each, then the reply */
+	MESSAGE_QUERY_PCI,  /* the same with MESSAGE_FUNCTION */
 	/* To the broker. */
 	MESSAGE_READY = 64, /* the console is read, and the guest starts */
 	MESSAGE_ENDING,     /* whoever may have wanted it */
 	MESSAGE_CLOSED,     /* device: this one is closed */
+	MESSAGE_REPLY,      /* error: that of the request, or none */
+	MESSAGE_CPU,
+	MESSAGE_FUNCTION,
+};
+
+struct message_cpu {
+	uint32_t index;
+	int32_t thread; /* its id */
+};
+
+/* A function of the guest's PCI, as the guest sees it now. */
+struct message_function {
+	uint8_t bus, devfn;
+	uint8_t interrupt_pin, interrupt_line;
+	uint16_t vendor, device, subsystem_vendor, subsystem;
+	uint16_t class;
+	int16_t number; /* of the device that is passed there, as in message.device; -1: none is */
+	struct {
+		uint64_t address, size; /* size 0: none */
+		uint8_t is_io, is_64, prefetchable;
+	} bars[6];
 };
 
 struct message {
 	uint32_t type;
 	uint32_t id; /* of a request, and of what answers it; 0 otherwise */
 	union {
-		uint32_t device; /* its number, by the broker's count */
+		uint32_t device;    /* its number, by the broker's count */
+		struct error error; /* texts that end within their arrays, whoever sent them */
+		struct message_cpu cpu;
+		struct message_function function;
 	};
 	int fds[MESSAGE_FDS_MAX]; /* as many as its type has; the receiver owns them */
 };

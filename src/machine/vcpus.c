@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #define KICK_SIGNAL SIGUSR1 /* makes KVM_RUN return; its handler does nothing */
 
@@ -17,6 +18,7 @@ struct vcpu_thread {
 	struct kvm_vcpu vcpu;
 	pthread_t thread;
 	bool started;
+	pid_t id;
 };
 
 struct vcpus {
@@ -182,6 +184,7 @@ static void *run_vcpu(void *opaque)
 	/* Not before all threads are there: what fails to start them is then the only failure. */
 	pthread_mutex_lock(&vcpus->gate);
 	pthread_mutex_unlock(&vcpus->gate);
+	__atomic_store_n(&thread->id, gettid(), __ATOMIC_RELAXED);
 	while (prefault(thread))
 		continue;
 	run_guest(thread);
@@ -283,6 +286,11 @@ void vcpus_pause(struct vcpus *vcpus)
 void vcpus_resume(struct vcpus *vcpus)
 {
 	set_flag(vcpus, &vcpus->pause, false);
+}
+
+pid_t vcpus_thread(const struct vcpus *vcpus, unsigned index)
+{
+	return __atomic_load_n(&vcpus->threads[index].id, __ATOMIC_RELAXED);
 }
 
 void vcpus_free(struct vcpus *vcpus)

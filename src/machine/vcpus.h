@@ -6,6 +6,8 @@
 #include "machine/memory.h"
 #include "pci/space.h"
 
+#include <sys/types.h>
+
 /*
  * The vCPUs' threads: each runs its vCPU and serves the accesses that are trapped, on the spot.
  */
@@ -38,6 +40,9 @@ int vcpus_start(struct vcpus *vcpus, struct error *err);
  */
 void vcpus_pause(struct vcpus *vcpus);
 void vcpus_resume(struct vcpus *vcpus);
+
+/* The id of a vCPU's thread; 0 where it has not begun to run. */
+pid_t vcpus_thread(const struct vcpus *vcpus, unsigned index);
 
 /* Stops the threads, if they run, paused or not. */
 void vcpus_free(struct vcpus *vcpus);

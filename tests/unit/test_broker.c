@@ -4,6 +4,7 @@
 #include "broker/broker.h"
 #include "broker/resources.h"
 #include "broker/vfio.h"
+#include "control/socket.h"
 #include "host/binding/bind.h"
 #include "host/binding/release.h"
 #include "host/system/guard.h"
@@ -425,6 +426,71 @@ static enum machine_end babble(const struct machine_config *machine, struct erro
 	return be_good(machine, err);
 }
 
+/* It does as it is asked by a client of the monitor. */
+static enum machine_end obey(const struct machine_config *machine, struct error *err)
+{
+	struct message message;
+
+	(void)err;
+	tell(machine, MESSAGE_READY);
+	while (listen_to_broker(machine, &message)) {
+		struct message part = { .type = MESSAGE_CPU, .id = message.id },
+			       reply = { .type = MESSAGE_REPLY, .id = message.id };
+
+		if (message.type == MESSAGE_RESET) {
+			tell(machine, MESSAGE_ENDING);
+			return seen->lives == 2 ? MACHINE_OFF : MACHINE_RESET;
+		}
+		if (message.type == MESSAGE_PRESS_BUTTON)
+			continue;
+		part.cpu.thread = 4711;
+		if (message.type == MESSAGE_QUERY_CPUS)
+			must(message_send(machine->control_fd, &part) == 0);
+		/* A CPU is no part of this, nor is an answer that nobody has asked for. */
+		if (message.type == MESSAGE_QUERY_PCI) {
+			must(message_send(machine->control_fd, &part) == 0);
+			reply.id += 1000;
+			must(message_send(machine->control_fd, &reply) == 0);
+			reply.id -= 1000;
+			part = (struct message){ .type = MESSAGE_FUNCTION, .id = message.id };
+			part.function.vendor = 0x8086;
+			part.function.number = 30000;
+			must(message_send(machine->control_fd, &part) == 0);
+		}
+		must(message_send(machine->control_fd, &reply) == 0);
+	}
+	tell(machine, MESSAGE_ENDING);
+	return MACHINE_QUIT;
+}
+
+/* It cannot, and says so as somebody would who wants to reach the user's terminal. */
+static enum machine_end refuse_all(const struct machine_config *machine, struct error *err)
+{
+	struct message message;
+
+	(void)err;
+	tell(machine, MESSAGE_READY);
+	while (listen_to_broker(machine, &message)) {
+		struct message reply = { .type = MESSAGE_REPLY, .id = message.id };
+
+		error_set(&reply.error, -EIO, "\033[2Jvcpu", "it \xff fails");
+		memset(reply.error.hint, 'x', sizeof(reply.error.hint));
+		must(message_send(machine->control_fd, &reply) == 0);
+	}
+	return MACHINE_QUIT;
+}
+
+static enum machine_end end_without_an_answer(
+	const struct machine_config *machine, struct error *err)
+{
+	struct message message;
+
+	(void)err;
+	tell(machine, MESSAGE_READY);
+	listen_to_broker(machine, &message);
+	return MACHINE_OFF;
+}
+
 /* The end, and what the broker makes of it */
 
 static void assert_machine_is_gone(void)
@@ -695,6 +761,171 @@ TEST(a_signal_ends_the_wait_between_resets)
 	assert_int_equal(end_of(&job), 128 + SIGINT);
 	assert_true(now_ms() - before < 700);
 	assert_true(seen->lives <= 6);
+}
+
+/* The monitor */
+
+static void open_monitor(int *client)
+{
+	char path[PATH_MAX];
+	int tries = 0;
+
+	snprintf(path, sizeof(path), "%s/run/penstock/test.sock", root);
+	while ((*client = control_connect(path)) < 0) {
+		assert_true(tries++ < WAIT_MS / 10);
+		pause_ms(10);
+	}
+}
+
+/* Lines up to one with these words, which is returned; NULL where the broker is gone before. */
+static const char *hear(int client, const char *words)
+{
+	static char line[65536];
+	size_t used = 0;
+
+	while (read(client, line + used, 1) == 1) {
+		if (line[used++] != '\n')
+			continue;
+		line[used] = '\0';
+		if (strstr(line, words))
+			return line;
+		used = 0;
+	}
+	return NULL;
+}
+
+static void say(int client, const char *command)
+{
+	assert_int_equal(write(client, command, strlen(command)), strlen(command));
+}
+
+static void ask(int client, const char *command, const char *answer)
+{
+	say(client, command);
+	if (!hear(client, answer))
+		fail_msg("no %s after %s", answer, command);
+}
+
+static int start_with_client(struct job *job, machine run)
+{
+	int client;
+
+	start(job, run);
+	wait_for(&seen->lives, 1);
+	open_monitor(&client);
+	ask(client, "{\"execute\":\"qmp_capabilities\"}", "return");
+	return client;
+}
+
+TEST(clients_hold_the_guest_and_let_it_go_on)
+{
+	struct job job;
+	int client = start_with_client(&job, obey), other;
+
+	open_monitor(&other);
+	ask(other, "{\"execute\":\"qmp_capabilities\"}", "return");
+	say(client, "{\"execute\":\"stop\"}");
+	assert_non_null(hear(client, "\"STOP\""));
+	assert_non_null(hear(client, "return"));
+	assert_non_null(hear(other, "\"STOP\""));
+	ask(other, "{\"execute\":\"query-status\"}", "\"paused\",\"running\":false");
+	ask(other, "{\"execute\":\"cont\"}", "\"RESUME\"");
+	assert_non_null(hear(other, "return"));
+	ask(client, "{\"execute\":\"query-status\"}", "\"running\",\"running\":true");
+	ask(client, "{\"execute\":\"query-cpus-fast\"}", "\"thread-id\":4711");
+	/* 32902 is 8086; what the machine said of CPUs meanwhile is not in the list. */
+	say(client, "{\"execute\":\"query-pci\"}");
+	assert_non_null(hear(client, "\"vendor\":32902"));
+	ask(client, "{\"execute\":\"system_powerdown\"}", "POWERDOWN");
+	ask(client, "{\"execute\":\"quit\"}", "return");
+	assert_non_null(hear(client, "\"SHUTDOWN\",\"data\":{\"guest\":false,"
+				     "\"reason\":\"host-qmp-quit\"}"));
+	assert_non_null(hear(other, "\"SHUTDOWN\""));
+	assert_null(hear(client, "{"));
+	assert_int_equal(end_of(&job), 0);
+	close(client);
+	close(other);
+}
+
+TEST(a_reset_by_a_client_is_another_life)
+{
+	struct job job;
+	int client = start_with_client(&job, obey);
+
+	ask(client, "{\"execute\":\"system_reset\"}", "return");
+	assert_non_null(hear(client, "\"RESET\",\"data\":{\"guest\":false"));
+	wait_for(&seen->lives, 2);
+	ask(client, "{\"execute\":\"query-status\"}", "status");
+	ask(client, "{\"execute\":\"system_reset\"}", "return");
+	assert_non_null(hear(client, "\"SHUTDOWN\",\"data\":{\"guest\":true"));
+	assert_int_equal(end_of(&job), 0);
+	close(client);
+}
+
+TEST(what_a_machine_says_reaches_no_terminal)
+{
+	struct job job;
+	int client = start_with_client(&job, refuse_all);
+	const char *line;
+
+	say(client, "{\"execute\":\"stop\"}");
+	line = hear(client, "error");
+	assert_non_null(strstr(line, "\"desc\":\"?[2Jvcpu: it ? fails; next: xxx"));
+	ask(client, "{\"execute\":\"query-status\"}", "\"running\":true");
+	ask(client, "{\"execute\":\"quit\"}", "SHUTDOWN");
+	assert_int_equal(end_of(&job), 0);
+	close(client);
+}
+
+TEST(a_command_ends_with_the_machine)
+{
+	struct job job;
+	int client = start_with_client(&job, end_without_an_answer);
+
+	ask(client, "{\"execute\":\"stop\"}", "the machine has ended before it answered");
+	assert_int_equal(end_of(&job), 0);
+	close(client);
+}
+
+/* One that reads nothing is told of by quit alone, and gets the time that a signal gives it. */
+TEST(a_client_ends_a_machine_that_hangs)
+{
+	struct job job;
+	int client = start_with_client(&job, hang);
+
+	say(client, "{\"execute\":\"stop\"}");
+	close(client);
+	open_monitor(&client);
+	ask(client, "{\"execute\":\"qmp_capabilities\"}", "return");
+	ask(client, "{\"execute\":\"quit\"}", "return");
+	assert_int_equal(end_of(&job), 1);
+	assert_says(job.errors, "test: it has not ended within 5 seconds, and is killed");
+	close(client);
+}
+
+TEST(a_monitor_has_a_second_socket_where_it_is_told_to)
+{
+	char path[PATH_MAX], first[PATH_MAX];
+	struct job job;
+	int client, second;
+
+	snprintf(path, sizeof(path), "%s/elsewhere", root);
+	snprintf(first, sizeof(first), "%s/run/penstock/test.sock", root);
+	config.monitor = path;
+	client = start_with_client(&job, obey);
+	second = control_connect(path);
+	assert_true(second >= 0);
+	assert_non_null(hear(second, "QMP"));
+	ask(client, "{\"execute\":\"quit\"}", "SHUTDOWN");
+	assert_int_equal(end_of(&job), 0);
+	assert_int_equal(access(path, F_OK), -1);
+	assert_int_equal(access(first, F_OK), -1);
+	close(client);
+	close(second);
+	config.monitor = root;
+	start(&job, obey);
+	assert_int_equal(end_of(&job), 1);
+	assert_says(job.errors, "there is a file that is no socket");
 }
 
 /* Terminals */
@@ -1067,6 +1298,12 @@ int main(void)
 		BROKER_TEST(with_no_reboot_a_reset_is_the_end),
 		BROKER_TEST(a_guest_that_does_nothing_but_reset_is_slowed_down_and_given_up),
 		BROKER_TEST(a_signal_ends_the_wait_between_resets),
+		BROKER_TEST(clients_hold_the_guest_and_let_it_go_on),
+		BROKER_TEST(a_reset_by_a_client_is_another_life),
+		BROKER_TEST(what_a_machine_says_reaches_no_terminal),
+		BROKER_TEST(a_command_ends_with_the_machine),
+		BROKER_TEST(a_client_ends_a_machine_that_hangs),
+		BROKER_TEST(a_monitor_has_a_second_socket_where_it_is_told_to),
 		BROKER_TEST(a_terminal_is_raw_while_the_guest_reads_it),
 		BROKER_TEST(ctrl_c_works_until_the_guest_reads),
 		BROKER_TEST(a_terminal_is_put_back_after_a_signal),

@@ -26,6 +26,7 @@ check "what is installed" "$(sort << END
 644 share/bash-completion/completions/penstock
 644 share/doc/penstock/json.md
 644 share/doc/penstock/json.schema.json
+644 share/doc/penstock/monitor.md
 644 share/fish/vendor_completions.d/penstock.fish
 644 share/man/man1/penstock.1
 644 share/zsh/site-functions/_penstock

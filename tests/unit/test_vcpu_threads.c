@@ -739,7 +739,7 @@ static void start_rounds(void)
 {
 	rounds = 0;
 	fake_kvm.run = go_round;
-	assert_int_equal(start(CPUS, NULL), 0);
+	assert_int_equal(start(CPUS), 0);
 	wait_for(&rounds, 100);
 }
 
@@ -767,7 +767,7 @@ TEST(a_pause_wakes_vcpus_that_are_in_the_guest)
 {
 	double before;
 
-	assert_int_equal(start(CPUS, NULL), 0); /* each in KVM_RUN until it is kicked */
+	assert_int_equal(start(CPUS), 0); /* each in KVM_RUN until it is kicked */
 	while (__atomic_load_n(&fake_kvm_calls(KVM_RUN), __ATOMIC_RELAXED) < CPUS)
 		usleep(1000);
 	before = seconds();
@@ -820,7 +820,7 @@ TEST(a_pause_waits_for_an_access_to_a_device)
 	space_add(&fixture.pio, 0, 0x10000, &slow, NULL);
 	in_access = let_go = 0;
 	fake_kvm.run = write_port_80;
-	assert_int_equal(start(1, NULL), 0);
+	assert_int_equal(start(1), 0);
 	wait_for(&in_access, 1);
 	assert_int_equal(pthread_create(&thread, NULL, let_it_go, NULL), 0);
 	vcpus_pause(fixture.vcpus);
@@ -832,7 +832,7 @@ TEST(a_pause_waits_for_an_access_to_a_device)
 TEST(a_pause_does_without_a_vcpu_that_runs_no_more)
 {
 	fake_kvm.run = comes_back_oddly;
-	assert_int_equal(start(CPUS, NULL), 0);
+	assert_int_equal(start(CPUS), 0);
 	wait_for(&fixture.failures, CPUS);
 	vcpus_pause(fixture.vcpus);
 	vcpus_resume(fixture.vcpus);

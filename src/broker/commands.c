@@ -1,0 +1,372 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "broker/commands.h"
+
+#include "base/fd.h"
+#include "base/size.h"
+#include "broker/life.h"
+#include "host/system/text.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#define LIST_MAX 4096 /* whatever the machine says */
+
+static json_object *text(const char *string)
+{
+	return json_object_new_string(string);
+}
+
+static json_object *number(int64_t value)
+{
+	return json_object_new_int64(value);
+}
+
+static void add(json_object *object, const char *key, json_object *value)
+{
+	json_object_object_add(object, key, value);
+}
+
+/* Requests to the machine */
+
+static struct broker_request *find_request(struct broker *broker, uint32_t id)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(broker->requests); i++)
+		if (broker->requests[i].id == id)
+			return &broker->requests[i];
+	return NULL;
+}
+
+static void refuse(struct broker *broker, uint32_t request, const char *why, const char *next)
+{
+	struct error err = { 0 };
+
+	error_set(&err, -EAGAIN, NULL, "%s", why);
+	error_hint(&err, "%s", next);
+	monitor_fail(broker->monitor, request, MONITOR_GENERIC, &err);
+}
+
+/* False, and the client is told, where the machine cannot be reached. */
+static bool send_to_machine(struct broker *broker, uint32_t request, const struct message *message)
+{
+	int code = broker_life_send(broker, message);
+
+	if (code == 0)
+		return true;
+	if (code == -ENOTCONN)
+		refuse(broker, request, "there is no guest at the moment",
+			"'query-status' tells when it runs");
+	else
+		refuse(broker, request, "the machine does not answer",
+			"'quit' ends it; devices are given back");
+	return false;
+}
+
+static void ask(struct broker *broker, uint32_t request, enum message_type type, json_object *list)
+{
+	const struct message message = { .type = type, .id = request };
+	struct broker_request *free = find_request(broker, 0);
+
+	if (!free)
+		refuse(broker, request, "too many commands wait for the machine", "wait for them");
+	if (!free || !send_to_machine(broker, request, &message)) {
+		json_object_put(list);
+		return;
+	}
+	*free = (struct broker_request){ request, type, list };
+}
+
+static json_object *describe_region(const struct message_function *function, unsigned bar)
+{
+	json_object *region = json_object_new_object();
+	bool io = function->bars[bar].is_io;
+
+	add(region, "bar", number(bar));
+	add(region, "type", text(io ? "io" : "memory"));
+	add(region, "address", number(function->bars[bar].address));
+	add(region, "size", number(function->bars[bar].size));
+	if (!io) {
+		add(region, "prefetch", json_object_new_boolean(function->bars[bar].prefetchable));
+		add(region, "mem_type_64", json_object_new_boolean(function->bars[bar].is_64));
+	}
+	return region;
+}
+
+static json_object *describe_id(const struct message_function *function)
+{
+	json_object *id = json_object_new_object();
+
+	add(id, "vendor", number(function->vendor));
+	add(id, "device", number(function->device));
+	add(id, "subsystem-vendor", number(function->subsystem_vendor));
+	add(id, "subsystem", number(function->subsystem));
+	return id;
+}
+
+static json_object *describe_function(
+	const struct broker *broker, const struct message_function *function)
+{
+	json_object *object = json_object_new_object(), *class = json_object_new_object(),
+		    *regions = json_object_new_array();
+	char name[BDF_TEXT] = "";
+
+	for (unsigned i = 0; i < ARRAY_SIZE(function->bars); i++)
+		if (function->bars[i].size)
+			json_object_array_add(regions, describe_region(function, i));
+	if (function->number >= 0 && (unsigned)function->number < broker->config->device_count)
+		bdf_format(&broker->config->devices[function->number], name);
+	add(class, "class", number(function->class));
+	add(object, "bus", number(function->bus));
+	add(object, "slot", number(function->devfn >> 3));
+	add(object, "function", number(function->devfn & 7));
+	add(object, "class_info", class);
+	add(object, "id", describe_id(function));
+	add(object, "irq", number(function->interrupt_line));
+	add(object, "irq_pin", number(function->interrupt_pin));
+	add(object, "qdev_id", text(name));
+	add(object, "regions", regions);
+	return object;
+}
+
+static json_object *describe_cpu(const struct message_cpu *cpu)
+{
+	json_object *object = json_object_new_object(), *props = json_object_new_object();
+	char path[32];
+
+	snprintf(path, sizeof(path), "/machine/cpu[%u]", cpu->index);
+	add(props, "core-id", number(cpu->index));
+	add(props, "socket-id", number(0));
+	add(props, "thread-id", number(0));
+	add(object, "cpu-index", number(cpu->index));
+	add(object, "qom-path", text(path));
+	add(object, "thread-id", number(cpu->thread));
+	add(object, "target", text("x86_64"));
+	add(object, "props", props);
+	return object;
+}
+
+/* Those of one bus together, as query-pci has them; the list is of functions until then. */
+static json_object *group_by_bus(json_object *functions)
+{
+	json_object *buses = json_object_new_array(), *devices = NULL;
+	int64_t last = -1;
+
+	for (size_t i = 0; i < json_object_array_length(functions); i++) {
+		json_object *function = json_object_array_get_idx(functions, i);
+		int64_t bus = json_object_get_int64(json_object_object_get(function, "bus"));
+
+		if (!devices || bus != last) {
+			json_object *object = json_object_new_object();
+
+			devices = json_object_new_array();
+			add(object, "bus", number(bus));
+			add(object, "devices", devices);
+			json_object_array_add(buses, object);
+		}
+		last = bus;
+		json_object_array_add(devices, json_object_get(function));
+	}
+	json_object_put(functions);
+	return buses;
+}
+
+/* An event where it is news; the reply follows. */
+static void note_paused(struct broker *broker, bool paused)
+{
+	if (broker->paused != paused)
+		monitor_event(broker->monitor, paused ? "STOP" : "RESUME", NULL);
+	broker->paused = paused;
+}
+
+static json_object *finish(struct broker *broker, struct broker_request *request)
+{
+	json_object *list = request->list;
+
+	if (request->type == MESSAGE_STOP || request->type == MESSAGE_CONT)
+		note_paused(broker, request->type == MESSAGE_STOP);
+	return request->type == MESSAGE_QUERY_PCI ? group_by_bus(list) : list;
+}
+
+/* What a terminal would act on goes no further: the machine may be in a guest's hands. */
+static struct error cleaned(const struct error *err)
+{
+	struct error clean = { .code = err->code };
+
+	host_text(clean.object, sizeof(clean.object), "%s", err->object);
+	host_text(clean.what, sizeof(clean.what), "%s", err->what);
+	host_text(clean.hint, sizeof(clean.hint), "%s", err->hint);
+	return clean;
+}
+
+static void take_reply(
+	struct broker *broker, struct broker_request *request, const struct error *err)
+{
+	struct broker_request done = *request;
+
+	*request = (struct broker_request){ 0 };
+	if (err->code) {
+		const struct error clean = cleaned(err);
+
+		json_object_put(done.list);
+		monitor_fail(broker->monitor, done.id, MONITOR_GENERIC, &clean);
+	} else {
+		monitor_reply(broker->monitor, done.id, finish(broker, &done));
+	}
+}
+
+void broker_take_answer(struct broker *broker, const struct message *message)
+{
+	struct broker_request *request = message->id ? find_request(broker, message->id) : NULL;
+	json_object *item = NULL;
+
+	if (!request)
+		return;
+	if (message->type == MESSAGE_REPLY) {
+		take_reply(broker, request, &message->error);
+		return;
+	}
+	if (message->type == MESSAGE_CPU && request->type == MESSAGE_QUERY_CPUS)
+		item = describe_cpu(&message->cpu);
+	if (message->type == MESSAGE_FUNCTION && request->type == MESSAGE_QUERY_PCI)
+		item = describe_function(broker, &message->function);
+	if (item && json_object_array_length(request->list) < LIST_MAX)
+		json_object_array_add(request->list, item);
+	else
+		json_object_put(item);
+}
+
+void broker_fail_requests(struct broker *broker)
+{
+	struct error gone = { 0 };
+
+	broker->paused = false;
+	error_set(&gone, -ENOTCONN, NULL, "the machine has ended before it answered");
+	for (size_t i = 0; i < ARRAY_SIZE(broker->requests); i++)
+		if (broker->requests[i].id)
+			take_reply(broker, &broker->requests[i], &gone);
+}
+
+void broker_tell_end(struct broker *broker, const char *event, bool by_guest, const char *reason)
+{
+	json_object *data = json_object_new_object();
+
+	add(data, "guest", json_object_new_boolean(by_guest));
+	add(data, "reason", text(reason));
+	monitor_event(broker->monitor, event, data);
+}
+
+/* Commands */
+
+static void query_status(void *opaque, uint32_t request, json_object *arguments)
+{
+	struct broker *broker = opaque;
+	json_object *status = json_object_new_object();
+	const char *state = broker_life_state(broker);
+
+	(void)arguments;
+	add(status, "status", text(state));
+	add(status, "running", json_object_new_boolean(strcmp(state, "running") == 0));
+	monitor_reply(broker->monitor, request, status);
+}
+
+static void query_name(void *opaque, uint32_t request, json_object *arguments)
+{
+	struct broker *broker = opaque;
+	json_object *name = json_object_new_object();
+
+	(void)arguments;
+	add(name, "name", text(broker->config->name));
+	monitor_reply(broker->monitor, request, name);
+}
+
+/* As QEMU names a pseudo-terminal, which 'penstock console' opens. */
+static void query_chardev(void *opaque, uint32_t request, json_object *arguments)
+{
+	static const char *const names[] = {
+		[BROKER_SERIAL_STDIO] = "stdio",
+		[BROKER_SERIAL_FILE] = "file",
+		[BROKER_SERIAL_NONE] = "null",
+	};
+	struct broker *broker = opaque;
+	json_object *list = json_object_new_array(), *serial = json_object_new_object();
+	bool pty = broker->config->serial == BROKER_SERIAL_PTY;
+	char name[80] = "";
+
+	(void)arguments;
+	if (pty)
+		snprintf(name, sizeof(name), "pty:%s", broker->console.pty);
+	add(serial, "label", text("serial0"));
+	add(serial, "filename", text(pty ? name : names[broker->config->serial]));
+	add(serial, "frontend-open", json_object_new_boolean(true));
+	json_object_array_add(list, serial);
+	monitor_reply(broker->monitor, request, list);
+}
+
+static void query_cpus(void *opaque, uint32_t request, json_object *arguments)
+{
+	(void)arguments;
+	ask(opaque, request, MESSAGE_QUERY_CPUS, json_object_new_array());
+}
+
+static void query_pci(void *opaque, uint32_t request, json_object *arguments)
+{
+	(void)arguments;
+	ask(opaque, request, MESSAGE_QUERY_PCI, json_object_new_array());
+}
+
+static void stop(void *opaque, uint32_t request, json_object *arguments)
+{
+	(void)arguments;
+	ask(opaque, request, MESSAGE_STOP, NULL);
+}
+
+static void cont(void *opaque, uint32_t request, json_object *arguments)
+{
+	(void)arguments;
+	ask(opaque, request, MESSAGE_CONT, NULL);
+}
+
+static void system_powerdown(void *opaque, uint32_t request, json_object *arguments)
+{
+	struct broker *broker = opaque;
+
+	(void)arguments;
+	if (!send_to_machine(broker, request, &(struct message){ .type = MESSAGE_PRESS_BUTTON }))
+		return;
+	monitor_event(broker->monitor, "POWERDOWN", NULL);
+	monitor_reply(broker->monitor, request, NULL);
+}
+
+static void system_reset(void *opaque, uint32_t request, json_object *arguments)
+{
+	struct broker *broker = opaque;
+
+	(void)arguments;
+	if (!send_to_machine(broker, request, &(struct message){ .type = MESSAGE_RESET }))
+		return;
+	broker->reset_by_host = true;
+	monitor_reply(broker->monitor, request, NULL);
+}
+
+static void quit(void *opaque, uint32_t request, json_object *arguments)
+{
+	struct broker *broker = opaque;
+
+	(void)arguments;
+	monitor_reply(broker->monitor, request, NULL);
+	broker_quit(broker);
+}
+
+const struct monitor_command broker_commands[] = {
+	{ "query-status", NULL, query_status },
+	{ "query-name", NULL, query_name },
+	{ "query-chardev", NULL, query_chardev },
+	{ "query-cpus-fast", NULL, query_cpus },
+	{ "query-pci", NULL, query_pci },
+	{ "stop", NULL, stop },
+	{ "cont", NULL, cont },
+	{ "system_powerdown", NULL, system_powerdown },
+	{ "system_reset", NULL, system_reset },
+	{ "quit", NULL, quit },
+	{ 0 },
+};

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+
+#include "control/monitor.h"
+#include "machine/message.h"
+
+struct broker;
+
+/*
+ * What clients of the monitor can do to a machine. A command that the machine has to carry out is sent to it
+ * as a request, and the client is answered when its reply comes, or the machine's process has ended.
+ */
+
+#define BROKER_REQUESTS_MAX (2 * MONITOR_CLIENTS_MAX)
+
+/* One that the machine has not answered yet. */
+struct broker_request {
+	uint32_t id; /* the monitor's number; 0: none */
+	enum message_type type;
+	json_object *list; /* of what is told before the reply; NULL */
+};
+
+/* opaque is the broker. */
+extern const struct monitor_command broker_commands[];
+
+/* A message that answers a request, or a part of the answer. */
+void broker_take_answer(struct broker *broker, const struct message *message);
+/* Nobody answers any more. */
+void broker_fail_requests(struct broker *broker);
+
+/* Tell clients how a life of the machine has ended: "SHUTDOWN" or "RESET". */
+void broker_tell_end(struct broker *broker, const char *event, bool by_guest, const char *reason);

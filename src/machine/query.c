@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "machine/query.h"
+
+#include "base/size.h"
+#include "pci/bridge.h"
+
+#include <linux/pci_regs.h>
+
+#define HEADER_TYPE(device) ((device)->config[PCI_HEADER_TYPE] & 0x7f)
+
+static void describe_bars(const struct pci_device *device, struct message_function *function)
+{
+	for (unsigned i = 0; i < PCI_BARS; i++) {
+		const struct pci_bar *bar = &device->bars[i];
+
+		if (bar->kind == PCI_BAR_NONE)
+			continue;
+		function->bars[i].address = pci_device_bar_register(device, i);
+		function->bars[i].size = bar->size;
+		function->bars[i].is_io = bar->kind == PCI_BAR_IO;
+		function->bars[i].is_64 = bar->kind == PCI_BAR_MEM64;
+		function->bars[i].prefetchable = bar->prefetchable;
+	}
+}
+
+static void describe(
+	const struct pci_device *device, uint8_t bus, struct message_function *function)
+{
+	*function = (struct message_function){
+		.bus = bus,
+		.devfn = device->devfn,
+		.interrupt_pin = device->config[PCI_INTERRUPT_PIN],
+		.interrupt_line = device->config[PCI_INTERRUPT_LINE],
+		.vendor = pci_get16(device, PCI_VENDOR_ID),
+		.device = pci_get16(device, PCI_DEVICE_ID),
+		.class = pci_get16(device, PCI_CLASS_DEVICE),
+		.number = -1,
+	};
+	if (HEADER_TYPE(device) == PCI_HEADER_TYPE_NORMAL) {
+		function->subsystem_vendor = pci_get16(device, PCI_SUBSYSTEM_VENDOR_ID);
+		function->subsystem = pci_get16(device, PCI_SUBSYSTEM_ID);
+	}
+	describe_bars(device, function);
+}
+
+static uint8_t bus_number(struct pci_root *root, const struct pci_bus *bus)
+{
+	uint8_t number;
+
+	if (!bus->parent)
+		return 0;
+	pthread_mutex_lock(&root->lock);
+	number = bus->parent->first_bus;
+	pthread_mutex_unlock(&root->lock);
+	return number;
+}
+
+struct query {
+	struct pci_root *root;
+	void (*tell)(void *opaque, const struct pci_device *device,
+		const struct message_function *function);
+	void *opaque;
+};
+
+static void query_bus(const struct query *query, const struct pci_bus *bus)
+{
+	uint8_t number = bus_number(query->root, bus);
+
+	for (unsigned i = 0; i < ARRAY_SIZE(bus->devices); i++) {
+		struct pci_device *device = bus->devices[i];
+		struct message_function function;
+
+		if (!device)
+			continue;
+		pthread_mutex_lock(&device->lock);
+		describe(device, number, &function);
+		pthread_mutex_unlock(&device->lock);
+		query->tell(query->opaque, device, &function);
+	}
+	for (const struct pci_bridge *bridge = bus->bridges; bridge; bridge = bridge->next)
+		query_bus(query, &bridge->secondary);
+}
+
+void query_pci(struct pci_root *root,
+	void (*tell)(void *opaque, const struct pci_device *device,
+		const struct message_function *function),
+	void *opaque)
+{
+	query_bus(&(struct query){ root, tell, opaque }, &root->bus);
+}
