@@ -4,6 +4,7 @@
 #include "cmd/cmd.h"
 #include "cmd/output.h"
 #include "host/device/address.h"
+#include "host/reset/way.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -88,7 +89,7 @@ static void print_ways_out(const struct host_device *lost)
 {
 	struct reset_way way;
 
-	for (unsigned n = 0; host_reset_way_out(lost, n, &way); n++)
+	for (unsigned n = 0; reset_way_out(lost, n, &way); n++)
 		fprintf(stderr, "  or: %s:\n      %s\n", way.what, way.command);
 }
 
@@ -97,7 +98,7 @@ static json_object *list_ways_out(const struct host_device *lost)
 	json_object *list = json_object_new_array();
 	struct reset_way way;
 
-	for (unsigned n = 0; lost && host_reset_way_out(lost, n, &way); n++) {
+	for (unsigned n = 0; lost && reset_way_out(lost, n, &way); n++) {
 		json_object *one = json_object_new_object();
 
 		output_add_text(one, "what", way.what);

@@ -5,6 +5,7 @@
 #include "cmd/cmd.h"
 #include "cmd/output.h"
 #include "host/device/address.h"
+#include "host/rom/read.h"
 
 #include <errno.h>
 #include <fcntl.h>

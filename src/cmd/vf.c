@@ -6,6 +6,7 @@
 #include "host/binding/vfs.h"
 #include "host/device/address.h"
 #include "host/device/vfs.h"
+#include "host/sriov/settings.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -193,7 +194,7 @@ static int destroy_vfs(const struct host *host, const struct bdf *bdf,
 static int set_vf(const struct host *host, const struct bdf *bdf, const struct arguments *arguments,
 	struct error *err)
 {
-	return host_vf_set(host, bdf, &arguments->settings, arguments->dry_run, err);
+	return vf_settings_apply(host, bdf, &arguments->settings, arguments->dry_run, err);
 }
 
 typedef int (*action)(const struct host *host, const struct bdf *bdf,

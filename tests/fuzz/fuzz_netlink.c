@@ -5,6 +5,7 @@
  */
 #include "fuzz.h"
 
+#include "host/sriov/settings.h"
 #include "host/sriov/vf.h"
 
 #include <errno.h>

@@ -3,21 +3,6 @@
 
 #include "host/device/device.h"
 
-/* Device nodes. */
-struct host_nodes {
-	struct host_node {
-		char name[HOST_NAME]; /* below /dev: "dri/card0" */
-		bool vital;           /* who has it open depends on the device */
-	} * nodes;
-	size_t count;
-	bool incomplete; /* there may be more */
-};
-
-/* The nodes through which a device is used, its own and those of what is below it. To be freed. */
-void host_nodes_find(
-	const struct host *host, const struct host_device *device, struct host_nodes *nodes);
-void host_nodes_free(struct host_nodes *nodes);
-
 /*
  * Which process keeps a device busy? Asked of the live /proc; without root only the user's own
  * processes are seen, and this process itself does not count. With text such as "Xorg (pid 812) has

@@ -3,6 +3,7 @@
 
 #include "base/fd.h"
 #include "base/size.h"
+#include "host/rom/read.h"
 #include "host/rom/rom.h"
 #include "host/system/distribution.h"
 #include "host/system/text.h"

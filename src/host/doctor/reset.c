@@ -2,7 +2,7 @@
 #include "host/doctor/checks.h"
 
 #include "base/fd.h"
-#include "host/reset/reset.h"
+#include "host/reset/way.h"
 #include "host/system/distribution.h"
 
 #include <errno.h>
@@ -46,7 +46,7 @@ static bool has_failed_to_reset(
 static void tell_bad_reset(
 	struct doctor *doctor, const struct inventory_device *device, const char *line)
 {
-	char name[BDF_TEXT], rescan[HOST_RESET_COMMAND];
+	char name[BDF_TEXT], rescan[RESET_WAY_COMMAND];
 	bool silent = is_silent(doctor->host, doctor_name_of(device, name));
 	struct finding *finding;
 
@@ -55,7 +55,7 @@ static void tell_bad_reset(
 		       : "a reset of it has failed since the host started, but it answers now");
 	doctor_evidence(finding, D "%s/config: %s; kernel log: %s", name,
 		silent ? "reads ff" : "can be read", line);
-	host_reset_rescan(&device->device, rescan);
+	reset_way_rescan(&device->device, rescan);
 	if (silent)
 		doctor_fix(
 			finding, "'%s'; else 'rtcwake -m mem -s 10', or restart the host", rescan);
@@ -103,9 +103,9 @@ void doctor_check_reset(struct doctor *doctor, const struct inventory_device *de
 
 static void fix_power(const struct inventory_device *device, bool silent, struct finding *finding)
 {
-	char name[BDF_TEXT], rescan[HOST_RESET_COMMAND];
+	char name[BDF_TEXT], rescan[RESET_WAY_COMMAND];
 
-	host_reset_rescan(&device->device, rescan);
+	reset_way_rescan(&device->device, rescan);
 	doctor_fix(finding,
 		"%s%s%sso that it stays awake: 'echo options vfio-pci disable_idle_d3=1 "
 		">/etc/modprobe.d/vfio-d3.conf', and 'echo 0 >" D "%s/d3cold_allowed'",

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "host/reset/reset.h"
+#include "host/reset/bus.h"
 
 #include "base/fd.h"
 

@@ -7,6 +7,8 @@
 #include "host/device/vfs.h"
 #include "host/journal/journal.h"
 #include "host/journal/lock.h"
+#include "host/reset/bus.h"
+#include "host/reset/way.h"
 #include "host/system/guard.h"
 #include "host/use/vfs.h"
 
@@ -469,7 +471,7 @@ static int run_locked(const struct host *host, struct host_reset *reset,
 static int refuse_method(const struct host_reset *reset, const char *method, struct error *err)
 {
 	char name[BDF_TEXT], list[RESET_METHODS_MAX * RESET_METHOD_NAME] = "";
-	char rescan[HOST_RESET_COMMAND];
+	char rescan[RESET_WAY_COMMAND];
 	bool bus = false;
 
 	for (unsigned i = 0; i < reset->method_count; i++) {
@@ -484,7 +486,7 @@ static int refuse_method(const struct host_reset *reset, const char *method, str
 		return -EINVAL;
 	}
 	error_set(err, -EOPNOTSUPP, name, "neither it nor the kernel has a way to reset it");
-	host_reset_rescan(&reset->device, rescan);
+	reset_way_rescan(&reset->device, rescan);
 	error_hint(err, "a guest finds it as the one before has left it; for a fresh start: %s",
 		rescan);
 	return -EOPNOTSUPP;

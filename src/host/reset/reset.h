@@ -36,33 +36,3 @@ int host_reset_read(const struct host *host, const struct bdf *bdf, struct host_
  */
 int host_reset_run(const struct host *host, struct host_reset *reset, const char *method,
 	bool dry_run, struct error *err);
-
-/*
- * For host_reset_run(): a bus reset through VFIO, of device and all others behind its bridge. All
- * must be at vfio-pci and used by nobody. Runs in a child; 0 or a negative errno.
- */
-struct reset_bus {
-	char device[BDF_TEXT];
-	int groups[HOST_GROUP_MAX]; /* theirs, each once, the device's own first */
-	unsigned group_count;
-};
-int reset_bus_run(const void *reset_bus);
-
-#define HOST_RESET_COMMAND 256
-
-/*
- * The shell command that lets the kernel find a device anew. One at vfio-pci goes there again: its
- * driver_override is gone with it, and drivers_autoprobe keeps the host's driver off since Linux 6.19;
- * before that, the host's driver has the device until penstock takes it.
- */
-void host_reset_rescan(const struct host_device *device, char command[static HOST_RESET_COMMAND]);
-
-/*
- * Ways to get back a device that does not answer, as shell commands: the n-th one (from 0) with a
- * word on it, or false when there are no more.
- */
-struct reset_way {
-	char what[128];
-	char command[HOST_RESET_COMMAND];
-};
-bool host_reset_way_out(const struct host_device *device, unsigned n, struct reset_way *way);

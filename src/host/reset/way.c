@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "host/reset/reset.h"
+#include "host/reset/way.h"
 
 #include "base/size.h"
 
@@ -39,7 +39,7 @@ static void set_what(struct reset_way *way, const char *what)
 	snprintf(way->what, sizeof(way->what), "%s", what);
 }
 
-void host_reset_rescan(const struct host_device *device, char command[static HOST_RESET_COMMAND])
+void reset_way_rescan(const struct host_device *device, char command[static RESET_WAY_COMMAND])
 {
 	bool vfio = host_driver_is_vfio(device->driver);
 	char name[BDF_TEXT], bind[96];
@@ -47,12 +47,12 @@ void host_reset_rescan(const struct host_device *device, char command[static HOS
 	bdf_format(&device->bdf, name);
 	snprintf(bind, sizeof(bind), "; penstock bind %s; echo 1 >/sys/bus/pci/drivers_autoprobe",
 		name);
-	snprintf(command, HOST_RESET_COMMAND,
+	snprintf(command, RESET_WAY_COMMAND,
 		"%secho 1 >/sys/bus/pci/devices/%s/remove; sleep 1; echo 1 >/sys/bus/pci/rescan%s",
 		vfio ? "echo 0 >/sys/bus/pci/drivers_autoprobe; " : "", name, vfio ? bind : "");
 }
 
-bool host_reset_way_out(const struct host_device *device, unsigned n, struct reset_way *way)
+bool reset_way_out(const struct host_device *device, unsigned n, struct reset_way *way)
 {
 	char name[BDF_TEXT];
 
@@ -75,7 +75,7 @@ bool host_reset_way_out(const struct host_device *device, unsigned n, struct res
 				? "let the kernel find the device anew; before Linux 6.19, its "
 				  "host driver has it for a moment"
 				: "let the kernel find the device anew");
-		host_reset_rescan(device, way->command);
+		reset_way_rescan(device, way->command);
 		return true;
 	case 2:
 		set_what(way, "take its power away for a moment: the host sleeps for ten seconds");

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "host/rom/rom.h"
+#include "host/rom/read.h"
 
 #include "base/fd.h"
 #include "host/device/processes.h"
 #include "host/journal/lock.h"
+#include "host/rom/rom.h"
 #include "host/system/guard.h"
 
 #include <errno.h>

@@ -3,11 +3,7 @@
 
 #include "host/device/device.h"
 
-#include <stdint.h>
-
-/*
- * Making and removing virtual functions, and telling a network card about them.
- */
+/* Making and removing virtual functions. */
 
 /* Make count VFs, and let the host's drivers have them. All or none. */
 int host_vf_create(const struct host *host, const struct bdf *pf, unsigned count, bool dry_run,
@@ -27,26 +23,3 @@ int host_vf_keep(const struct host *host, const struct bdf *pf, struct error *er
 /* Remove all VFs of a PF, unless one is in use; the second where the PF's lock is had already. */
 int host_vf_destroy(const struct host *host, const struct bdf *pf, bool dry_run, struct error *err);
 int host_vf_remove(const struct host *host, const struct bdf *pf, int lock, struct error *err);
-
-/* What a network card is told about one of its VFs. */
-struct vf_settings {
-	bool set_mac, set_vlan, set_trust;
-	uint8_t mac[6];
-	uint16_t vlan; /* 1 to 4094, 0: none */
-	bool trust;    /* its driver may change its MAC address and listen to others' */
-};
-
-/* Tell the PF's driver, by rtnetlink. */
-int host_vf_set(const struct host *host, const struct bdf *vf, const struct vf_settings *settings,
-	bool dry_run, struct error *err);
-
-/*
- * For host_vf_set(), and for tests: the rtnetlink request to interface number ifindex, in a buffer
- * of VF_REQUEST_SIZE bytes. Its length.
- */
-#define VF_REQUEST_SIZE 256
-size_t vf_settings_request(
-	void *buffer, unsigned ifindex, unsigned vf, const struct vf_settings *settings);
-
-/* Send it to the kernel and await its answer. 0 or a negative errno. */
-int vf_settings_send(const void *request);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fixture.h"
 
+#include "host/device/nodes.h"
 #include "host/device/processes.h"
 
 #include <setjmp.h>

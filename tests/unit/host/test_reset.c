@@ -2,7 +2,9 @@
 #include "fixture.h"
 
 #include "host/journal/journal.h"
+#include "host/reset/bus.h"
 #include "host/reset/reset.h"
+#include "host/reset/way.h"
 #include "host/system/guard.h"
 
 #include <errno.h>
@@ -355,16 +357,16 @@ static void a_lost_device_is_named(void **state)
 	assert_string_equal(err.object, "0000:01:00.0");
 	assert_non_null(strstr(err.what, "has not come back"));
 	assert_true(bdf_equal(&reset.lost.bdf, &card));
-	assert_true(host_reset_way_out(&reset.lost, 0, &way));
+	assert_true(reset_way_out(&reset.lost, 0, &way));
 	/* With the device goes its driver_override. */
 	assert_string_equal(way.command,
 		"echo 0 >/sys/bus/pci/drivers_autoprobe; "
 		"echo 1 >/sys/bus/pci/devices/0000:01:00.0/remove; sleep 1; "
 		"echo 1 >/sys/bus/pci/rescan; penstock bind 0000:01:00.0; "
 		"echo 1 >/sys/bus/pci/drivers_autoprobe");
-	assert_true(host_reset_way_out(&reset.lost, 1, &way));
+	assert_true(reset_way_out(&reset.lost, 1, &way));
 	assert_string_equal(way.command, "rtcwake -m mem -s 10");
-	assert_false(host_reset_way_out(&reset.lost, 2, &way));
+	assert_false(reset_way_out(&reset.lost, 2, &way));
 }
 
 static void what_was_at_no_driver_is_not_bound(void **state)
@@ -373,7 +375,7 @@ static void what_was_at_no_driver_is_not_bound(void **state)
 	struct reset_way way;
 
 	(void)state;
-	assert_true(host_reset_way_out(&device, 0, &way));
+	assert_true(reset_way_out(&device, 0, &way));
 	assert_string_equal(way.command,
 		"echo 1 >/sys/bus/pci/devices/0000:01:00.0/remove; sleep 1; "
 		"echo 1 >/sys/bus/pci/rescan");
@@ -456,14 +458,14 @@ static void vendor_reset_is_for_its_chips_only(void **state)
 	struct reset_way way;
 
 	(void)state;
-	assert_true(host_reset_way_out(&device, 0, &way));
+	assert_true(reset_way_out(&device, 0, &way));
 	assert_non_null(strstr(way.command, "modprobe vendor-reset"));
 	assert_non_null(strstr(way.command, "0000:01:00.0/reset_method"));
 	device.device = 0x73bf; /* Navi 21 resets itself */
-	assert_true(host_reset_way_out(&device, 0, &way));
+	assert_true(reset_way_out(&device, 0, &way));
 	assert_null(strstr(way.command, "vendor-reset"));
 	device = (struct host_device){ .bdf = card, .vendor = 0x10de, .device = 0x731f };
-	assert_true(host_reset_way_out(&device, 0, &way));
+	assert_true(reset_way_out(&device, 0, &way));
 	assert_null(strstr(way.command, "vendor-reset"));
 }
 

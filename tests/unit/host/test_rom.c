@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fixture.h"
 
+#include "host/rom/read.h"
 #include "host/rom/rom.h"
 
 #include <errno.h>

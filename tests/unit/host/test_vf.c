@@ -6,6 +6,7 @@
 #include "host/binding/vfs.h"
 #include "host/device/vfs.h"
 #include "host/journal/journal.h"
+#include "host/sriov/settings.h"
 #include "host/sriov/vf.h"
 #include "host/system/guard.h"
 
@@ -654,15 +655,16 @@ static void settings_need_a_card(void **state)
 	struct error err = { 0 }, again = { 0 };
 
 	make_card(fixture, "nvme", "2\n", NULL);
-	assert_int_equal(host_vf_set(&fixture->host, &vf0, &settings, false, &err), -EOPNOTSUPP);
+	assert_int_equal(
+		vf_settings_apply(&fixture->host, &vf0, &settings, false, &err), -EOPNOTSUPP);
 	assert_error(&err, "its physical function 0000:01:00.0, which has none (driver: nvme)",
 		"release 0000:01:00.0");
-	assert_int_equal(host_vf_set(&fixture->host, &pf, &settings, false, &again), -EINVAL);
+	assert_int_equal(vf_settings_apply(&fixture->host, &pf, &settings, false, &again), -EINVAL);
 	assert_error(&again, "is no virtual function", "vf create");
 	fixture_file(fixture, PF "/net/enp1s0/ifindex", "2147483632\n");
 	fixture_link(fixture, "/sys/class/net/enp1s0", PF "/net/enp1s0");
 	assert_int_equal(
-		host_vf_set(&fixture->host, &vf0, &settings, true, &(struct error){ 0 }), 0);
+		vf_settings_apply(&fixture->host, &vf0, &settings, true, &(struct error){ 0 }), 0);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)

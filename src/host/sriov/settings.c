@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "host/sriov/vf.h"
+#include "host/sriov/settings.h"
 
 #include "base/log.h"
 #include "host/device/vfs.h"
@@ -153,8 +153,8 @@ static long read_index(const struct host *host, const char *interface)
 	return host_read_number(host, -1, "/sys/class/net/%s/ifindex", interface);
 }
 
-int host_vf_set(const struct host *host, const struct bdf *vf, const struct vf_settings *settings,
-	bool dry_run, struct error *err)
+int vf_settings_apply(const struct host *host, const struct bdf *vf,
+	const struct vf_settings *settings, bool dry_run, struct error *err)
 {
 	char name[BDF_TEXT], parent[BDF_TEXT], interface[IFNAMSIZ];
 	_Alignas(struct nlmsghdr) char request[VF_REQUEST_SIZE];
