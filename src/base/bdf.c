@@ -64,10 +64,14 @@ char *bdf_format(const struct bdf *bdf, char *buffer)
 	return buffer;
 }
 
+bool bdf_same_slot(const struct bdf *a, const struct bdf *b)
+{
+	return a->domain == b->domain && a->bus == b->bus && a->device == b->device;
+}
+
 bool bdf_equal(const struct bdf *a, const struct bdf *b)
 {
-	return a->domain == b->domain && a->bus == b->bus && a->device == b->device &&
-	       a->function == b->function;
+	return bdf_same_slot(a, b) && a->function == b->function;
 }
 
 int bdf_compare(const void *a, const void *b)

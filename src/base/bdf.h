@@ -24,6 +24,8 @@ int bdf_parse(const char *text, struct bdf *bdf);
 char *bdf_format(const struct bdf *bdf, char *buffer);
 
 bool bdf_equal(const struct bdf *a, const struct bdf *b);
+/* Functions of one device. */
+bool bdf_same_slot(const struct bdf *a, const struct bdf *b);
 
 /* For qsort(3), of struct bdf: in the order of addresses. */
 int bdf_compare(const void *a, const void *b);

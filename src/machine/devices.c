@@ -9,15 +9,10 @@
 #include <pthread.h>
 #include <string.h>
 
-/*
- * A device is opened, and closed, in a thread of its own: the kernel resets it then, which takes 100 ms
- * or, where it does not come back, a minute.
- */
 struct job {
 	pthread_t thread;
 	bool threaded;
-	struct machine_devices *devices;
-	unsigned index;
+	struct machine_device *device;
 	void (*work)(struct job *job);
 	struct error err;
 };
@@ -31,15 +26,18 @@ static void *do_job(void *opaque)
 }
 
 /* All at once. The first error is the one that is told. */
-static int for_all(struct machine_devices *devices, unsigned count, void (*work)(struct job *job),
-	struct error *err)
+static int for_all(
+	struct machine_devices *devices, void (*work)(struct job *job), struct error *err)
 {
 	struct job jobs[MACHINE_DEVICES_MAX];
+	unsigned count = 0;
 
+	for (unsigned i = 0; i < MACHINE_DEVICES_MAX; i++)
+		if (devices->table[i])
+			jobs[count++] = (struct job){ .device = devices->table[i], .work = work };
 	for (unsigned i = 0; i < count; i++) {
 		struct job *job = &jobs[i];
 
-		*job = (struct job){ .devices = devices, .index = i, .work = work };
 		job->threaded = i + 1 < count && !pthread_create(&job->thread, NULL, do_job, job);
 		if (!job->threaded)
 			work(job);
@@ -53,35 +51,44 @@ static int for_all(struct machine_devices *devices, unsigned count, void (*work)
 	return err->code;
 }
 
-static void open_device(struct job *job)
+static void open_job(struct job *job)
 {
-	struct machine_devices *devices = job->devices;
+	struct machine_device *device = job->device;
 
-	vfio_device_open(&devices->devices[job->index].vfio, devices->iommu,
-		&devices->config->devices[job->index], &job->err);
+	vfio_device_open(
+		&device->passthrough.vfio, device->devices->iommu, &device->source, &job->err);
 }
 
 static int open_all(struct machine_devices *devices, struct error *err)
 {
-	unsigned count = devices->config->device_count;
+	for (unsigned i = 0; i < devices->config->device_count; i++) {
+		struct machine_device *device = calloc(1, sizeof(*device));
 
-	devices->devices = calloc(count, sizeof(*devices->devices));
-	if (!devices->devices)
-		return error_sys(err, -ENOMEM, NULL, "cannot open the devices");
-	devices->opened = count;
-	return for_all(devices, count, open_device, err);
+		if (!device)
+			return error_sys(err, -ENOMEM, NULL, "cannot open the devices");
+		device->devices = devices;
+		device->number = i;
+		device->source = devices->config->devices[i];
+		device->passthrough.vfio.fd = -1;
+		devices->table[i] = device;
+	}
+	return for_all(devices, open_job, err);
 }
 
-static void close_device(struct job *job)
+void devices_close_one(struct machine_device *device)
 {
-	struct machine_devices *devices = job->devices;
-	struct passthrough *device = &devices->devices[job->index];
-
-	if (job->index < devices->attached)
-		passthrough_detach(device);
+	if (device->attached)
+		passthrough_detach(&device->passthrough);
 	else
-		vfio_device_close(&device->vfio);
-	devices->closed(devices->opaque, job->index);
+		vfio_device_close(&device->passthrough.vfio);
+}
+
+static void close_job(struct job *job)
+{
+	struct machine_device *device = job->device;
+
+	devices_close_one(device);
+	device->devices->closed(device->devices->opaque, device->number);
 }
 
 static int on_opening(void *vm, int fd)
@@ -100,7 +107,8 @@ int devices_open(struct machine_devices *devices, const struct machine_config *c
 	const struct vfio_file_events files = { on_opening, on_file_closed, vm };
 
 	devices->config = config;
-	if (!config->device_count)
+	devices->news = -1;
+	if (config->iommu_fd < 0)
 		return 0;
 	devices->iommu = vfio_iommu_open(config->iommu, config->iommu_fd, &files, err);
 	if (!devices->iommu || open_all(devices, err))
@@ -108,22 +116,28 @@ int devices_open(struct machine_devices *devices, const struct machine_config *c
 	return devices->iommu->ops->read_ranges(devices->iommu, err);
 }
 
+int devices_describe_one(
+	struct machine_device *device, struct topology_device *where, struct error *err)
+{
+	struct passthrough_traits traits;
+
+	if (passthrough_describe(&device->passthrough.vfio, &traits, err))
+		return err->code;
+	*where = (struct topology_device){
+		.bdf = device->source.bdf,
+		.endpoint = traits.endpoint,
+		.link = traits.link,
+	};
+	memcpy(where->bars, traits.bars, sizeof(where->bars));
+	return 0;
+}
+
 int devices_describe(struct machine_devices *devices, struct topology *topology, struct error *err)
 {
 	topology->device_count = devices->config->device_count;
-	for (unsigned i = 0; i < topology->device_count; i++) {
-		struct topology_device *device = &topology->devices[i];
-		struct passthrough_traits traits;
-
-		if (passthrough_describe(&devices->devices[i].vfio, &traits, err))
+	for (unsigned i = 0; i < topology->device_count; i++)
+		if (devices_describe_one(devices->table[i], &topology->devices[i], err))
 			return err->code;
-		*device = (struct topology_device){
-			.bdf = devices->config->devices[i].bdf,
-			.endpoint = traits.endpoint,
-			.link = traits.link,
-		};
-		memcpy(device->bars, traits.bars, sizeof(device->bars));
-	}
 	return 0;
 }
 
@@ -147,46 +161,70 @@ static void on_failed(void *opaque, const char *name)
 	devices->failed(devices->opaque, &failure);
 }
 
-static int attach_one(struct machine_devices *devices, struct machine_pci *pci, unsigned i,
-	const struct topology_device *where, struct error *err)
+int devices_put(
+	struct machine_device *device, const struct topology_device *where, struct error *err)
 {
-	struct passthrough *device = &devices->devices[i];
-	struct pci_port *port = where->port < 0 ? NULL : &pci->ports[where->port];
+	struct machine_devices *devices = device->devices;
+	const struct passthrough_events events = { on_requested, on_failed, devices };
+	struct pci_port *port = device->slot->port;
 	const struct passthrough_place place = {
-		.bus = port ? &port->bridge.secondary : &pci->root.bus,
+		.bus = port ? &port->bridge.secondary : &devices->pci->root.bus,
 		.devfn = where->devfn,
 		.multifunction = where->multifunction,
 	};
+	struct passthrough *passthrough = &device->passthrough;
+	int code;
 
-	device->ready = devices->ready;
-	device->ready_opaque = devices->opaque;
-	devices->attached = i + 1;
-	if (passthrough_attach(device, pci->vm, &place, err) || pci_bus_place(&device->pci, err))
+	passthrough->ready = devices->ready;
+	passthrough->ready_opaque = devices->opaque;
+	device->attached = true;
+	if (passthrough_attach(passthrough, devices->pci->vm, &place, err))
 		return err->code;
-	if (port && place.devfn % 8 == 0)
-		pci_port_occupy(port, &where->link);
-	log_info("%s is the guest's %02x:%02x.%x", device->vfio.name,
-		port ? topology_slot(where->port) : 0, place.devfn >> 3, place.devfn & 7);
+	code = passthrough_watch(passthrough, devices->loop, &events);
+	if (code)
+		return error_sys(err, code, passthrough->vfio.name, "cannot watch for its events");
+	log_info("%s is the guest's %02x:%02x.%x", passthrough->vfio.name,
+		port ? device->slot->number : 0, where->devfn >> 3, where->devfn & 7);
+	return 0;
+}
+
+static void make_slots(struct machine_devices *devices, const struct topology *topology)
+{
+	for (unsigned i = 0; i < topology->port_count; i++)
+		devices->slots[topology->ports[i].devfn >> 3] = (struct machine_slot){
+			.port = &devices->pci->ports[i],
+			.number = topology_slot(i),
+		};
+}
+
+static int attach_one(struct machine_device *device, const struct topology *topology,
+	const struct topology_device *where, struct error *err)
+{
+	uint8_t devfn = where->port < 0 ? where->devfn : topology->ports[where->port].devfn;
+	struct machine_slot *slot = &device->devices->slots[devfn >> 3];
+
+	device->slot = slot;
+	slot->state = SLOT_PLUGGED;
+	slot->functions[slot->count++] = device;
+	if (!slot->port)
+		slot->number = devfn >> 3;
+	if (devices_put(device, where, err) || pci_bus_place(&device->passthrough.pci, err))
+		return err->code;
+	if (slot->port && where->devfn % 8 == 0)
+		pci_port_occupy(slot->port, &where->link);
 	return 0;
 }
 
 int devices_attach(struct machine_devices *devices, struct machine_pci *pci,
 	const struct topology *topology, struct loop *loop, struct error *err)
 {
-	const struct passthrough_events events = { on_requested, on_failed, devices };
-
-	for (unsigned i = 0; i < topology->device_count; i++) {
-		struct passthrough *device = &devices->devices[i];
-		int code;
-
-		if (attach_one(devices, pci, i, &topology->devices[i], err))
+	devices->pci = pci;
+	devices->loop = loop;
+	make_slots(devices, topology);
+	for (unsigned i = 0; i < topology->device_count; i++)
+		if (attach_one(devices->table[i], topology, &topology->devices[i], err))
 			return err->code;
-		code = passthrough_watch(device, loop, &events);
-		if (code)
-			return error_sys(
-				err, code, device->vfio.name, "cannot watch for its events");
-	}
-	return 0;
+	return devices_plug_init(devices, err);
 }
 
 int devices_number(const struct machine_devices *devices, const struct pci_device *device)
@@ -201,8 +239,10 @@ void devices_close(struct machine_devices *devices)
 {
 	struct error none = { 0 };
 
-	for_all(devices, devices->opened, close_device, &none);
+	devices_plug_end(devices);
+	for_all(devices, close_job, &none);
 	if (devices->iommu)
 		devices->iommu->ops->close(devices->iommu);
-	free(devices->devices);
+	for (unsigned i = 0; i < MACHINE_DEVICES_MAX; i++)
+		free(devices->table[i]);
 }

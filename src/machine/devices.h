@@ -7,32 +7,76 @@
 #include "vfio/iommu.h"
 
 /*
- * The devices that are passed through to one machine: opened, and put into its PCI bus. The calls come
- * in the order below.
+ * The devices that are passed through to one machine, by the broker's numbers: those that are there when
+ * it starts, and (plug.c) those that come and go while the guest runs.
+ *
+ * A device is opened, and closed, in a thread of its own: the kernel resets it then, which takes 100 ms or,
+ * where it does not come back, a minute. All else happens on the event loop's thread.
  */
+
+struct machine_device {
+	struct machine_devices *devices;
+	unsigned number;
+	struct vfio_source source;
+	struct passthrough passthrough;
+	bool attached; /* passthrough is more than an open device */
+	struct machine_slot *slot;
+	/* While the guest runs: */
+	struct topology_device place;
+	uint32_t request; /* to be answered when the device is plugged, or cannot be */
+	pthread_t thread; /* opens or closes it */
+	bool has_thread, done;
+	struct error err; /* of opening */
+};
+
+enum machine_slot_state {
+	SLOT_EMPTY,
+	SLOT_OPENING, /* functions are being opened, or are still to come */
+	SLOT_PLUGGED,
+	SLOT_ASKED,   /* the guest was asked to let go */
+	SLOT_CLOSING, /* the guest cannot reach the functions any more */
+};
+
+/* A slot of the guest's root bus with what is in it, or behind the port in it: up to eight functions. */
+struct machine_slot {
+	struct pci_port *port; /* NULL: functions are on the root bus itself */
+	unsigned number;       /* of the port, or of the slot on the root bus */
+	enum machine_slot_state state;
+	struct machine_device *functions[8];
+	unsigned count;
+	unsigned wanted; /* functions that are to come together */
+};
 
 struct machine_devices {
 	const struct machine_config *config;
-	struct vfio_iommu *iommu;    /* NULL without devices, as what follows */
-	struct passthrough *devices; /* config->device_count */
-	unsigned opened, attached;   /* of them */
+	struct vfio_iommu *iommu; /* NULL without devices, now and later */
+	struct machine_device *table[MACHINE_DEVICES_MAX];
+	/* Once they are attached. */
+	struct machine_pci *pci;
+	struct machine_slot slots[TOPOLOGY_SLOTS];
+	struct loop *loop;
+	int news; /* eventfd: a thread is at its end, or a slot has lost its power; -1 */
 	/* Wait until DMA may begin; false: never. Called by vCPUs' threads. */
 	bool (*ready)(void *opaque);
 	/* The host asks for a device back, or a device has failed. Called by the event loop. */
 	void (*failed)(void *opaque, const struct error *failure);
-	/* A device is closed. Called by a thread of its own. */
-	void (*closed)(void *opaque, unsigned device);
+	/* A device is closed. At the machine's end called by a thread of its own. */
+	void (*closed)(void *opaque, unsigned number);
+	/* A request to plug has come to its end: err->code is 0, or why not; the device is closed then. */
+	void (*plugged)(void *opaque, uint32_t request, const struct error *err);
+	/* Keep the vCPUs from running, and from any access that they are in, or let them go on. */
+	void (*hold)(void *opaque, bool held);
 	void *opaque;
 };
 
-/* Open all devices at once, for each takes long; the IOMMU then tells where guest RAM may be. */
+/* Open all devices at once; the IOMMU then tells where guest RAM may be. */
 int devices_open(struct machine_devices *devices, const struct machine_config *config,
 	struct kvm_vm *vm, struct error *err);
 
 /* What the opened devices are, for topology_plan(). */
 int devices_describe(struct machine_devices *devices, struct topology *topology, struct error *err);
 
-/* Put them where the topology says. */
+/* Put them where the topology says. Both it and the PCI tree outlive the devices. */
 int devices_attach(struct machine_devices *devices, struct machine_pci *pci,
 	const struct topology *topology, struct loop *loop, struct error *err);
 
@@ -41,3 +85,27 @@ int devices_number(const struct machine_devices *devices, const struct pci_devic
 
 /* All at once, as opening. The guest does not run any more. */
 void devices_close(struct machine_devices *devices);
+
+/*
+ * Put a device behind an empty port of the running guest. functions of its slot come together, each by a
+ * call of its own, and appear when the last of them is open. Takes the source's descriptor. Fails at once
+ * (the descriptor is closed), or calls plugged() later.
+ */
+int devices_plug(struct machine_devices *devices, unsigned number, const struct vfio_source *source,
+	unsigned functions, uint32_t request, struct error *err);
+
+/*
+ * Take a device out, with the other functions of its slot: ask the guest by the slot's button, or, by
+ * force, pull it from the guest without a word. closed() tells the end of it.
+ */
+int devices_unplug(struct machine_devices *devices, unsigned number, bool force, struct error *err);
+
+/* Between the two files. */
+int devices_describe_one(
+	struct machine_device *device, struct topology_device *where, struct error *err);
+int devices_put(
+	struct machine_device *device, const struct topology_device *where, struct error *err);
+void devices_close_one(struct machine_device *device);
+int devices_plug_init(struct machine_devices *devices, struct error *err);
+/* Waits for what is being opened or closed. */
+void devices_plug_end(struct machine_devices *devices);

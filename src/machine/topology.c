@@ -32,18 +32,13 @@ int topology_windows(
 	return 0;
 }
 
-static bool same_slot(const struct bdf *a, const struct bdf *b)
-{
-	return a->domain == b->domain && a->bus == b->bus && a->device == b->device;
-}
-
 /* Another function of device i's slot that is passed too; its function 0 where number is 0. */
 static bool has_sibling(const struct topology *topology, unsigned i, bool function_0)
 {
 	const struct topology_device *devices = topology->devices;
 
 	for (unsigned j = 0; j < topology->device_count; j++)
-		if (j != i && same_slot(&devices[i].bdf, &devices[j].bdf) &&
+		if (j != i && bdf_same_slot(&devices[i].bdf, &devices[j].bdf) &&
 			(!function_0 || devices[j].bdf.function == 0))
 			return true;
 	return false;
@@ -55,7 +50,7 @@ static unsigned leader(const struct topology *topology, unsigned i)
 	const struct topology_device *devices = topology->devices;
 
 	for (unsigned j = 0; j < topology->device_count; j++)
-		if (devices[j].bdf.function == 0 && same_slot(&devices[i].bdf, &devices[j].bdf))
+		if (devices[j].bdf.function == 0 && bdf_same_slot(&devices[i].bdf, &devices[j].bdf))
 			return j;
 	return i;
 }

@@ -82,3 +82,11 @@ int passthrough_watch(
 		code = watch(device, VFIO_PCI_ERR_IRQ_INDEX, &device->error_fd, loop, on_error);
 	return code;
 }
+
+void passthrough_unwatch(struct passthrough *device, struct loop *loop)
+{
+	if (device->request_fd >= 0)
+		loop_remove(loop, device->request_fd);
+	if (device->error_fd >= 0)
+		loop_remove(loop, device->error_fd);
+}

@@ -109,6 +109,8 @@ void passthrough_detach(struct passthrough *device);
 /* Call back with the device's name when these come: the host wants it back, it reports an error. */
 int passthrough_watch(
 	struct passthrough *device, struct loop *loop, const struct passthrough_events *events);
+/* Not any more. */
+void passthrough_unwatch(struct passthrough *device, struct loop *loop);
 
 /* dma.c: let the devices behind this IOMMU reach guest RAM: size bytes at gpa, here at hva. */
 int passthrough_map_memory(

@@ -12,11 +12,6 @@
 
 /* group */
 
-static bool is_same_card(const struct bdf *a, const struct bdf *b)
-{
-	return a->domain == b->domain && a->bus == b->bus && a->device == b->device;
-}
-
 /* The others of the group that go along, and whether one of them is not a function of the same card. */
 static unsigned list_companions(const struct doctor *doctor, const struct inventory_device *device,
 	char *text, size_t size, const struct inventory_device **used, bool *strange)
@@ -33,7 +28,7 @@ static unsigned list_companions(const struct doctor *doctor, const struct invent
 			host_device_is_bridge(&other->device))
 			continue;
 		count++;
-		*strange |= !is_same_card(&other->device.bdf, &device->device.bdf);
+		*strange |= !bdf_same_slot(&other->device.bdf, &device->device.bdf);
 		if (other->used)
 			*used = other;
 		if (at < size)

@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "base/fd.h"
+#include "base/size.h"
+#include "machine/devices.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+
+/*
+ * Devices that come and go, a slot at a time. The tree of PCI changes while the vCPUs are held: so no
+ * access of theirs is under way, and what has been taken from its bus cannot be reached.
+ */
+
+/* A device's own thread. */
+
+static void finish(struct machine_device *device)
+{
+	__atomic_store_n(&device->done, true, __ATOMIC_RELEASE);
+	eventfd_write(device->devices->news, 1);
+}
+
+static void *open_device(void *opaque)
+{
+	struct machine_device *device = opaque;
+	struct vfio_iommu *iommu = device->devices->iommu;
+
+	if (vfio_device_open(&device->passthrough.vfio, iommu, &device->source, &device->err) == 0)
+		devices_describe_one(device, &device->place, &device->err);
+	finish(device);
+	return NULL;
+}
+
+static void *close_device(void *opaque)
+{
+	struct machine_device *device = opaque;
+
+	devices_close_one(device);
+	finish(device);
+	return NULL;
+}
+
+static void start_thread(struct machine_device *device, void *(*work)(void *opaque))
+{
+	device->done = false;
+	device->has_thread = pthread_create(&device->thread, NULL, work, device) == 0;
+	/* The loop then waits for it: slow, but right. */
+	if (!device->has_thread)
+		work(device);
+}
+
+static bool is_done(struct machine_device *device)
+{
+	if (!__atomic_load_n(&device->done, __ATOMIC_ACQUIRE))
+		return false;
+	if (device->has_thread)
+		pthread_join(device->thread, NULL);
+	device->has_thread = false;
+	return true;
+}
+
+static bool all_done(struct machine_slot *slot)
+{
+	bool done = true;
+
+	for (unsigned i = 0; i < slot->count; i++)
+		done &= is_done(slot->functions[i]);
+	return done;
+}
+
+/* Out of the guest. */
+
+static void take_out(struct machine_devices *devices, struct machine_slot *slot)
+{
+	devices->hold(devices->opaque, true);
+	for (unsigned i = 0; i < slot->count; i++) {
+		struct passthrough *passthrough = &slot->functions[i]->passthrough;
+
+		if (!slot->functions[i]->attached)
+			continue;
+		passthrough_unwatch(passthrough, devices->loop);
+		pci_bus_remove(&passthrough->pci);
+	}
+	devices->hold(devices->opaque, false);
+	slot->state = SLOT_CLOSING;
+	for (unsigned i = 0; i < slot->count; i++)
+		start_thread(slot->functions[i], close_device);
+}
+
+static void pull(struct machine_devices *devices, struct machine_slot *slot)
+{
+	take_out(devices, slot);
+	if (slot->port)
+		pci_port_unplug(slot->port);
+}
+
+static void forget(struct machine_devices *devices, struct machine_slot *slot)
+{
+	unsigned count = slot->count;
+
+	slot->state = SLOT_EMPTY;
+	slot->count = 0;
+	for (unsigned i = 0; i < count; i++) {
+		unsigned number = slot->functions[i]->number;
+
+		free(slot->functions[i]);
+		devices->table[number] = NULL;
+		devices->closed(devices->opaque, number);
+	}
+}
+
+/* Into the guest. */
+
+/* The guest puts the BARs into the port's windows, whose sizes are powers of two, as those of BARs are. */
+static int check_windows(const struct machine_device *device, struct error *err)
+{
+	const struct pci_windows *windows = &device->slot->port->bridge.secondary.windows;
+	uint64_t wanted[2] = { 0 }, there[2] = { windows->mem32.size, windows->mem64.size };
+	char text[2][24];
+
+	for (unsigned i = 0; i < PCI_BARS; i++) {
+		const struct pci_bar *bar = &device->place.bars[i];
+
+		if (bar->kind == PCI_BAR_MEM32 || bar->kind == PCI_BAR_MEM64)
+			wanted[bar->kind == PCI_BAR_MEM64 && bar->prefetchable] += bar->size;
+	}
+	for (unsigned i = 0; i < 2; i++) {
+		if (wanted[i] <= there[i])
+			continue;
+		error_set(err, -ENOSPC, device->passthrough.vfio.name,
+			"its BARs need %s of %s addresses, and the empty port has %s",
+			size_format(wanted[i], text[0]), i ? "64-bit" : "32-bit",
+			size_format(there[i], text[1]));
+		error_hint(err, "give it to the machine at the start, or have fewer --ports");
+	}
+	return err->code;
+}
+
+static int put_function(struct machine_device *device, struct error *err)
+{
+	struct topology_device *place = &device->place;
+
+	place->multifunction = device->slot->wanted > 1;
+	place->devfn = place->multifunction ? device->source.bdf.function : 0;
+	if (check_windows(device, err) || devices_put(device, place, err))
+		return err->code;
+	return 0;
+}
+
+static int put_all(struct machine_devices *devices, struct machine_slot *slot, struct error *err)
+{
+	const struct pci_link *link = NULL;
+
+	for (unsigned i = 0; i < slot->count && !err->code; i++)
+		*err = slot->functions[i]->err;
+	devices->hold(devices->opaque, true);
+	for (unsigned i = 0; i < slot->count && !err->code; i++) {
+		put_function(slot->functions[i], err);
+		if (slot->functions[i]->place.devfn == 0)
+			link = &slot->functions[i]->place.link;
+	}
+	devices->hold(devices->opaque, false);
+	if (!err->code)
+		pci_port_plug(slot->port, link);
+	return err->code;
+}
+
+static void plug(struct machine_devices *devices, struct machine_slot *slot)
+{
+	struct error err = { 0 };
+
+	put_all(devices, slot, &err);
+	for (unsigned i = 0; i < slot->count; i++)
+		devices->plugged(devices->opaque, slot->functions[i]->request, &err);
+	if (err.code)
+		take_out(devices, slot);
+	else
+		slot->state = SLOT_PLUGGED;
+}
+
+/* The loop's part. */
+
+static void look_at(struct machine_devices *devices, struct machine_slot *slot)
+{
+	if (slot->state == SLOT_OPENING && slot->count == slot->wanted && all_done(slot))
+		plug(devices, slot);
+	if (slot->state == SLOT_ASKED && !pci_port_is_powered(slot->port))
+		pull(devices, slot);
+	if (slot->state == SLOT_CLOSING && all_done(slot))
+		forget(devices, slot);
+}
+
+static void on_news(void *opaque, uint32_t events)
+{
+	struct machine_devices *devices = opaque;
+	eventfd_t count;
+
+	(void)events;
+	eventfd_read(devices->news, &count);
+	for (unsigned i = 0; i < TOPOLOGY_SLOTS; i++)
+		look_at(devices, &devices->slots[i]);
+}
+
+/* On a vCPU's thread: the guest lets go of what it was asked for, if it was. */
+static void on_power(void *opaque, struct pci_port *port, bool on)
+{
+	struct machine_devices *devices = opaque;
+
+	(void)port;
+	if (!on)
+		eventfd_write(devices->news, 1);
+}
+
+int devices_plug_init(struct machine_devices *devices, struct error *err)
+{
+	int code;
+
+	devices->news = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (devices->news < 0)
+		return error_sys(err, -errno, NULL, "cannot watch for devices to come");
+	code = loop_add(devices->loop, devices->news, EPOLLIN, on_news, devices);
+	if (code)
+		return error_sys(err, code, NULL, "cannot watch for devices to come");
+	for (unsigned i = 0; i < TOPOLOGY_SLOTS; i++) {
+		struct pci_port *port = devices->slots[i].port;
+
+		if (!port)
+			continue;
+		port->power = on_power;
+		port->opaque = devices;
+	}
+	return 0;
+}
+
+void devices_plug_end(struct machine_devices *devices)
+{
+	for (unsigned i = 0; i < MACHINE_DEVICES_MAX; i++)
+		if (devices->table[i] && devices->table[i]->has_thread)
+			pthread_join(devices->table[i]->thread, NULL);
+	/* Those that were closing are closed. */
+	for (unsigned i = 0; i < TOPOLOGY_SLOTS; i++)
+		if (devices->slots[i].state == SLOT_CLOSING)
+			forget(devices, &devices->slots[i]);
+	if (devices->news >= 0)
+		close(devices->news);
+}
+
+/* Where other functions of its slot are on their way, else the first empty port; NULL. */
+static struct machine_slot *choose_slot(struct machine_devices *devices, const struct bdf *bdf)
+{
+	struct machine_slot *slots = devices->slots;
+
+	for (unsigned i = 0; i < TOPOLOGY_SLOTS; i++)
+		if (slots[i].state == SLOT_OPENING && slots[i].count < slots[i].wanted &&
+			bdf_same_slot(&slots[i].functions[0]->source.bdf, bdf))
+			return &slots[i];
+	for (unsigned i = 0; i < TOPOLOGY_SLOTS; i++)
+		if (slots[i].port && slots[i].state == SLOT_EMPTY)
+			return &slots[i];
+	return NULL;
+}
+
+static int check_plug(const struct machine_devices *devices, unsigned number, const char *name,
+	const struct machine_slot *slot, struct error *err)
+{
+	if (number >= MACHINE_DEVICES_MAX || devices->table[number])
+		return error_set(err, -EINVAL, name, "the machine has no room for one more device");
+	if (!devices->iommu)
+		return error_set(
+			err, -EOPNOTSUPP, name, "the machine was started without access to VFIO");
+	if (slot)
+		return 0;
+	error_set(err, -ENOSPC, name, "the guest has no empty PCI port");
+	error_hint(err, "detach another device, or start the machine with more ports: --ports N");
+	return err->code;
+}
+
+int devices_plug(struct machine_devices *devices, unsigned number, const struct vfio_source *source,
+	unsigned functions, uint32_t request, struct error *err)
+{
+	struct machine_slot *slot = choose_slot(devices, &source->bdf);
+	struct machine_device *device = NULL;
+	char name[BDF_TEXT];
+
+	bdf_format(&source->bdf, name);
+	if (check_plug(devices, number, name, slot, err) == 0) {
+		device = calloc(1, sizeof(*device));
+		if (!device)
+			error_sys(err, -ENOMEM, name, "cannot open the device");
+	}
+	if (err->code) {
+		close(source->fd);
+		return err->code;
+	}
+	*device = (struct machine_device){
+		.devices = devices,
+		.number = number,
+		.source = *source,
+		.slot = slot,
+		.request = request,
+		.passthrough = { .vfio = { .fd = -1 } },
+	};
+	devices->table[number] = device;
+	if (slot->state == SLOT_EMPTY)
+		slot->wanted = functions;
+	slot->state = SLOT_OPENING;
+	slot->functions[slot->count++] = device;
+	start_thread(device, open_device);
+	return 0;
+}
+
+int devices_unplug(struct machine_devices *devices, unsigned number, bool force, struct error *err)
+{
+	struct machine_device *device =
+		number < MACHINE_DEVICES_MAX ? devices->table[number] : NULL;
+	struct machine_slot *slot = device ? device->slot : NULL;
+	const char *name = device ? device->passthrough.vfio.name : NULL;
+
+	if (!slot || slot->state == SLOT_OPENING || slot->state == SLOT_CLOSING)
+		return error_set(err, -ENODEV, name, "the guest does not have this device now");
+	if (force) {
+		pull(devices, slot);
+		return 0;
+	}
+	if (!slot->port) {
+		error_set(err, -EOPNOTSUPP, name,
+			"a conventional device on the root bus cannot be taken out by asking the guest");
+		error_hint(err, "--force pulls it from the guest without asking");
+		return err->code;
+	}
+	if (slot->state == SLOT_ASKED)
+		return error_set(err, -EALREADY, name, "the guest has been asked already");
+	slot->state = SLOT_ASKED;
+	/* The guest may have switched it off by itself. */
+	if (!pci_port_is_powered(slot->port))
+		pull(devices, slot);
+	else
+		pci_port_press_button(slot->port);
+	return 0;
+}
