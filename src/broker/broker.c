@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/size.h"
 #include "broker/life.h"
+#include "broker/places.h"
 #include "host/binding/bind.h"
 #include "host/binding/release.h"
 #include "host/journal/names.h"
@@ -252,6 +253,7 @@ int broker_run(const struct broker_config *config, struct error *err)
 	raise_file_limit();
 	if (broker_files_open(&broker.files, config, err) == 0 &&
 		broker_check_cpus(config, broker.files.kvm, err) == 0 &&
+		broker_places_check(config, broker.files.kvm, err) == 0 &&
 		broker_check_memory(config, err) == 0 &&
 		broker_console_open(&broker.console, config, err) == 0 &&
 		make_loop(&broker, err) == 0)

@@ -195,13 +195,13 @@ static void describe_bars(const struct inventory_device *device, char *text, siz
 	char size[24];
 
 	text[0] = '\0';
-	for (unsigned i = 0; i < INVENTORY_BARS && used < room; i++) {
-		const struct inventory_bar *bar = &device->bars[i];
+	for (unsigned i = 0; i < HOST_BARS && used < room; i++) {
+		const struct host_bar *bar = &device->bars[i];
 
 		if (!bar->size)
 			continue;
 		used += snprintf(text + used, room - used, "%s", used ? " + " : "BARs ");
-		if (used < room && bar->kind == INVENTORY_IO)
+		if (used < room && bar->kind == HOST_BAR_IO)
 			used += snprintf(text + used, room - used, "%llu ports",
 				(unsigned long long)bar->size);
 		else if (used < room)
@@ -340,7 +340,7 @@ static json_object *bars_of(const struct inventory_device *device)
 	static const char *const kinds[] = { "io", "mem32", "mem64" };
 	json_object *list = json_object_new_array();
 
-	for (unsigned i = 0; i < INVENTORY_BARS; i++) {
+	for (unsigned i = 0; i < HOST_BARS; i++) {
 		json_object *bar;
 
 		if (!device->bars[i].size)

@@ -119,14 +119,6 @@ def config_space_and_bars_abused():
     verify_stamp(NVME_A, "abused")
 
 
-@test()
-def config_space_by_ports():
-    """The same through CF8 and CFC: without ECAM the guest's kernel uses nothing else."""
-    abuse = "hard" if harness.vmm is Penstock else "mild"
-    run_guest("pciinfo", cmdline=f"pci=nommconf stamp=ports abuse={abuse}", devices=[NVME_A])
-    verify_stamp(NVME_A, "ports")
-
-
 # --- isolation ------------------------------------------------------------------------------------
 
 SECRET = b"penstock-lab secret "

@@ -32,8 +32,8 @@ static uint64_t memory_of(const struct inventory_device *device)
 {
 	uint64_t sum = 0;
 
-	for (unsigned i = 0; i < INVENTORY_BARS; i++)
-		if (device->bars[i].kind != INVENTORY_IO)
+	for (unsigned i = 0; i < HOST_BARS; i++)
+		if (device->bars[i].kind != HOST_BAR_IO)
 			sum += device->bars[i].size;
 	return sum;
 }
@@ -65,14 +65,14 @@ static bool log_tells_no_space(const struct doctor *doctor, const struct invento
 static bool find_unassigned(const struct doctor *doctor, const struct inventory_device *device,
 	unsigned *bar, char *line, size_t size)
 {
-	for (*bar = 0; *bar < INVENTORY_BARS; ++*bar) {
-		const struct inventory_bar *is = &device->bars[*bar];
+	for (*bar = 0; *bar < HOST_BARS; ++*bar) {
+		const struct host_bar *is = &device->bars[*bar];
 
 		if (is->address)
 			continue;
 		line[0] = '\0';
 		if (log_tells_no_space(doctor, device, *bar, line, size) ||
-			(is->size && is->kind != INVENTORY_IO))
+			(is->size && is->kind != HOST_BAR_IO))
 			return true;
 	}
 	return false;

@@ -16,12 +16,6 @@
 #define DEVICES     "/sys/bus/pci/devices/"
 #define DEVICES_MAX 16384 /* more than any machine has; ends a directory that does not */
 
-/* Flags of a line of "resource", from linux/ioport.h, which user space does not get. */
-#define RESOURCE_IO       0x00000100
-#define RESOURCE_MEM      0x00000200
-#define RESOURCE_PREFETCH 0x00002000
-#define RESOURCE_MEM_64   0x00100000
-
 #define CLASS_MEMORY            0x05
 #define CLASS_BRIDGE            0x06
 #define CLASS_SYSTEM_PERIPHERAL 0x08
@@ -29,31 +23,6 @@
 #define CLASS_SIGNAL_PROCESSING 0x11
 #define CLASS_INSTRUMENTATION   0x13
 #define SUBCLASS_SMBUS          0x0c05
-
-static void read_bars(const struct host *host, const char *name, struct inventory_device *device)
-{
-	char path[PATH_MAX], text[2048], *line, *save;
-
-	if (host_path(host, path, DEVICES "%s/resource", name) ||
-		fd_read_file(path, text, sizeof(text)) <= 0)
-		return;
-	line = strtok_r(text, "\n", &save);
-	for (unsigned i = 0; i < INVENTORY_BARS && line; i++, line = strtok_r(NULL, "\n", &save)) {
-		unsigned long long start, end, flags;
-
-		if (sscanf(line, "%llx %llx %llx", &start, &end, &flags) != 3 || end < start ||
-			!(flags & (RESOURCE_IO | RESOURCE_MEM)))
-			continue;
-		device->bars[i] = (struct inventory_bar){
-			.size = end - start + 1,
-			.address = start,
-			.kind = flags & RESOURCE_IO       ? INVENTORY_IO
-				: flags & RESOURCE_MEM_64 ? INVENTORY_MEM64
-							  : INVENTORY_MEM32,
-			.prefetchable = flags & RESOURCE_PREFETCH,
-		};
-	}
-}
 
 /* Kernels before 5.15 reset, but do not tell how. */
 static void read_reset(const struct host *host, const char *name, struct inventory_device *device)
@@ -136,7 +105,7 @@ static int read_device(const struct host *host, const struct host_pci_ids *names
 		return ignored.code;
 	device->revision = host_read_number(host, 0, DEVICES "%s/revision", name);
 	read_names(names, device);
-	read_bars(host, name, device);
+	host_device_read_bars(host, &device->device.bdf, device->bars);
 	read_reset(host, name, device);
 	read_sriov(host, name, device);
 	read_holder(host, device);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #pragma once
 
+#include "host/device/bars.h"
 #include "host/device/device.h"
 #include "host/system/pci_ids.h"
 #include "host/use/use.h"
@@ -10,22 +11,11 @@
  * IOMMU groups.
  */
 
-#define INVENTORY_BARS 6
-
-enum inventory_bar_kind { INVENTORY_IO, INVENTORY_MEM32, INVENTORY_MEM64 };
-
-struct inventory_bar {
-	uint64_t size;    /* bytes; 0: there is none, or the kernel tells nothing of it */
-	uint64_t address; /* on the bus; 0: it was given none */
-	enum inventory_bar_kind kind;
-	bool prefetchable;
-};
-
 struct inventory_device {
 	struct host_device device;
 	uint8_t revision;
 	char vendor_name[PCI_IDS_TEXT], device_name[PCI_IDS_TEXT], class_name[PCI_IDS_TEXT];
-	struct inventory_bar bars[INVENTORY_BARS];
+	struct host_bar bars[HOST_BARS];
 	char reset[HOST_NAME]; /* the kernel's methods in order, as "flr bus"; "": none */
 	bool used;             /* by the host, as use says */
 	struct host_use use;

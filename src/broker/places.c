@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "broker/places.h"
+
+#include "base/fd.h"
+#include "host/device/bars.h"
+#include "kvm/cpuid.h"
+#include "machine/topology.h"
+
+#include <errno.h>
+
+static void describe_device(
+	const struct host *host, const struct bdf *bdf, struct topology_device *device)
+{
+	struct host_bar bars[HOST_BARS];
+
+	*device = (struct topology_device){
+		.bdf = *bdf,
+		.endpoint = host_device_has_link(host, bdf),
+	};
+	host_device_read_bars(host, bdf, bars);
+	for (unsigned i = 0; i < HOST_BARS; i++)
+		if (bars[i].size)
+			device->bars[i] = (struct pci_bar){
+				.kind = bars[i].kind == HOST_BAR_IO      ? PCI_BAR_IO
+					: bars[i].kind == HOST_BAR_MEM64 ? PCI_BAR_MEM64
+									 : PCI_BAR_MEM32,
+				.prefetchable = bars[i].prefetchable,
+				.size = bars[i].size,
+			};
+}
+
+/* The machine does the same, once it has the devices; until then their BARs are what sysfs says. */
+int broker_places_check(const struct broker_config *config, int kvm_fd, struct error *err)
+{
+	cleanup_free struct topology *topology = calloc(1, sizeof(*topology));
+	struct host host;
+
+	if (!topology)
+		return error_sys(err, -ENOMEM, NULL, "cannot look for the devices' places");
+	if (host_init(&host, NULL, NULL, err) ||
+		topology_windows(kvm_physical_bits(kvm_fd), 0, &topology->windows, err))
+		return err->code;
+	topology->device_count = config->device_count;
+	for (unsigned i = 0; i < config->device_count; i++)
+		describe_device(&host, &config->devices[i], &topology->devices[i]);
+	return topology_plan(topology, config->ports, err);
+}
