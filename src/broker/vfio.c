@@ -136,11 +136,16 @@ int broker_vfio_open(
 	struct host host;
 
 	*vfio = (struct broker_vfio){ .iommu = -1 };
-	if (!config->device_count)
+	if (!config->device_count && !config->ports)
 		return 0;
 	if (host_init(&host, NULL, NULL, err))
 		return err->code;
 	vfio->kind = choose(&host, config);
+	/* For devices to come; a host without VFIO runs guests that have none. */
+	if (!config->device_count) {
+		vfio->iommu = open_iommu(vfio->kind, &(struct error){ 0 });
+		return 0;
+	}
 	vfio->iommu = open_iommu(vfio->kind, err);
 	for (unsigned i = 0; i < config->device_count && !err->code; i++)
 		open_source(vfio, &host, &config->devices[i], err);

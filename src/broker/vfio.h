@@ -9,7 +9,7 @@
  */
 struct broker_vfio {
 	enum vfio_iommu_kind kind;
-	int iommu; /* -1 without devices */
+	int iommu; /* -1: no device, now or later */
 	struct vfio_source sources[MACHINE_DEVICES_MAX];
 	int groups[MACHINE_DEVICES_MAX]; /* their numbers */
 	unsigned count;

@@ -113,6 +113,8 @@ int devices_open(struct machine_devices *devices, const struct machine_config *c
 	devices->iommu = vfio_iommu_open(config->iommu, config->iommu_fd, &files, err);
 	if (!devices->iommu || open_all(devices, err))
 		return err->code;
+	if (!config->device_count)
+		return 0;
 	return devices->iommu->ops->read_ranges(devices->iommu, err);
 }
 
@@ -229,8 +231,8 @@ int devices_attach(struct machine_devices *devices, struct machine_pci *pci,
 
 int devices_number(const struct machine_devices *devices, const struct pci_device *device)
 {
-	for (unsigned i = 0; i < devices->attached; i++)
-		if (&devices->devices[i].pci == device)
+	for (unsigned i = 0; i < MACHINE_DEVICES_MAX; i++)
+		if (devices->table[i] && &devices->table[i]->passthrough.pci == device)
 			return i;
 	return -1;
 }

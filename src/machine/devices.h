@@ -62,6 +62,11 @@ struct machine_devices {
 	void (*failed)(void *opaque, const struct error *failure);
 	/* A device is closed. At the machine's end called by a thread of its own. */
 	void (*closed)(void *opaque, unsigned number);
+	/*
+	 * A device is there, be it the first: let those behind the IOMMU reach guest RAM. Called by the event
+	 * loop, and again for each device that comes.
+	 */
+	int (*reach)(void *opaque, struct error *err);
 	/* A request to plug has come to its end: err->code is 0, or why not; the device is closed then. */
 	void (*plugged)(void *opaque, uint32_t request, const struct error *err);
 	/* Keep the vCPUs from running, and from any access that they are in, or let them go on. */

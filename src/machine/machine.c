@@ -40,6 +40,7 @@ struct machine {
 	struct power power;
 	struct machine_devices devices;
 	struct vcpus *vcpus;
+	bool stopped;         /* by the user; the loop's thread alone looks at it */
 	pthread_mutex_t lock; /* for what follows */
 	enum machine_end end;
 	struct error *err;
@@ -103,20 +104,39 @@ static bool on_ready(void *opaque)
 {
 	struct machine *machine = opaque;
 
-	return !machine->fill || fill_wait(machine->fill);
+	struct fill *fill = __atomic_load_n(&machine->fill, __ATOMIC_ACQUIRE);
+
+	return !fill || fill_wait(fill);
 }
 
 static bool on_populated(void *opaque, struct memory_range *range)
 {
 	struct machine *machine = opaque;
 
-	return memory_next_first(&machine->memory, range) ||
-	       (machine->fill && fill_next(machine->fill, range));
+	struct fill *fill = __atomic_load_n(&machine->fill, __ATOMIC_ACQUIRE);
+
+	return memory_next_first(&machine->memory, range) || (fill && fill_next(fill, range));
 }
 
 static void on_closed(void *opaque, unsigned device)
 {
 	tell(opaque, &(struct message){ .type = MESSAGE_CLOSED, .device = device });
+}
+
+static void on_plugged(void *opaque, uint32_t request, const struct error *err)
+{
+	tell(opaque, &(struct message){ .type = MESSAGE_REPLY, .id = request, .error = *err });
+}
+
+/* Two may want it, the user and who changes the tree of PCI. */
+static void on_hold(void *opaque, bool held)
+{
+	struct machine *machine = opaque;
+
+	if (held)
+		vcpus_pause(machine->vcpus);
+	else if (!machine->stopped)
+		vcpus_resume(machine->vcpus);
 }
 
 static void tell_cpus(struct machine *machine, uint32_t id)
@@ -148,6 +168,15 @@ static void tell_function(
 	tell(listing->machine, &message);
 }
 
+static int attach(struct machine *machine, const struct message *message, struct error *err)
+{
+	const struct message_attach *attach = &message->attach;
+	const struct vfio_source source = { attach->bdf, message->fds[0] };
+
+	return devices_plug(
+		&machine->devices, attach->device, &source, attach->functions, message->id, err);
+}
+
 static void obey(struct machine *machine, const struct message *message)
 {
 	struct message reply = { .type = MESSAGE_REPLY, .id = message->id };
@@ -160,10 +189,20 @@ static void obey(struct machine *machine, const struct message *message)
 		end(machine, MACHINE_RESET);
 		return;
 	case MESSAGE_STOP:
-		vcpus_pause(machine->vcpus);
+		machine->stopped = true;
+		on_hold(machine, true);
 		break;
 	case MESSAGE_CONT:
-		vcpus_resume(machine->vcpus);
+		machine->stopped = false;
+		on_hold(machine, false);
+		break;
+	case MESSAGE_ATTACH:
+		if (attach(machine, message, &reply.error) == 0)
+			return; /* on_plugged() answers */
+		break;
+	case MESSAGE_DETACH:
+		devices_unplug(&machine->devices, message->detach.device, message->detach.force,
+			&reply.error);
 		break;
 	case MESSAGE_QUERY_CPUS:
 		tell_cpus(machine, message->id);
@@ -205,11 +244,24 @@ static void console_room(void *opaque)
 	serial_room(&machine->serial);
 }
 
+/* Once: devices that come later reach what is mapped. */
+static int fill_memory(void *opaque, struct error *err)
+{
+	struct machine *machine = opaque;
+	const struct fill_ops ops = { on_failure, machine };
+	struct fill *fill;
+
+	if (machine->fill)
+		return 0;
+	fill = fill_start(&machine->memory, machine->devices.iommu, &ops, err);
+	__atomic_store_n(&machine->fill, fill, __ATOMIC_RELEASE);
+	return err->code;
+}
+
 static int make_memory(struct machine *machine, struct error *err)
 {
 	const struct machine_config *config = machine->config;
 	struct vfio_iommu *iommu = machine->devices.iommu;
-	const struct fill_ops ops = { on_failure, machine };
 
 	if (memory_place(&machine->memory, config->memory, iommu ? iommu->ranges : NULL,
 		    iommu ? iommu->range_count : 0, err) ||
@@ -223,9 +275,9 @@ static int make_memory(struct machine *machine, struct error *err)
 			return error_sys(err, slot, NULL, "cannot give the guest its RAM");
 	}
 	/* What is passed through can reach all of it; otherwise much of it may never be used. */
-	if (iommu || config->prealloc)
-		machine->fill = fill_start(&machine->memory, iommu, &ops, err);
-	return err->code;
+	if (config->device_count || config->prealloc)
+		return fill_memory(machine, err);
+	return 0;
 }
 
 static int make_pci(struct machine *machine, struct error *err)
@@ -364,6 +416,9 @@ enum machine_end machine_run(const struct machine_config *config, struct error *
 			.ready = on_ready,
 			.failed = on_failure,
 			.closed = on_closed,
+			.reach = fill_memory,
+			.plugged = on_plugged,
+			.hold = on_hold,
 			.opaque = &machine,
 		},
 	};

@@ -23,6 +23,8 @@ static const struct kind {
 	{ MESSAGE_CONT, 0, 0 },
 	{ MESSAGE_QUERY_CPUS, 0, 0 },
 	{ MESSAGE_QUERY_PCI, 0, 0 },
+	{ MESSAGE_ATTACH, sizeof(struct message_attach), 1 },
+	{ MESSAGE_DETACH, sizeof(struct message_detach), 0 },
 	{ MESSAGE_READY, 0, 0 },
 	{ MESSAGE_ENDING, 0, 0 },
 	{ MESSAGE_CLOSED, sizeof(uint32_t), 0 },

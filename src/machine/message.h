@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #pragma once
 
+#include "base/bdf.h"
 #include "base/error.h"
 
 #include <stdbool.h>
@@ -23,10 +24,12 @@ enum message_type {
 	MESSAGE_CONT,       /* let them go on */
 	MESSAGE_QUERY_CPUS, /* a MESSAGE_CPU for each, then the reply */
 	MESSAGE_QUERY_PCI,  /* the same with MESSAGE_FUNCTION */
+	MESSAGE_ATTACH, /* attach, and a device's descriptor; the reply comes when the guest sees it */
+	MESSAGE_DETACH, /* detach; replied to when the guest is asked, MESSAGE_CLOSED is the end of it */
 	/* To the broker. */
 	MESSAGE_READY = 64, /* the console is read, and the guest starts */
 	MESSAGE_ENDING,     /* whoever may have wanted it */
-	MESSAGE_CLOSED,     /* device: this one is closed */
+	MESSAGE_CLOSED,     /* device: this one is closed; after a failed MESSAGE_ATTACH as well */
 	MESSAGE_REPLY,      /* error: that of the request, or none */
 	MESSAGE_CPU,
 	MESSAGE_FUNCTION,
@@ -35,6 +38,17 @@ enum message_type {
 struct message_cpu {
 	uint32_t index;
 	int32_t thread; /* its id */
+};
+
+struct message_attach {
+	uint32_t device;    /* the number that it gets */
+	uint32_t functions; /* of its slot on the host, each with a message, appear together */
+	struct bdf bdf;
+};
+
+struct message_detach {
+	uint32_t device; /* with it go the other functions of its slot */
+	uint32_t force;  /* do not ask the guest */
 };
 
 /* A function of the guest's PCI, as the guest sees it now. */
@@ -58,6 +72,8 @@ struct message {
 		struct error error; /* texts that end within their arrays, whoever sent them */
 		struct message_cpu cpu;
 		struct message_function function;
+		struct message_attach attach;
+		struct message_detach detach;
 	};
 	int fds[MESSAGE_FDS_MAX]; /* as many as its type has; the receiver owns them */
 };

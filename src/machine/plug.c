@@ -38,6 +38,8 @@ static void *close_device(void *opaque)
 	struct machine_device *device = opaque;
 
 	devices_close_one(device);
+	/* Its routes are not in use; now KVM forgets them, too. */
+	kvm_routes_commit(device->devices->pci->vm);
 	finish(device);
 	return NULL;
 }
@@ -155,6 +157,8 @@ static int put_all(struct machine_devices *devices, struct machine_slot *slot, s
 
 	for (unsigned i = 0; i < slot->count && !err->code; i++)
 		*err = slot->functions[i]->err;
+	if (!err->code)
+		devices->reach(devices->opaque, err);
 	devices->hold(devices->opaque, true);
 	for (unsigned i = 0; i < slot->count && !err->code; i++) {
 		put_function(slot->functions[i], err);
