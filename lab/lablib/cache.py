@@ -1,7 +1,8 @@
 """The cache: each thing built is a directory named after a hash of what it is made from.
 
 A build happens in a temporary directory that is renamed when it is complete, so a directory with
-the right name is always whole, and checkouts with different inputs share one cache in peace.
+the right name is always whole, and checkouts with different inputs share one cache in peace. Two
+builds of one kind wait for each other; nothing else waits for the kernel, which takes minutes.
 """
 
 import contextlib
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from lablib.report import say, step
 
-KINDS = ("root", "host", "guest")
+KINDS = ("root", "kernel", "host", "guest", "early")
 UNUSED_DAYS = 3
 
 
@@ -42,35 +43,36 @@ def digest(*inputs):
 
 
 @contextlib.contextmanager
-def _locked(root):
-    with open(root / "lock", "w") as lock:
+def _locked(root, kind):
+    with open(root / f"{kind}.lock", "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say("waiting for another build to finish")
+            say(f"{kind}: waiting for another build to finish")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
-def _tidy(root):
+def _tidy(root, kind):
     """Called under the lock: what is half built has no builder any more."""
-    for path in root.glob("half-built-*"):
+    for path in root.glob(f"building-{kind}-*"):
         shutil.rmtree(path, ignore_errors=True)
-    for path in _built(root):
+    for path in root.glob(f"{kind}-*"):
         if path.stat().st_mtime < time.time() - UNUSED_DAYS * 86400:
             shutil.rmtree(path, ignore_errors=True)
-
-
-def _built(root):
-    return [path for kind in KINDS for path in root.glob(f"{kind}-*")]
 
 
 def clear():
     root = location()
     root.mkdir(parents=True, exist_ok=True)
-    with _locked(root):
-        for path in _built(root):
-            shutil.rmtree(path, ignore_errors=True)
+    for kind in KINDS:
+        with _locked(root, kind):
+            for path in root.glob(f"{kind}-*"):
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def has(kind, key):
+    return (location() / f"{kind}-{key}").exists()
 
 
 def get(kind, key, make):
@@ -79,7 +81,7 @@ def get(kind, key, make):
     root.mkdir(parents=True, exist_ok=True)
     path = root / f"{kind}-{key}"
     if not path.exists():
-        with _locked(root):
+        with _locked(root, kind):
             if not path.exists():
                 _build(root, path, kind, make)
     os.utime(path)
@@ -87,8 +89,8 @@ def get(kind, key, make):
 
 
 def _build(root, path, kind, make):
-    _tidy(root)
-    directory = Path(tempfile.mkdtemp(prefix="half-built-", dir=root))
+    _tidy(root, kind)
+    directory = Path(tempfile.mkdtemp(prefix=f"building-{kind}-", dir=root))
     directory.chmod(0o755)
     began = time.monotonic()
     try:
