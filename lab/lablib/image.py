@@ -63,17 +63,20 @@ def _mode():
 
 
 def _debootstrap(tar):
-    lines = (SOURCES / "packages").read_text().splitlines()
-    packages = [line for line in lines if line and not line.startswith("#")]
     step(f"root: Debian {SUITE} by mmdebstrap: some 130 MB of packages")
-    mmdebstrap(tar, packages, SOURCES / "customize")
+    mmdebstrap(tar, packages(SOURCES), SOURCES / "customize")
 
 
-def mmdebstrap(tar, packages, customize, *options):
+def packages(directory):
+    lines = (directory / "packages").read_text().splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def mmdebstrap(tar, included, customize, *options):
     """A Debian root with these packages, changed by a program that gets its directory, as a tar."""
     mode = _mode()
     command = ["mmdebstrap", f"--mode={mode}", "--variant=essential", "--format=tar",
-               "--include=" + ",".join(packages), f"--dpkgopt={SOURCES}/dpkg.cfg",
+               "--include=" + ",".join(included), f"--dpkgopt={SOURCES}/dpkg.cfg",
                '--aptopt=APT::Install-Recommends "false"', '--aptopt=Acquire::Retries "3"',
                f"--customize-hook={customize}", *options, SUITE, str(tar)]
     mirror = os.environ.get("PENSTOCK_LAB_MIRROR")
@@ -97,9 +100,11 @@ def _private_mounts():
 def _run_showing_stages(command):
     """Runs mmdebstrap; shows its stages. Returns its output if it failed."""
     log = []
+    # What is in /tmp may be in memory, which has no room for it.
+    environment = {"TMPDIR": "/var/tmp", **os.environ}
     # A session of its own: mmdebstrap, when it is told to end, tells its whole process group.
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, text=True, errors="replace",
+                          stderr=subprocess.STDOUT, text=True, errors="replace", env=environment,
                           start_new_session=True, preexec_fn=dying_with_parent(signal.SIGTERM)) as process:
         try:
             for line in process.stdout:

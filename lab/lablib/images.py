@@ -6,12 +6,15 @@ import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
-from lablib import cache, image, initrd
+from lablib import cache, image, initrd, kernel
 from lablib.report import step
 
 LAB = Path(__file__).resolve().parent.parent
 CHECKOUT = LAB.parent
 GUEST_TESTS = CHECKOUT / "tests" / "lab" / "guest"
+
+# What the emulated host can boot. Guests have Debian's own kernel always.
+KERNELS = ("debian", "newest")
 
 # Found by the host's initramfs before there is a root to load modules from.
 HOST_MODULES = ("virtio_blk", "squashfs", "overlay", "9pnet_virtio", "9p")
@@ -36,12 +39,25 @@ class Images(NamedTuple):
     guest: Path         # vmlinuz and initrd of guests, programs
 
 
-def ensure():
+def has_kernel(name):
+    """Whether it takes no more than seconds to have this kernel."""
+    return name == "debian" or cache.has("kernel", _kernel_key())
+
+
+def _kernel_key():
+    return cache.digest(*kernel.inputs())
+
+
+def ensure(kernel_name="debian"):
     """All images, built where they are missing or out of date."""
     root_key = cache.digest(*image.inputs())
     root = cache.get("root", root_key, image.make)
-    host_key = cache.digest(root_key, LAB / "host", *_packers())
-    host = cache.get("host", host_key, lambda directory: _make_host(root, directory))
+    own, own_key = root, root_key
+    if kernel_name == "newest":
+        own_key = _kernel_key()
+        own = cache.get("kernel", own_key, kernel.make)
+    host_key = cache.digest(root_key, own_key, LAB / "host", *_packers())
+    host = cache.get("host", host_key, lambda directory: _make_host(root, own, directory))
     guest_key = cache.digest(root_key, LAB / "guest", GUEST_TESTS, *_packers())
     guest = cache.get("guest", guest_key, lambda directory: _make_guest(root, directory))
     return Images(root, host, guest)
@@ -51,15 +67,16 @@ def _packers():
     return Path(__file__), Path(initrd.__file__)
 
 
-def _copy_kernel(root, directory):
-    kernel, = (root / "tree/boot").glob("vmlinuz-*")
-    shutil.copyfile(kernel, directory / "vmlinuz")
+def _copy_kernel(tree, directory):
+    found, = (tree / "boot").glob("vmlinuz-*")
+    shutil.copyfile(found, directory / "vmlinuz")
 
 
-def _make_host(root, directory):
+def _make_host(root, own, directory):
+    """`own` is what the host's kernel is taken from: the root, or a kernel of its own."""
     step("host: packing the initramfs")
     tree = root / "tree"
-    modules = initrd.Modules(tree)
+    modules = initrd.Modules(own / "tree")
     archive = initrd.Archive()
     archive.console()
     archive.directory("dev", "proc", "sys", "root", "lower", "upper")
@@ -72,8 +89,10 @@ def _make_host(root, directory):
     for path in order:
         archive.copy("modules/" + os.path.basename(path), modules.directory / path)
     archive.file("modules/order", "".join(f"{os.path.basename(path)}\n" for path in order))
+    if own != root:
+        archive.tree(f"modules/{modules.version}", modules.directory)
     (directory / "initrd").write_bytes(archive.bytes())
-    _copy_kernel(root, directory)
+    _copy_kernel(own / "tree", directory)
 
 
 def _make_guest(root, directory):
@@ -89,7 +108,7 @@ def _make_guest(root, directory):
     _add_lspci(archive, tree)
     _add_tests(archive, directory)
     (directory / "initrd").write_bytes(_compressed(archive.bytes()))
-    _copy_kernel(root, directory)
+    _copy_kernel(tree, directory)
 
 
 def _add_busybox(archive, tree):

@@ -40,6 +40,11 @@ class Archive:
         path = Path(path)
         self.file(name, path.read_bytes(), mode or (0o755 if os.access(path, os.X_OK) else 0o644))
 
+    def tree(self, name, directory):
+        for path in sorted(directory.rglob("*")):
+            if path.is_file():
+                self.copy(f"{name}/{path.relative_to(directory)}", path)
+
     def link(self, name, target):
         self.add(name, stat.S_IFLNK | 0o777, target.encode())
 
@@ -56,6 +61,10 @@ def _padded(data):
     return data + b"\0" * (-len(data) % 4)
 
 
+def _module(path):
+    return Path(path).stem.replace("-", "_")
+
+
 class Modules:
     """The kernel modules of an unpacked tree, with what they depend on."""
 
@@ -66,12 +75,16 @@ class Modules:
         for line in (self.directory / "modules.dep").read_text().splitlines():
             path, needs = line.split(":")
             self._needs[path] = needs.split()
+        builtin = (self.directory / "modules.builtin").read_text().splitlines()
+        self._builtin = {_module(path) for path in builtin}
 
     def ordered(self, names):
         """Paths of the modules and their dependencies, each after what it depends on."""
-        by_name = {Path(path).stem.replace("-", "_"): path for path in self._needs}
+        by_name = {_module(path): path for path in self._needs}
         order = []
         for name in names:
+            if name in self._builtin:
+                continue
             if name not in by_name:
                 raise KeyError(f"the lab's kernel {self.version} has no module {name}")
             path = by_name[name]
@@ -83,6 +96,6 @@ class Modules:
         return "".join(f"{path}: {' '.join(self._needs[path])}\n" for path in paths)
 
     def aliases(self, paths):
-        names = {Path(path).stem.replace("-", "_") for path in paths}
+        names = {_module(path) for path in paths}
         lines = (self.directory / "modules.alias").read_text().splitlines(keepends=True)
         return "".join(line for line in lines if line.split()[-1] in names)

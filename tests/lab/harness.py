@@ -120,7 +120,7 @@ class Penstock:
     @staticmethod
     def command(kernel=KERNEL, initrd=INITRD, cmdline="", memory="512M", cpus=1, devices=(),
                 serial="stdio", reboot=True, name=None, more=()):
-        words = ["penstock", "run"]
+        words = ["penstock", "run", *on_this_host]
         for option, value in (("--kernel", kernel), ("--initrd", initrd), ("--cmdline", cmdline),
                               ("--memory", memory), ("--cpus", cpus), ("--serial", serial),
                               ("--name", name)):
@@ -168,6 +168,8 @@ class Qemu:
 
 VMM = {"penstock": Penstock, "qemu": Qemu}
 vmm = Penstock
+# What this kind of host gives `penstock run` beside a test's own options: see AGAIN.
+on_this_host = []
 
 
 class Machine:
@@ -308,6 +310,24 @@ def test(host="default", only=None, limit=300, faults=False):
     return mark
 
 
+class Again(typing.NamedTuple):
+    host: str           # whose tests are run once more
+    files: tuple        # those of these files
+    more: list          # with these options of `penstock run`
+
+
+# Kinds of host that run tests of another one, beside what they have of their own.
+AGAIN = {
+    "iommufd": Again("default", ("passthrough", "lifecycle", "gate", "kvm"), ["--iommu", "iommufd"]),
+    "iommufd-sriov": Again("sriov", ("sriov",), ["--iommu", "iommufd"]),
+    "type1": Again("default", ("passthrough",), ["--iommu", "type1"]),
+}
+NOTHING = Again(None, (), [])
+
+
 def selected(host, patterns):
-    return [one for one in tests if one.host == host and
+    again = AGAIN.get(host, NOTHING)
+    return [one for one in tests
+            if (one.host == host or
+                one.host == again.host and one.function.__module__ in again.files) and
             (not patterns or any(fnmatch.fnmatch(one.name, pattern) for pattern in patterns))]

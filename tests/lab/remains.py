@@ -50,7 +50,7 @@ def vfio_users():
             target = os.readlink(link)
         except OSError:
             continue
-        if target.startswith("/dev/vfio/") or "vfio" in target.partition("anon_inode:")[2]:
+        if target.startswith(("/dev/vfio/", "/dev/iommu")) or "vfio" in target.partition("anon_inode:")[2]:
             found.add(f"process {link.parts[2]} has {target}")
     return found
 

@@ -45,6 +45,7 @@ def main():
     parser.add_argument("names", nargs="*", metavar="NAME", help="tests to run; may be globs")
     options = parser.parse_args()
     harness.vmm = harness.VMM[options.vmm]
+    harness.on_this_host = harness.AGAIN.get(options.host, harness.NOTHING).more
     chosen = harness.selected(options.host, options.names)
     if options.list:
         print(*(one.name for one in chosen), sep="\n")

@@ -5,6 +5,9 @@ It starts the hosts, follows tests/lab/run.py in them, and adds up. A host that 
 test is started anew for the tests that have not ended. Whether that test is run again, too, depends on
 what brought the host down: what is known to be the emulator's fault (emulator.py) is told and counted;
 anything else is a failure, and so is a test under which the host dies twice.
+
+Hosts whose kernel has not been built are left out, for that takes longer than all the tests: it says so,
+and counts their tests as skipped. They are run where that kernel is asked for: --kernel, or --host.
 """
 
 import argparse
@@ -18,9 +21,12 @@ from pathlib import Path
 
 sys.dont_write_bytecode = True
 
-import emulator                     # noqa: E402
-
 CHECKOUT = Path(__file__).resolve().parents[2]
+sys.path.append(str(CHECKOUT / "lab"))
+
+import emulator                     # noqa: E402
+from lablib import images, scenario     # noqa: E402
+
 HOSTS = CHECKOUT / "lab/hosts"
 RESULT = re.compile(r"(RUN|ok|FAIL|skip|STUCK) ([a-z0-9-]+)(?: |:|$)")
 BOOTED_AGAIN = "starting it again"
@@ -40,6 +46,14 @@ class Suite:
         self.stuck = False      # run.py says that the emulator has stopped a guest
         self.restarts = []      # why the host was started anew
         self.died_under = set()
+
+    def leave_out(self, kernel):
+        """Where none of its tests was meant there is nothing to say."""
+        names = self._wanted()
+        self.ended = dict.fromkeys(names, "skip")
+        if names:
+            print(f"suite: the host '{self.host}' is left out with its {len(names)} tests, as its kernel "
+                  f"is not built: `scripts/test lab-{kernel}` builds and tests it", flush=True)
 
     def run(self):
         left = self._wanted()
@@ -145,6 +159,8 @@ def parse_arguments():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--host", action="append", metavar="KIND",
                         help="only this kind of host; may be given more than once")
+    parser.add_argument("--kernel", choices=images.KERNELS,
+                        help="only the kinds of host that have this kernel")
     parser.add_argument("--build", metavar="DIR", help="the build to test instead of build/")
     parser.add_argument("--silence", type=float, default=SILENCE_SECONDS, help=argparse.SUPPRESS)
     parser.add_argument("--lab-run", default=CHECKOUT / "lab/run", help=argparse.SUPPRESS)
@@ -158,11 +174,23 @@ def kinds():
     return sorted(names, key=lambda name: name != "default")
 
 
+def kernel_of(host):
+    """As lab/run will see it."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--kernel", default="debian")
+    return parser.parse_known_args(scenario.words(scenario.find(host, HOSTS)))[0].kernel
+
+
 def main():
     options = parse_arguments()
-    suites = [Suite(host, options.names, options) for host in options.host or kinds()]
+    suites = [Suite(host, options.names, options) for host in options.host or kinds()
+              if options.kernel in (None, kernel_of(host))]
     for suite in suites:
-        suite.run()
+        kernel = kernel_of(suite.host)
+        if options.host or options.kernel or images.has_kernel(kernel):
+            suite.run()
+        else:
+            suite.leave_out(kernel)
     for suite in suites:
         for why in suite.restarts:
             print(f"suite: the host '{suite.host}' was started anew: {why}")

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """tests/lab/suite.py must lose no failure, whatever becomes of the host. Hosts are scripts here."""
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -12,7 +13,9 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 sys.path.append(str(CHECKOUT / "tests/lab"))
 
 import emulator                     # noqa: E402
+import harness                      # noqa: E402
 import kernel_log                   # noqa: E402
+from lablib import cache, kernel    # noqa: E402
 
 FIRST, SECOND, THIRD = "small-guest", "two-disks-two-cpus", "dma-outside-of-guest-memory"
 INT3 = "Oops: int3: 0000 [#1] PREEMPT SMP"
@@ -35,8 +38,9 @@ def result(word, name):
     return f"RUN {name}\n{word} {name} (1.0 s)\n"
 
 
-class Case(unittest.TestCase):
-    def suite(self, *lives, names=(FIRST, SECOND, THIRD), silence=20):
+class Base(unittest.TestCase):
+    def suite(self, *lives, names=(FIRST, SECOND, THIRD), silence=20, hosts=("--host", "default"),
+              built=False):
         with tempfile.TemporaryDirectory() as name:
             directory = Path(name)
             (directory / "life").write_text("0")
@@ -47,13 +51,19 @@ class Case(unittest.TestCase):
             stub = directory / "lab-run"
             stub.write_text(STUB.format(directory=directory))
             stub.chmod(0o755)
-            done = subprocess.run([CHECKOUT / "tests/lab/suite.py", "--host", "default", "--lab-run", stub,
-                                   "--silence", str(silence), *names], capture_output=True, text=True)
-            self.asked = [path.read_text().split()[path.read_text().split().index("--") + 2:]
-                          for path in sorted(directory.glob("arguments.*"))]
+            if built:
+                (directory / f"kernel-{cache.digest(*kernel.inputs())}").mkdir()
+            done = subprocess.run([CHECKOUT / "tests/lab/suite.py", *hosts, "--lab-run", stub,
+                                   "--silence", str(silence), *names], capture_output=True, text=True,
+                                  env={**os.environ, "PENSTOCK_LAB_CACHE": str(directory)})
+            words = [path.read_text().split() for path in sorted(directory.glob("arguments.*"))]
+            self.asked = [line[line.index("--") + 2:] for line in words]
+            self.started = [line[line.index("--host") + 1] for line in words]
         self.output = done.stdout + done.stderr
         return done.stdout.splitlines()[-1], done.returncode
 
+
+class Host(Base):
     def test_all_pass(self):
         said = "".join(result("ok", name) for name in (FIRST, SECOND, THIRD))
         self.assertEqual(self.suite((said, "", 0)), ("3 passed, 0 failed, 0 skipped", 0))
@@ -142,6 +152,45 @@ class Case(unittest.TestCase):
         hung = (f"RUN {FIRST}\n", f"lab: begin {FIRST}\n", "exec sleep 60")
         rest = (result("ok", SECOND) + result("ok", THIRD), "", 0)
         self.assertEqual(self.suite(hung, rest, silence=2), ("2 passed, 1 failed, 0 skipped", 1))
+
+
+class SecondKernel(Base):
+    """Its hosts run where it has been built or is asked for, and are never left out in silence."""
+
+    on_it = sorted(host for host, again in harness.AGAIN.items() if "passthrough" in again.files)
+    ok = (result("ok", FIRST), "", 0)
+
+    def test_not_built(self):
+        self.assertEqual(self.suite(self.ok, names=[FIRST], hosts=()),
+                         (f"1 passed, 0 failed, {len(self.on_it)} skipped", 0))
+        self.assertEqual(self.started, ["default"])
+        for host in self.on_it:
+            self.assertIn(f"the host '{host}' is left out with its 1 tests", self.output)
+        self.assertIn("`scripts/test lab-newest`", self.output)
+
+    def test_built(self):
+        hosts = ["default", *self.on_it]
+        self.assertEqual(self.suite(*[self.ok] * len(hosts), names=[FIRST], hosts=(), built=True),
+                         (f"{len(hosts)} passed, 0 failed, 0 skipped", 0))
+        self.assertEqual(self.started, hosts)
+
+    def test_asked_for(self):
+        for hosts, started in ((("--kernel", "newest"), self.on_it),
+                               (("--host", self.on_it[0]), self.on_it[:1])):
+            with self.subTest(hosts=hosts):
+                self.assertEqual(self.suite(*[self.ok] * len(started), names=[FIRST], hosts=hosts),
+                                 (f"{len(started)} passed, 0 failed, 0 skipped", 0))
+                self.assertEqual(self.started, started)
+
+    def test_a_failure_beside_what_is_left_out(self):
+        failed = (result("FAIL", FIRST), "", 1)
+        self.assertEqual(self.suite(failed, names=[FIRST], hosts=()),
+                         (f"0 passed, 1 failed, {len(self.on_it)} skipped", 1))
+
+    def test_a_test_that_is_not_among_theirs(self):
+        self.assertEqual(self.suite((result("ok", "usage"), "", 0), names=["usage"], hosts=()),
+                         ("1 passed, 0 failed, 0 skipped", 0))
+        self.assertNotIn("left out", self.output)
 
 
 class Log(unittest.TestCase):
