@@ -60,7 +60,7 @@ static int check_not_taken(const struct host *host, const struct host_device *de
 	const char *name, struct error *err)
 {
 	struct host_record record;
-	char text[160], holder[HOST_HOLDER_TEXT];
+	char text[160];
 	int code = host_journal_read(host, &device->bdf, &record, err);
 
 	if (code && code != -ENOENT)
@@ -68,10 +68,7 @@ static int check_not_taken(const struct host *host, const struct host_device *de
 	if (code == 0 && host_holder_is_alive(&record.holder)) {
 		if (host_holder_is_self(&record.holder))
 			return host_use_check_no_vfs(host, device, err);
-		error_set(err, -EBUSY, name, "it is held by %s",
-			host_holder_describe(&record.holder, holder));
-		error_hint(err, "it is free again when that has ended");
-		return -EBUSY;
+		return host_holder_refuse(&record.holder, &device->bdf, err);
 	}
 	if (host_driver_is_vfio(device->driver) &&
 		host_processes_using_vfio(host, device, text, sizeof(text))) {

@@ -344,7 +344,7 @@ static int tell_one(
 	const struct host *host, const struct bdf *bdf, enum scope scope, struct error *err)
 {
 	struct host_record record;
-	char name[BDF_TEXT], driver[HOST_NAME], holder[HOST_HOLDER_TEXT];
+	char name[BDF_TEXT], driver[HOST_NAME];
 	int code = host_journal_read(host, bdf, &record, err);
 
 	if (code && code != -ENOENT)
@@ -352,12 +352,8 @@ static int tell_one(
 	bdf_format(bdf, name);
 	if (code == 0 && !is_in_scope(host, &record, scope))
 		return 0;
-	if (code == 0 && host_holder_is_alive(&record.holder)) {
-		error_set(err, -EBUSY, name, "it is held by %s",
-			host_holder_describe(&record.holder, holder));
-		error_hint(err, "it is free again when that has ended");
-		return -EBUSY;
-	}
+	if (code == 0 && host_holder_is_alive(&record.holder))
+		return host_holder_refuse(&record.holder, bdf, err);
 	if (host_device_driver(host, bdf, driver) || !host_device_exists(host, bdf))
 		driver[0] = '\0';
 	if (code == 0 && host_binds_kept(host, &record) && scope != SCOPE_ORDERED)

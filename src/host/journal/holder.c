@@ -87,3 +87,13 @@ char *host_holder_describe(const struct host_holder *holder, char text[static HO
 	snprintf(text, HOST_HOLDER_TEXT, "penstock '%s' (pid %d)", holder->name, holder->pid);
 	return text;
 }
+
+int host_holder_refuse(const struct host_holder *holder, const struct bdf *bdf, struct error *err)
+{
+	char name[BDF_TEXT], text[HOST_HOLDER_TEXT];
+
+	error_set(err, -EBUSY, bdf_format(bdf, name), "it is held by %s",
+		host_holder_describe(holder, text));
+	error_hint(err, "it is free again when that has ended");
+	return -EBUSY;
+}

@@ -19,3 +19,6 @@ bool host_holder_is_alive(const struct host_holder *holder);
 /* "penstock 'demo' (pid 712)" into a buffer; returns it. */
 #define HOST_HOLDER_TEXT (HOST_NAME + 32)
 char *host_holder_describe(const struct host_holder *holder, char text[static HOST_HOLDER_TEXT]);
+
+/* -EBUSY, and says that this device is held. */
+int host_holder_refuse(const struct host_holder *holder, const struct bdf *bdf, struct error *err);

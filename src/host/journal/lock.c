@@ -61,17 +61,13 @@ void host_journal_forget_halves(const struct host *host)
 
 static int refuse_held(const struct host *host, const struct bdf *bdf, struct error *err)
 {
-	char name[BDF_TEXT], holder[HOST_HOLDER_TEXT];
 	struct error ignored = { 0 };
 	struct host_record record;
 
 	if (host_journal_read(host, bdf, &record, &ignored) ||
 		!host_holder_is_alive(&record.holder) || host_holder_is_self(&record.holder))
 		return 0;
-	error_set(err, -EBUSY, bdf_format(bdf, name), "it is held by %s",
-		host_holder_describe(&record.holder, holder));
-	error_hint(err, "it is free again when that has ended");
-	return -EBUSY;
+	return host_holder_refuse(&record.holder, bdf, err);
 }
 
 /* Whoever has the lock may be a process that was killed: its child is still in the kernel. */

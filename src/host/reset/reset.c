@@ -120,18 +120,14 @@ static int check_ours(const struct host *host, const struct bdf *bdf, struct err
 	struct error ignored = { 0 };
 	struct host_device device;
 	struct host_record record;
-	char name[BDF_TEXT], text[HOST_HOLDER_TEXT + 160];
+	char name[BDF_TEXT], text[160];
 
 	if (host_device_read(host, bdf, &device, err))
 		return err->code;
 	bdf_format(bdf, name);
 	if (host_journal_read(host, bdf, &record, &ignored) == 0 &&
-		host_holder_is_alive(&record.holder)) {
-		error_set(err, -EBUSY, name, "it is held by %s",
-			host_holder_describe(&record.holder, text));
-		error_hint(err, "it is free again when that has ended");
-		return -EBUSY;
-	}
+		host_holder_is_alive(&record.holder))
+		return host_holder_refuse(&record.holder, bdf, err);
 	if (check_reset_driver(&device, name, err))
 		return err->code;
 	if (host_driver_is_vfio(device.driver) &&
