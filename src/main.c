@@ -33,7 +33,7 @@ static void print_usage(FILE *to)
 }
 
 /* getopt(3) begins its messages with argv[0]: let it say "penstock: run". */
-static int run_command(size_t command, int argc, char **argv)
+static int run_subcommand(size_t command, int argc, char **argv)
 {
 	char name[32];
 
@@ -63,7 +63,7 @@ int main(int argc, char **argv)
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
 		if (strcmp(argv[1], commands[i].name) == 0)
-			return run_command(i, argc - 1, argv + 1);
+			return run_subcommand(i, argc - 1, argv + 1);
 	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
 		strcmp(argv[1], "help") == 0) {
 		print_usage(stdout);

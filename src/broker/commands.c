@@ -37,7 +37,8 @@ static struct broker_request *find_request(struct broker *broker, uint32_t id)
 	return NULL;
 }
 
-static void refuse(struct broker *broker, uint32_t request, const char *why, const char *next)
+static void refuse_request(
+	struct broker *broker, uint32_t request, const char *why, const char *next)
 {
 	struct error err = { 0 };
 
@@ -54,10 +55,10 @@ static bool send_to_machine(struct broker *broker, uint32_t request, const struc
 	if (code == 0)
 		return true;
 	if (code == -ENOTCONN)
-		refuse(broker, request, "there is no guest at the moment",
+		refuse_request(broker, request, "there is no guest at the moment",
 			"'query-status' tells when it runs");
 	else
-		refuse(broker, request, "the machine does not answer",
+		refuse_request(broker, request, "the machine does not answer",
 			"'quit' ends it; devices are given back");
 	return false;
 }
@@ -68,7 +69,8 @@ static void ask(struct broker *broker, uint32_t request, enum message_type type,
 	struct broker_request *free = find_request(broker, 0);
 
 	if (!free)
-		refuse(broker, request, "too many commands wait for the machine", "wait for them");
+		refuse_request(
+			broker, request, "too many commands wait for the machine", "wait for them");
 	if (!free || !send_to_machine(broker, request, &message)) {
 		json_object_put(list);
 		return;
@@ -308,7 +310,7 @@ static void query_cpus(void *opaque, uint32_t request, json_object *arguments)
 	ask(opaque, request, MESSAGE_QUERY_CPUS, json_object_new_array());
 }
 
-static void query_pci(void *opaque, uint32_t request, json_object *arguments)
+static void query_pci_devices(void *opaque, uint32_t request, json_object *arguments)
 {
 	(void)arguments;
 	ask(opaque, request, MESSAGE_QUERY_PCI, json_object_new_array());
@@ -362,7 +364,7 @@ const struct monitor_command broker_commands[] = {
 	{ "query-name", NULL, query_name },
 	{ "query-chardev", NULL, query_chardev },
 	{ "query-cpus-fast", NULL, query_cpus },
-	{ "query-pci", NULL, query_pci },
+	{ "query-pci", NULL, query_pci_devices },
 	{ "stop", NULL, stop },
 	{ "cont", NULL, cont },
 	{ "system_powerdown", NULL, system_powerdown },

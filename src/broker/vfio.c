@@ -99,7 +99,8 @@ static int open_group(const struct broker_vfio *vfio, const struct host *host,
 	return open_node(host, device, "IOMMU group", path, err);
 }
 
-static int open_device(const struct host *host, const struct host_device *device, struct error *err)
+static int open_device_node(
+	const struct host *host, const struct host_device *device, struct error *err)
 {
 	char name[BDF_TEXT], path[HOST_NAME];
 
@@ -120,7 +121,7 @@ static int open_source(
 
 	if (host_device_read(host, bdf, &device, err))
 		return err->code;
-	fd = vfio->kind == VFIO_IOMMU_IOMMUFD ? open_device(host, &device, err)
+	fd = vfio->kind == VFIO_IOMMU_IOMMUFD ? open_device_node(host, &device, err)
 					      : open_group(vfio, host, &device, err);
 	if (fd < 0)
 		return fd;

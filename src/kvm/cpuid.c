@@ -98,7 +98,7 @@ static void patch(struct kvm_cpuid_entry2 *entry, unsigned id, unsigned count, b
 	}
 }
 
-static void drop(struct kvm_cpuid2 *cpuid, uint32_t function)
+static void drop_leaf(struct kvm_cpuid2 *cpuid, uint32_t function)
 {
 	unsigned kept = 0;
 
@@ -146,9 +146,9 @@ int kvm_cpuid_set(int kvm_fd, int vcpu_fd, unsigned id, unsigned count)
 			patch_amd(&cpuid->entries[i], id, count);
 		has_topology |= cpuid->entries[i].function == 0xb;
 	}
-	drop(cpuid, 0x1f);
-	drop(cpuid, 0x80000026);
-	drop(cpuid, 0xb);
+	drop_leaf(cpuid, 0x1f);
+	drop_leaf(cpuid, 0x80000026);
+	drop_leaf(cpuid, 0xb);
 	if (has_topology)
 		add_topology(cpuid, id, count);
 	return ioctl(vcpu_fd, KVM_SET_CPUID2, cpuid) < 0 ? -errno : 0;

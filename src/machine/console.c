@@ -181,7 +181,7 @@ static bool is_ending(struct console *console)
 	return ending;
 }
 
-static void *read_input(void *opaque)
+static void *read_keys(void *opaque)
 {
 	struct console *console = opaque;
 	bool at_end = false;
@@ -236,14 +236,14 @@ int console_start(struct console *console, struct error *err)
 		console->writes = !code;
 	}
 	if (console->config.in >= 0 && !code) {
-		code = pthread_create(&console->reader, NULL, read_input, console);
+		code = pthread_create(&console->reader, NULL, read_keys, console);
 		console->reads = !code;
 	}
 	return code ? error_sys(err, -code, NULL, "cannot start the serial console") : 0;
 }
 
 /* True when the thread ends within this time. */
-static bool join(pthread_t thread, uint64_t ns)
+static bool join_thread(pthread_t thread, uint64_t ns)
 {
 	struct timespec end;
 
@@ -259,10 +259,10 @@ static void kick_and_join(pthread_t thread)
 {
 	do
 		pthread_kill(thread, KICK_SIGNAL);
-	while (!join(thread, KICK_NS));
+	while (!join_thread(thread, KICK_NS));
 }
 
-static void set_flag(struct console *console, bool *flag)
+static void end_threads(struct console *console, bool *flag)
 {
 	pthread_mutex_lock(&console->lock);
 	*flag = true;
@@ -272,12 +272,12 @@ static void set_flag(struct console *console, bool *flag)
 
 void console_destroy(struct console *console)
 {
-	set_flag(console, &console->ending);
+	end_threads(console, &console->ending);
 	console_resume(console);
 	if (console->reads)
 		kick_and_join(console->reader);
-	if (console->writes && !join(console->writer, FLUSH_MS * 1000000ULL)) {
-		set_flag(console, &console->abandoned);
+	if (console->writes && !join_thread(console->writer, FLUSH_MS * 1000000ULL)) {
+		end_threads(console, &console->abandoned);
 		kick_and_join(console->writer);
 	}
 	console->reads = console->writes = false;

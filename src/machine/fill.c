@@ -141,7 +141,7 @@ static void note_present(struct fill *fill, unsigned piece, uint64_t size)
 	__atomic_store_n(&fill->present, present, __ATOMIC_RELEASE);
 }
 
-static void fail(struct fill *fill, const struct error *failure)
+static void fail_fill(struct fill *fill, const struct error *failure)
 {
 	bool first = !fill->failed;
 
@@ -184,7 +184,7 @@ static bool do_piece(struct fill *fill)
 		pthread_mutex_lock(&fill->lock);
 	}
 	if (err.code)
-		fail(fill, &err);
+		fail_fill(fill, &err);
 	else if (--fill->spans_left == 0)
 		pthread_cond_broadcast(&fill->changed);
 	return true;
@@ -252,7 +252,7 @@ struct fill *fill_start(struct memory *memory, struct vfio_iommu *iommu, const s
 }
 
 /* Whoever waits first tells, for all. */
-static void tell(struct fill *fill, time_t since)
+static void tell_progress(struct fill *fill, time_t since)
 {
 	char there[24], all[24];
 	time_t time = now();
@@ -271,14 +271,14 @@ bool fill_wait(struct fill *fill)
 
 	pthread_mutex_lock(&fill->lock);
 	while (do_piece(fill))
-		tell(fill, since);
+		tell_progress(fill, since);
 	while (fill->spans_left && !fill->stop && !fill->failed) {
 		struct timespec end;
 
 		clock_gettime(CLOCK_MONOTONIC, &end);
 		end.tv_sec++;
 		pthread_cond_timedwait(&fill->changed, &fill->lock, &end);
-		tell(fill, since);
+		tell_progress(fill, since);
 	}
 	done = !fill->spans_left;
 	pthread_mutex_unlock(&fill->lock);

@@ -22,7 +22,7 @@
 #define CONTIGUOUS_END (16 * MIB)
 
 /* Take as much of [first, end) as is still wanted, on huge-page borders but for the last end. */
-static int take(struct memory *memory, uint64_t first, uint64_t end, uint64_t *wanted)
+static int take_memory(struct memory *memory, uint64_t first, uint64_t end, uint64_t *wanted)
 {
 	uint64_t gpa = align_up(first, HUGE_PAGE);
 	uint64_t size;
@@ -62,7 +62,7 @@ int memory_place(struct memory *memory, uint64_t size, const struct iova_range *
 				memory->count ? memory_end(memory) : 0);
 			uint64_t last = min_u64(allowed[i].last, ranges[j].last);
 
-			if (first < last && take(memory, first, last + 1, &wanted))
+			if (first < last && take_memory(memory, first, last + 1, &wanted))
 				return error_set(err, -ENOSPC, NULL,
 					"the host's IOMMU reserves too many regions");
 		}

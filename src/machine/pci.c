@@ -10,7 +10,7 @@
 
 #define CLASS_HOST_BRIDGE 0x0600
 
-static void on_reset(void *opaque)
+static void on_reset_port(void *opaque)
 {
 	struct machine_pci *pci = opaque;
 
@@ -30,7 +30,7 @@ static void send_msi(void *opaque, struct msi_message message)
 	kvm_signal_msi(pci->vm, message.address, message.data);
 }
 
-static const struct pci_root_ops root_ops = { on_reset, find_line, send_msi };
+static const struct pci_root_ops root_ops = { on_reset_port, find_line, send_msi };
 
 /*
  * What the guest reads of this device is only a copy: let it read that without an exit. Writes still come

@@ -8,7 +8,7 @@
 
 #define HEADER_TYPE(device) ((device)->config[PCI_HEADER_TYPE] & 0x7f)
 
-static void describe_bars(const struct pci_device *device, struct message_function *function)
+static void describe_pci_bars(const struct pci_device *device, struct message_function *function)
 {
 	for (unsigned i = 0; i < PCI_BARS; i++) {
 		const struct pci_bar *bar = &device->bars[i];
@@ -40,7 +40,7 @@ static void describe(
 		function->subsystem_vendor = pci_get16(device, PCI_SUBSYSTEM_VENDOR_ID);
 		function->subsystem = pci_get16(device, PCI_SUBSYSTEM_ID);
 	}
-	describe_bars(device, function);
+	describe_pci_bars(device, function);
 }
 
 static uint8_t bus_number(struct pci_root *root, const struct pci_bus *bus)

@@ -11,7 +11,7 @@
 /*
  * Registers. A memory BAR is mapped straight into the guest, but for the pages of the MSI-X table and
  * its pending bits: they hold host addresses in truth and the guest's in its view. What is left
- * trapped goes through bar_read() and bar_write() on the vCPU's thread.
+ * trapped goes through registers_read() and registers_write() on the vCPU's thread.
  */
 
 #define PAGE (4 * KIB)
@@ -129,7 +129,7 @@ static void bar_unmapped(struct pci_device *pci, unsigned i)
 	}
 }
 
-static bool within(uint64_t offset, unsigned size, uint64_t start, uint64_t length)
+static bool is_within(uint64_t offset, unsigned size, uint64_t start, uint64_t length)
 {
 	return offset >= start && offset + size <= start + length;
 }
@@ -140,7 +140,7 @@ static bool in_table(const struct passthrough *device, unsigned bar, uint64_t of
 	const struct msix *msix = &device->msix;
 
 	return msix->cap && bar == msix->table_bar &&
-	       within(offset, size, msix->table_offset, msix_table_size(msix));
+	       is_within(offset, size, msix->table_offset, msix_table_size(msix));
 }
 
 static bool in_pba(const struct passthrough *device, unsigned bar, uint64_t offset, unsigned size)
@@ -148,10 +148,10 @@ static bool in_pba(const struct passthrough *device, unsigned bar, uint64_t offs
 	const struct msix *msix = &device->msix;
 
 	return msix->cap && bar == msix->pba_bar &&
-	       within(offset, size, msix->pba_offset, msix_pba_size(msix));
+	       is_within(offset, size, msix->pba_offset, msix_pba_size(msix));
 }
 
-static uint64_t bar_read(struct pci_device *pci, unsigned bar, uint64_t offset, unsigned size)
+static uint64_t registers_read(struct pci_device *pci, unsigned bar, uint64_t offset, unsigned size)
 {
 	struct passthrough *device = container_of(pci, struct passthrough, pci);
 	uint64_t start;
@@ -167,7 +167,7 @@ static uint64_t bar_read(struct pci_device *pci, unsigned bar, uint64_t offset, 
 	return vfio_region_read(&device->vfio, bar, offset, size);
 }
 
-static void bar_write(
+static void registers_write(
 	struct pci_device *pci, unsigned bar, uint64_t offset, unsigned size, uint64_t value)
 {
 	struct passthrough *device = container_of(pci, struct passthrough, pci);
@@ -186,8 +186,8 @@ static void bar_write(
 const struct pci_device_ops passthrough_pci_ops = {
 	.config_read = passthrough_config_read,
 	.config_write = passthrough_config_write,
-	.bar_read = bar_read,
-	.bar_write = bar_write,
+	.bar_read = registers_read,
+	.bar_write = registers_write,
 	.bar_mapped = bar_mapped,
 	.bar_unmapped = bar_unmapped,
 };

@@ -140,7 +140,8 @@ static void write_slot_control(struct pci_port *port, uint16_t before)
 	signal_events(port);
 }
 
-static void config_write(struct pci_device *device, unsigned offset, unsigned size, uint32_t value)
+static void port_config_write(
+	struct pci_device *device, unsigned offset, unsigned size, uint32_t value)
 {
 	struct pci_port *port = port_of(device);
 	uint16_t control = express16(port, PCI_EXP_SLTCTL), clear = 0;
@@ -155,7 +156,7 @@ static void config_write(struct pci_device *device, unsigned offset, unsigned si
 	write_slot_control(port, control);
 }
 
-static const struct pci_device_ops port_ops = { .config_write = config_write };
+static const struct pci_device_ops port_ops = { .config_write = port_config_write };
 
 int pci_port_init(
 	struct pci_port *port, unsigned slot, uint8_t number, const struct pci_windows *windows)
@@ -198,7 +199,7 @@ void pci_port_occupy(struct pci_port *port, const struct pci_link *link)
 	update_link(port);
 }
 
-static void settle(struct pci_port *port)
+static void settle_port(struct pci_port *port)
 {
 	pthread_mutex_unlock(&port->bridge.device.lock);
 	pci_bus_settle(&port->bridge.device.bus->root->bus);
@@ -215,7 +216,7 @@ void pci_port_plug(struct pci_port *port, const struct pci_link *link)
 	 */
 	show_event(port, PCI_EXP_SLTSTA_PDC | PCI_EXP_SLTSTA_ABP |
 				 (update_link(port) ? PCI_EXP_SLTSTA_DLLSC : 0));
-	settle(port);
+	settle_port(port);
 }
 
 void pci_port_unplug(struct pci_port *port)
@@ -223,7 +224,7 @@ void pci_port_unplug(struct pci_port *port)
 	pthread_mutex_lock(&port->bridge.device.lock);
 	set_express16(port, PCI_EXP_SLTSTA, express16(port, PCI_EXP_SLTSTA) & ~PCI_EXP_SLTSTA_PDS);
 	show_event(port, PCI_EXP_SLTSTA_PDC | (update_link(port) ? PCI_EXP_SLTSTA_DLLSC : 0));
-	settle(port);
+	settle_port(port);
 }
 
 void pci_port_press_button(struct pci_port *port)

@@ -82,7 +82,8 @@ static int attach_device(
 	return code;
 }
 
-static int join(struct iommufd *iommufd, const struct vfio_device *device, struct error *err)
+static int join_address_space(
+	struct iommufd *iommufd, const struct vfio_device *device, struct error *err)
 {
 	const struct vfio_file_events *files = &iommufd->iommu.files;
 	int code = files->opening(files->opaque, device->fd);
@@ -99,7 +100,7 @@ static int iommufd_add_device(struct vfio_iommu *iommu, struct vfio_device *devi
 	const struct vfio_source *source, struct error *err)
 {
 	device->fd = source->fd;
-	if (join(to_iommufd(iommu), device, err) == 0)
+	if (join_address_space(to_iommufd(iommu), device, err) == 0)
 		return 0;
 	close(take_fd(&device->fd));
 	return err->code;

@@ -129,7 +129,7 @@ static int type1_unmap(struct vfio_iommu *iommu, uint64_t iova, uint64_t size)
 }
 
 /* What the kernel says to a group whose devices it may not let loose on memory of ours. */
-static int refuse(int code, const char *name, struct error *err)
+static int refuse_container(int code, const char *name, struct error *err)
 {
 	if (code == -EPERM) {
 		error_sys(err, code, name,
@@ -161,7 +161,7 @@ static int set_container(struct type1 *type1, int group, const char *name, struc
 		return 0;
 	code = -errno;
 	if (code == -EPERM)
-		return refuse(code, name, err);
+		return refuse_container(code, name, err);
 	error_sys(err, code, name, "cannot attach its group to a container");
 	if (code == -EINVAL && type1->mapping_count)
 		error_hint(err, VFIO_RESERVED_HINT);
@@ -175,7 +175,7 @@ static int set_iommu(struct type1 *type1, const char *name, struct error *err)
 		return error_set(
 			err, -ENOTSUP, name, "the kernel's VFIO has no type 1 IOMMU, version 2");
 	if (ioctl(type1->container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU) < 0)
-		return refuse(-errno, name, err);
+		return refuse_container(-errno, name, err);
 	for (size_t i = 0; i < type1->mapping_count; i++)
 		if (map_dma(type1, &type1->mappings[i], err))
 			return err->code;
@@ -183,7 +183,7 @@ static int set_iommu(struct type1 *type1, const char *name, struct error *err)
 }
 
 /* Let a group join, whose descriptor stays the caller's where that fails. */
-static int join(struct type1 *type1, int fd, const char *name, struct error *err)
+static int join_container(struct type1 *type1, int fd, const char *name, struct error *err)
 {
 	const struct vfio_file_events *files = &type1->iommu.files;
 	int code;
@@ -199,7 +199,7 @@ static struct vfio_group *new_group(
 {
 	struct vfio_group *group;
 
-	if (join(type1, fd, name, err))
+	if (join_container(type1, fd, name, err))
 		return NULL;
 	group = malloc(sizeof(*group));
 	if (!group) {

@@ -133,7 +133,7 @@ static void transmit(struct serial *serial, uint8_t byte)
 	serial->transmit_pending = console_has_room(serial->console);
 }
 
-static void write_register(struct serial *serial, unsigned offset, uint8_t value)
+static void write_uart(struct serial *serial, unsigned offset, uint8_t value)
 {
 	bool divisor = serial->line_control & LCR_DLAB;
 
@@ -192,7 +192,7 @@ static void serial_write(void *opaque, uint64_t offset, unsigned size, uint64_t 
 
 	(void)size;
 	pthread_mutex_lock(&serial->lock);
-	write_register(serial, offset, value);
+	write_uart(serial, offset, value);
 	update_line(serial);
 	pthread_mutex_unlock(&serial->lock);
 }
