@@ -10,7 +10,7 @@ _penstock_devices()
 	local device pci=${PENSTOCK_ROOT-}/sys/bus/pci
 
 	case $1 in
-	release)
+	release | detach)
 		for device in "$pci"/drivers/*vfio[-_]pci/*:*:*.* "${PENSTOCK_ROOT-}"/run/penstock/devices/*:*; do
 			[[ -e $device ]] && echo "${device##*/}"
 		done | sort -u
@@ -20,6 +20,18 @@ _penstock_devices()
 	'rom dump') _penstock_with rom ;;
 	*) _penstock_with vendor ;;
 	esac
+}
+
+# Machines that run: those with a socket.
+_penstock_machines()
+{
+	local socket
+
+	for socket in "${PENSTOCK_ROOT-}/run/penstock"/*.sock "${XDG_RUNTIME_DIR-}/penstock"/*.sock; do
+		[[ -e $socket ]] || continue
+		socket=${socket##*/}
+		echo "${socket%.sock}"
+	done
 }
 
 # Devices that have this file.
@@ -100,8 +112,11 @@ _penstock()
 	elif [[ $cur == -* ]]; then
 		_penstock_reply -W "$(_penstock_options "${command%% *}")"
 	else
+		# A machine comes before a device.
+		[[ $command == @(attach|detach) && ${words[-1]} == @("$command"|-*) ]] && command=machine
 		case $command in
-		run) ;;
+		run | list) ;;
+		stop | console | machine) _penstock_reply -W "$(_penstock_machines)" ;;
 		vf) _penstock_reply -W 'create destroy set' ;;
 		rom) _penstock_reply -W 'dump check' ;;
 		'rom check '* | 'rom dump') _penstock_addresses 'rom dump' ;;

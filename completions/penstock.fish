@@ -18,6 +18,13 @@ function __penstock_devices
     end
 end
 
+# Machines that run: those with a socket.
+function __penstock_machines
+    for socket in $PENSTOCK_ROOT/run/penstock/*.sock $XDG_RUNTIME_DIR/penstock/*.sock
+        path basename $socket | string replace -r '\.sock$' ''
+    end
+end
+
 function __penstock_commands
     penstock --help | string replace -rf '^  ([a-z-]+) +(.*)' '$1\t$2'
 end
@@ -63,6 +70,12 @@ set -l plain "not __penstock_wants $valued; and"
 complete -c penstock -n "$plain __penstock_is bind boot-config doctor ls reset" \
     -a '(__penstock_devices vendor)'
 complete -c penstock -n "$plain __penstock_is release" -a '(__penstock_devices vfio)'
+# A machine comes before a device.
+set -l after 'string match -qr "^(attach|detach|-.*)\$" -- (commandline -opc)[-1]'
+complete -c penstock -n '__penstock_is stop console' -a '(__penstock_machines)'
+complete -c penstock -n "__penstock_is attach detach; and $after" -a '(__penstock_machines)'
+complete -c penstock -n "__penstock_is attach; and not $after" -a '(__penstock_devices vendor)'
+complete -c penstock -n "__penstock_is detach; and not $after" -a '(__penstock_devices vfio)'
 complete -c penstock -n "$plain __penstock_is 'vf create' 'vf destroy'" \
     -a '(__penstock_devices sriov_totalvfs)'
 complete -c penstock -n "$plain __penstock_is 'vf set'" -a '(__penstock_devices physfn)'

@@ -12,12 +12,17 @@
 int cmd_wrong_usage(const char *command, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 
+int cmd_attach(int argc, char **argv);
 int cmd_bind(int argc, char **argv);
 int cmd_boot_config(int argc, char **argv);
+int cmd_console(int argc, char **argv);
+int cmd_detach(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
+int cmd_list(int argc, char **argv);
 int cmd_ls(int argc, char **argv);
 int cmd_release(int argc, char **argv);
 int cmd_reset(int argc, char **argv);
 int cmd_rom(int argc, char **argv);
 int cmd_run(int argc, char **argv);
+int cmd_stop(int argc, char **argv);
 int cmd_vf(int argc, char **argv);

@@ -8,10 +8,12 @@ import json
 import os
 import re
 import shutil
+import socket
 import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import unittest
 from pathlib import Path
 
@@ -75,6 +77,24 @@ class Host:
                               env={**os.environ, "PENSTOCK_ROOT": str(self.tree)}, check=False)
 
 
+def serve_monitor(path):
+    """A machine, as far as 'penstock list' looks at it."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen()
+
+    def serve():
+        with listener, listener.accept()[0] as client:
+            client.sendall(b'{"QMP": {"version": {}, "capabilities": []}}\r\n')
+            client.recv(4096)
+            client.sendall(b'{"return": {}}\r\n')
+            client.recv(4096)
+            client.sendall(b'{"event": "STOP"}{"return": {"running": false, "status": "paused"}}\r\n')
+            client.recv(4096)
+
+    threading.Thread(target=serve, daemon=True).start()
+
+
 class Json(unittest.TestCase):
     maxDiff = None
 
@@ -112,6 +132,21 @@ class Json(unittest.TestCase):
         self.assertEqual({"holder", "physical_function"},
                          keys("ls") - filled - {"version", "devices", "index", "kind", "size",
                                                 "prefetchable", "vfs", "max"})
+
+    def test_list(self):
+        host = self.host("ryzen-5900x")
+        self.assertEqual([], self.says(host, "list", "list", "--json")["machines"])
+        (host.tree / "run/penstock/devices").mkdir(parents=True)
+        (host.tree / "run/penstock/devices/0000:0b:00.0").write_text(
+            "penstock device 1\naddress 0000:0b:00.0\ndriver amdgpu\noverride \n"
+            f"holder {os.getpid()} 1\nname demo\npersist no\ncompanion no\nend\n")
+        serve_monitor(host.tree / "run/penstock/demo.sock")
+        with socket.socket(socket.AF_UNIX) as dead:
+            dead.bind(str(host.tree / "run/penstock/dead.sock"))
+        self.assertEqual([{"name": "demo", "pid": os.getpid(), "status": "paused",
+                           "devices": ["0000:0b:00.0"]}],
+                         self.says(host, "list", "list", "--json")["machines"])
+        self.is_silent(host, "list", "--json", "--plain", status=2)
 
     def test_ls_of_a_group(self):
         host = self.host("shared-group")

@@ -31,12 +31,12 @@ device 0000:01:10.0 mlx5_vfio_pci physfn
 device 0000:2f:00.0 amdgpu rom
 device 10000:e1:00.0 nvme
 mkdir "$pci/drivers/vfio-pci/module"
-touch "$PENSTOCK_ROOT/run/penstock/devices/0000:2f:00.0"
+touch "$PENSTOCK_ROOT/run/penstock/devices/0000:2f:00.0" "$PENSTOCK_ROOT/run/penstock/demo.sock"
 all='0000:01:00.0 0000:01:00.1 0000:01:10.0 0000:2f:00.0 10000:e1:00.0'
 
 sorted()
 {
-	tr -s ' ' '\n' <<< "$1" | sort | xargs
+	tr -s ' ' '\n' <<< "$1" | sort | tr '\n' ' '
 }
 
 # Lines, each with what is there to choose from, in any order: LINE|WORD WORD...
@@ -67,7 +67,7 @@ penstock |$("$program" --help | sed -n 's/^  \([a-z-]*\) .*/\1/p' | xargs)
 penstock rel|release
 penstock bo|boot-config
 $(for command in $("$program" --help | sed -n 's/^  \([a-z-]*\) .*/\1/p'); do
-	echo "penstock $command --|$("$program" "$command" --help | sed -n 's/^  *\(--[a-z-]*\).*/\1/p' | xargs)"
+	echo "penstock $command --|$("$program" "$command" --help | sed -n 's/^  *\(--[a-z-]*\).*/\1/p' | tr '\n' ' ')"
 done)
 penstock bind --f|--force
 penstock release --a|--all
@@ -82,6 +82,15 @@ penstock bind 0000:01:0|0000:01:00.0 0000:01:00.1
 penstock bind --force 10000:e1:0|10000:e1:00.0
 penstock bind 0000:01:00.0 0000:01:00.1|0000:01:00.1
 penstock bind 7|
+penstock stop |demo
+penstock stop --force d|demo
+penstock console |demo
+penstock list |
+penstock attach |demo
+penstock attach demo |$all
+penstock detach --force |demo
+penstock detach demo |0000:01:00.1 0000:01:10.0 0000:2f:00.0
+penstock run --monitor |unix:
 penstock release |0000:01:00.1 0000:01:10.0 0000:2f:00.0
 penstock run --device 0000:2|0000:2f:00.0
 penstock run --device |$all

@@ -1,0 +1,201 @@
+"""Machines are reached while they run: the monitor's socket, and the commands that use it."""
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+from harness import (BOOT_SECONDS, E1000E, NVME_A, QUICK_SECONDS, RUN_SECONDS, Machine, Penstock, check, command,
+                     driver, refused, test, wait_until)
+
+NAME = "controlled"
+SOCKET = f"/run/penstock/{NAME}.sock"
+
+
+class Monitor:
+    """A client of one's own."""
+
+    def __init__(self, path=SOCKET):
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.settimeout(RUN_SECONDS)
+        self._socket.connect(path)
+        self._lines = self._socket.makefile("rw", newline="\n")
+        self.events = []
+        check("QMP" in self._receive(), "no greeting")
+        self.run("qmp_capabilities")
+
+    def close(self):
+        self._socket.close()
+
+    def _receive(self):
+        line = self._lines.readline()
+        check(line, "the monitor has closed the connection")
+        return json.loads(line)
+
+    def answer(self, name, **arguments):
+        self._lines.write(json.dumps({"execute": name, "arguments": arguments}) + "\n")
+        self._lines.flush()
+        while "event" in (message := self._receive()):
+            self.events.append(message)
+        return message
+
+    def run(self, name, **arguments):
+        message = self.answer(name, **arguments)
+        check("return" in message, f"{name}: {message}")
+        return message["return"]
+
+    def expect(self, event):
+        for seen in self.events:
+            if seen["event"] == event:
+                self.events.remove(seen)
+                return seen
+        while (message := self._receive()).get("event") != event:
+            self.events.append(message)
+        return message
+
+
+@contextlib.contextmanager
+def controlled(test_name, **options):
+    with Machine(test_name, name=NAME, **options) as machine:
+        wait_until(lambda: os.path.exists(SOCKET), QUICK_SECONDS, "no socket")
+        monitor = Monitor()
+        yield machine, monitor
+        monitor.close()
+
+
+@test(only=Penstock)
+def monitor_stop_and_cont():
+    """50 times under I/O, the disk's and the vCPUs': nothing is lost, and no watchdog barks."""
+    with controlled("pause", devices=[NVME_A], cpus=2) as (machine, monitor):
+        machine.expect("PAUSE-READY", BOOT_SECONDS)
+        for number in range(50):
+            monitor.run("stop")
+            monitor.expect("STOP")
+            check(monitor.run("query-status") == {"status": "paused", "running": False}, "it is not paused")
+            time.sleep(8 if number == 25 else 0.05)
+            monitor.run("cont")
+            monitor.expect("RESUME")
+            time.sleep(0.2)
+        machine.type("enough\n")
+        machine.succeed("pause")
+        shutdown = monitor.expect("SHUTDOWN")
+        check(shutdown["data"] == {"guest": True, "reason": "guest-shutdown"}, f"{shutdown}")
+
+
+@test(only=Penstock)
+def monitor_queries():
+    with controlled("wait", devices=[NVME_A], cpus=2) as (machine, monitor):
+        machine.expect("WAITING", BOOT_SECONDS)
+        threads = {int(task.name) for child in machine.descendants()
+                   for task in Path(f"/proc/{child}/task").iterdir()}
+        cpus = monitor.run("query-cpus-fast")
+        check([cpu["cpu-index"] for cpu in cpus] == [0, 1], f"{cpus}")
+        check({cpu["thread-id"] for cpu in cpus} <= threads, f"{cpus} are not of {threads}")
+        functions = [function for bus in monitor.run("query-pci") for function in bus["devices"]]
+        disks = [function for function in functions if function["qdev_id"] == NVME_A]
+        check(len(disks) == 1, f"{functions}")
+        disk = disks[0]
+        check(disk["class_info"]["class"] == 0x0108 and disk["bus"] != 0, f"{disk}")
+        region = disk["regions"][0]
+        check(region["bar"] == 0 and region["address"] and region["size"] >= 16384, f"{disk}")
+        check(monitor.answer("device_del", id="none")["error"]["class"] in
+              ("DeviceNotFound", "CommandNotFound"), "a device that is none goes")
+        # Two at once, and one that is in the midst of a word and goes.
+        other, rude = Monitor(), socket.socket(socket.AF_UNIX)
+        rude.connect(SOCKET)
+        rude.sendall(b'{"execute":"qmp_capa')
+        other.run("stop")
+        monitor.expect("STOP")
+        rude.close()
+        monitor.run("cont")
+        other.expect("RESUME")
+        check(os.stat(SOCKET).st_mode & 0o777 == 0o600, "others may connect")
+        other.run("quit")
+        check(monitor.expect("SHUTDOWN")["data"]["reason"] == "host-qmp-quit", "another reason")
+        check(machine.wait(QUICK_SECONDS) == 0, machine.last_words())
+    check(not os.path.exists(SOCKET), "the socket stays")
+
+
+@test(only=Penstock)
+def monitor_powerdown():
+    with controlled("power-button") as (machine, monitor):
+        machine.expect("POWER-BUTTON-READY")
+        monitor.run("system_powerdown")
+        monitor.expect("POWERDOWN")
+        machine.succeed("power-button")
+        monitor.expect("SHUTDOWN")
+
+
+@test(only=Penstock)
+def monitor_reset():
+    """The guest starts anew, devices included; the connection stays."""
+    with controlled("wait", devices=[NVME_A]) as (machine, monitor):
+        machine.expect("WAITING", BOOT_SECONDS)
+        monitor.run("system_reset")
+        check(monitor.expect("RESET")["data"] == {"guest": False, "reason": "host-qmp-system-reset"},
+              "another reason")
+        wait_until(lambda: machine.output.count("WAITING") == 2, BOOT_SECONDS, "no second start")
+        monitor.run("quit")
+        check(machine.wait(QUICK_SECONDS) == 0, machine.last_words())
+
+
+def listed():
+    done = command(["penstock", "list", "--json"])
+    check(done.returncode == 0, done.stderr)
+    return json.loads(done.stdout)["machines"]
+
+
+@test(only=Penstock)
+def list_and_stop():
+    """By its power button; when the command returns, the devices are back."""
+    with controlled("power-button", devices=[NVME_A]) as (machine, monitor):
+        machine.expect("POWER-BUTTON-READY", BOOT_SECONDS)
+        check(listed() == [{"name": NAME, "pid": machine.process.pid, "status": "running",
+                            "devices": [NVME_A]}], f"{listed()}")
+        check(f"{NAME} " in command(["penstock", "list"]).stdout, "it is not listed")
+        done = command(["penstock", "stop", NAME], RUN_SECONDS)
+        check(done.returncode == 0 and not done.stderr, f"exit code {done.returncode}: {done.stderr}")
+        check(driver(NVME_A) == "nvme", "its driver has it not back")
+        machine.succeed("power-button")
+        monitor.expect("SHUTDOWN")
+    check(listed() == [], f"{listed()}")
+    refused(["penstock", "stop", NAME], 1, "no machine of this name", "penstock list")
+
+
+@test(only=Penstock)
+def stop_by_force():
+    with controlled("wait", devices=[E1000E, NVME_A]) as (machine, _):
+        machine.expect("WAITING", BOOT_SECONDS)
+        done = command(["penstock", "stop", "--force", NAME], RUN_SECONDS)
+        check(done.returncode == 0, done.stderr)
+        check(driver(NVME_A) == "nvme", "its driver has it not back")
+        check(machine.wait(QUICK_SECONDS) == 0, machine.last_words())
+
+
+@test(only=Penstock)
+def console_of_a_running_machine():
+    """By one user at a time; it ends with the machine."""
+    with Machine("console", serial="pty", name=NAME) as machine:
+        wait_until(lambda: os.path.exists(SOCKET), QUICK_SECONDS, "no socket")
+        with subprocess.Popen(["penstock", "console", NAME], stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0) as console:
+            seen = b""
+            while b"CONSOLE-READY" not in seen:
+                more = console.stdout.read(4096)
+                check(more, f"the console ends: {seen[-300:]} {console.stderr.read()}")
+                seen += more
+            refused(["penstock", "console", NAME], 1, "somebody has this console open")
+            console.stdin.write(b"hello\n")
+            rest = console.stdout.read(65536)
+            while (more := console.stdout.read(65536)):
+                rest += more
+            check(b"CONSOLE-GOT hello" in rest, f"{rest[-300:]}")
+            check(console.wait(QUICK_SECONDS) == 0, "the console fails")
+        check(machine.wait() == 0, machine.last_words())
+    with controlled("wait", devices=[]) as (machine, _):
+        refused(["penstock", "console", NAME], 1, "no pseudo-terminal, but goes to stdio", "--serial pty")
+        machine.process.terminate()
+        machine.wait(QUICK_SECONDS)
