@@ -127,7 +127,26 @@ static uint64_t power_of_two_from(uint64_t size)
 	return power;
 }
 
-/* What each port needs of one kind of window: a power of two, which leaves no gap whatever is in it. */
+/*
+ * Where placing a device's BARs ends that begins at next: the largest first, as pci_bus_place() does. At most
+ * TOO_MUCH, which no window has.
+ */
+#define TOO_MUCH (1ULL << 62)
+
+static uint64_t place_after(uint64_t next, const struct topology_device *device, enum which which)
+{
+	for (uint64_t size = TOO_MUCH; size; size /= 2)
+		for (unsigned j = 0; j < PCI_BARS; j++) {
+			const struct pci_bar *bar = &device->bars[j];
+
+			if (bar->kind != PCI_BAR_NONE && window_of(device, bar) == which &&
+				min_u64(bar->size, TOO_MUCH) == size)
+				next = min_u64(align_up(next, size) + size, TOO_MUCH);
+		}
+	return next;
+}
+
+/* What each port needs of one kind of window: a power of two, by which its base is aligned as well. */
 struct demand {
 	enum which which;
 	uint64_t ports[TOPOLOGY_SLOTS];
@@ -141,10 +160,9 @@ static struct demand find_demand(const struct topology *topology, enum which whi
 	for (unsigned i = 0; i < topology->device_count; i++) {
 		const struct topology_device *device = &topology->devices[i];
 
-		for (unsigned j = 0; j < PCI_BARS && device->port >= 0; j++)
-			if (device->bars[j].kind != PCI_BAR_NONE &&
-				window_of(device, &device->bars[j]) == which)
-				demand.ports[device->port] += device->bars[j].size;
+		if (device->port >= 0)
+			demand.ports[device->port] =
+				place_after(demand.ports[device->port], device, which);
 	}
 	for (unsigned i = 0; i < topology->port_count; i++)
 		if (demand.ports[i])
@@ -164,25 +182,14 @@ static bool take(struct pci_window *window, uint64_t size, uint64_t *base)
 	return true;
 }
 
-/* The root bus's devices come first: this is what pci_bus_place() will do for each. */
+/* The root bus's devices come first. */
 static bool place_on_root(
 	const struct topology *topology, enum which which, struct pci_window *window)
 {
-	for (unsigned i = 0; i < topology->device_count; i++) {
-		const struct topology_device *device = &topology->devices[i];
-
-		for (uint64_t size = 1ULL << 62; size && device->port < 0; size /= 2)
-			for (unsigned j = 0; j < PCI_BARS; j++) {
-				const struct pci_bar *bar = &device->bars[j];
-				uint64_t base;
-
-				if (bar->kind != PCI_BAR_NONE && bar->size == size &&
-					window_of(device, bar) == which &&
-					!take(window, size, &base))
-					return false;
-			}
-	}
-	return true;
+	for (unsigned i = 0; i < topology->device_count; i++)
+		if (topology->devices[i].port < 0)
+			window->next = place_after(window->next, &topology->devices[i], which);
+	return window->next - window->base <= window->size;
 }
 
 /*
@@ -192,6 +199,8 @@ static bool place_on_root(
 static bool cut_ports(struct topology *topology, const struct demand *demand, uint64_t share,
 	struct pci_window window)
 {
+	for (unsigned i = 0; i < topology->port_count; i++)
+		*window_in(&topology->ports[i].windows, demand->which) = (struct pci_window){ 0 };
 	for (uint64_t size = 1ULL << 62; size; size /= 2)
 		for (unsigned i = 0; i < topology->port_count; i++) {
 			uint64_t base;
