@@ -325,7 +325,7 @@ int setup(void **state)
 				  KVM_ROUTES_MAX * sizeof(struct kvm_irq_routing_entry));
 	space_init(&fixture->mmio);
 	space_init(&fixture->pio);
-	pci_root_init(&fixture->root, &fixture->mmio, &fixture->pio, ECAM, 1, &windows, &err);
+	pci_root_init(&fixture->root, &fixture->mmio, &fixture->pio, ECAM, 2, &windows, &err);
 	fixture->root.ops = &root_ops;
 	fixture->root.has_ports = true;
 	fixture->place = (struct passthrough_place){ .bus = &fixture->root.bus, .devfn = DEVFN };

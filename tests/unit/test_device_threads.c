@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "passthrough_host.h"
+#include "pci/port.h"
 
 #include <linux/pci_regs.h>
 #include <stdlib.h>
@@ -221,6 +222,124 @@ static void vcpus_use_a_device_at_once(void **state)
 	passthrough_detach(&other);
 }
 
+/* The first device is behind a root port now, the second one on the root bus as before. */
+
+#define PORT_CONFIG   (ECAM + (5 << 15))
+#define BEHIND_CONFIG (ECAM + (1 << 20))
+#define SLOT_CONTROL  (0x60 + PCI_EXP_SLTCTL) /* of a port, see port.c */
+
+static struct pci_port port;
+
+static const struct pci_link slow = { 1, 1, 0 };
+
+static void set_port(struct fixture *fixture, unsigned offset, unsigned size, uint32_t value)
+{
+	space_write(&fixture->mmio, PORT_CONFIG + offset, size, value);
+}
+
+static void set_behind(struct fixture *fixture, unsigned offset, unsigned size, uint32_t value)
+{
+	space_write(&fixture->mmio, BEHIND_CONFIG + offset, size, value);
+}
+
+/* Windows of one place each, of all, of none; bus numbers and the command register, too. */
+static void *move_window(void *opaque)
+{
+	struct fixture *fixture = opaque;
+
+	for (unsigned i = 0; i < ROUNDS; i++) {
+		uint32_t first = place(i) >> 16, last = place(i % 2 ? i : PLACES - 1) >> 16;
+
+		set_port(fixture, PCI_MEMORY_BASE, 4, last << 16 | first);
+		set_port(fixture, PCI_COMMAND, 2, i % 3 ? PCI_COMMAND_MEMORY : 0);
+		set_port(fixture, PCI_SECONDARY_BUS, 2, i % 5 ? 0x0101 : 0x0202);
+	}
+	return NULL;
+}
+
+static void *move_behind(void *opaque)
+{
+	struct fixture *fixture = opaque;
+
+	for (unsigned i = 0; i < ROUNDS; i++) {
+		set_behind(fixture, PCI_BASE_ADDRESS_0, 4, place(i));
+		set_behind(fixture, PCI_COMMAND, 2, i % 4 ? PCI_COMMAND_MEMORY : 0);
+		space_read(&fixture->mmio, BEHIND_CONFIG + PCI_COMMAND, 4);
+	}
+	return NULL;
+}
+
+static void *switch_slot(void *opaque)
+{
+	struct fixture *fixture = opaque;
+
+	for (unsigned i = 0; i < ROUNDS; i++) {
+		set_port(fixture, SLOT_CONTROL, 4,
+			0xffff0000 | PCI_EXP_SLTCTL_HPIE | PCI_EXP_SLTCTL_ABPE |
+				(i % 2 ? PCI_EXP_SLTCTL_PCC : 0));
+		space_read(&fixture->mmio, PORT_CONFIG + SLOT_CONTROL, 4);
+	}
+	return NULL;
+}
+
+/* What the event loop does. */
+static void *plug(void *opaque)
+{
+	(void)opaque;
+	for (unsigned i = 0; i < ROUNDS; i++) {
+		pci_port_press_button(&port);
+		pci_port_unplug(&port);
+		pci_port_plug(&port, &slow);
+		pci_port_is_powered(&port);
+	}
+	return NULL;
+}
+
+static void attach_behind_port(struct fixture *fixture, struct passthrough *other)
+{
+	static const struct pci_windows windows = { .mem32 = { MEM32, 16 * MIB, MEM32 } };
+	struct error err = { 0 };
+
+	assert_int_equal(pci_port_init(&port, 1, 1, &windows), 0);
+	assert_int_equal(pci_bridge_add(&fixture->root.bus, &port.bridge, 5 << 3, &err), 0);
+	fixture->place = (struct passthrough_place){ .bus = &port.bridge.secondary };
+	attach_both(fixture, other);
+	pci_port_occupy(&port, &slow);
+}
+
+static void a_window_moves_while_others_use_what_is_behind_it(void **state)
+{
+	static void *(*const uses[])(void *) = { use_registers, move_window, move_behind,
+		switch_slot, plug, move_other };
+	struct fixture *fixture = *state;
+	pthread_t threads[ARRAY_SIZE(uses)];
+	struct passthrough other;
+
+	attach_behind_port(fixture, &other);
+	for (unsigned i = 0; i < ARRAY_SIZE(uses); i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, uses[i], fixture), 0);
+	for (unsigned i = 0; i < ARRAY_SIZE(uses); i++)
+		pthread_join(threads[i], NULL);
+	/* Whatever they left, the guest gets what it asks for now. */
+	set_other(fixture, PCI_BASE_ADDRESS_0, 4, place(1));
+	set_other(fixture, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	set_port(fixture, SLOT_CONTROL, 2, 0);
+	set_port(fixture, PCI_SECONDARY_BUS, 2, 0x0101);
+	set_port(fixture, PCI_MEMORY_BASE, 4, (uint32_t)place(2) | place(0) >> 16);
+	set_port(fixture, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	set_behind(fixture, PCI_BASE_ADDRESS_0, 4, place(0));
+	set_behind(fixture, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	check_slots(fixture, &other);
+	assert_int_equal((uint32_t)space_read(&fixture->mmio, place(0) + 0x10, 4), CONTENT);
+	/* Closed by one thread's write, it is gone when that returns. */
+	set_port(fixture, PCI_MEMORY_BASE, 4, 0x0000fff0);
+	assert_null(slot_at(place(0)));
+	passthrough_detach(&other);
+	passthrough_detach(&fixture->device);
+	fixture->detached = true;
+	pci_port_destroy(&port);
+}
+
 static pthread_barrier_t barrier;
 
 /* The second device comes to the place that the first leaves in the same moment, and the other way. */
@@ -264,6 +383,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		PASSTHROUGH_TEST(vcpus_use_a_device_at_once),
+		PASSTHROUGH_TEST(a_window_moves_while_others_use_what_is_behind_it),
 		PASSTHROUGH_TEST(both_are_decoded_whoever_comes_first),
 	};
 
