@@ -5,11 +5,13 @@
 #include "base/log.h"
 #include "host/journal/journal.h"
 #include "host/journal/lock.h"
+#include "host/system/text.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <pwd.h>
 #include <string.h>
+#include <sys/stat.h>
 
 int host_node_find_user(const char *name, uid_t *user, struct error *err)
 {
@@ -33,10 +35,10 @@ int host_node_find_user(const char *name, uid_t *user, struct error *err)
 }
 
 /* The owner alone changes: group and mode can have been set by a rule of udev. */
-static int change_owner(const struct host *host, int group, uid_t user, struct error *err)
+static int change_owner(const struct host *host, const char *node, uid_t user, struct error *err)
 {
 	char path[PATH_MAX];
-	int code = host_path(host, path, "/dev/vfio/%d", group);
+	int code = host_path(host, path, "%s", node);
 
 	if (code == 0 && fchownat(AT_FDCWD, path, user, -1, AT_SYMLINK_NOFOLLOW) < 0)
 		code = -errno;
@@ -67,17 +69,37 @@ static int record_user(
 	return host_journal_write(host, &record, err);
 }
 
+/* With a device's own node iommufd can be used, whose node is shared by all, and is root's at first. */
+static void tell_of_iommufd(const struct host *host, uid_t user)
+{
+	char path[PATH_MAX];
+	struct stat node;
+
+	if (host_path(host, path, "/dev/iommu") || stat(path, &node) < 0 || node.st_uid == user ||
+		(node.st_mode & (S_IROTH | S_IWOTH)) == (S_IROTH | S_IWOTH))
+		return;
+	log_info("for iommufd the user needs /dev/iommu, too, which gives no device by itself: "
+		 "'chmod 0666 /dev/iommu'; without it, machines use type 1");
+}
+
 static int give_one(const struct host *host, const struct bdf *bdf, uid_t user, struct error *err)
 {
 	cleanup_fd int lock = host_journal_lock(host, bdf, err);
+	char name[BDF_TEXT], group[HOST_NAME], own[HOST_NAME];
 	struct host_device device;
-	char name[BDF_TEXT];
+	bool has_own;
 
 	if (lock < 0 || host_device_read(host, bdf, &device, err) ||
-		record_user(host, &device, user, err) ||
-		change_owner(host, device.group, user, err))
+		record_user(host, &device, user, err))
 		return err->code;
-	log_info("%s: user %u may open /dev/vfio/%d", bdf_format(bdf, name), user, device.group);
+	host_text(group, sizeof(group), "/dev/vfio/%d", device.group);
+	has_own = host_device_vfio_node(host, bdf, own) == 0;
+	if (change_owner(host, group, user, err) || (has_own && change_owner(host, own, user, err)))
+		return err->code;
+	log_info("%s: user %u may open %s%s%s", bdf_format(bdf, name), user, group,
+		has_own ? " and " : "", has_own ? own : "");
+	if (has_own)
+		tell_of_iommufd(host, user);
 	return 0;
 }
 
@@ -109,15 +131,23 @@ static bool is_kept(const struct host *host, int group, const struct bdf *bdf)
 	return false;
 }
 
+static int take_back(const struct host *host, const char *node, struct error *err)
+{
+	return host_exists(host, node) ? change_owner(host, node, 0, err) : 0;
+}
+
 int host_node_take_back(const struct host *host, const struct bdf *bdf, struct error *err)
 {
 	struct error ignored = { 0 };
 	struct host_device device;
-	char path[PATH_MAX];
+	char node[HOST_NAME];
+	int code = 0;
 
-	if (host_device_read(host, bdf, &device, &ignored) || device.group < 0 ||
-		host_path(host, path, "/dev/vfio/%d", device.group) || access(path, F_OK) ||
+	if (host_device_vfio_node(host, bdf, node) == 0)
+		code = take_back(host, node, err);
+	if (code || host_device_read(host, bdf, &device, &ignored) || device.group < 0 ||
 		is_kept(host, device.group, bdf))
-		return 0;
-	return change_owner(host, device.group, 0, err);
+		return code;
+	host_text(node, sizeof(node), "/dev/vfio/%d", device.group);
+	return take_back(host, node, err);
 }

@@ -4,8 +4,9 @@
 #include "host/device/device.h"
 
 /*
- * The node of a VFIO group, /dev/vfio/N: who may open it may run machines with its devices. The
- * kernel makes it for root when the group's first device comes to vfio-pci.
+ * The node of a VFIO group, /dev/vfio/N, and since Linux 6.6 that of a device, /dev/vfio/devices/vfioN:
+ * who may open them may run machines with the devices. The kernel makes them for root when a device
+ * comes to vfio-pci.
  */
 
 /* The user's id by name or number. -ENOENT where there is none; root needs no node. */

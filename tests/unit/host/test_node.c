@@ -32,14 +32,28 @@ static void make_card(struct fixture *fixture)
 	fixture_file(fixture, "/dev/vfio/13", "");
 }
 
-static uid_t owner(struct fixture *fixture)
+/* Since Linux 6.6. */
+static void make_own_nodes(struct fixture *fixture)
+{
+	fixture_file(fixture, CARD "/vfio-dev/vfio4/dev", "511:4\n");
+	fixture_file(fixture, SOUND "/vfio-dev/vfio5/dev", "511:5\n");
+	fixture_file(fixture, "/dev/vfio/devices/vfio4", "");
+	fixture_file(fixture, "/dev/vfio/devices/vfio5", "");
+}
+
+static uid_t owner_of(struct fixture *fixture, const char *node)
 {
 	struct stat stat_;
 	char path[128];
 
-	snprintf(path, sizeof(path), "%s/dev/vfio/13", fixture->tree);
+	snprintf(path, sizeof(path), "%s/dev/vfio/%s", fixture->tree, node);
 	assert_int_equal(stat(path, &stat_), 0);
 	return stat_.st_uid;
+}
+
+static uid_t owner(struct fixture *fixture)
+{
+	return owner_of(fixture, "13");
 }
 
 static void users(void **state)
@@ -97,6 +111,31 @@ static void kept_while_another_of_the_group_has_it(void **state)
 	assert_int_equal(owner(fixture), 0);
 }
 
+static void each_has_its_own_node_too(void **state)
+{
+	const struct bdf both[] = { { 0, 1, 0, 0 }, { 0, 1, 0, 1 } };
+	struct fixture *fixture = *state;
+	struct error err = { 0 };
+
+	if (geteuid())
+		skip();
+	make_card(fixture);
+	make_own_nodes(fixture);
+	assert_int_equal(host_node_give(&fixture->host, &card, 1, USER, &err), 0);
+	assert_int_equal(owner_of(fixture, "devices/vfio4"), USER);
+	assert_int_equal(owner_of(fixture, "devices/vfio5"), 0);
+	assert_int_equal(host_node_give(&fixture->host, both, 2, USER, &err), 0);
+	assert_int_equal(owner_of(fixture, "devices/vfio5"), USER);
+	/* The group's is kept, its own is not. */
+	assert_int_equal(host_release(&fixture->host, &card, false, &err), 0);
+	assert_int_equal(owner(fixture), USER);
+	assert_int_equal(owner_of(fixture, "devices/vfio4"), 0);
+	assert_int_equal(owner_of(fixture, "devices/vfio5"), USER);
+	assert_int_equal(host_release(&fixture->host, &sound, false, &err), 0);
+	assert_int_equal(owner(fixture), 0);
+	assert_int_equal(owner_of(fixture, "devices/vfio5"), 0);
+}
+
 static void a_node_that_is_gone_is_no_error(void **state)
 {
 	struct fixture *fixture = *state;
@@ -149,6 +188,7 @@ int main(void)
 		TEST(users),
 		TEST(given_and_taken_back),
 		TEST(kept_while_another_of_the_group_has_it),
+		TEST(each_has_its_own_node_too),
 		TEST(a_node_that_is_gone_is_no_error),
 		TEST(no_node_to_give),
 		TEST(a_record_is_strict_about_the_user),
