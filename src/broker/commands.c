@@ -180,7 +180,7 @@ static void note_paused(struct broker *broker, bool paused)
 	broker->paused = paused;
 }
 
-static json_object *finish(struct broker *broker, struct broker_request *request)
+static json_object *finish_request(struct broker *broker, struct broker_request *request)
 {
 	json_object *list = request->list;
 
@@ -212,7 +212,7 @@ static void take_reply(
 		json_object_put(done.list);
 		monitor_fail(broker->monitor, done.id, MONITOR_GENERIC, &clean);
 	} else {
-		monitor_reply(broker->monitor, done.id, finish(broker, &done));
+		monitor_reply(broker->monitor, done.id, finish_request(broker, &done));
 	}
 }
 

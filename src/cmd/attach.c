@@ -68,8 +68,8 @@ static void add_text(json_object *object, const char *key, const char *text)
 	json_object_object_add(object, key, json_object_new_string(text));
 }
 
-static int attach_device(struct control_client *client, const struct host *host, const char *device,
-	struct error *err)
+static int attach_by_name(struct control_client *client, const struct host *host,
+	const char *device, struct error *err)
 {
 	const struct machine_wait wait = {
 		.host = host,
@@ -81,7 +81,7 @@ static int attach_device(struct control_client *client, const struct host *host,
 	add_text(arguments, "driver", "vfio-pci");
 	add_text(arguments, "host", device);
 	add_text(arguments, "id", device);
-	return machine_run(client, &wait, "device_add", arguments, err);
+	return cmd_machine_run(client, &wait, "device_add", arguments, err);
 }
 
 static int detach_device(struct control_client *client, const struct host *host, const char *device,
@@ -97,9 +97,9 @@ static int detach_device(struct control_client *client, const struct host *host,
 	add_text(arguments, "id", device);
 	if (force)
 		json_object_object_add(arguments, "force", json_object_new_boolean(true));
-	if (machine_run(client, &wait, "device_del", arguments, err))
+	if (cmd_machine_run(client, &wait, "device_del", arguments, err))
 		return err->code;
-	return machine_await(client, &wait, "DEVICE_DELETED", device, err);
+	return cmd_machine_await(client, &wait, "DEVICE_DELETED", device, err);
 }
 
 /* detach: or attach. */
@@ -111,13 +111,13 @@ static int change_device(const struct arguments *arguments, bool detach)
 	struct host host;
 	struct bdf bdf;
 
-	if (machine_connect(&client, &host, arguments->name, &err) == 0 &&
+	if (cmd_machine_connect(&client, &host, arguments->name, &err) == 0 &&
 		host_address_find_one(&host, arguments->address, &bdf, &err) == 0) {
 		bdf_format(&bdf, device);
 		if (detach)
 			detach_device(&client, &host, device, arguments->force, &err);
 		else
-			attach_device(&client, &host, device, &err);
+			attach_by_name(&client, &host, device, &err);
 	}
 	control_client_close(&client);
 	if (!err.code)

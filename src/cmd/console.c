@@ -58,7 +58,7 @@ static bool find_pty(struct control_client *client, char *path, size_t size, str
 }
 
 /* One user at a time: two would each get a part of what the guest says. */
-static int open_pty(const char *path, const char *name, struct error *err)
+static int open_console_pty(const char *path, const char *name, struct error *err)
 {
 	cleanup_fd int fd = open(path, O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
 
@@ -190,9 +190,9 @@ static int run_console(const char *name)
 	char path[64];
 	int status;
 
-	if (machine_connect(&client, &host, name, &err) == 0 &&
+	if (cmd_machine_connect(&client, &host, name, &err) == 0 &&
 		find_pty(&client, path, sizeof(path), &err))
-		session.pty = open_pty(path, name, &err);
+		session.pty = open_console_pty(path, name, &err);
 	control_client_close(&client);
 	if (err.code) {
 		error_print(&err);

@@ -120,7 +120,7 @@ static json_object *list_machines(const struct host *host)
 	return list;
 }
 
-static const char *text_of(json_object *machine, const char *key)
+static const char *member_text(json_object *machine, const char *key)
 {
 	const char *text = json_object_get_string(json_object_object_get(machine, key));
 
@@ -131,8 +131,8 @@ static void print_machine(json_object *machine)
 {
 	json_object *devices = json_object_object_get(machine, "devices");
 
-	printf("%-16s %8s  %-10s", text_of(machine, "name"), text_of(machine, "pid"),
-		text_of(machine, "status"));
+	printf("%-16s %8s  %-10s", member_text(machine, "name"), member_text(machine, "pid"),
+		member_text(machine, "status"));
 	for (size_t i = 0; i < json_object_array_length(devices); i++)
 		printf(" %s", json_object_get_string(json_object_array_get_idx(devices, i)));
 	putchar('\n');

@@ -10,7 +10,7 @@
 
 #define TICK_MS 250
 
-int machine_connect(
+int cmd_machine_connect(
 	struct control_client *client, struct host *host, const char *name, struct error *err)
 {
 	char path[sizeof(host->run) + HOST_NAME + sizeof(MACHINE_SOCKET)];
@@ -26,7 +26,7 @@ int machine_connect(
 	return err->code;
 }
 
-static int give_up(
+static int give_up_waiting(
 	const struct control_client *client, const struct machine_wait *wait, struct error *err)
 {
 	error_set(err, -ETIMEDOUT, client->name, "gave up after %u seconds of waiting for %s",
@@ -35,8 +35,8 @@ static int give_up(
 	return err->code;
 }
 
-int machine_run(struct control_client *client, const struct machine_wait *wait, const char *command,
-	json_object *arguments, struct error *err)
+int cmd_machine_run(struct control_client *client, const struct machine_wait *wait,
+	const char *command, json_object *arguments, struct error *err)
 {
 	struct guard guard = { .host = wait->host, .object = client->name, .doing = wait->doing };
 	uint64_t start = guard_now(), told = start;
@@ -54,7 +54,7 @@ int machine_run(struct control_client *client, const struct machine_wait *wait, 
 		}
 		guard_progress(&guard, start, &told);
 	}
-	return give_up(client, wait, err);
+	return give_up_waiting(client, wait, err);
 }
 
 static bool is_about(json_object *event, const char *name, const char *device)
@@ -67,8 +67,8 @@ static bool is_about(json_object *event, const char *name, const char *device)
 	       (!device || (about && strcmp(about, device) == 0));
 }
 
-int machine_await(struct control_client *client, const struct machine_wait *wait, const char *event,
-	const char *device, struct error *err)
+int cmd_machine_await(struct control_client *client, const struct machine_wait *wait,
+	const char *event, const char *device, struct error *err)
 {
 	struct guard guard = { .host = wait->host, .object = client->name, .doing = wait->doing };
 	uint64_t start = guard_now(), told = start;
@@ -86,15 +86,15 @@ int machine_await(struct control_client *client, const struct machine_wait *wait
 			return error_set(err, code, client->name, "the machine has ended");
 		guard_progress(&guard, start, &told);
 	}
-	return give_up(client, wait, err);
+	return give_up_waiting(client, wait, err);
 }
 
-int machine_await_end(
+int cmd_machine_await_end(
 	struct control_client *client, const struct machine_wait *wait, struct error *err)
 {
 	struct error why = { 0 };
 
-	if (machine_await(client, wait, "", NULL, &why) != -EPIPE)
+	if (cmd_machine_await(client, wait, "", NULL, &why) != -EPIPE)
 		*err = why;
 	return err->code;
 }

@@ -12,7 +12,7 @@
 #define MACHINE_SOCKET ".sock"
 
 /* Connect to the machine of this name. Close the client in each case. */
-int machine_connect(
+int cmd_machine_connect(
 	struct control_client *client, struct host *host, const char *name, struct error *err);
 
 /* What is waited for, as the user is told of it: "the guest to power off", and what to do where it is given up. */
@@ -23,13 +23,13 @@ struct machine_wait {
 };
 
 /* Run a command that may take long. 0 or a negative errno. */
-int machine_run(struct control_client *client, const struct machine_wait *wait, const char *command,
-	json_object *arguments, struct error *err);
+int cmd_machine_run(struct control_client *client, const struct machine_wait *wait,
+	const char *command, json_object *arguments, struct error *err);
 
 /* Wait for an event, with device: about this one. 0 or a negative errno; -EPIPE: the machine has ended before. */
-int machine_await(struct control_client *client, const struct machine_wait *wait, const char *event,
-	const char *device, struct error *err);
+int cmd_machine_await(struct control_client *client, const struct machine_wait *wait,
+	const char *event, const char *device, struct error *err);
 
 /* Wait until the machine has ended and given everything back. */
-int machine_await_end(
+int cmd_machine_await_end(
 	struct control_client *client, const struct machine_wait *wait, struct error *err);

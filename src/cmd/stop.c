@@ -33,16 +33,17 @@ static int stop_machine(const char *name, bool force, struct error *err)
 		.doing = "the guest to power off",
 		.hint = "it may ignore its power button, or be paused; 'penstock stop --force' ends it",
 	};
-	int code = machine_connect(&client, &host, name, err);
+	int code = cmd_machine_connect(&client, &host, name, err);
 
 	if (!code)
-		code = machine_run(&client, &wait, force ? "quit" : "system_powerdown", NULL, err);
+		code = cmd_machine_run(
+			&client, &wait, force ? "quit" : "system_powerdown", NULL, err);
 	if (!code && !force)
-		code = machine_await(&client, &wait, "SHUTDOWN", NULL, err);
+		code = cmd_machine_await(&client, &wait, "SHUTDOWN", NULL, err);
 	wait.doing = "the machine to give its devices back";
 	wait.hint = "its own messages tell what it waits for";
 	if (!code)
-		code = machine_await_end(&client, &wait, err);
+		code = cmd_machine_await_end(&client, &wait, err);
 	control_client_close(&client);
 	return code;
 }

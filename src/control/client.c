@@ -36,7 +36,7 @@ static int wait_for_input(const struct control_client *client, int64_t deadline)
 	return ready < 0 ? (errno == EINTR ? -EAGAIN : -errno) : ready ? 0 : -ETIMEDOUT;
 }
 
-static int fill(struct control_client *client, int64_t deadline)
+static int fill_buffer(struct control_client *client, int64_t deadline)
 {
 	int code = wait_for_input(client, deadline);
 	ssize_t got;
@@ -56,7 +56,7 @@ static int receive(struct control_client *client, int64_t deadline, json_object 
 {
 	for (;;) {
 		size_t size = client->input_end - client->input_start;
-		int code = size ? 0 : fill(client, deadline);
+		int code = size ? 0 : fill_buffer(client, deadline);
 
 		if (code)
 			return code;
@@ -78,7 +78,7 @@ static int receive(struct control_client *client, int64_t deadline, json_object 
 	}
 }
 
-static int fail(const struct control_client *client, int code, struct error *err)
+static int fail_client(const struct control_client *client, int code, struct error *err)
 {
 	if (code == -EPIPE) {
 		error_set(err, code, client->name, "the machine has ended meanwhile");
@@ -116,7 +116,7 @@ int control_client_send(struct control_client *client, const char *command, json
 		}
 	}
 	json_object_put(object);
-	return code ? fail(client, code, err) : 0;
+	return code ? fail_client(client, code, err) : 0;
 }
 
 /* What is neither is dropped. */
@@ -157,7 +157,7 @@ json_object *control_client_answer(struct control_client *client, int limit_ms, 
 	int code = receive_answer(client, deadline_of(limit_ms), &answer);
 
 	if (code) {
-		fail(client, code, err);
+		fail_client(client, code, err);
 		return NULL;
 	}
 	if (json_object_object_get_ex(answer, "return", &result))
@@ -218,7 +218,7 @@ int control_client_open(struct control_client *client, const char *path, const c
 		return error_set(
 			err, -EBUSY, name, "the machine takes no more clients, or has just ended");
 	if (code)
-		return fail(client, code, err);
+		return fail_client(client, code, err);
 	json_object_put(greeting);
 	nothing = control_client_run(client, "qmp_capabilities", NULL, limit_ms, err);
 	json_object_put(nothing);

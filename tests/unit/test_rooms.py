@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""A file includes headers of its own room, of base, and of the rooms that its room uses.
+"""A file includes headers of its own room, of base, and of the rooms that its room uses; and no two files
+define one name for all to use: of these the linker would take one from a library, without a word.
 
 test_rooms.py SRC ROOM=USED,USED ...: the table of meson.build, where a room can only use those above its
 line, so that no circle can be written down.
@@ -19,8 +20,28 @@ def room_of(path):
     return max(inside, key=len, default=None)
 
 
+def public_functions(text):
+    """Names that a C file defines for others, each at the beginning of a line."""
+    for found in re.finditer(r"^(?:([a-z][^\n=;{}()]*?[ *]))?(\w+)\([^;{}]*\)\n\{", text, re.MULTILINE):
+        before = text[:found.start()].rstrip("\n").rpartition("\n")[2]
+        if "static" not in (found[1] or before).split():
+            yield found[2]
+
+
+def check_names():
+    """Functions that are defined for all in more than one file. Their number."""
+    defined = {}
+    for file in sorted(SRC.rglob("*.c")):
+        for name in public_functions(file.read_text()):
+            defined.setdefault(name, []).append(file.relative_to(SRC).as_posix())
+    twice = {name: files for name, files in defined.items() if len(files) > 1}
+    for name, files in twice.items():
+        print(f"{name}() is defined by {' and '.join(files)}")
+    return len(twice)
+
+
 def main():
-    failures = 0
+    failures = check_names()
     seen = set()
     for file in sorted(SRC.rglob("*.[ch]")):
         path = file.relative_to(SRC).as_posix()

@@ -395,7 +395,7 @@ static bool roll_back(const struct host *host, const struct boot_result *result,
 }
 
 /* Either all of them, or none: but for what roll_back() could not do, and mixed is true then. */
-static int put_all(
+static int put_files(
 	const struct host *host, const struct boot_result *result, bool *mixed, struct error *err)
 {
 	for (size_t i = 0; i < result->count; i++) {
@@ -453,7 +453,7 @@ static int commit_changes(const struct host *host, const struct boot_state *old,
 		(plan && boot_state_save(&during, host, err)))
 		goto free;
 	if (make_directories(host, &during.directories, err) || prepare_all(host, result, err) ||
-		put_all(host, result, &mixed, err)) {
+		put_files(host, result, &mixed, err)) {
 		if (!mixed)
 			give_up_changes(host, old, &during, result);
 		goto free;
