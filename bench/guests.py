@@ -15,6 +15,7 @@ import harness                      # noqa: E402
 DISK, NIC = harness.NVME_A, harness.E1000E
 MEMORY_MIB = 512
 BOOT_SECONDS = 240
+FIRST_LINE = "ignore_loglevel earlyprintk=ttyS0"
 
 
 class Q35(harness.Qemu):
@@ -22,10 +23,10 @@ class Q35(harness.Qemu):
     machine = ["-machine", "q35"]
 
     @classmethod
-    def command(cls, cmdline, devices, initrd=harness.INITRD):
+    def command(cls, cmdline, devices, initrd=harness.INITRD, memory=MEMORY_MIB):
         return ["qemu-system-x86_64", "-accel", "kvm", "-cpu", "host", *cls.machine,
                 "-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio",
-                "-m", str(MEMORY_MIB), "-kernel", harness.KERNEL, "-initrd", initrd,
+                "-m", str(memory), "-kernel", harness.KERNEL, "-initrd", initrd,
                 "-append", cmdline,
                 *(word for bdf in devices for word in ("-device", f"vfio-pci,host={bdf}"))]
 
@@ -43,9 +44,9 @@ class Penstock(harness.Penstock):
     binding = harness.Qemu.binding
 
     @staticmethod
-    def command(cmdline, devices, initrd=harness.INITRD):
+    def command(cmdline, devices, initrd=harness.INITRD, memory=MEMORY_MIB):
         return harness.Penstock.command(cmdline=cmdline, devices=devices, initrd=initrd,
-                                        memory=f"{MEMORY_MIB}M")
+                                        memory=f"{memory}M")
 
 
 PEERS = (Q35, Microvm, Penstock)
@@ -71,6 +72,10 @@ class Guest(harness.Machine, Commands):
         harness.vmm = peer
         self._commands = 0
         super().__init__(cmdline=cmdline, devices=devices, **options)
+
+    def wait_for_first_line(self):
+        """Of the kernel, with FIRST_LINE on its command line."""
+        self.expect("Linux version", BOOT_SECONDS)
 
     def wait_for_user_space(self):
         self.expect("USERSPACE-UP", BOOT_SECONDS)
