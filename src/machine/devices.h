@@ -56,7 +56,7 @@ struct machine_devices {
 	struct machine_slot slots[TOPOLOGY_SLOTS];
 	struct loop *loop;
 	int news; /* eventfd: a thread is at its end, or a slot has lost its power; -1 */
-	/* Wait until DMA may begin; false: never. Called by vCPUs' threads. */
+	/* May DMA begin? As passthrough.ready. */
 	bool (*ready)(void *opaque);
 	/* The host asks for a device back, or a device has failed. Called by the event loop. */
 	void (*failed)(void *opaque, const struct error *failure);

@@ -49,11 +49,11 @@ struct fill {
 	unsigned piece_count, span_count;
 	unsigned present;     /* pieces in a row from the first; written with the lock held */
 	unsigned given;       /* of these to fill_next(); written with the lock held */
+	unsigned spans_left;  /* written with the lock held */
 	pthread_mutex_t lock; /* for all below */
 	pthread_cond_t changed;
 	struct cursor taking, giving;
 	bool *is_present; /* by piece */
-	unsigned spans_left;
 	bool stop, failed;
 	uint64_t bytes; /* present */
 	time_t told;
@@ -185,7 +185,7 @@ static bool do_piece(struct fill *fill)
 	}
 	if (err.code)
 		fail_fill(fill, &err);
-	else if (--fill->spans_left == 0)
+	else if (__atomic_sub_fetch(&fill->spans_left, 1, __ATOMIC_RELEASE) == 0)
 		pthread_cond_broadcast(&fill->changed);
 	return true;
 }
@@ -264,25 +264,39 @@ static void tell_progress(struct fill *fill, time_t since)
 		size_format(fill->bytes, there), size_format(fill->memory->size, all));
 }
 
-bool fill_wait(struct fill *fill)
+static void wait_a_second(struct fill *fill)
+{
+	struct timespec end;
+
+	clock_gettime(CLOCK_MONOTONIC, &end);
+	end.tv_sec++;
+	pthread_cond_timedwait(&fill->changed, &fill->lock, &end);
+}
+
+bool fill_is_done(const struct fill *fill)
+{
+	return !__atomic_load_n(&fill->spans_left, __ATOMIC_ACQUIRE);
+}
+
+int fill_wait(struct fill *fill, unsigned seconds)
 {
 	time_t since = now();
-	bool done;
+	int code = 0;
 
 	pthread_mutex_lock(&fill->lock);
-	while (do_piece(fill))
+	while (fill->spans_left && !code) {
+		if (!do_piece(fill))
+			wait_a_second(fill);
 		tell_progress(fill, since);
-	while (fill->spans_left && !fill->stop && !fill->failed) {
-		struct timespec end;
-
-		clock_gettime(CLOCK_MONOTONIC, &end);
-		end.tv_sec++;
-		pthread_cond_timedwait(&fill->changed, &fill->lock, &end);
-		tell_progress(fill, since);
+		if (fill->stop || fill->failed)
+			code = -ECANCELED;
+		else if (seconds && now() >= since + (time_t)seconds)
+			code = -ETIMEDOUT;
 	}
-	done = !fill->spans_left;
+	if (!fill->spans_left)
+		code = 0;
 	pthread_mutex_unlock(&fill->lock);
-	return done;
+	return code;
 }
 
 bool fill_next(struct fill *fill, struct memory_range *range)

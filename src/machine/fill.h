@@ -11,7 +11,7 @@
  * Guest RAM is made present, and mapped for DMA, by threads of its own while the guest already runs,
  * lowest addresses first. A guest that touches a page before its turn has it by a fault. Its devices
  * cannot wait so, but none may do DMA before its driver sets Bus Master (PCI Local Bus 3.0, 6.2.2):
- * that write waits here for what is missing.
+ * that write waits for what is missing.
  */
 
 struct fill;
@@ -29,11 +29,15 @@ struct fill_ops {
 struct fill *fill_start(struct memory *memory, struct vfio_iommu *iommu, const struct fill_ops *ops,
 	struct error *err);
 
+/* All is there and mapped. Any thread; costs next to nothing. */
+bool fill_is_done(const struct fill *fill);
+
 /*
- * Return when all is there and mapped, and take part in the work until then; tell the user where it
- * takes more than a second. False: it has failed, or was stopped. Any thread, many at once.
+ * Return when all is, and take part in the work until then; tell the user where it takes more than a
+ * second. 0, -ETIMEDOUT after some seconds (0: no limit), -ECANCELED where it has failed or was stopped.
+ * Any thread, many at once.
  */
-bool fill_wait(struct fill *fill);
+int fill_wait(struct fill *fill, unsigned seconds);
 
 /*
  * A range that has become present, each once and in their order, so that the caller can fill the

@@ -24,6 +24,9 @@
 #include <pthread.h>
 #include <sys/epoll.h>
 
+#define HOLD_AFTER_S \
+	10 /* seconds of waiting for RAM; Linux looks for locked-up CPUs after 10 or 20 */
+
 struct machine {
 	const struct machine_config *config;
 	struct loop *loop;
@@ -40,7 +43,6 @@ struct machine {
 	struct power power;
 	struct machine_devices devices;
 	struct vcpus *vcpus;
-	bool stopped;         /* by the user; the loop's thread alone looks at it */
 	pthread_mutex_t lock; /* for what follows */
 	enum machine_end end;
 	struct error *err;
@@ -100,13 +102,45 @@ static void on_failure(void *opaque, const struct error *failure)
 	end(machine, MACHINE_FAILED);
 }
 
+/* The access that this vCPU makes has to wait for RAM. */
+static _Thread_local bool must_wait;
+
 static bool on_ready(void *opaque)
 {
 	struct machine *machine = opaque;
 
 	struct fill *fill = __atomic_load_n(&machine->fill, __ATOMIC_ACQUIRE);
 
-	return !fill || fill_wait(fill);
+	if (!fill || fill_is_done(fill))
+		return true;
+	pthread_mutex_lock(&machine->lock);
+	must_wait = !machine->ended;
+	pthread_mutex_unlock(&machine->lock);
+	return false;
+}
+
+static bool on_must_wait(void *opaque)
+{
+	bool is = must_wait;
+
+	(void)opaque;
+	must_wait = false;
+	return is;
+}
+
+/*
+ * Linux writes Bus Master with interrupts off. Where that takes long, the other vCPUs are held, too, and
+ * as all of them are told that the guest stood still, their watchdogs see no CPU that is locked up.
+ */
+static void on_wait(void *opaque)
+{
+	struct machine *machine = opaque;
+
+	if (fill_wait(machine->fill, HOLD_AFTER_S) != -ETIMEDOUT)
+		return;
+	vcpus_pause(machine->vcpus, VCPUS_MEMORY);
+	fill_wait(machine->fill, 0);
+	vcpus_resume(machine->vcpus, VCPUS_MEMORY);
 }
 
 static bool on_populated(void *opaque, struct memory_range *range)
@@ -128,15 +162,14 @@ static void on_plugged(void *opaque, uint32_t request, const struct error *err)
 	tell(opaque, &(struct message){ .type = MESSAGE_REPLY, .id = request, .error = *err });
 }
 
-/* Two may want it, the user and who changes the tree of PCI. */
 static void on_hold(void *opaque, bool held)
 {
 	struct machine *machine = opaque;
 
 	if (held)
-		vcpus_pause(machine->vcpus);
-	else if (!machine->stopped)
-		vcpus_resume(machine->vcpus);
+		vcpus_pause(machine->vcpus, VCPUS_PLUG);
+	else
+		vcpus_resume(machine->vcpus, VCPUS_PLUG);
 }
 
 static void tell_cpus(struct machine *machine, uint32_t id)
@@ -189,12 +222,10 @@ static void obey(struct machine *machine, const struct message *message)
 		end(machine, MACHINE_RESET);
 		return;
 	case MESSAGE_STOP:
-		machine->stopped = true;
-		on_hold(machine, true);
+		vcpus_pause(machine->vcpus, VCPUS_USER);
 		break;
 	case MESSAGE_CONT:
-		machine->stopped = false;
-		on_hold(machine, false);
+		vcpus_resume(machine->vcpus, VCPUS_USER);
 		break;
 	case MESSAGE_ATTACH:
 		if (attach(machine, message, &reply.error) == 0)
@@ -333,7 +364,14 @@ static int make_vcpus(struct machine *machine, struct error *err)
 		.cmdline = config->cmdline,
 		.ecam_size = machine->pci.root.buses * PCI_ECAM_BUS_SIZE,
 	};
-	const struct vcpus_ops ops = { on_reset, on_failure, on_populated, machine };
+	const struct vcpus_ops ops = {
+		.reset = on_reset,
+		.failed = on_failure,
+		.populated = on_populated,
+		.must_wait = on_must_wait,
+		.wait = on_wait,
+		.opaque = machine,
+	};
 	struct linux_entry entry;
 
 	/* The first one to write there. */
@@ -396,7 +434,7 @@ static void run(struct machine *machine)
 {
 	struct error failure = { 0 }; /* machine->err may be a running thread's to write */
 
-	if (machine->config->prealloc && !fill_wait(machine->fill))
+	if (machine->config->prealloc && fill_wait(machine->fill, 0))
 		return;
 	if (console_start(&machine->console, &failure) == 0) {
 		tell(machine, &(struct message){ .type = MESSAGE_READY });

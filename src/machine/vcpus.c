@@ -26,9 +26,10 @@ struct vcpus {
 	struct space *pio;
 	struct vcpus_ops ops;
 	pthread_mutex_t gate;   /* held while threads are being started */
-	bool stop, pause;       /* kicked ones look at them */
+	bool stop;              /* kicked ones look at it, and at the next */
+	unsigned holders;       /* of enum vcpus_holder */
 	pthread_mutex_t lock;   /* for what follows, and for changes of these two */
-	pthread_cond_t changed; /* stop, pause or running */
+	pthread_cond_t changed; /* stop, holders or running */
 	unsigned running;       /* threads that are neither held nor at their end */
 	unsigned count;
 	struct vcpu_thread threads[];
@@ -138,20 +139,48 @@ static void leave_guest(struct vcpus *vcpus)
 	pthread_cond_broadcast(&vcpus->changed);
 }
 
+/* With the lock held. */
+static void return_to_guest(struct vcpu_thread *thread)
+{
+	struct vcpus *vcpus = thread->vcpus;
+
+	while (vcpus->holders && !vcpus->stop)
+		pthread_cond_wait(&vcpus->changed, &vcpus->lock);
+	vcpus->running++;
+	if (!vcpus->stop)
+		kvm_vcpu_resume(&thread->vcpu);
+}
+
 static void wait_while_paused(struct vcpu_thread *thread)
 {
 	struct vcpus *vcpus = thread->vcpus;
 
 	pthread_mutex_lock(&vcpus->lock);
-	if (vcpus->pause && !vcpus->stop) {
+	if (vcpus->holders && !vcpus->stop) {
 		leave_guest(vcpus);
-		while (vcpus->pause && !vcpus->stop)
-			pthread_cond_wait(&vcpus->changed, &vcpus->lock);
-		vcpus->running++;
-		if (!vcpus->stop)
-			kvm_vcpu_resume(&thread->vcpu);
+		return_to_guest(thread);
 	}
 	pthread_mutex_unlock(&vcpus->lock);
+}
+
+/* An access that has to wait is served again, until it is made. False: this vCPU runs no more. */
+static bool serve(struct vcpu_thread *thread)
+{
+	struct vcpus *vcpus = thread->vcpus;
+
+	while (serve_exit(thread)) {
+		if (!vcpus->ops.must_wait || !vcpus->ops.must_wait(vcpus->ops.opaque) ||
+			__atomic_load_n(&vcpus->stop, __ATOMIC_ACQUIRE))
+			return true;
+		pthread_mutex_lock(&vcpus->lock);
+		leave_guest(vcpus);
+		pthread_mutex_unlock(&vcpus->lock);
+		vcpus->ops.wait(vcpus->ops.opaque);
+		pthread_mutex_lock(&vcpus->lock);
+		return_to_guest(thread);
+		pthread_mutex_unlock(&vcpus->lock);
+	}
+	return false;
 }
 
 static void run_guest(struct vcpu_thread *thread)
@@ -161,16 +190,20 @@ static void run_guest(struct vcpu_thread *thread)
 	while (!__atomic_load_n(&vcpus->stop, __ATOMIC_ACQUIRE)) {
 		int code;
 
-		if (__atomic_load_n(&vcpus->pause, __ATOMIC_ACQUIRE))
+		if (__atomic_load_n(&vcpus->holders, __ATOMIC_ACQUIRE))
 			wait_while_paused(thread);
 		code = kvm_vcpu_run(&thread->vcpu);
 		if (code == -EINTR || code == -EAGAIN)
 			continue;
 		if (code) {
-			fail(thread, "KVM_RUN fails with error %llu", -code);
+			fail(thread,
+				code == -EFAULT
+					? "the host has no memory for a page that it touches (error %llu)"
+					: "KVM_RUN fails with error %llu",
+				-code);
 			break;
 		}
-		if (!serve_exit(thread))
+		if (!serve(thread))
 			break;
 		prefault(thread);
 	}
@@ -252,14 +285,6 @@ int vcpus_start(struct vcpus *vcpus, struct error *err)
 	return code;
 }
 
-static void set_flag(struct vcpus *vcpus, bool *flag, bool value)
-{
-	pthread_mutex_lock(&vcpus->lock);
-	__atomic_store_n(flag, value, __ATOMIC_RELEASE);
-	pthread_cond_broadcast(&vcpus->changed);
-	pthread_mutex_unlock(&vcpus->lock);
-}
-
 static void kick_all(struct vcpus *vcpus)
 {
 	for (unsigned i = 0; i < vcpus->count; i++) {
@@ -273,9 +298,17 @@ static void kick_all(struct vcpus *vcpus)
 	}
 }
 
-void vcpus_pause(struct vcpus *vcpus)
+static void set_holders(struct vcpus *vcpus, unsigned clear, unsigned set)
 {
-	set_flag(vcpus, &vcpus->pause, true);
+	pthread_mutex_lock(&vcpus->lock);
+	__atomic_store_n(&vcpus->holders, (vcpus->holders & ~clear) | set, __ATOMIC_RELEASE);
+	pthread_cond_broadcast(&vcpus->changed);
+	pthread_mutex_unlock(&vcpus->lock);
+}
+
+void vcpus_pause(struct vcpus *vcpus, enum vcpus_holder holder)
+{
+	set_holders(vcpus, 0, holder);
 	kick_all(vcpus);
 	pthread_mutex_lock(&vcpus->lock);
 	while (vcpus->running)
@@ -283,9 +316,9 @@ void vcpus_pause(struct vcpus *vcpus)
 	pthread_mutex_unlock(&vcpus->lock);
 }
 
-void vcpus_resume(struct vcpus *vcpus)
+void vcpus_resume(struct vcpus *vcpus, enum vcpus_holder holder)
 {
-	set_flag(vcpus, &vcpus->pause, false);
+	set_holders(vcpus, holder, 0);
 }
 
 pid_t vcpus_thread(const struct vcpus *vcpus, unsigned index)
@@ -297,7 +330,10 @@ void vcpus_free(struct vcpus *vcpus)
 {
 	if (!vcpus)
 		return;
-	set_flag(vcpus, &vcpus->stop, true);
+	pthread_mutex_lock(&vcpus->lock);
+	__atomic_store_n(&vcpus->stop, true, __ATOMIC_RELEASE);
+	pthread_cond_broadcast(&vcpus->changed);
+	pthread_mutex_unlock(&vcpus->lock);
 	kick_all(vcpus);
 	for (unsigned i = 0; i < vcpus->count; i++)
 		if (vcpus->threads[i].started)

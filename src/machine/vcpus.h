@@ -20,6 +20,12 @@ struct vcpus_ops {
 	void (*failed)(void *opaque, const struct error *failure);
 	/* A range of RAM that is present, for the second-level tables; false: none now. May be NULL. */
 	bool (*populated)(void *opaque, struct memory_range *range);
+	/*
+	 * Was the access that has just been served not made, because it has to wait? Then wait() returns when
+	 * it can be made again; meanwhile the vCPU counts as held, and no lock is. May be NULL.
+	 */
+	bool (*must_wait)(void *opaque);
+	void (*wait)(void *opaque);
 	void *opaque;
 };
 
@@ -33,13 +39,21 @@ struct kvm_vcpu *vcpus_first(struct vcpus *vcpus);
  */
 int vcpus_start(struct vcpus *vcpus, struct error *err);
 
+/* Who holds the vCPUs; they go on when nobody does. */
+enum vcpus_holder {
+	VCPUS_USER = 1,
+	VCPUS_PLUG = 2,   /* the tree of PCI changes */
+	VCPUS_MEMORY = 4, /* RAM is not mapped yet */
+};
+
 /*
  * Hold all vCPUs outside of the guest, and let them go on. When vcpus_pause() returns, none is in the guest
- * or in the midst of an access, which is waited for. One thread calls both, none of the vCPUs', after
- * vcpus_start(). The guest's clock goes on; its watchdogs are told that it stood still.
+ * or in the midst of an access, which is waited for. For each holder one thread calls both at a time, none
+ * of the vCPUs' but in wait(), after vcpus_start(). The guest's clock goes on; its watchdogs are told
+ * that it stood still.
  */
-void vcpus_pause(struct vcpus *vcpus);
-void vcpus_resume(struct vcpus *vcpus);
+void vcpus_pause(struct vcpus *vcpus, enum vcpus_holder holder);
+void vcpus_resume(struct vcpus *vcpus, enum vcpus_holder holder);
 
 /* The id of a vCPU's thread; 0 where it has not begun to run. */
 pid_t vcpus_thread(const struct vcpus *vcpus, unsigned index);

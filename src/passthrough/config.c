@@ -83,9 +83,6 @@ static void forward_command(struct passthrough *device)
 {
 	uint16_t command = pci_get16(&device->pci, PCI_COMMAND) & COMMAND_FORWARDED;
 
-	/* Until then the device can do no DMA: VFIO has cleared the bit when it opened the device. */
-	if (command & PCI_COMMAND_MASTER && device->ready && !device->ready(device->ready_opaque))
-		command &= ~PCI_COMMAND_MASTER;
 	for (unsigned i = 0; i < PCI_BARS; i++) {
 		enum pci_bar_kind kind = device->pci.bars[i].kind;
 
@@ -114,6 +111,13 @@ static void write_power_state(
 	pci_device_set_asleep(&device->pci, value & PCI_PM_CTRL_STATE_MASK);
 }
 
+/* Until it has Bus Master a device does no DMA; VFIO has cleared the bit when it opened the device. */
+static bool gives_bus_master(unsigned offset, unsigned size, uint32_t value)
+{
+	return offset <= PCI_COMMAND && offset + size > PCI_COMMAND &&
+	       value >> 8 * (PCI_COMMAND - offset) & PCI_COMMAND_MASTER;
+}
+
 void passthrough_config_write(
 	struct pci_device *pci, unsigned offset, unsigned size, uint32_t value)
 {
@@ -121,6 +125,9 @@ void passthrough_config_write(
 	uint16_t before = pci_get16(pci, PCI_COMMAND), after;
 	unsigned control = device->pm + PCI_PM_CTRL;
 
+	if (gives_bus_master(offset, size, value) && device->ready &&
+		!device->ready(device->ready_opaque))
+		return;
 	pci_device_config_write(pci, offset, size, value);
 	if (device->pm && offset <= control && offset + size > control)
 		write_power_state(device, offset, size, value);

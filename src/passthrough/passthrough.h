@@ -67,8 +67,9 @@ struct passthrough {
 	struct passthrough_bar bars[PCI_BARS];
 	struct passthrough_interrupts interrupts;
 	/*
-	 * Asked before the device gets Bus Master, with its lock held: returns when all that it may reach by
-	 * DMA is mapped; false where that never comes. NULL: at once. To be set before it is attached.
+	 * Is all that the device may reach by DMA mapped? Asked, with its lock held, before a write that gives
+	 * it Bus Master; where not, the write is not made, and whoever makes it has to make it again. NULL:
+	 * always. To be set before the device is attached.
 	 */
 	bool (*ready)(void *opaque);
 	void *ready_opaque;

@@ -260,7 +260,7 @@ static void on_failure(void *opaque, const struct error *failure)
 
 void fuzz_one(struct fuzz_input *input)
 {
-	const struct vcpus_ops ops = { on_reset, on_failure, NULL, NULL };
+	const struct vcpus_ops ops = { .reset = on_reset, .failed = on_failure };
 	unsigned before = fuzz_descriptors();
 	struct space mmio, pio;
 	struct error err = { 0 };

@@ -164,7 +164,9 @@ int guest_teardown(void **state)
 
 void guest_start_code(struct guest *guest, const void *code, size_t size)
 {
-	const struct vcpus_ops ops = { on_reset, on_failed, on_populated, guest };
+	const struct vcpus_ops ops = {
+		.reset = on_reset, .failed = on_failed, .populated = on_populated, .opaque = guest
+	};
 	struct error err = { 0 };
 
 	if (guest->kvm_fd < 0)

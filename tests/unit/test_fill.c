@@ -39,8 +39,9 @@ static struct {
 	pthread_mutex_t lock; /* for the rest */
 	struct calls populated, mapped;
 	unsigned inside, most; /* how many make pages present at once */
+	unsigned in_map;       /* calls */
 	unsigned cpus;
-	bool hold;            /* let nobody come back */
+	bool hold, hold_map;  /* let nobody come back */
 	unsigned failing;     /* from this call of these on they fail; 0: none */
 	unsigned failing_map; /* and of these */
 	unsigned wrong;       /* mapped, and not present */
@@ -68,14 +69,24 @@ static uint64_t gpa_of(const void *at)
 	return UINT64_MAX;
 }
 
-static bool is_held(void)
+static void wait_while(const bool *held)
 {
-	bool held;
+	bool is;
 
-	pthread_mutex_lock(&host.lock);
-	held = host.hold;
-	pthread_mutex_unlock(&host.lock);
-	return held;
+	do {
+		usleep(1000);
+		pthread_mutex_lock(&host.lock);
+		is = *held;
+		pthread_mutex_unlock(&host.lock);
+	} while (is);
+}
+
+static double seconds(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec + now.tv_nsec / 1e9;
 }
 
 int __wrap_madvise(void *at, size_t size, int advice)
@@ -88,9 +99,7 @@ int __wrap_madvise(void *at, size_t size, int advice)
 	host.most = max_u64(host.most, ++host.inside);
 	fails = host.failing && host.populated.count + host.inside >= host.failing;
 	pthread_mutex_unlock(&host.lock);
-	usleep(200);
-	while (is_held())
-		usleep(1000);
+	wait_while(&host.hold);
 	pthread_mutex_lock(&host.lock);
 	host.inside--;
 	if (!fails)
@@ -122,6 +131,10 @@ static bool is_populated(uint64_t gpa, uint64_t size)
 static int map(struct vfio_iommu *iommu, uint64_t iova, uint64_t size, void *hva, struct error *err)
 {
 	(void)iommu;
+	pthread_mutex_lock(&host.lock);
+	host.in_map++;
+	pthread_mutex_unlock(&host.lock);
+	wait_while(&host.hold_map);
 	pthread_mutex_lock(&host.lock);
 	host.wrong += gpa_of(hva) != iova || !is_populated(iova, size);
 	add(&host.mapped, iova, size);
@@ -196,7 +209,7 @@ static void all_is_present_and_mapped_once(void **state)
 
 	(void)state;
 	start(9 * GIB + 6 * MIB + 4 * KIB, holes, 3, true);
-	assert_true(fill_wait(fill));
+	assert_int_equal(fill_wait(fill, 0), 0);
 	assert_once(&host.populated);
 	assert_once(&host.mapped);
 	for (unsigned i = 0; i < host.mapped.count; i++) {
@@ -206,7 +219,7 @@ static void all_is_present_and_mapped_once(void **state)
 	}
 	assert_int_equal(host.wrong, 0);
 	assert_int_equal(host.failures, 0);
-	assert_true(fill_wait(fill)); /* at once */
+	assert_int_equal(fill_wait(fill, 0), 0); /* at once */
 	assert_once(&host.populated);
 }
 
@@ -215,7 +228,7 @@ static void it_is_mapped_by_the_gib(void **state)
 {
 	(void)state;
 	start(4 * GIB, NULL, 0, true);
-	assert_true(fill_wait(fill));
+	assert_int_equal(fill_wait(fill, 0), 0);
 	assert_int_equal(host.mapped.count, 4);
 	for (unsigned i = 0; i < 4; i++)
 		assert_int_equal(host.mapped.calls[i].gpa % GIB, 0);
@@ -226,7 +239,7 @@ static void without_devices_nothing_is_mapped(void **state)
 {
 	(void)state;
 	start(2 * GIB, NULL, 0, false);
-	assert_true(fill_wait(fill));
+	assert_int_equal(fill_wait(fill, 0), 0);
 	assert_once(&host.populated);
 	assert_int_equal(host.mapped.count, 0);
 }
@@ -256,38 +269,43 @@ static void low_addresses_come_first(void **state)
 
 static void *wait_in_thread(void *opaque)
 {
-	__atomic_store_n((int *)opaque, fill_wait(fill), __ATOMIC_RELAXED);
+	__atomic_store_n((int *)opaque, fill_wait(fill, 0), __ATOMIC_RELAXED);
 	return NULL;
 }
 
-static unsigned inside(void)
+static unsigned look_at(const unsigned *count)
 {
-	unsigned count;
+	unsigned found;
 
 	pthread_mutex_lock(&host.lock);
-	count = host.inside;
+	found = *count;
 	pthread_mutex_unlock(&host.lock);
-	return count;
+	return found;
+}
+
+static void wait_for(const unsigned *count, unsigned wanted)
+{
+	for (unsigned i = 0; i < WAIT_MS && look_at(count) < wanted; i++)
+		usleep(1000);
+	assert_int_equal(look_at(count), wanted);
 }
 
 static void wait_for_inside(unsigned wanted)
 {
-	for (unsigned i = 0; i < WAIT_MS && inside() < wanted; i++)
-		usleep(1000);
-	assert_int_equal(inside(), wanted);
+	wait_for(&host.inside, wanted);
 }
 
 static void let_go(void)
 {
 	pthread_mutex_lock(&host.lock);
-	host.hold = false;
+	host.hold = host.hold_map = false;
 	pthread_mutex_unlock(&host.lock);
 }
 
 /* It has nothing else to do. */
 static void who_waits_takes_part(void **state)
 {
-	int waited = -1;
+	int waited = 1;
 	pthread_t thread;
 
 	(void)state;
@@ -296,17 +314,34 @@ static void who_waits_takes_part(void **state)
 	wait_for_inside(3);
 	assert_int_equal(pthread_create(&thread, NULL, wait_in_thread, &waited), 0);
 	wait_for_inside(4);
-	assert_int_equal(__atomic_load_n(&waited, __ATOMIC_RELAXED), -1);
+	assert_int_equal(__atomic_load_n(&waited, __ATOMIC_RELAXED), 1);
 	let_go();
 	pthread_join(thread, NULL);
-	assert_true(waited);
+	assert_int_equal(waited, 0);
 	assert_once(&host.mapped);
+}
+
+static void who_waits_may_have_a_limit(void **state)
+{
+	double before;
+
+	(void)state;
+	host.hold_map = true;
+	start(64 * MIB, NULL, 0, true);
+	wait_for(&host.in_map, 1); /* not by this thread, which would not come back */
+	before = seconds();
+	assert_int_equal(fill_wait(fill, 1), -ETIMEDOUT);
+	assert_true(seconds() - before < 5);
+	assert_false(fill_is_done(fill));
+	let_go();
+	assert_int_equal(fill_wait(fill, 0), 0);
+	assert_true(fill_is_done(fill));
 }
 
 /* Between two pieces; a terabyte would take its time. */
 static void a_stop_ends_it_and_whoever_waits(void **state)
 {
-	int waited[3] = { -1, -1, -1 };
+	int waited[3] = { 1, 1, 1 };
 	pthread_t threads[3];
 
 	(void)state;
@@ -319,7 +354,7 @@ static void a_stop_ends_it_and_whoever_waits(void **state)
 	let_go();
 	for (unsigned i = 0; i < 3; i++) {
 		pthread_join(threads[i], NULL);
-		assert_false(waited[i]);
+		assert_int_equal(waited[i], -ECANCELED);
 	}
 	fill_free(fill);
 	fill = NULL;
@@ -345,16 +380,16 @@ static void a_stop_while_the_last_pieces_come(void **state)
 
 static void memory_that_runs_out_is_told_once(void **state)
 {
-	int waited = -1;
+	int waited = 1;
 	pthread_t thread;
 
 	(void)state;
 	host.failing = 20;
 	start(64 * GIB, NULL, 0, true);
 	assert_int_equal(pthread_create(&thread, NULL, wait_in_thread, &waited), 0);
-	assert_false(fill_wait(fill));
+	assert_int_equal(fill_wait(fill, 0), -ECANCELED);
 	pthread_join(thread, NULL);
-	assert_false(waited);
+	assert_int_equal(waited, -ECANCELED);
 	fill_free(fill);
 	fill = NULL;
 	assert_int_equal(host.failures, 1);
@@ -368,7 +403,7 @@ static void memory_that_cannot_be_mapped_is_told_once(void **state)
 	(void)state;
 	host.failing_map = 2;
 	start(8 * GIB, NULL, 0, true);
-	assert_false(fill_wait(fill));
+	assert_int_equal(fill_wait(fill, 0), -ECANCELED);
 	fill_free(fill);
 	fill = NULL;
 	assert_int_equal(host.failures, 1);
@@ -399,9 +434,9 @@ static void each_range_is_given_once_when_it_is_present(void **state)
 		usleep(1000);
 	}
 	assert_int_equal(sum, memory.size);
-	assert_int_equal(host.wrong, 0);
-	assert_true(fill_wait(fill));
+	assert_int_equal(fill_wait(fill, 0), 0);
 	assert_false(fill_next(fill, &range));
+	assert_int_equal(host.wrong, 0);
 }
 
 static void take(uint64_t *taken)
@@ -436,7 +471,7 @@ static void many_at_once(void **state)
 	(void)state;
 	for (unsigned i = 0; i < 30; i++) {
 		pthread_t takers[2], waiters[2];
-		int waited[2] = { -1, -1 };
+		int waited[2] = { 1, 1 };
 		uint64_t taken = 0;
 
 		forget_calls();
@@ -448,7 +483,7 @@ static void many_at_once(void **state)
 		for (unsigned j = 0; j < 2; j++) {
 			pthread_join(takers[j], NULL);
 			pthread_join(waiters[j], NULL);
-			assert_true(waited[j]);
+			assert_int_equal(waited[j], 0);
 		}
 		assert_int_equal(taken, GIB);
 		assert_int_equal(host.mapped.count, 1);
@@ -474,6 +509,7 @@ int main(void)
 		FILL_TEST(without_devices_nothing_is_mapped),
 		FILL_TEST(low_addresses_come_first),
 		FILL_TEST(who_waits_takes_part),
+		FILL_TEST(who_waits_may_have_a_limit),
 		FILL_TEST(a_stop_ends_it_and_whoever_waits),
 		FILL_TEST(a_stop_while_the_last_pieces_come),
 		FILL_TEST(memory_that_runs_out_is_told_once),

@@ -188,7 +188,7 @@ static void bus_master_waits_for_memory(void **state)
 	struct fixture *fixture = *state;
 
 	asked = 0;
-	answer = true;
+	answer = false;
 	put16(&fixture->config[PCI_COMMAND], PCI_COMMAND_MASTER);
 	attach(fixture);
 	fixture->device.ready = is_ready;
@@ -197,15 +197,23 @@ static void bus_master_waits_for_memory(void **state)
 	assert_int_equal(asked, 0);
 	set(fixture, PCI_COMMAND, 1, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
 	assert_int_equal(asked, 1);
-	assert_int_equal(device_get(fixture, PCI_COMMAND, 2),
-		PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER | PCI_COMMAND_SERR);
-	set(fixture, PCI_COMMAND, 2, 0);
-	/* The machine is about to end. */
-	answer = false;
-	set(fixture, PCI_COMMAND, 2, PCI_COMMAND_MASTER | PCI_COMMAND_PARITY);
-	assert_int_equal(asked, 2);
+	/* Nothing of it is done. */
 	assert_int_equal(
-		device_get(fixture, PCI_COMMAND, 2), PCI_COMMAND_MEMORY | PCI_COMMAND_PARITY);
+		device_get(fixture, PCI_COMMAND, 2), PCI_COMMAND_MEMORY | PCI_COMMAND_SERR);
+	assert_int_equal(get(fixture, PCI_COMMAND, 2), PCI_COMMAND_MEMORY | PCI_COMMAND_SERR);
+	set(fixture, PCI_VENDOR_ID + 2, 4, (PCI_COMMAND_MASTER | PCI_COMMAND_PARITY) << 16);
+	set(fixture, PCI_COMMAND, 4, PCI_COMMAND_MASTER | PCI_COMMAND_PARITY);
+	assert_int_equal(asked, 3);
+	set(fixture, PCI_COMMAND + 1, 1, PCI_COMMAND_MASTER);
+	set(fixture, PCI_STATUS, 2, PCI_COMMAND_MASTER);
+	set(fixture, PCI_BASE_ADDRESS_0, 4, PCI_COMMAND_MASTER);
+	assert_int_equal(asked, 3);
+	assert_false(get(fixture, PCI_COMMAND, 2) & PCI_COMMAND_MASTER);
+	/* The same once more. */
+	answer = true;
+	set(fixture, PCI_COMMAND, 1, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+	assert_int_equal(
+		device_get(fixture, PCI_COMMAND, 2), PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
 }
 
 static void a_device_of_ports_decodes_ports(void **state)

@@ -89,6 +89,31 @@ static bool on_populated(void *opaque, struct memory_range *range)
 	return is_more;
 }
 
+/* An access to BLOCKED_PORT is not made before ready is set, and sets this. */
+#define BLOCKED_PORT 0x90
+static _Thread_local bool must_wait;
+static bool ready;
+static unsigned in_wait;
+
+static bool on_must_wait(void *opaque)
+{
+	bool is = must_wait;
+
+	(void)opaque;
+	must_wait = false;
+	return is;
+}
+
+static void on_wait(void *opaque)
+{
+	(void)opaque;
+	pthread_mutex_lock(&fixture.lock);
+	in_wait++;
+	pthread_mutex_unlock(&fixture.lock);
+	while (!__atomic_load_n(&ready, __ATOMIC_ACQUIRE))
+		usleep(1000);
+}
+
 static void note(struct access access)
 {
 	pthread_mutex_lock(&fixture.lock);
@@ -113,6 +138,10 @@ static uint64_t read_port(void *opaque, uint64_t offset, unsigned size)
 static void write_port(void *opaque, uint64_t offset, unsigned size, uint64_t value)
 {
 	(void)opaque;
+	if (offset == BLOCKED_PORT && !__atomic_load_n(&ready, __ATOMIC_ACQUIRE)) {
+		must_wait = true;
+		return;
+	}
 	note((struct access){ true, true, offset, size, value });
 }
 
@@ -158,7 +187,13 @@ static int teardown(void **state)
 
 static void make(unsigned count)
 {
-	const struct vcpus_ops ops = { on_reset, on_failed, on_populated, NULL };
+	const struct vcpus_ops ops = {
+		.reset = on_reset,
+		.failed = on_failed,
+		.populated = on_populated,
+		.must_wait = on_must_wait,
+		.wait = on_wait,
+	};
 
 	fixture.vcpus =
 		vcpus_new(fixture.vm, &fixture.mmio, &fixture.pio, count, &ops, &fixture.err);
@@ -445,12 +480,12 @@ TEST(an_unknown_exit_is_told)
 
 TEST(a_run_that_fails_is_told)
 {
-	assert_fails(is_refused, "error 14");
+	assert_fails(is_refused, "no memory for a page that it touches (error 14)");
 }
 
 TEST(vcpus_that_cannot_be_made_leave_nothing_behind)
 {
-	const struct vcpus_ops ops = { on_reset, on_failed, NULL, NULL };
+	const struct vcpus_ops ops = { .reset = on_reset, .failed = on_failed };
 
 	fake_kvm.failing = KVM_SET_CPUID2;
 	fake_kvm.code = EINVAL;
@@ -749,16 +784,16 @@ TEST(paused_vcpus_stand_still_until_they_are_resumed)
 	unsigned before;
 
 	start_rounds();
-	vcpus_pause(fixture.vcpus);
+	vcpus_pause(fixture.vcpus, VCPUS_USER);
 	before = rounds;
 	usleep(20000);
 	assert_int_equal(rounds, before);
 	/* Once more says nothing new. */
-	vcpus_pause(fixture.vcpus);
+	vcpus_pause(fixture.vcpus, VCPUS_USER);
 	assert_int_equal(fake_kvm_calls(KVM_KVMCLOCK_CTRL), 0);
-	vcpus_resume(fixture.vcpus);
+	vcpus_resume(fixture.vcpus, VCPUS_USER);
 	wait_for(&rounds, before + 100);
-	vcpus_pause(fixture.vcpus);
+	vcpus_pause(fixture.vcpus, VCPUS_USER);
 	/* Each has told the guest's watchdogs, but one that did not wake in time to go on. */
 	assert_in_range(fake_kvm_calls(KVM_KVMCLOCK_CTRL), 1, CPUS);
 }
@@ -772,8 +807,8 @@ TEST(a_pause_wakes_vcpus_that_are_in_the_guest)
 		usleep(1000);
 	before = seconds();
 	for (unsigned i = 0; i < 50; i++) {
-		vcpus_pause(fixture.vcpus);
-		vcpus_resume(fixture.vcpus);
+		vcpus_pause(fixture.vcpus, VCPUS_USER);
+		vcpus_resume(fixture.vcpus, VCPUS_USER);
 	}
 	assert_true(seconds() - before < 5);
 }
@@ -823,9 +858,79 @@ TEST(a_pause_waits_for_an_access_to_a_device)
 	assert_int_equal(start(1), 0);
 	wait_for(&in_access, 1);
 	assert_int_equal(pthread_create(&thread, NULL, let_it_go, NULL), 0);
-	vcpus_pause(fixture.vcpus);
+	vcpus_pause(fixture.vcpus, VCPUS_USER);
 	assert_int_equal(in_access, 0);
 	pthread_join(thread, NULL);
+}
+
+static void out_to_blocked(struct kvm_run *run)
+{
+	io(run, KVM_EXIT_IO_OUT, BLOCKED_PORT, 2, 3, "\x01\x02\x03\x04\x05\x06----------");
+}
+
+/* It counts as held meanwhile: a pause does not wait for it, and it waits for the pause's end. */
+TEST(an_access_that_has_to_wait_is_made_once_it_can_be)
+{
+	in_wait = 0;
+	ready = false;
+	reasons[0] = out_to_blocked;
+	reason_count = 1;
+	fake_kvm.run = come_back;
+	assert_int_equal(start(1), 0);
+	wait_for(&in_wait, 1);
+	vcpus_pause(fixture.vcpus, VCPUS_USER);
+	__atomic_store_n(&ready, true, __ATOMIC_RELEASE);
+	usleep(20000);
+	assert_int_equal(fixture.count, 0);
+	assert_int_equal(fake_kvm_calls(KVM_RUN), 1);
+	vcpus_resume(fixture.vcpus, VCPUS_USER);
+	wait_for(&fixture.resets, 1);
+	assert_int_equal(fixture.count, 3);
+	assert_access(0, true, true, BLOCKED_PORT, 2, 0x0201);
+	assert_access(2, true, true, BLOCKED_PORT, 2, 0x0605);
+	assert_int_equal(in_wait, 1);
+	/* The guest's watchdogs are told. */
+	assert_int_equal(fake_kvm_calls(KVM_KVMCLOCK_CTRL), 1);
+}
+
+static void *get_ready(void *opaque)
+{
+	(void)opaque;
+	usleep(20000);
+	__atomic_store_n(&ready, true, __ATOMIC_RELEASE);
+	return NULL;
+}
+
+TEST(vcpus_end_while_one_has_to_wait)
+{
+	pthread_t thread;
+
+	in_wait = 0;
+	ready = false;
+	reasons[0] = out_to_blocked;
+	reason_count = 1;
+	fake_kvm.run = come_back;
+	assert_int_equal(start(1), 0);
+	wait_for(&in_wait, 1);
+	assert_int_equal(pthread_create(&thread, NULL, get_ready, NULL), 0);
+	stop();
+	pthread_join(thread, NULL);
+}
+
+/* Of two holders each lets go for itself. */
+TEST(vcpus_go_on_when_nobody_holds_them)
+{
+	unsigned before;
+
+	start_rounds();
+	vcpus_pause(fixture.vcpus, VCPUS_USER);
+	vcpus_pause(fixture.vcpus, VCPUS_MEMORY);
+	before = rounds;
+	vcpus_resume(fixture.vcpus, VCPUS_MEMORY);
+	usleep(20000);
+	assert_int_equal(rounds, before);
+	vcpus_resume(fixture.vcpus, VCPUS_USER);
+	wait_for(&rounds, before + 100);
 }
 
 /* One that is at its end, as after a triple fault, is not waited for. */
@@ -834,8 +939,8 @@ TEST(a_pause_does_without_a_vcpu_that_runs_no_more)
 	fake_kvm.run = comes_back_oddly;
 	assert_int_equal(start(CPUS), 0);
 	wait_for(&fixture.failures, CPUS);
-	vcpus_pause(fixture.vcpus);
-	vcpus_resume(fixture.vcpus);
+	vcpus_pause(fixture.vcpus, VCPUS_USER);
+	vcpus_resume(fixture.vcpus, VCPUS_USER);
 }
 
 TEST(vcpus_pause_and_go_on_again_and_again_and_end_while_paused)
@@ -845,17 +950,17 @@ TEST(vcpus_pause_and_go_on_again_and_again_and_end_while_paused)
 		for (unsigned j = 0; j < 20; j++) {
 			unsigned before;
 
-			vcpus_pause(fixture.vcpus);
+			vcpus_pause(fixture.vcpus, VCPUS_USER);
 			before = rounds;
 			if (j % 3 == 0)
 				usleep(200);
 			assert_int_equal(rounds, before);
-			vcpus_resume(fixture.vcpus);
+			vcpus_resume(fixture.vcpus, VCPUS_USER);
 			if (j % 2)
 				usleep(j * 50);
 		}
 		if (i % 2)
-			vcpus_pause(fixture.vcpus);
+			vcpus_pause(fixture.vcpus, VCPUS_USER);
 		stop();
 	}
 }
@@ -911,6 +1016,9 @@ int main(void)
 		VCPU_TEST(a_pause_waits_for_an_access_to_a_device),
 		VCPU_TEST(a_pause_does_without_a_vcpu_that_runs_no_more),
 		VCPU_TEST(vcpus_pause_and_go_on_again_and_again_and_end_while_paused),
+		VCPU_TEST(an_access_that_has_to_wait_is_made_once_it_can_be),
+		VCPU_TEST(vcpus_end_while_one_has_to_wait),
+		VCPU_TEST(vcpus_go_on_when_nobody_holds_them),
 		VCPU_TEST(a_vcpu_gives_its_descriptor_back),
 	};
 
