@@ -87,6 +87,13 @@ static int killed(const struct broker *broker, int signal, struct error *err)
 		error_hint(err,
 			"it made a system call that its sandbox forbids: a bug in Penstock, "
 			"or a break-out attempt; the kernel's log names the call");
+	else if (signal == SIGKILL)
+		error_hint(err,
+			"the kernel does that when the memory of the host or of a control group runs out, "
+			"and its log says so (dmesg)");
+	else if (signal == SIGBUS)
+		error_hint(err,
+			"memory of the host is damaged, or ran out; the kernel's log tells (dmesg)");
 	return 1;
 }
 

@@ -660,6 +660,7 @@ TEST(an_end_that_takes_long_is_told_and_has_a_limit)
 				"0000:01:00.0, 0000:03:00.0, 0000:04:00.0 (");
 	assert_says(job.errors, "test: it has not ended within 2 seconds, and is killed");
 	assert_says(job.errors, "killed by signal 9");
+	assert_says(job.errors, "when the memory of the host or of a control group runs out");
 	assert_machine_is_gone();
 	assert_int_equal(seen->releases, 1);
 }
