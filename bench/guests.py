@@ -44,9 +44,9 @@ class Penstock(harness.Penstock):
     binding = harness.Qemu.binding
 
     @staticmethod
-    def command(cmdline, devices, initrd=harness.INITRD, memory=MEMORY_MIB):
+    def command(cmdline, devices, initrd=harness.INITRD, memory=MEMORY_MIB, more=()):
         return harness.Penstock.command(cmdline=cmdline, devices=devices, initrd=initrd,
-                                        memory=f"{memory}M")
+                                        memory=f"{memory}M", more=more)
 
 
 PEERS = (Q35, Microvm, Penstock)

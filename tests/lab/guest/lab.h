@@ -48,6 +48,7 @@ int disk_main(int argc, char **argv);
 int edu_main(int argc, char **argv);
 int edu_isolation_main(int argc, char **argv);
 int keyboard_main(int argc, char **argv);
+int large_bar_main(int argc, char **argv);
 int pci_abuse_main(int argc, char **argv);
 int reads_main(int argc, char **argv);
 int testdev_main(int argc, char **argv);

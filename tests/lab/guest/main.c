@@ -21,6 +21,7 @@ static const struct {
 	{ "edu", edu_main },
 	{ "edu-isolation", edu_isolation_main },
 	{ "keyboard", keyboard_main },
+	{ "large-bar", large_bar_main },
 	{ "pci-abuse", pci_abuse_main },
 	{ "reads", reads_main },
 	{ "testdev", testdev_main },
