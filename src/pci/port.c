@@ -171,6 +171,8 @@ int pci_port_init(
 	port->bridge.down = true;
 	pci_set16(device, PCI_VENDOR_ID, VENDOR);
 	pci_set16(device, PCI_DEVICE_ID, DEVICE);
+	/* As firmware leaves a port; decoding stays off, for sizing BARs would switch it off and on. */
+	pci_set16(device, PCI_COMMAND, PCI_COMMAND_MASTER | PCI_COMMAND_INTX_DISABLE);
 	pci_set16(device, PCI_STATUS, PCI_STATUS_CAP_LIST);
 	device->config[PCI_CAPABILITY_LIST] = MSI_AT;
 	device->config[MSI_AT] = PCI_CAP_ID_MSI;
