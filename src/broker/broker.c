@@ -208,8 +208,9 @@ static int with_devices(struct broker *broker, struct error *err)
 	if (config->device_count &&
 		host_bind(host, config->devices, config->device_count, &options, err))
 		return 1;
+	broker_devices_init(broker);
 	code = live(broker, err);
-	if (config->device_count && host_release_owned(host, NULL, &release)) {
+	if (host_release_owned(host, NULL, &release)) {
 		if (err->code)
 			error_print(&release);
 		else

@@ -75,7 +75,7 @@ static void ask(struct broker *broker, uint32_t request, enum message_type type,
 		json_object_put(list);
 		return;
 	}
-	*free = (struct broker_request){ request, type, list };
+	*free = (struct broker_request){ .id = request, .type = type, .list = list };
 }
 
 static json_object *describe_region(const struct message_function *function, unsigned bar)
@@ -110,13 +110,14 @@ static json_object *describe_function(
 {
 	json_object *object = json_object_new_object(), *class = json_object_new_object(),
 		    *regions = json_object_new_array();
-	char name[BDF_TEXT] = "";
+	char name[BROKER_ID] = "";
 
 	for (unsigned i = 0; i < ARRAY_SIZE(function->bars); i++)
 		if (function->bars[i].size)
 			json_object_array_add(regions, describe_region(function, i));
-	if (function->number >= 0 && (unsigned)function->number < broker->config->device_count)
-		bdf_format(&broker->config->devices[function->number], name);
+	if (function->number >= 0 && function->number < MACHINE_DEVICES_MAX &&
+		broker->devices[function->number].state != BROKER_DEVICE_NONE)
+		snprintf(name, sizeof(name), "%s", broker->devices[function->number].id);
 	add(class, "class", number(function->class));
 	add(object, "bus", number(function->bus));
 	add(object, "slot", number(function->devfn >> 3));
@@ -200,10 +201,26 @@ static struct error cleaned(const struct error *err)
 	return clean;
 }
 
+/* Those of a failed attach are given back first. True: the client waits on. */
+static bool take_attach_reply(
+	struct broker *broker, struct broker_request *request, const struct error *err)
+{
+	broker_devices_take_reply(broker, request->id, err->code);
+	if (!err->code || !broker->watch)
+		return false;
+	request->why = cleaned(err);
+	return broker_devices_pending(broker, request->id);
+}
+
 static void take_reply(
 	struct broker *broker, struct broker_request *request, const struct error *err)
 {
 	struct broker_request done = *request;
+
+	if (request->type == MESSAGE_ATTACH && take_attach_reply(broker, request, err))
+		return;
+	if (request->type == MESSAGE_DETACH && !err->code)
+		broker_devices_leave(broker, request->number);
 
 	*request = (struct broker_request){ 0 };
 	if (err->code) {
@@ -235,6 +252,32 @@ void broker_take_answer(struct broker *broker, const struct message *message)
 		json_object_array_add(request->list, item);
 	else
 		json_object_put(item);
+}
+
+void broker_take_closed(struct broker *broker, unsigned number)
+{
+	broker_devices_closed(broker, number);
+	for (size_t i = 0; i < ARRAY_SIZE(broker->requests); i++) {
+		struct broker_request *request = &broker->requests[i];
+		struct broker_request done = *request;
+
+		if (!done.id || done.type != MESSAGE_ATTACH || !done.why.code ||
+			broker_devices_pending(broker, done.id))
+			continue;
+		*request = (struct broker_request){ 0 };
+		monitor_fail(broker->monitor, done.id, MONITOR_GENERIC, &done.why);
+	}
+}
+
+void broker_tell_deleted(struct broker *broker, const char *id)
+{
+	json_object *data = json_object_new_object();
+	char path[BROKER_ID + 32];
+
+	snprintf(path, sizeof(path), "/machine/peripheral/%s", id);
+	add(data, "device", text(id));
+	add(data, "path", text(path));
+	monitor_event(broker->monitor, "DEVICE_DELETED", data);
 }
 
 void broker_fail_requests(struct broker *broker)
@@ -350,6 +393,91 @@ static void system_reset(void *opaque, uint32_t request, json_object *arguments)
 	monitor_reply(broker->monitor, request, NULL);
 }
 
+static const char *text_of(json_object *arguments, const char *name)
+{
+	return json_object_get_string(json_object_object_get(arguments, name));
+}
+
+static bool flag_of(json_object *arguments, const char *name)
+{
+	return json_object_get_boolean(json_object_object_get(arguments, name));
+}
+
+/* It is shown to all clients. */
+static bool is_id(const char *id)
+{
+	size_t length = strlen(id);
+
+	return length > 0 && length < BROKER_ID &&
+	       strspn(id, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._:") ==
+		       length;
+}
+
+static const struct monitor_argument device_add_arguments[] = {
+	{ "driver", json_type_string, true },
+	{ "host", json_type_string, true },
+	{ "id", json_type_string, false },
+	{ "bus", json_type_string, false },
+	{ "force", json_type_boolean, false },
+	{ 0 },
+};
+
+static void device_add(void *opaque, uint32_t request, json_object *arguments)
+{
+	struct broker *broker = opaque;
+	const char *driver = text_of(arguments, "driver"), *id = text_of(arguments, "id");
+	struct broker_request *free = find_request(broker, 0);
+	struct error err = { 0 };
+
+	if (strcmp(driver, "vfio-pci"))
+		error_set(&err, -EINVAL, NULL, "'%s' is not a valid device model name", driver);
+	else if (id && !is_id(id))
+		error_set(&err, -EINVAL, NULL, "Parameter 'id' expects an identifier");
+	else if (!free || !broker_life_runs(broker))
+		error_set(&err, -EAGAIN, NULL, "there is no guest that could take it now");
+	if (err.code == 0) {
+		*free = (struct broker_request){ .id = request, .type = MESSAGE_ATTACH };
+		if (broker_devices_add(broker, request, text_of(arguments, "host"), id,
+			    flag_of(arguments, "force"), &err))
+			*free = (struct broker_request){ 0 };
+	}
+	if (err.code)
+		monitor_fail(broker->monitor, request, MONITOR_GENERIC, &err);
+}
+
+static const struct monitor_argument device_del_arguments[] = {
+	{ "id", json_type_string, true },
+	{ "force", json_type_boolean, false },
+	{ 0 },
+};
+
+static void device_del(void *opaque, uint32_t request, json_object *arguments)
+{
+	struct broker *broker = opaque;
+	const char *id = text_of(arguments, "id");
+	int number = broker_devices_find(broker, id);
+	struct broker_request *free = find_request(broker, 0);
+	struct error err = { 0 };
+	struct message message = {
+		.type = MESSAGE_DETACH,
+		.id = request,
+		.detach = { number, flag_of(arguments, "force") },
+	};
+
+	if (number < 0) {
+		error_set(&err, -ENODEV, NULL, "Device '%.100s' not found", id);
+		error_hint(&err, "'penstock list' shows what each machine has");
+		monitor_fail(broker->monitor, request, MONITOR_DEVICE_NOT_FOUND, &err);
+	} else if (!free) {
+		refuse_request(
+			broker, request, "too many commands wait for the machine", "wait for them");
+	} else if (send_to_machine(broker, request, &message)) {
+		*free = (struct broker_request){
+			.id = request, .type = MESSAGE_DETACH, .number = number
+		};
+	}
+}
+
 static void quit(void *opaque, uint32_t request, json_object *arguments)
 {
 	struct broker *broker = opaque;
@@ -370,5 +498,7 @@ const struct monitor_command broker_commands[] = {
 	{ "system_powerdown", NULL, system_powerdown },
 	{ "system_reset", NULL, system_reset },
 	{ "quit", NULL, quit },
+	{ "device_add", device_add_arguments, device_add },
+	{ "device_del", device_del_arguments, device_del },
 	{ 0 },
 };

@@ -18,6 +18,8 @@ struct broker_request {
 	uint32_t id; /* the monitor's number; 0: none */
 	enum message_type type;
 	json_object *list; /* of what is told before the reply; NULL */
+	unsigned number;   /* of the device, of a MESSAGE_DETACH */
+	struct error why;  /* of a MESSAGE_ATTACH: the devices go back, then the client is told */
 };
 
 /* opaque is the broker. */
@@ -25,6 +27,10 @@ extern const struct monitor_command broker_commands[];
 
 /* A message that answers a request, or a part of the answer. */
 void broker_take_answer(struct broker *broker, const struct message *message);
+/* The machine has closed a device. */
+void broker_take_closed(struct broker *broker, unsigned number);
+/* Tell clients that a device is back. */
+void broker_tell_deleted(struct broker *broker, const char *id);
 /* Nobody answers any more. */
 void broker_fail_requests(struct broker *broker);
 

@@ -76,7 +76,7 @@ static _Noreturn void run_machine(struct broker *broker, const struct broker_vfi
 		.kvm_fd = broker->files.kvm,
 		.iommu = vfio->kind,
 		.iommu_fd = vfio->iommu,
-		.device_count = config->device_count,
+		.device_count = vfio->count,
 		.ports = config->ports,
 		.control_fd = control,
 	};
@@ -101,17 +101,19 @@ static _Noreturn void run_machine(struct broker *broker, const struct broker_vfi
 static int start_machine(struct broker *broker, int *control, pid_t *pid, struct error *err)
 {
 	struct broker_ram ram = { .fd = -1 };
+	struct broker_config config = *broker->config; /* with the devices that there are now */
 	struct broker_vfio vfio;
 	int pair[2];
 
-	if (broker_vfio_open(&vfio, broker->config, err) ||
-		broker_ram_open(&ram, broker->config, err))
+	config.device_count = broker_devices_begin(broker, config.devices);
+	if (broker_vfio_open(&vfio, &config, err) || broker_ram_open(&ram, broker->config, err))
 		goto out;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0 ||
 		fcntl(pair[0], F_SETFL, O_NONBLOCK) < 0) {
 		error_sys(err, -errno, NULL, "cannot talk to the machine");
 		goto out;
 	}
+	broker->iommu = vfio.kind;
 	*pid = fork();
 	if (*pid == 0)
 		run_machine(broker, &vfio, &ram, pair[1]);
@@ -197,6 +199,11 @@ int broker_life_send(struct broker *broker, const struct message *message)
 	return message_send(watch->control, message);
 }
 
+bool broker_life_runs(const struct broker *broker)
+{
+	return broker->watch && broker->watch->phase == RUNNING;
+}
+
 const char *broker_life_state(const struct broker *broker)
 {
 	const struct watch *watch = broker->watch;
@@ -253,6 +260,9 @@ static void take_message(struct watch *watch, const struct message *message)
 	case MESSAGE_CLOSED:
 		if (message->device < MACHINE_DEVICES_MAX)
 			watch->open &= ~(1ULL << message->device);
+		/* At the machine's end they stay ours for its next life, or all go. */
+		if (watch->phase == RUNNING)
+			broker_take_closed(watch->broker, message->device);
 		break;
 	default:
 		broker_take_answer(watch->broker, message);
@@ -287,20 +297,20 @@ static void on_message(void *opaque, uint32_t events)
 /* The devices that the machine still has, "" where there are none. */
 static void name_devices(const struct watch *watch, char *text, size_t size)
 {
-	const struct broker_config *config = watch->broker->config;
+	const struct broker_device *devices = watch->broker->devices;
 	unsigned named = 0, more = 0;
 	size_t used = 0;
 	char name[BDF_TEXT];
 
 	text[0] = '\0';
-	for (unsigned i = 0; i < config->device_count; i++) {
-		if (!(watch->open >> i & 1))
+	for (unsigned i = 0; i < MACHINE_DEVICES_MAX; i++) {
+		if (devices[i].state == BROKER_DEVICE_NONE || !(watch->open >> i & 1))
 			continue;
 		if (named++ >= NAMED_MAX)
 			more++;
 		else
 			used += snprintf(text + used, size - used, "%s%s", used ? ", " : "",
-				bdf_format(&config->devices[i], name));
+				bdf_format(&devices[i].bdf, name));
 	}
 	if (more)
 		snprintf(text + used, size - used, " and %u more", more);

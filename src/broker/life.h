@@ -3,6 +3,7 @@
 
 #include "base/loop.h"
 #include "broker/commands.h"
+#include "broker/devices.h"
 #include "broker/resources.h"
 #include "broker/serial.h"
 #include "host/system/host.h"
@@ -18,12 +19,14 @@ struct broker {
 	struct loop *loop;
 	struct monitor *monitor;
 	struct broker_request requests[BROKER_REQUESTS_MAX];
-	int signal_fd;       /* where signals arrive instead of at a handler */
-	int stopped_by;      /* the signal that asked for the end; 0 */
-	bool quit;           /* a client of the monitor has asked for it */
-	bool reset_by_host;  /* the same for this life's reset */
-	bool paused;         /* the vCPUs are held */
-	struct watch *watch; /* of the machine's process; NULL while there is none */
+	struct broker_device devices[MACHINE_DEVICES_MAX];
+	enum vfio_iommu_kind iommu; /* of this life of the machine */
+	int signal_fd;              /* where signals arrive instead of at a handler */
+	int stopped_by;             /* the signal that asked for the end; 0 */
+	bool quit;                  /* a client of the monitor has asked for it */
+	bool reset_by_host;         /* the same for this life's reset */
+	bool paused;                /* the vCPUs are held */
+	struct watch *watch;        /* of the machine's process; NULL while there is none */
 };
 
 /* What has become of one process that ran the machine. */
@@ -45,6 +48,9 @@ bool broker_is_to_end(const struct broker *broker);
 
 /* The guest's state, in the words of QMP's RunState. */
 const char *broker_life_state(const struct broker *broker);
+
+/* There is a guest, held or not. */
+bool broker_life_runs(const struct broker *broker);
 
 /* 0; -ENOTCONN: no machine is there, or it is about to end; -EAGAIN: it reads nothing. */
 int broker_life_send(struct broker *broker, const struct message *message);

@@ -151,7 +151,12 @@ int broker_check_memory(const struct broker_config *config, struct error *err)
 		text[0] = '\0';
 	if (config->hugepages ? check_hugepages(config, err) : check_free(config, text, err))
 		return err->code;
-	return config->device_count ? raise_memlock(config, err) : 0;
+	if (config->device_count)
+		return raise_memlock(config, err);
+	/* For devices to come. */
+	if (config->ports)
+		raise_memlock(config, &(struct error){ 0 });
+	return 0;
 }
 
 int broker_check_cpus(const struct broker_config *config, int kvm_fd, struct error *err)

@@ -153,6 +153,15 @@ int broker_vfio_open(
 	return err->code;
 }
 
+int broker_vfio_open_more(struct broker_vfio *vfio, const struct host *host,
+	enum vfio_iommu_kind kind, const struct bdf *devices, unsigned count, struct error *err)
+{
+	*vfio = (struct broker_vfio){ .kind = kind, .iommu = -1 };
+	for (unsigned i = 0; i < count && !err->code; i++)
+		open_source(vfio, host, &devices[i], err);
+	return err->code;
+}
+
 void broker_vfio_close(struct broker_vfio *vfio)
 {
 	for (unsigned i = 0; i < vfio->count; i++)

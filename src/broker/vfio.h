@@ -2,6 +2,7 @@
 #pragma once
 
 #include "broker/broker.h"
+#include "host/system/host.h"
 
 /*
  * VFIO's nodes, for one start of a machine: opened anew each time, because the kernel gives the
@@ -18,4 +19,7 @@ struct broker_vfio {
 /* The devices are at vfio-pci: before that they have no nodes. */
 int broker_vfio_open(
 	struct broker_vfio *vfio, const struct broker_config *config, struct error *err);
+/* Nodes of devices that come later, for an address space of this kind; vfio->iommu is -1. */
+int broker_vfio_open_more(struct broker_vfio *vfio, const struct host *host,
+	enum vfio_iommu_kind kind, const struct bdf *devices, unsigned count, struct error *err);
 void broker_vfio_close(struct broker_vfio *vfio);

@@ -246,6 +246,9 @@ static void obey(struct machine *machine, const struct message *message)
 		return;
 	}
 	tell(machine, &reply);
+	/* As after one that fails later. */
+	if (message->type == MESSAGE_ATTACH)
+		on_closed(machine, message->attach.device);
 }
 
 static void on_control(void *opaque, uint32_t events)

@@ -199,3 +199,41 @@ def console_of_a_running_machine():
         refused(["penstock", "console", NAME], 1, "no pseudo-terminal, but goes to stdio", "--serial pty")
         machine.process.terminate()
         machine.wait(QUICK_SECONDS)
+
+
+@test(only=Penstock)
+def attach_and_detach():
+    """A disk comes while the guest runs, is used, and goes; so it does by a name of the client's."""
+    with controlled("wait", devices=[E1000E]) as (machine, monitor):
+        machine.expect("WAITING", BOOT_SECONDS)
+        for _ in range(3):
+            done = command(["penstock", "attach", NAME, NVME_A], RUN_SECONDS)
+            check(done.returncode == 0, f"{done.stderr}{machine.last_words()}")
+            check(driver(NVME_A) == "vfio-pci", "it has not left its driver")
+            check(listed()[0]["devices"] == [NVME_A, E1000E], f"{listed()}")
+            refused(["penstock", "attach", NAME, NVME_A], 1, "the machine has it already")
+            time.sleep(3)       # the guest's driver takes it
+            done = command(["penstock", "detach", NAME, NVME_A], RUN_SECONDS)
+            check(done.returncode == 0, f"{done.stderr}{machine.last_words()}")
+            check(driver(NVME_A) == "nvme", "its driver has it not back")
+        monitor.run("device_add", driver="vfio-pci", host=NVME_A, id="disk7")
+        monitor.run("device_del", id="disk7", force=True)
+        while monitor.expect("DEVICE_DELETED")["data"]["device"] != "disk7":
+            pass
+        check(driver(NVME_A) == "nvme", "its driver has it not back")
+        check(monitor.answer("device_del", id="disk7")["error"]["class"] == "DeviceNotFound", "another class")
+        refused(["penstock", "detach", NAME, NVME_A], 1, "not found")
+        refused(["penstock", "attach", NAME, "0000:77:00.0"], 1, "0000:77:00.0")
+        monitor.run("quit")
+        check(machine.wait(QUICK_SECONDS) == 0, machine.last_words())
+
+
+@test(only=Penstock)
+def attach_that_fails_changes_nothing():
+    """No port is empty: the device is at its driver again when the command returns."""
+    with controlled("wait", more=["--ports", "0"], devices=[E1000E]) as (machine, monitor):
+        machine.expect("WAITING", BOOT_SECONDS)
+        refused(["penstock", "attach", NAME, NVME_A], 1, "no empty PCI port", "--ports")
+        check(driver(NVME_A) == "nvme", "its driver has it not back")
+        monitor.run("quit")
+        check(machine.wait(QUICK_SECONDS) == 0, machine.last_words())

@@ -44,6 +44,8 @@ int __wrap_host_release_owned(const struct host *host, const struct bdf *only, s
 int __wrap_broker_check_memory(const struct broker_config *config, struct error *err);
 int __wrap_broker_vfio_open(
 	struct broker_vfio *vfio, const struct broker_config *config, struct error *err);
+int __wrap_broker_vfio_open_more(struct broker_vfio *vfio, const struct host *host,
+	enum vfio_iommu_kind kind, const struct bdf *devices, unsigned count, struct error *err);
 uint64_t __real_guard_now(void);
 uint64_t __wrap_guard_now(void);
 int __real_open64(const char *path, int flags, ...);
@@ -120,6 +122,17 @@ int __wrap_broker_vfio_open(
 {
 	(void)config, (void)err;
 	*vfio = (struct broker_vfio){ .iommu = -1 };
+	return 0;
+}
+
+int __wrap_broker_vfio_open_more(struct broker_vfio *vfio, const struct host *host,
+	enum vfio_iommu_kind kind, const struct bdf *devices, unsigned count, struct error *err)
+{
+	(void)host, (void)err;
+	*vfio = (struct broker_vfio){ .kind = kind, .iommu = -1, .count = count };
+	for (unsigned i = 0; i < count; i++)
+		vfio->sources[i] = (struct vfio_source){ devices[i],
+			__real_open64("/dev/null", O_RDWR | O_CLOEXEC) };
 	return 0;
 }
 
@@ -464,6 +477,38 @@ static enum machine_end obey(const struct machine_config *machine, struct error 
 		must(message_send(machine->control_fd, &reply) == 0);
 	}
 	tell(machine, MESSAGE_ENDING);
+	return MACHINE_QUIT;
+}
+
+/*
+ * It takes the first device, and no other, and closes what it is to; and says of others that they are closed,
+ * which means nothing.
+ */
+static enum machine_end take_one(const struct machine_config *machine, struct error *err)
+{
+	unsigned attached = 0;
+	struct message message;
+
+	(void)err;
+	tell(machine, MESSAGE_READY);
+	while (listen_to_broker(machine, &message)) {
+		struct message reply = { .type = MESSAGE_REPLY, .id = message.id },
+			       closed = { .type = MESSAGE_CLOSED, .device = 60 };
+
+		if (message.type == MESSAGE_ATTACH) {
+			must(fcntl(message.fds[0], F_GETFD) >= 0 && message.attach.functions == 1);
+			close(message.fds[0]);
+			closed.device = message.attach.device;
+			if (attached++)
+				error_set(&reply.error, -ENOSPC, NULL, "no port");
+		} else if (message.type == MESSAGE_DETACH) {
+			must(message.detach.device == 0);
+			closed.device = 0;
+		}
+		must(message_send(machine->control_fd, &reply) == 0);
+		if (message.type == MESSAGE_DETACH || reply.error.code)
+			must(message_send(machine->control_fd, &closed) == 0);
+	}
 	return MACHINE_QUIT;
 }
 
@@ -892,6 +937,37 @@ TEST(a_command_ends_with_the_machine)
 	close(client);
 }
 
+#define ATTACH(rest) \
+	"{\"execute\":\"device_add\",\"arguments\":{\"driver\":\"vfio-pci\",\"host\":" rest "}}"
+#define DETACH(rest) "{\"execute\":\"device_del\",\"arguments\":{\"id\":" rest "}}"
+
+/* Taken, and given back when the machine has closed it; a failed one before the client is told. */
+TEST(clients_attach_and_detach_devices)
+{
+	struct job job;
+	int client = start_with_client(&job, take_one);
+
+	ask(client, ATTACH("\"0000:07:00.0\",\"id\":\"one\""), "return");
+	assert_int_equal(seen->binds, 1);
+	assert_int_equal(seen->releases, 0);
+	ask(client, ATTACH("\"0000:07:00.0\""), "the machine has it already");
+	ask(client, ATTACH("\"0000:08:00.0\",\"id\":\"one\""), "a device with this id");
+	ask(client, ATTACH("\"0000:08:00.0\",\"id\":\"a\\u001b\""), "identifier");
+	assert_int_equal(seen->binds, 1);
+	ask(client, ATTACH("\"0000:08:00.0\""), "no port");
+	assert_int_equal(seen->binds, 2);
+	assert_int_equal(seen->releases, 1);
+	ask(client, DETACH("\"two\""), "DeviceNotFound");
+	ask(client, DETACH("\"0000:08:00.0\""), "DeviceNotFound");
+	ask(client, DETACH("\"0000:07:00.0\""), "return");
+	assert_non_null(hear(client, "\"DEVICE_DELETED\",\"data\":{\"device\":\"one\""));
+	assert_int_equal(seen->releases, 2);
+	ask(client, DETACH("\"one\""), "DeviceNotFound");
+	ask(client, "{\"execute\":\"quit\"}", "SHUTDOWN");
+	assert_int_equal(end_of(&job), 0);
+	close(client);
+}
+
 /* One that reads nothing is told of by quit alone, and gets the time that a signal gives it. */
 TEST(a_client_ends_a_machine_that_hangs)
 {
@@ -1306,6 +1382,7 @@ int main(void)
 		BROKER_TEST(clients_hold_the_guest_and_let_it_go_on),
 		BROKER_TEST(a_reset_by_a_client_is_another_life),
 		BROKER_TEST(what_a_machine_says_reaches_no_terminal),
+		BROKER_TEST(clients_attach_and_detach_devices),
 		BROKER_TEST(a_command_ends_with_the_machine),
 		BROKER_TEST(a_client_ends_a_machine_that_hangs),
 		BROKER_TEST(a_monitor_has_a_second_socket_where_it_is_told_to),

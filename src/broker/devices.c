@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "broker/devices.h"
+
+#include "base/fd.h"
+#include "base/size.h"
+#include "broker/life.h"
+#include "broker/vfio.h"
+#include "host/binding/bind.h"
+#include "host/binding/release.h"
+#include "host/device/address.h"
+#include "host/journal/holder.h"
+#include "host/journal/journal.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+void broker_devices_init(struct broker *broker)
+{
+	for (unsigned i = 0; i < broker->config->device_count; i++) {
+		struct broker_device *device = &broker->devices[i];
+
+		device->state = BROKER_DEVICE_THERE;
+		device->bdf = broker->config->devices[i];
+		bdf_format(&device->bdf, device->id);
+	}
+}
+
+unsigned broker_devices_begin(struct broker *broker, struct bdf devices[static MACHINE_DEVICES_MAX])
+{
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(broker->devices); i++) {
+		struct broker_device device = broker->devices[i];
+
+		broker->devices[i].state = BROKER_DEVICE_NONE;
+		if (device.state == BROKER_DEVICE_NONE)
+			continue;
+		device.state = BROKER_DEVICE_THERE;
+		device.request = 0;
+		devices[count] = device.bdf;
+		broker->devices[count++] = device;
+	}
+	return count;
+}
+
+int broker_devices_find(const struct broker *broker, const char *id)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(broker->devices); i++) {
+		const struct broker_device *device = &broker->devices[i];
+		char name[BDF_TEXT];
+
+		if (device->state != BROKER_DEVICE_NONE &&
+			(strcmp(device->id, id) == 0 ||
+				strcmp(bdf_format(&device->bdf, name), id) == 0))
+			return i;
+	}
+	return -1;
+}
+
+bool broker_devices_pending(const struct broker *broker, uint32_t request)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(broker->devices); i++)
+		if (broker->devices[i].state != BROKER_DEVICE_NONE &&
+			broker->devices[i].request == request)
+			return true;
+	return false;
+}
+
+/* Taking */
+
+/* Numbers for them, with the id, or their addresses for ids. */
+static int enter(struct broker *broker, uint32_t request, const struct bdf *devices, unsigned count,
+	const char *id, unsigned numbers[static HOST_ADDRESS_MAX], struct error *err)
+{
+	unsigned found = 0;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(broker->devices) && found < count; i++)
+		if (broker->devices[i].state == BROKER_DEVICE_NONE)
+			numbers[found++] = i;
+	if (found < count)
+		return error_set(err, -ENOSPC, NULL, "a machine has %d devices at most",
+			MACHINE_DEVICES_MAX);
+	for (unsigned i = 0; i < count; i++) {
+		struct broker_device *device = &broker->devices[numbers[i]];
+
+		*device = (struct broker_device){ BROKER_DEVICE_COMING, devices[i], "", request };
+		bdf_format(&devices[i], device->id);
+		if (id && count == 1)
+			snprintf(device->id, sizeof(device->id), "%s", id);
+		else if (id)
+			snprintf(device->id, sizeof(device->id), "%.50s.%u", id,
+				devices[i].function);
+	}
+	return 0;
+}
+
+static int hand_over(struct broker *broker, uint32_t request, const unsigned *numbers,
+	unsigned count, struct error *err)
+{
+	struct broker_vfio vfio;
+	struct bdf devices[HOST_ADDRESS_MAX] = { 0 };
+
+	for (unsigned i = 0; i < count; i++)
+		devices[i] = broker->devices[numbers[i]].bdf;
+	broker_vfio_open_more(&vfio, &broker->host, broker->iommu, devices, count, err);
+	for (unsigned i = 0; i < count && !err->code; i++) {
+		struct message message = {
+			.type = MESSAGE_ATTACH,
+			.id = request,
+			.attach = { numbers[i], count, devices[i] },
+			.fds = { vfio.sources[i].fd },
+		};
+		int code = broker_life_send(broker, &message);
+
+		if (code)
+			error_set(err, code, broker->config->name, "the machine does not answer");
+	}
+	/* From here on only the machine has them, so that they close with it. */
+	broker_vfio_close(&vfio);
+	return err->code;
+}
+
+/* An event for one that the guest had. */
+static void give_back(struct broker *broker, unsigned number)
+{
+	struct broker_device device = broker->devices[number];
+	struct error why = { 0 };
+
+	broker->devices[number] = (struct broker_device){ 0 };
+	if (host_release_owned(&broker->host, &device.bdf, &why))
+		error_print(&why);
+	if (!device.request)
+		broker_tell_deleted(broker, device.id);
+}
+
+/* What shares a group with none of the machine's devices any more. */
+static bool is_needed(const struct broker *broker, const struct host_record *record)
+{
+	struct error ignored = { 0 };
+	struct host_device one, other;
+
+	if (!record->companion || !host_holder_is_self(&record->holder) ||
+		host_device_read(&broker->host, &record->bdf, &one, &ignored))
+		return true;
+	for (unsigned i = 0; i < ARRAY_SIZE(broker->devices); i++)
+		if (broker->devices[i].state != BROKER_DEVICE_NONE &&
+			host_device_read(
+				&broker->host, &broker->devices[i].bdf, &other, &ignored) == 0 &&
+			other.group == one.group)
+			return true;
+	return false;
+}
+
+static void give_companions_back(struct broker *broker)
+{
+	cleanup_free struct bdf *held = NULL;
+	struct error why = { 0 };
+	ssize_t count = host_journal_list(&broker->host, &held, &why);
+
+	for (ssize_t i = 0; i < count; i++) {
+		struct host_record record;
+
+		if (host_journal_read(&broker->host, &held[i], &record, &why) == 0 &&
+			!is_needed(broker, &record))
+			host_release_owned(&broker->host, &held[i], &why);
+	}
+	if (why.code)
+		error_print(&why);
+}
+
+/* Those that the machine has not got. */
+static void undo(struct broker *broker, const unsigned *numbers, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++)
+		give_back(broker, numbers[i]);
+	give_companions_back(broker);
+}
+
+int broker_devices_add(struct broker *broker, uint32_t request, const char *host, const char *id,
+	bool force, struct error *err)
+{
+	const struct bind_options options = { .owner = broker->config->name, .force = force };
+	struct bdf devices[HOST_ADDRESS_MAX] = { 0 };
+	unsigned numbers[HOST_ADDRESS_MAX];
+	int count = host_address_find(&broker->host, host, devices, err);
+
+	for (int i = 0; i < count; i++) {
+		char name[BDF_TEXT];
+
+		if (broker_devices_find(broker, bdf_format(&devices[i], name)) >= 0)
+			return error_set(err, -EEXIST, name, "the machine has it already");
+	}
+	if (count < 0)
+		return err->code;
+	if (id && broker_devices_find(broker, id) >= 0)
+		return error_set(err, -EEXIST, id, "there is a device with this id");
+	if (enter(broker, request, devices, count, id, numbers, err))
+		return err->code;
+	if (host_bind(&broker->host, devices, count, &options, err)) {
+		for (int i = 0; i < count; i++)
+			broker->devices[numbers[i]] = (struct broker_device){ 0 };
+		return err->code;
+	}
+	if (hand_over(broker, request, numbers, count, err))
+		undo(broker, numbers, count);
+	return err->code;
+}
+
+/* Giving back */
+
+void broker_devices_take_reply(struct broker *broker, uint32_t request, bool failed)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(broker->devices); i++) {
+		struct broker_device *device = &broker->devices[i];
+
+		if (device->state != BROKER_DEVICE_COMING || device->request != request)
+			continue;
+		device->state = failed ? BROKER_DEVICE_LEAVING : BROKER_DEVICE_THERE;
+		if (!failed)
+			device->request = 0;
+	}
+}
+
+void broker_devices_leave(struct broker *broker, unsigned number)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(broker->devices); i++) {
+		struct broker_device *device = &broker->devices[i];
+
+		if (device->state == BROKER_DEVICE_THERE &&
+			bdf_same_slot(&device->bdf, &broker->devices[number].bdf))
+			device->state = BROKER_DEVICE_LEAVING;
+	}
+}
+
+void broker_devices_closed(struct broker *broker, unsigned number)
+{
+	if (number >= ARRAY_SIZE(broker->devices) ||
+		broker->devices[number].state != BROKER_DEVICE_LEAVING)
+		return;
+	give_back(broker, number);
+	give_companions_back(broker);
+}

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+
+#include "base/bdf.h"
+#include "machine/machine.h"
+#include "machine/message.h"
+
+/*
+ * The devices that a machine has, from its start on or by device_add: taken from their drivers, handed over,
+ * given back when the machine says that they are closed. A device's number is its place in the table.
+ */
+
+struct broker;
+struct broker_vfio;
+
+#define BROKER_ID 64
+
+enum broker_device_state {
+	BROKER_DEVICE_NONE,
+	BROKER_DEVICE_COMING, /* the machine has not said yet that the guest sees it */
+	BROKER_DEVICE_THERE,
+	BROKER_DEVICE_LEAVING, /* the machine has been asked to close it, or could not take it */
+};
+
+struct broker_device {
+	enum broker_device_state state;
+	struct bdf bdf;
+	char id[BROKER_ID];
+	uint32_t request; /* while it comes */
+};
+
+/* Those of the configuration; they are bound already. */
+void broker_devices_init(struct broker *broker);
+
+/* Before a life of the machine: numbers from 0 on, and what was on its way out stays after all. */
+unsigned broker_devices_begin(
+	struct broker *broker, struct bdf devices[static MACHINE_DEVICES_MAX]);
+
+/* Bind and hand over what an address names: one device, or all functions of one. */
+int broker_devices_add(struct broker *broker, uint32_t request, const char *host, const char *id,
+	bool force, struct error *err);
+
+/* By its id or its address on the host; -1. */
+int broker_devices_find(const struct broker *broker, const char *id);
+
+/* The machine has answered an attach; with an error they are closed next. */
+void broker_devices_take_reply(struct broker *broker, uint32_t request, bool failed);
+
+/* It has been asked to let go of this one, and of the other functions of its slot. */
+void broker_devices_leave(struct broker *broker, unsigned number);
+
+/* The machine has closed it: give it back, where it was to go. */
+void broker_devices_closed(struct broker *broker, unsigned number);
+
+/* Whether a device of this request is still on its way in or out. */
+bool broker_devices_pending(const struct broker *broker, uint32_t request);
