@@ -19,6 +19,7 @@ import bad_input                    # noqa: E402,F401
 import control                      # noqa: E402,F401
 import gate                         # noqa: E402,F401
 import host_commands                # noqa: E402,F401
+import hotplug                      # noqa: E402,F401
 import journal                      # noqa: E402,F401
 import kvm                          # noqa: E402,F401
 import lifecycle                    # noqa: E402,F401
