@@ -297,8 +297,10 @@ static int make_memory(struct machine *machine, struct error *err)
 	const struct machine_config *config = machine->config;
 	struct vfio_iommu *iommu = machine->devices.iommu;
 
-	if (memory_place(&machine->memory, config->memory, iommu ? iommu->ranges : NULL,
-		    iommu ? iommu->range_count : 0, err) ||
+	/* An IOMMU that no device has joined yet tells nothing. */
+	if (memory_place(&machine->memory, config->memory,
+		    config->device_count ? iommu->ranges : NULL,
+		    config->device_count ? iommu->range_count : 0, err) ||
 		memory_map(&machine->memory, config->memory_fd, config->memory_kind, err))
 		return err->code;
 	for (unsigned i = 0; i < machine->memory.count; i++) {
