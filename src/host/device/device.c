@@ -135,7 +135,10 @@ int host_device_vfio_node(
 		unsigned number;
 		char rest;
 
-		if (sscanf(entry->d_name, "vfio%u%c", &number, &rest) != 1)
+		/* A kernel without VFIO_DEVICE_CDEV has the directory all the same, and no node. */
+		if (sscanf(entry->d_name, "vfio%u%c", &number, &rest) != 1 ||
+			host_path(host, path, DEVICES "%s/vfio-dev/vfio%u/dev", name, number) ||
+			access(path, F_OK))
 			continue;
 		host_text(node, HOST_NAME, "/dev/vfio/devices/vfio%u", number);
 		code = 0;

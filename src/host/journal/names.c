@@ -5,6 +5,7 @@
 #include "host/journal/entry.h"
 #include "host/journal/lock.h"
 #include "host/journal/record.h"
+#include "host/system/text.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -104,12 +105,17 @@ void host_names_forget(const struct host *host)
 	const struct dirent *entry;
 
 	while (lock >= 0 && (entry = readdir(directory))) {
+		char socket[HOST_NAME + 16];
 		struct host_holder holder;
 
 		/* A dot begins what was half written. */
-		if (entry->d_name[0] == '.' ||
-			(read_name(host, entry->d_name, &holder) && !host_holder_is_alive(&holder)))
-			unlinkat(dirfd(directory), entry->d_name, 0);
+		if (entry->d_name[0] != '.' &&
+			(!read_name(host, entry->d_name, &holder) || host_holder_is_alive(&holder)))
+			continue;
+		unlinkat(dirfd(directory), entry->d_name, 0);
+		/* Nobody listens there any more. */
+		host_text(socket, sizeof(socket), "../%s.sock", entry->d_name);
+		unlinkat(dirfd(directory), socket, 0);
 	}
 	if (directory)
 		closedir(directory);
