@@ -393,7 +393,7 @@ static void system_reset(void *opaque, uint32_t request, json_object *arguments)
 	monitor_reply(broker->monitor, request, NULL);
 }
 
-static const char *text_of(json_object *arguments, const char *name)
+static const char *argument_text(json_object *arguments, const char *name)
 {
 	return json_object_get_string(json_object_object_get(arguments, name));
 }
@@ -425,7 +425,8 @@ static const struct monitor_argument device_add_arguments[] = {
 static void device_add(void *opaque, uint32_t request, json_object *arguments)
 {
 	struct broker *broker = opaque;
-	const char *driver = text_of(arguments, "driver"), *id = text_of(arguments, "id");
+	const char *driver = argument_text(arguments, "driver"),
+		   *id = argument_text(arguments, "id");
 	struct broker_request *free = find_request(broker, 0);
 	struct error err = { 0 };
 
@@ -437,7 +438,7 @@ static void device_add(void *opaque, uint32_t request, json_object *arguments)
 		error_set(&err, -EAGAIN, NULL, "there is no guest that could take it now");
 	if (err.code == 0) {
 		*free = (struct broker_request){ .id = request, .type = MESSAGE_ATTACH };
-		if (broker_devices_add(broker, request, text_of(arguments, "host"), id,
+		if (broker_devices_add(broker, request, argument_text(arguments, "host"), id,
 			    flag_of(arguments, "force"), &err))
 			*free = (struct broker_request){ 0 };
 	}
@@ -454,7 +455,7 @@ static const struct monitor_argument device_del_arguments[] = {
 static void device_del(void *opaque, uint32_t request, json_object *arguments)
 {
 	struct broker *broker = opaque;
-	const char *id = text_of(arguments, "id");
+	const char *id = argument_text(arguments, "id");
 	int number = broker_devices_find(broker, id);
 	struct broker_request *free = find_request(broker, 0);
 	struct error err = { 0 };

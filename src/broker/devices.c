@@ -70,8 +70,9 @@ bool broker_devices_pending(const struct broker *broker, uint32_t request)
 /* Taking */
 
 /* Numbers for them, with the id, or their addresses for ids. */
-static int enter(struct broker *broker, uint32_t request, const struct bdf *devices, unsigned count,
-	const char *id, unsigned numbers[static HOST_ADDRESS_MAX], struct error *err)
+static int take_in(struct broker *broker, uint32_t request, const struct bdf *devices,
+	unsigned count, const char *id, unsigned numbers[static HOST_ADDRESS_MAX],
+	struct error *err)
 {
 	unsigned found = 0;
 
@@ -122,7 +123,7 @@ static int hand_over(struct broker *broker, uint32_t request, const unsigned *nu
 }
 
 /* An event for one that the guest had. */
-static void give_back(struct broker *broker, unsigned number)
+static void give_device_back(struct broker *broker, unsigned number)
 {
 	struct broker_device device = broker->devices[number];
 	struct error why = { 0 };
@@ -135,7 +136,7 @@ static void give_back(struct broker *broker, unsigned number)
 }
 
 /* What shares a group with none of the machine's devices any more. */
-static bool is_needed(const struct broker *broker, const struct host_record *record)
+static bool is_still_needed(const struct broker *broker, const struct host_record *record)
 {
 	struct error ignored = { 0 };
 	struct host_device one, other;
@@ -162,7 +163,7 @@ static void give_companions_back(struct broker *broker)
 		struct host_record record;
 
 		if (host_journal_read(&broker->host, &held[i], &record, &why) == 0 &&
-			!is_needed(broker, &record))
+			!is_still_needed(broker, &record))
 			host_release_owned(&broker->host, &held[i], &why);
 	}
 	if (why.code)
@@ -173,7 +174,7 @@ static void give_companions_back(struct broker *broker)
 static void undo(struct broker *broker, const unsigned *numbers, unsigned count)
 {
 	for (unsigned i = 0; i < count; i++)
-		give_back(broker, numbers[i]);
+		give_device_back(broker, numbers[i]);
 	give_companions_back(broker);
 }
 
@@ -195,7 +196,7 @@ int broker_devices_add(struct broker *broker, uint32_t request, const char *host
 		return err->code;
 	if (id && broker_devices_find(broker, id) >= 0)
 		return error_set(err, -EEXIST, id, "there is a device with this id");
-	if (enter(broker, request, devices, count, id, numbers, err))
+	if (take_in(broker, request, devices, count, id, numbers, err))
 		return err->code;
 	if (host_bind(&broker->host, devices, count, &options, err)) {
 		for (int i = 0; i < count; i++)
@@ -238,6 +239,6 @@ void broker_devices_closed(struct broker *broker, unsigned number)
 	if (number >= ARRAY_SIZE(broker->devices) ||
 		broker->devices[number].state != BROKER_DEVICE_LEAVING)
 		return;
-	give_back(broker, number);
+	give_device_back(broker, number);
 	give_companions_back(broker);
 }

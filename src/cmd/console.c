@@ -125,7 +125,7 @@ static bool show_output(const struct session *session)
 }
 
 /* The exit status. */
-static int serve(struct session *session)
+static int serve_console(struct session *session)
 {
 	struct signalfd_siginfo info;
 
@@ -161,7 +161,7 @@ static int with_terminal(struct session *session, const char *name)
 		cfmakeraw(&raw);
 		tcsetattr(STDIN_FILENO, TCSANOW, &raw);
 	}
-	status = serve(session);
+	status = serve_console(session);
 	if (session->terminal) {
 		tcsetattr(STDIN_FILENO, TCSANOW, &saved);
 		fputc('\n', stderr);

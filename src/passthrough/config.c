@@ -454,6 +454,19 @@ static int describe_bar(const struct vfio_device *vfio, unsigned i, const uint8_
 	return 0;
 }
 
+/* All six. What a device has at the upper half of a 64-bit BAR is no BAR, whatever it says. */
+static int describe_bars(const struct vfio_device *vfio, const uint8_t *original,
+	struct pci_bar bars[static PCI_BARS], struct error *err)
+{
+	for (unsigned i = 0; i < PCI_BARS; i++) {
+		if (describe_bar(vfio, i, original, &bars[i], err))
+			return err->code;
+		if (i && bars[i - 1].kind == PCI_BAR_MEM64)
+			bars[i] = (struct pci_bar){ 0 };
+	}
+	return 0;
+}
+
 /* The device's own configuration space, as far as it has one; size is a multiple of 4. */
 static int read_original(
 	struct vfio_device *vfio, uint8_t *original, uint64_t size, struct error *err)
@@ -499,9 +512,8 @@ int passthrough_describe(
 	*traits = (struct passthrough_traits){ 0 };
 	if (read_original(vfio, original, PCI_CFG_SPACE_SIZE, err))
 		return err->code;
-	for (unsigned i = 0; i < PCI_BARS; i++)
-		if (describe_bar(vfio, i, original, &traits->bars[i], err))
-			return err->code;
+	if (describe_bars(vfio, original, traits->bars, err))
+		return err->code;
 	at = find_express(original);
 	if (!at || at + LINK_V1_SIZE > PCI_CFG_SPACE_SIZE || !has_link(original, at))
 		return 0;
@@ -526,18 +538,18 @@ int passthrough_config_init(
 	uint8_t original[PCI_CONFIG_SIZE + 8] = { 0 };
 	const struct vfio_region *region = &device->vfio.regions[VFIO_PCI_CONFIG_REGION_INDEX];
 	struct capabilities list;
-	struct pci_bar bar;
+	struct pci_bar bars[PCI_BARS];
 
 	device->pci.bus = place->bus;
 	if (read_original(&device->vfio, original, PCI_CONFIG_SIZE, err))
 		return err->code;
 	show_header(device, original, place->multifunction);
-	for (unsigned i = 0; i < PCI_BARS; i++) {
-		if (describe_bar(&device->vfio, i, original, &bar, err))
-			return err->code;
-		if (bar.kind != PCI_BAR_NONE)
-			pci_device_set_bar(&device->pci, i, bar.kind, bar.prefetchable, bar.size);
-	}
+	if (describe_bars(&device->vfio, original, bars, err))
+		return err->code;
+	for (unsigned i = 0; i < PCI_BARS; i++)
+		if (bars[i].kind != PCI_BAR_NONE)
+			pci_device_set_bar(
+				&device->pci, i, bars[i].kind, bars[i].prefetchable, bars[i].size);
 	list_capabilities(&list, original);
 	show_private(device, &list);
 	show_capabilities(device, &list, original);

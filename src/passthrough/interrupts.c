@@ -166,10 +166,12 @@ static bool route_vector(struct passthrough *device, unsigned i)
 	struct passthrough_vector *vector = &device->interrupts.vectors[i];
 	struct msi_message message = vector_message(device, i);
 
-	if (message.address == vector->routed.address && message.data == vector->routed.data)
+	if (vector->is_routed && message.address == vector->routed.address &&
+		message.data == vector->routed.data)
 		return false;
 	kvm_route_msi(device->vm, vector->gsi, message.address, message.data);
 	vector->routed = message;
+	vector->is_routed = true;
 	return true;
 }
 
@@ -280,7 +282,7 @@ static void update_vectors(struct passthrough *device, unsigned first, unsigned 
 	if (code)
 		report(device, "cannot set interrupt routes", code);
 	for (unsigned i = first; i <= last && code; i++)
-		irqs->vectors[i].routed = (struct msi_message){ 0 }; /* to be tried again */
+		irqs->vectors[i].is_routed = false; /* to be tried again */
 	for (unsigned i = first; i <= last; i++)
 		if (vector_wanted(device, i) && irqs->vectors[i].gsi >= 0)
 			attach_vector(device, &irqs->vectors[i]);

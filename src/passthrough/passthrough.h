@@ -35,6 +35,7 @@ struct passthrough_vector {
 	int gsi;       /* -1 */
 	bool attached; /* the irqfd is in KVM */
 	bool enabled;  /* VFIO signals the eventfd */
+	bool is_routed; /* its GSI has this route; one that had the GSI before may have left another */
 	struct msi_message routed;
 };
 

@@ -891,6 +891,22 @@ static void guest_ram_is_mapped_where_the_guest_has_it(void **state)
 	assert_ptr_equal(mapped.hva, &iommu);
 }
 
+/* One that says that it has another there: the address of the first must not become the second's. */
+static void a_bar_in_the_upper_half_of_another_is_none(void **state)
+{
+	struct fixture *fixture = *state;
+
+	add_bar(fixture, 0, 16 * KIB);
+	add_bar(fixture, 1, 64 * KIB);
+	fixture->config[PCI_BASE_ADDRESS_0] = PCI_BASE_ADDRESS_MEM_TYPE_64;
+	attach(fixture);
+	assert_int_equal(fixture->device.pci.bars[1].kind, PCI_BAR_NONE);
+	assert_true(pci_device_bar_register(&fixture->device.pci, 0) == MEM64);
+	set(fixture, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	assert_int_equal(slot_count(), 1);
+	assert_non_null(slot_at(MEM64));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -931,6 +947,7 @@ int main(void)
 		PASSTHROUGH_TEST(the_device_reports_an_error),
 		PASSTHROUGH_TEST(events_that_a_device_has_not_are_none),
 		PASSTHROUGH_TEST(events_that_cannot_be_watched_are_an_error),
+		PASSTHROUGH_TEST(a_bar_in_the_upper_half_of_another_is_none),
 		PASSTHROUGH_TEST(a_detached_device_leaves_nothing),
 		cmocka_unit_test(guest_ram_is_mapped_where_the_guest_has_it),
 	};

@@ -712,6 +712,26 @@ static void a_device_with_nothing_but_intx_needs_it(void **state)
 	assert_string_equal(err.hint, "");
 }
 
+/* Also after another message has gone by the same GSI. */
+static void a_message_of_zeros_is_one(void **state)
+{
+	struct fixture *fixture = *state;
+	const struct kvm_irq_routing_msi *message;
+
+	fixture->config[PCI_CAPABILITY_LIST] = 0x40;
+	add_msix(fixture, 0x40, 0, 4);
+	attach(fixture);
+	use_msix(fixture, 1);
+	set(fixture, 0x40 + PCI_MSIX_FLAGS, 2, 0);
+	write_entry(fixture, 0, PCI_MSIX_ENTRY_LOWER_ADDR, 0);
+	write_entry(fixture, 0, PCI_MSIX_ENTRY_DATA, 0);
+	set(fixture, 0x40 + PCI_MSIX_FLAGS, 2, PCI_MSIX_FLAGS_ENABLE);
+	message = message_of(irqfd_of(host.fds[0])->gsi);
+	assert_non_null(message);
+	assert_int_equal(message->address_lo, 0);
+	assert_int_equal(message->data, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -749,6 +769,7 @@ int main(void)
 		PASSTHROUGH_TEST(a_host_with_few_vectors_gives_those),
 		PASSTHROUGH_TEST(a_host_with_few_vectors_gives_those_by_msi),
 		PASSTHROUGH_TEST(a_device_with_msi_goes_without_intx),
+		PASSTHROUGH_TEST(a_message_of_zeros_is_one),
 		PASSTHROUGH_TEST(a_device_with_nothing_but_intx_needs_it),
 	};
 
