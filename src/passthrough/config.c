@@ -455,7 +455,7 @@ static int describe_bar(const struct vfio_device *vfio, unsigned i, const uint8_
 }
 
 /* All six. What a device has at the upper half of a 64-bit BAR is no BAR, whatever it says. */
-static int describe_bars(const struct vfio_device *vfio, const uint8_t *original,
+static int describe_all_bars(const struct vfio_device *vfio, const uint8_t *original,
 	struct pci_bar bars[static PCI_BARS], struct error *err)
 {
 	for (unsigned i = 0; i < PCI_BARS; i++) {
@@ -512,7 +512,7 @@ int passthrough_describe(
 	*traits = (struct passthrough_traits){ 0 };
 	if (read_original(vfio, original, PCI_CFG_SPACE_SIZE, err))
 		return err->code;
-	if (describe_bars(vfio, original, traits->bars, err))
+	if (describe_all_bars(vfio, original, traits->bars, err))
 		return err->code;
 	at = find_express(original);
 	if (!at || at + LINK_V1_SIZE > PCI_CFG_SPACE_SIZE || !has_link(original, at))
@@ -544,7 +544,7 @@ int passthrough_config_init(
 	if (read_original(&device->vfio, original, PCI_CONFIG_SIZE, err))
 		return err->code;
 	show_header(device, original, place->multifunction);
-	if (describe_bars(&device->vfio, original, bars, err))
+	if (describe_all_bars(&device->vfio, original, bars, err))
 		return err->code;
 	for (unsigned i = 0; i < PCI_BARS; i++)
 		if (bars[i].kind != PCI_BAR_NONE)
