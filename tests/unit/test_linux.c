@@ -137,8 +137,7 @@ static void the_zero_page_tells_the_kernel_what_there_is(void **state)
 	assert_int_equal(zero_page->hdr.version, 0x020f);
 	assert_int_equal(zero_page->hdr.ramdisk_size, 0);
 	assert_int_equal(zero_page->ext_ramdisk_size, 0);
-	assert_string_equal(
-		memory_at(&fixture->memory, zero_page->hdr.cmd_line_ptr, 18), "pci=noearly quiet");
+	assert_string_equal(memory_at(&fixture->memory, zero_page->hdr.cmd_line_ptr, 6), "quiet");
 }
 
 /* What jumps to where a PC starts writes 6 to port cf9, the reset control register. */
@@ -489,29 +488,6 @@ static void too_little_memory_is_refused(void **state)
 	assert_refused(fixture, -ENOSPC, "needs");
 }
 
-static void the_kernel_is_told_not_to_look_for_pci_early(void **state)
-{
-	struct fixture *fixture = *state;
-	char text[2048];
-
-	fixture->boot.cmdline = "quiet -- single";
-	assert_int_equal(load(fixture), 0);
-	assert_string_equal(memory_at(&fixture->memory, params(fixture)->hdr.cmd_line_ptr, 64),
-		"pci=noearly quiet -- single");
-	/* As long as there is room for it. */
-	memset(text, 'x', sizeof(text));
-	text[2047 - 12] = '\0';
-	fixture->boot.cmdline = text;
-	assert_int_equal(load(fixture), 0);
-	assert_memory_equal(memory_at(&fixture->memory, params(fixture)->hdr.cmd_line_ptr, 2048),
-		"pci=noearly xxx", 15);
-	text[2047 - 12] = 'x';
-	text[2048 - 12] = '\0';
-	assert_int_equal(load(fixture), 0);
-	assert_string_equal(
-		memory_at(&fixture->memory, params(fixture)->hdr.cmd_line_ptr, 2048), text);
-}
-
 static void a_command_line_of_the_kernels_length_is_taken(void **state)
 {
 	struct fixture *fixture = *state;
@@ -576,7 +552,6 @@ int main(void)
 		LINUX_TEST(a_kernel_beyond_the_mapped_addresses_is_refused),
 		LINUX_TEST(a_kernel_that_does_not_fit_is_refused),
 		LINUX_TEST(too_little_memory_is_refused),
-		LINUX_TEST(the_kernel_is_told_not_to_look_for_pci_early),
 		LINUX_TEST(a_command_line_of_the_kernels_length_is_taken),
 		LINUX_TEST(a_command_line_longer_than_its_room_is_refused),
 	};

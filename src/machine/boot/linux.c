@@ -153,25 +153,16 @@ static int load_initrd(struct memory *memory, const struct linux_boot *boot,
 	return 0;
 }
 
-/*
- * Before it has ECAM, Linux looks for hundreds of devices through CF8 and CFC, which are not there: 66 exits,
- * on AMD's CPUs 222. In front, for what is behind a "--" is not the kernel's; left out where it does not fit.
- */
-static const char no_early_scan[] = "pci=noearly ";
-
 static int write_cmdline(const struct memory *memory, const struct linux_boot *boot,
 	struct setup_header *header, struct error *err)
 {
-	size_t size = strlen(boot->cmdline) + 1, before = sizeof(no_early_scan) - 1;
+	size_t size = strlen(boot->cmdline) + 1;
 
 	if (size - 1 > header->cmdline_size || size > CMDLINE_MAX)
 		return error_set(err, -E2BIG, NULL,
 			"the guest's command line has %zu bytes; its kernel takes %u", size - 1,
 			header->cmdline_size);
-	if (before + size - 1 > header->cmdline_size || before + size > CMDLINE_MAX)
-		before = 0;
-	memcpy(memory_at(memory, CMDLINE, before + size), no_early_scan, before);
-	memcpy(memory_at(memory, CMDLINE + before, size), boot->cmdline, size);
+	memcpy(memory_at(memory, CMDLINE, size), boot->cmdline, size);
 	header->cmd_line_ptr = CMDLINE;
 	return 0;
 }
