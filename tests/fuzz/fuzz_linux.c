@@ -133,7 +133,10 @@ void fuzz_one(struct fuzz_input *input)
 	uint64_t ram = (fuzz_byte(input) + 1) * 2 * MIB;
 	uint8_t how = fuzz_byte(input);
 	struct linux_boot boot = {
-		.kernel_name = "kernel", .initrd_name = "initrd", .cmdline = "console=ttyS0"
+		.kernel_name = "kernel",
+		.initrd_name = "initrd",
+		.cmdline = "console=ttyS0",
+		.ecam_size = 3 * MIB,
 	};
 	size_t initrd_size = make_initrd(input, &boot.initrd_fd);
 	size_t length = min_u64(fuzz_number(input, 2) + input->size, sizeof(file));

@@ -325,14 +325,18 @@ static int opening(void *opaque, int fd)
 	assert_ptr_equal(opaque, &host);
 	if (host.code)
 		return host.code;
+	pthread_mutex_lock(&host.lock);
 	host.told |= 1U << (node_of(fd) - host.nodes);
+	pthread_mutex_unlock(&host.lock);
 	return 0;
 }
 
 static void closed(void *opaque, int fd)
 {
 	assert_ptr_equal(opaque, &host);
+	pthread_mutex_lock(&host.lock);
 	host.told &= ~(1U << (node_of(fd) - host.nodes));
+	pthread_mutex_unlock(&host.lock);
 }
 
 static void make_node(unsigned i)
