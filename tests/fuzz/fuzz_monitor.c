@@ -22,7 +22,7 @@
 enum { COMMANDS, LATE, REFUSALS, EVENTS, DROPPED };
 
 struct fuzz_goal fuzz_goals[] = {
-	[COMMANDS] = { "commands", 2, 0 },
+	[COMMANDS] = { "commands", 20, 0 },
 	[LATE] = { "late answers", 20, 0 },
 	[REFUSALS] = { "refusals", 4, 0 },
 	[EVENTS] = { "events heard", 10, 0 },

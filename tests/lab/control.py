@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import socket
-import subprocess
 import time
 from pathlib import Path
 
@@ -173,32 +172,6 @@ def stop_by_force():
         check(done.returncode == 0, done.stderr)
         check(driver(NVME_A) == "nvme", "its driver has it not back")
         check(machine.wait(QUICK_SECONDS) == 0, machine.last_words())
-
-
-@test(only=Penstock)
-def console_of_a_running_machine():
-    """By one user at a time; it ends with the machine."""
-    with Machine("console", serial="pty", name=NAME) as machine:
-        wait_until(lambda: os.path.exists(SOCKET), QUICK_SECONDS, "no socket")
-        with subprocess.Popen(["penstock", "console", NAME], stdin=subprocess.PIPE,
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0) as console:
-            seen = b""
-            while b"CONSOLE-READY" not in seen:
-                more = console.stdout.read(4096)
-                check(more, f"the console ends: {seen[-300:]} {console.stderr.read()}")
-                seen += more
-            refused(["penstock", "console", NAME], 1, "somebody has this console open")
-            console.stdin.write(b"hello\n")
-            rest = console.stdout.read(65536)
-            while (more := console.stdout.read(65536)):
-                rest += more
-            check(b"CONSOLE-GOT hello" in rest, f"{rest[-300:]}")
-            check(console.wait(QUICK_SECONDS) == 0, "the console fails")
-        check(machine.wait() == 0, machine.last_words())
-    with controlled("wait", devices=[]) as (machine, _):
-        refused(["penstock", "console", NAME], 1, "no pseudo-terminal, but goes to stdio", "--serial pty")
-        machine.process.terminate()
-        machine.wait(QUICK_SECONDS)
 
 
 @test(only=Penstock)
