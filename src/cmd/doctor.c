@@ -8,7 +8,6 @@
 #include "host/device/address.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -24,14 +23,6 @@ static const char usage[] =
 	"      --help   show this text\n"
 	"\n" HOST_ADDRESS_FORMS "\n"
 	"Exit status: 0 nothing stands in the way, 1 something does, or failed, 2 wrong usage.\n";
-
-enum { OPTION_JSON = 256, OPTION_HELP };
-
-static const struct option long_options[] = {
-	{ "json", no_argument, NULL, OPTION_JSON },
-	{ "help", no_argument, NULL, OPTION_HELP },
-	{ 0 },
-};
 
 static const struct {
 	const char *name;
@@ -280,19 +271,9 @@ static int run_checks(bool json, char *const *words, int count)
 int cmd_doctor(int argc, char **argv)
 {
 	bool json = false;
-	int option;
+	int status = output_parse_options(argc, argv, "doctor", usage, &json);
 
-	while ((option = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
-		switch (option) {
-		case OPTION_JSON:
-			json = true;
-			break;
-		case OPTION_HELP:
-			fputs(usage, stdout);
-			return 0;
-		default:
-			return cmd_wrong_usage("doctor", NULL);
-		}
-	}
+	if (status >= 0)
+		return status;
 	return run_checks(json, argv + optind, argc - optind);
 }

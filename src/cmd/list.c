@@ -7,7 +7,6 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,14 +22,6 @@ static const char usage[] =
 	"      --help   show this text\n"
 	"\n"
 	"Exit status: 0 done, 1 failed, 2 wrong usage.\n";
-
-enum { OPTION_JSON = 256, OPTION_HELP };
-
-static const struct option long_options[] = {
-	{ "json", no_argument, NULL, OPTION_JSON },
-	{ "help", no_argument, NULL, OPTION_HELP },
-	{ 0 },
-};
 
 /* "" where there is none. */
 static void read_status(struct control_client *client, char *status, size_t size)
@@ -171,20 +162,10 @@ static int run_list(bool json)
 int cmd_list(int argc, char **argv)
 {
 	bool json = false;
-	int option;
+	int status = output_parse_options(argc, argv, "list", usage, &json);
 
-	while ((option = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
-		switch (option) {
-		case OPTION_JSON:
-			json = true;
-			break;
-		case OPTION_HELP:
-			fputs(usage, stdout);
-			return 0;
-		default:
-			return cmd_wrong_usage("list", NULL);
-		}
-	}
+	if (status >= 0)
+		return status;
 	if (optind < argc)
 		return cmd_wrong_usage("list", "'%s' is no option", argv[optind]);
 	return run_list(json);

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "cmd/output.h"
 
+#include "cmd/cmd.h"
+
+#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +24,30 @@ unsigned output_width(const char *text)
 	for (; *text; text++)
 		characters += (*text & 0xc0) != 0x80;
 	return characters;
+}
+
+enum { OPTION_JSON = 256, OPTION_HELP };
+
+static const struct option long_options[] = {
+	{ "json", no_argument, NULL, OPTION_JSON },
+	{ "help", no_argument, NULL, OPTION_HELP },
+	{ 0 },
+};
+
+int output_parse_options(int argc, char **argv, const char *command, const char *usage, bool *json)
+{
+	int option;
+
+	while ((option = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
+		if (option == OPTION_HELP) {
+			fputs(usage, stdout);
+			return 0;
+		}
+		if (option != OPTION_JSON)
+			return cmd_wrong_usage(command, NULL);
+		*json = true;
+	}
+	return -1;
 }
 
 void output_add_text(json_object *object, const char *key, const char *text)

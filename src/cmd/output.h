@@ -16,6 +16,12 @@ bool output_wants_color(void);
 /* Characters, of which a UTF-8 one has several bytes. */
 unsigned output_width(const char *text);
 
+/*
+ * The options of a command that has --json and --help alone; what follows them begins at optind. -1: go on;
+ * otherwise the exit code to return at once.
+ */
+int output_parse_options(int argc, char **argv, const char *command, const char *usage, bool *json);
+
 /* A text, or null for "". */
 void output_add_text(json_object *object, const char *key, const char *text);
 

@@ -9,7 +9,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -25,14 +24,6 @@ static const char usage[] =
 	"      --help  show this text\n"
 	"\n" HOST_ADDRESS_FORMS "\n"
 	"Exit status: 0 done and nothing is wrong, 1 failed or something is wrong, 2 wrong usage.\n";
-
-enum { OPTION_JSON = 256, OPTION_HELP };
-
-static const struct option long_options[] = {
-	{ "json", no_argument, NULL, OPTION_JSON },
-	{ "help", no_argument, NULL, OPTION_HELP },
-	{ 0 },
-};
 
 /* What is reported on. */
 struct subject {
@@ -216,17 +207,10 @@ static int run_rom(char **words, int count, bool json)
 int cmd_rom(int argc, char **argv)
 {
 	bool json = false, good;
-	int option, count;
+	int status = output_parse_options(argc, argv, "rom", usage, &json), count;
 
-	while ((option = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
-		if (option == OPTION_HELP) {
-			fputs(usage, stdout);
-			return 0;
-		}
-		if (option != OPTION_JSON)
-			return cmd_wrong_usage("rom", NULL);
-		json = true;
-	}
+	if (status >= 0)
+		return status;
 	argv += optind;
 	count = argc - optind;
 	good = (count == 3 && strcmp(argv[0], "dump") == 0) ||

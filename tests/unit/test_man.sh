@@ -1,6 +1,6 @@
 #!/bin/bash
 # Each command has a man page with the options that its --help has, no more and no fewer, and with an
-# EXIT STATUS; no page has a mistake that man(1) warns of: test_man.sh PENSTOCK
+# EXIT STATUS, and leads to its --help when used wrongly; no page has a mistake that man(1) warns of: test_man.sh PENSTOCK
 set -u
 cd "$(dirname "$0")/../../docs/man" || exit 1
 program=$1
@@ -21,6 +21,9 @@ for command in $("$program" --help | sed -n 's/^  \([a-z-]*\) .*/\1/p'); do
 	check "$page: options (> only on the page, < only in --help)" \
 		"$("$program" "$command" --help | sed -n 's/^  *\(--[a-z-]*\).*/\1/p' | grep -vx -e --help | sort -u)" \
 		"$(grep -o 'Fl -[a-z-]*' "$page" | sed 's/Fl /-/' | sort -u)"
+	# run has a hint of its own form, and only where getopt(3) has said nothing.
+	[ "$command" = run ] || check "$command: a wrong option leads to its --help" \
+		"Try 'penstock $command --help'." "$("$program" "$command" --nonsense 2>&1 | tail -n 1)"
 	check "$page: named in penstock.1" 1 "$(grep -cx ".It Xr penstock-$command 1" penstock.1)"
 done
 for page in *.1; do
