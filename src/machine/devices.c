@@ -186,17 +186,14 @@ int devices_put(
 	if (code)
 		return error_sys(err, code, passthrough->vfio.name, "cannot watch for its events");
 	log_info("%s is the guest's %02x:%02x.%x", passthrough->vfio.name,
-		port ? device->slot->number : 0, where->devfn >> 3, where->devfn & 7);
+		port ? pci_port_slot(port) : 0, where->devfn >> 3, where->devfn & 7);
 	return 0;
 }
 
 static void make_slots(struct machine_devices *devices, const struct topology *topology)
 {
 	for (unsigned i = 0; i < topology->port_count; i++)
-		devices->slots[topology->ports[i].devfn >> 3] = (struct machine_slot){
-			.port = &devices->pci->ports[i],
-			.number = topology_slot(i),
-		};
+		devices->slots[topology->ports[i].devfn >> 3].port = &devices->pci->ports[i];
 }
 
 static int attach_one(struct machine_device *device, const struct topology *topology,
@@ -208,8 +205,6 @@ static int attach_one(struct machine_device *device, const struct topology *topo
 	device->slot = slot;
 	slot->state = SLOT_PLUGGED;
 	slot->functions[slot->count++] = device;
-	if (!slot->port)
-		slot->number = devfn >> 3;
 	if (devices_put(device, where, err) || pci_bus_place(&device->passthrough.pci, err))
 		return err->code;
 	if (slot->port && where->devfn % 8 == 0)

@@ -40,7 +40,6 @@ enum machine_slot_state {
 /* A slot of the guest's root bus with what is in it, or behind the port in it: up to eight functions. */
 struct machine_slot {
 	struct pci_port *port; /* NULL: functions are on the root bus itself */
-	unsigned number;       /* of the port, or of the slot on the root bus */
 	enum machine_slot_state state;
 	struct machine_device *functions[8];
 	unsigned count;

@@ -108,7 +108,6 @@ static _Thread_local bool must_wait;
 static bool on_ready(void *opaque)
 {
 	struct machine *machine = opaque;
-
 	struct fill *fill = __atomic_load_n(&machine->fill, __ATOMIC_ACQUIRE);
 
 	if (!fill || fill_is_done(fill))
@@ -146,7 +145,6 @@ static void on_wait(void *opaque)
 static bool on_populated(void *opaque, struct memory_range *range)
 {
 	struct machine *machine = opaque;
-
 	struct fill *fill = __atomic_load_n(&machine->fill, __ATOMIC_ACQUIRE);
 
 	return memory_next_first(&machine->memory, range) || (fill && fill_next(fill, range));

@@ -163,12 +163,14 @@ static void list_capabilities(struct capabilities *list, const uint8_t *original
 		at = original[at + 1] & ~3U;
 }
 
-static uint32_t extended_head(const uint8_t *original, unsigned at)
+static uint16_t get16(const uint8_t *original, unsigned at)
 {
-	uint32_t head;
+	return original[at] | original[at + 1] << 8;
+}
 
-	memcpy(&head, &original[at], 4);
-	return head;
+static uint32_t get32(const uint8_t *original, unsigned at)
+{
+	return get16(original, at) | (uint32_t)get16(original, at + 2) << 16;
 }
 
 static void list_extended(struct capabilities *list, const uint8_t *original)
@@ -177,7 +179,7 @@ static void list_extended(struct capabilities *list, const uint8_t *original)
 
 	list->count = 0;
 	while (at >= PCI_CFG_SPACE_SIZE && add_capability(list, at))
-		at = PCI_EXT_CAP_NEXT(extended_head(original, at));
+		at = PCI_EXT_CAP_NEXT(get32(original, at));
 }
 
 /* Bytes from an offset to the next capability in space, which need not be the next of the list. */
@@ -226,7 +228,7 @@ static unsigned capability_size(const uint8_t *original, unsigned at, unsigned r
 		size = PCI_CAP_MSIX_SIZEOF;
 		break;
 	case PCI_CAP_ID_MSI:
-		flags = original[at + PCI_MSI_FLAGS] | original[at + PCI_MSI_FLAGS + 1] << 8;
+		flags = get16(original, at + PCI_MSI_FLAGS);
 		size = 10 + (flags & PCI_MSI_FLAGS_64BIT ? 4 : 0) +
 		       (flags & PCI_MSI_FLAGS_MASKBIT ? 10 : 0);
 		break;
@@ -240,7 +242,7 @@ static unsigned extended_size(const uint8_t *original, unsigned at, unsigned roo
 {
 	unsigned size = 0;
 
-	switch (PCI_EXT_CAP_ID(extended_head(original, at))) {
+	switch (PCI_EXT_CAP_ID(get32(original, at))) {
 	case PCI_EXT_CAP_ID_DSN:
 		size = 12;
 		break;
@@ -250,11 +252,6 @@ static unsigned extended_size(const uint8_t *original, unsigned at, unsigned roo
 			return 0;
 	}
 	return size <= room ? size : 0;
-}
-
-static uint16_t get16(const uint8_t *original, unsigned at)
-{
-	return original[at] | original[at + 1] << 8;
 }
 
 static unsigned express_type(const uint8_t *original, unsigned at)
@@ -277,8 +274,7 @@ static void show_link(
 	struct passthrough *device, unsigned at, unsigned size, const uint8_t *original)
 {
 	struct pci_device *pci = &device->pci;
-	uint32_t capable = get16(original, at + PCI_EXP_LNKCAP) |
-			   (uint32_t)get16(original, at + PCI_EXP_LNKCAP + 2) << 16;
+	uint32_t capable = get32(original, at + PCI_EXP_LNKCAP);
 
 	if (size < LINK_V1_SIZE)
 		return;
@@ -381,7 +377,7 @@ static void show_extended(struct passthrough *device, const uint8_t *original)
 	for (unsigned i = 0; i < list.count; i++) {
 		unsigned at = list.at[i];
 		unsigned size = extended_size(original, at, room_at(&list, at, PCI_CONFIG_SIZE));
-		uint32_t head = extended_head(original, at);
+		uint32_t head = get32(original, at);
 
 		if (!size)
 			continue;
@@ -503,6 +499,20 @@ static unsigned find_express(const uint8_t *original)
 	return 0;
 }
 
+/* A virtual function's link is the physical one's, and its status reads 0. */
+static struct pci_link read_link(const uint8_t *original, unsigned at)
+{
+	uint16_t link = get16(original, at + PCI_EXP_LNKSTA);
+
+	if (!(link & PCI_EXP_LNKSTA_CLS) || !(link & PCI_EXP_LNKSTA_NLW))
+		link = get16(original, at + PCI_EXP_LNKCAP); /* the same fields: what it can be */
+	return (struct pci_link){
+		.speed = min_u64(max_u64(link & PCI_EXP_LNKSTA_CLS, 1), 6),
+		.width = max_u64((link & PCI_EXP_LNKSTA_NLW) >> 4, 1),
+		.payload = original[at + PCI_EXP_DEVCTL] >> 5,
+	};
+}
+
 int passthrough_describe(
 	struct vfio_device *vfio, struct passthrough_traits *traits, struct error *err)
 {
@@ -518,17 +528,7 @@ int passthrough_describe(
 	if (!at || at + LINK_V1_SIZE > PCI_CFG_SPACE_SIZE || !has_link(original, at))
 		return 0;
 	traits->endpoint = true;
-	/* A virtual function's link is the physical one's, and its status reads 0. */
-	traits->link = (struct pci_link){
-		.speed = original[at + PCI_EXP_LNKSTA] & PCI_EXP_LNKSTA_CLS,
-		.width = get16(original, at + PCI_EXP_LNKSTA) >> 4 & 0x3f,
-		.payload = original[at + PCI_EXP_DEVCTL] >> 5,
-	};
-	if (!traits->link.speed || !traits->link.width)
-		traits->link.speed = original[at + PCI_EXP_LNKCAP] & PCI_EXP_LNKCAP_SLS,
-		traits->link.width = get16(original, at + PCI_EXP_LNKCAP) >> 4 & 0x3f;
-	traits->link.speed = min_u64(max_u64(traits->link.speed, 1), 6);
-	traits->link.width = max_u64(traits->link.width, 1);
+	traits->link = read_link(original, at);
 	return 0;
 }
 
