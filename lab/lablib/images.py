@@ -25,7 +25,7 @@ GUEST_MODULES = ("nvme", "e1000e", "e1000", "igbvf", "xhci_pci", "usb_storage", 
                  "hid_generic", "evdev", "button", "uio_pci_generic", "virtio_blk", "virtio_net")
 
 # See tests/lab/guest/main.c
-GUEST_PROGRAMS = ("bulk", "disk", "edu", "edu-isolation", "keyboard", "large-bar", "pci-abuse",
+GUEST_PROGRAMS = ("bulk", "disk", "edu", "edu-isolation", "edu-peer", "keyboard", "large-bar", "pci-abuse",
                   "reads", "testdev", "touch-memory")
 
 LSPCI_LIBRARIES = ("ld-linux-x86-64.so.2", "libc.so.6", "libcap.so.2", "libcrypto.so.3",

@@ -171,6 +171,18 @@ static int put_all(struct machine_devices *devices, struct machine_slot *slot, s
 	return err->code;
 }
 
+/* The first two devices of a machine reach each other from here on. */
+static void reach_all(struct machine_devices *devices)
+{
+	for (unsigned i = 0; i < MACHINE_DEVICES_MAX; i++) {
+		struct machine_device *device = devices->table[i];
+
+		if (device &&
+			(device->slot->state == SLOT_PLUGGED || device->slot->state == SLOT_ASKED))
+			passthrough_reach(&device->passthrough);
+	}
+}
+
 static void plug(struct machine_devices *devices, struct machine_slot *slot)
 {
 	struct error err = { 0 };
@@ -182,6 +194,7 @@ static void plug(struct machine_devices *devices, struct machine_slot *slot)
 		take_out(devices, slot);
 	else
 		slot->state = SLOT_PLUGGED;
+	reach_all(devices);
 }
 
 /* The loop's part. */

@@ -19,7 +19,8 @@ struct passthrough_window {
 	uint64_t offset; /* in the BAR */
 	uint64_t size;
 	void *hva;
-	int slot; /* KVM memory slot while the BAR is decoded; -1 */
+	int slot;     /* KVM memory slot while the BAR is decoded; -1 */
+	bool reached; /* by other devices' DMA */
 };
 
 #define PASSTHROUGH_WINDOWS_MAX (VFIO_AREAS_MAX + 2) /* each hole cuts an area in two */
@@ -118,7 +119,18 @@ void passthrough_unwatch(struct passthrough *device, struct loop *loop);
 int passthrough_map_memory(
 	struct vfio_iommu *iommu, uint64_t gpa, uint64_t size, void *hva, struct error *err);
 
+/*
+ * Another device has joined the IOMMU: from now on the others reach what the guest has decoded of this one,
+ * too. What it decodes later they reach by themselves.
+ */
+void passthrough_reach(struct passthrough *device);
+
 /* Between the files of this room. */
+/* Let other devices reach a window at its GPA, as far as they can, or not any more. Lock held. */
+void passthrough_reach_window(
+	struct passthrough *device, unsigned bar, struct passthrough_window *window);
+void passthrough_unreach_window(
+	struct passthrough *device, unsigned bar, struct passthrough_window *window);
 extern const struct pci_device_ops passthrough_pci_ops;
 int passthrough_config_init(
 	struct passthrough *device, const struct passthrough_place *place, struct error *err);

@@ -93,10 +93,13 @@ int passthrough_registers_init(struct passthrough *device, struct error *err)
 void passthrough_registers_destroy(struct passthrough *device)
 {
 	for (unsigned i = 0; i < PCI_BARS; i++)
-		for (unsigned j = 0; j < device->bars[i].count; j++)
-			if (device->bars[i].windows[j].hva)
-				munmap(device->bars[i].windows[j].hva,
-					device->bars[i].windows[j].size);
+		for (unsigned j = 0; j < device->bars[i].count; j++) {
+			struct passthrough_window *window = &device->bars[i].windows[j];
+
+			passthrough_unreach_window(device, i, window);
+			if (window->hva)
+				munmap(window->hva, window->size);
+		}
 }
 
 static void bar_mapped(struct pci_device *pci, unsigned i)
@@ -114,6 +117,7 @@ static void bar_mapped(struct pci_device *pci, unsigned i)
 		if (window->slot < 0)
 			log_warning("%s: BAR %u is trapped, not mapped (error %d)",
 				device->vfio.name, i, window->slot);
+		passthrough_reach_window(device, i, window);
 	}
 }
 
@@ -123,6 +127,7 @@ static void bar_unmapped(struct pci_device *pci, unsigned i)
 	struct passthrough_bar *bar = &device->bars[i];
 
 	for (unsigned j = 0; j < bar->count; j++) {
+		passthrough_unreach_window(device, i, &bar->windows[j]);
 		if (bar->windows[j].slot >= 0)
 			kvm_slot_unmap(device->vm, bar->windows[j].slot);
 		bar->windows[j].slot = -1;

@@ -95,6 +95,7 @@ int vfio_device_open(struct vfio_device *device, struct vfio_iommu *iommu,
 	bdf_format(&source->bdf, device->name);
 	if (iommu->ops->add_device(iommu, device, source, err))
 		return err->code;
+	__atomic_add_fetch(&iommu->devices, 1, __ATOMIC_RELEASE);
 	return read_all(device, err);
 }
 
@@ -103,6 +104,7 @@ void vfio_device_close(struct vfio_device *device)
 	if (device->fd < 0)
 		return;
 	device->iommu->ops->remove_device(device->iommu, device);
+	__atomic_sub_fetch(&device->iommu->devices, 1, __ATOMIC_RELEASE);
 	device->fd = -1;
 }
 

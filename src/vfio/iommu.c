@@ -2,6 +2,7 @@
 #include "vfio/iommu.h"
 
 #include "base/size.h"
+#include "vfio/device.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -15,6 +16,19 @@ struct vfio_iommu *vfio_iommu_open(
 	if (iommu)
 		iommu->files = *files;
 	return iommu;
+}
+
+bool vfio_iommu_has_peers(const struct vfio_iommu *iommu)
+{
+	return __atomic_load_n(&iommu->devices, __ATOMIC_ACQUIRE) > 1;
+}
+
+bool vfio_iommu_has_range(const struct vfio_iommu *iommu, uint64_t iova, uint64_t size)
+{
+	for (unsigned i = 0; i < iommu->range_count; i++)
+		if (iova >= iommu->ranges[i].first && iova + (size - 1) <= iommu->ranges[i].last)
+			return true;
+	return !iommu->range_count;
 }
 
 int vfio_open_error(struct error *err, int code, const char *name)
@@ -35,5 +49,17 @@ int vfio_map_error(
 		size_format(size, text), (unsigned long long)iova);
 	if (code == -ENOMEM)
 		error_hint(err, "%s", memlock_hint);
+	return code;
+}
+
+int vfio_part_error(struct error *err, int code, const struct vfio_part *part, const char *hint)
+{
+	char text[24];
+
+	error_sys(err, code, part->device->name,
+		"no other device can reach %s of its BAR %u by DMA", size_format(part->size, text),
+		part->region);
+	if (hint)
+		error_hint(err, "%s", hint);
 	return code;
 }

@@ -4,6 +4,7 @@
 #include "base/bdf.h"
 #include "base/error.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /*
@@ -33,6 +34,14 @@ struct iova_range {
 	uint64_t last;
 };
 
+/* A part of a device's region, whole pages, and where it is mapped into this process. */
+struct vfio_part {
+	const struct vfio_device *device;
+	unsigned region;
+	uint64_t offset, size;
+	void *hva;
+};
+
 struct vfio_iommu_ops {
 	/*
 	 * Let the device join, and open it: fills in its fd. It reaches all that is mapped, and an error
@@ -44,6 +53,12 @@ struct vfio_iommu_ops {
 	void (*remove_device)(struct vfio_iommu *iommu, struct vfio_device *device);
 	/* Let devices reach [hva, hva + size) at iova; pages are pinned, so they are better populated. */
 	int (*map)(struct vfio_iommu *iommu, uint64_t iova, uint64_t size, void *hva,
+		struct error *err);
+	/*
+	 * Let devices reach a part of one of them at iova, until the same bounds are unmapped, which has to be
+	 * before that one is closed. What another part or RAM has is left alone: -EEXIST.
+	 */
+	int (*map_part)(struct vfio_iommu *iommu, uint64_t iova, const struct vfio_part *part,
 		struct error *err);
 	/* The same bounds as those of a map. */
 	int (*unmap)(struct vfio_iommu *iommu, uint64_t iova, uint64_t size);
@@ -70,8 +85,15 @@ struct vfio_iommu {
 	struct vfio_file_events files;
 	/* What may be mapped: sorted, with the host's reserved regions left out. */
 	struct iova_range ranges[IOVA_RANGES_MAX];
-	unsigned range_count;
+	unsigned range_count; /* 0: not known */
+	/* Atomic. */
+	unsigned devices;  /* that have joined */
+	bool told_of_part; /* that a part cannot be mapped: once is enough */
 };
+
+/* Is there a device beside this one, and may this be mapped, as far as is known? */
+bool vfio_iommu_has_peers(const struct vfio_iommu *iommu);
+bool vfio_iommu_has_range(const struct vfio_iommu *iommu, uint64_t iova, uint64_t size);
 
 /* An address space without devices; fd is its kind's node, and the caller's. NULL on failure. */
 struct vfio_iommu *vfio_iommu_open(
@@ -83,6 +105,7 @@ struct vfio_iommu *vfio_iommufd_open(int fd, struct error *err);
 int vfio_open_error(struct error *err, int code, const char *name);
 int vfio_map_error(
 	struct error *err, int code, uint64_t iova, uint64_t size, const char *memlock_hint);
+int vfio_part_error(struct error *err, int code, const struct vfio_part *part, const char *hint);
 #define VFIO_MEMLOCK_HINT                                                                 \
 	"all guest RAM is pinned: the memory-lock limit (ulimit -l, LimitMEMLOCK=) must " \
 	"be above the guest's memory"

@@ -7,6 +7,7 @@
 #include "vfio/kernel_api.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/ioctl.h>
 
 /*
@@ -131,6 +132,58 @@ static int iommufd_map(
 	return vfio_map_error(err, -errno, iova, size, VFIO_USER_MEMLOCK_HINT);
 }
 
+/* A descriptor by which the kernel knows the part. */
+static int export_part(const struct vfio_part *part)
+{
+	struct vfio_device_feature_dma_buf *export;
+	size_t size = sizeof(struct vfio_device_feature) + sizeof(*export) +
+		      sizeof(export->dma_ranges[0]);
+	cleanup_free struct vfio_device_feature *feature = calloc(1, size);
+	int fd;
+
+	if (!feature)
+		return -ENOMEM;
+	feature->argsz = size;
+	feature->flags = VFIO_DEVICE_FEATURE_GET | VFIO_DEVICE_FEATURE_DMA_BUF;
+	export = (void *)feature->data;
+	export->region_index = part->region;
+	export->open_flags = O_RDWR | O_CLOEXEC;
+	export->nr_ranges = 1;
+	export->dma_ranges[0] = (struct vfio_region_dma_range){ part->offset, part->size };
+	fd = ioctl(part->device->fd, VFIO_DEVICE_FEATURE, feature);
+	return fd < 0 ? -errno : fd;
+}
+
+/* The kernel keeps what it has mapped when the descriptor is closed. */
+static int map_exported(struct iommufd *iommufd, uint64_t iova, const struct vfio_part *part)
+{
+	cleanup_fd int fd = export_part(part);
+	struct iommu_ioas_map_file map = {
+		.size = sizeof(map),
+		.flags = IOMMU_IOAS_MAP_FIXED_IOVA | IOMMU_IOAS_MAP_WRITEABLE |
+			 IOMMU_IOAS_MAP_READABLE,
+		.ioas_id = iommufd->ioas,
+		.fd = fd,
+		.length = part->size,
+		.iova = iova,
+	};
+
+	if (fd < 0)
+		return fd;
+	return ioctl(iommufd->fd, IOMMU_IOAS_MAP_FILE, &map) < 0 ? -errno : 0;
+}
+
+static int iommufd_map_part(
+	struct vfio_iommu *iommu, uint64_t iova, const struct vfio_part *part, struct error *err)
+{
+	int code = map_exported(to_iommufd(iommu), iova, part);
+
+	if (!code)
+		return 0;
+	return vfio_part_error(err, code, part,
+		"iommufd can since Linux 6.19, where it has VFIO_PCI_DMABUF; --iommu type1 always");
+}
+
 static int iommufd_unmap(struct vfio_iommu *iommu, uint64_t iova, uint64_t size)
 {
 	struct iommufd *iommufd = to_iommufd(iommu);
@@ -177,6 +230,7 @@ static const struct vfio_iommu_ops iommufd_ops = {
 	.add_device = iommufd_add_device,
 	.remove_device = iommufd_remove_device,
 	.map = iommufd_map,
+	.map_part = iommufd_map_part,
 	.unmap = iommufd_unmap,
 	.read_ranges = iommufd_read_ranges,
 	.close = iommufd_close,

@@ -8,7 +8,7 @@
 /*
  * What we ask of the kernel that is newer than the headers of the oldest distribution that we build
  * on: of linux/iommufd.h, which those lack, all that we use (so that every build has the same), of
- * linux/vfio.h what came with Linux 6.6.
+ * linux/vfio.h what came with Linux 6.6 and later.
  */
 
 /* The first field of each is its own size; the kernel wants what it does not know to be 0. */
@@ -52,6 +52,17 @@ struct iommu_ioas_map {
 	uint64_t iova;
 };
 
+/* Of a memfd, and since Linux 6.19 of what VFIO_DEVICE_FEATURE_DMA_BUF gives. */
+struct iommu_ioas_map_file {
+	uint32_t size;
+	uint32_t flags; /* as of iommu_ioas_map */
+	uint32_t ioas_id;
+	int32_t fd;
+	uint64_t start; /* in the file */
+	uint64_t length;
+	uint64_t iova;
+};
+
 struct iommu_ioas_unmap {
 	uint32_t size;
 	uint32_t ioas_id;
@@ -64,6 +75,7 @@ struct iommu_ioas_unmap {
 #define IOMMU_IOAS_IOVA_RANGES _IO(';', 0x84)
 #define IOMMU_IOAS_MAP         _IO(';', 0x85)
 #define IOMMU_IOAS_UNMAP       _IO(';', 0x86)
+#define IOMMU_IOAS_MAP_FILE    _IO(';', 0x8f)
 
 /* A device's own node, /dev/vfio/devices/vfioN. Later kernels have more fields behind these. */
 #ifndef VFIO_DEVICE_BIND_IOMMUFD
@@ -82,4 +94,22 @@ struct vfio_device_attach_iommufd_pt {
 
 #define VFIO_DEVICE_BIND_IOMMUFD      _IO(VFIO_TYPE, VFIO_BASE + 18)
 #define VFIO_DEVICE_ATTACH_IOMMUFD_PT _IO(VFIO_TYPE, VFIO_BASE + 19)
+#endif
+
+/* By VFIO_DEVICE_FEATURE: a descriptor of a dma-buf. */
+#ifndef VFIO_DEVICE_FEATURE_DMA_BUF
+struct vfio_region_dma_range {
+	uint64_t offset;
+	uint64_t length;
+};
+
+struct vfio_device_feature_dma_buf {
+	uint32_t region_index;
+	uint32_t open_flags;
+	uint32_t flags;
+	uint32_t nr_ranges;
+	struct vfio_region_dma_range dma_ranges[];
+};
+
+#define VFIO_DEVICE_FEATURE_DMA_BUF 11
 #endif

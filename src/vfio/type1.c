@@ -13,12 +13,20 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <time.h>
 
 /*
  * Groups in a container. The container is an address space only while a group is in it: with the last
  * one the kernel drops all that is mapped, and before the first one it takes nothing. So what is to be
  * mapped is noted here, and the next first group gets it again.
  */
+
+/*
+ * To map a part of a device may take as long as to reset one, and no longer: a vCPU waits for it. The first
+ * piece is what slow kernels map in a few milliseconds.
+ */
+#define PART_TIME_MS 100
+#define PART_PIECE   (16 * MIB)
 
 struct vfio_group {
 	struct vfio_group *next;
@@ -48,7 +56,7 @@ static struct type1 *to_type1(struct vfio_iommu *iommu)
 	return container_of(iommu, struct type1, iommu);
 }
 
-static int map_dma(struct type1 *type1, const struct mapping *mapping, struct error *err)
+static int map_dma(struct type1 *type1, const struct mapping *mapping)
 {
 	struct vfio_iommu_type1_dma_map map = {
 		.argsz = sizeof(map),
@@ -58,9 +66,15 @@ static int map_dma(struct type1 *type1, const struct mapping *mapping, struct er
 		.size = mapping->size,
 	};
 
-	if (ioctl(type1->container, VFIO_IOMMU_MAP_DMA, &map) == 0)
-		return 0;
-	return vfio_map_error(err, -errno, mapping->iova, mapping->size, VFIO_MEMLOCK_HINT);
+	return ioctl(type1->container, VFIO_IOMMU_MAP_DMA, &map) < 0 ? -errno : 0;
+}
+
+static int map_ram(struct type1 *type1, const struct mapping *mapping, struct error *err)
+{
+	int code = map_dma(type1, mapping);
+
+	return code ? vfio_map_error(err, code, mapping->iova, mapping->size, VFIO_MEMLOCK_HINT)
+		    : 0;
 }
 
 /* For one more mapping. */
@@ -91,7 +105,7 @@ static int type1_map(
 	if (code)
 		error_sys(err, code, NULL, "cannot map guest RAM for DMA");
 	else if (type1->groups)
-		code = map_dma(type1, &mapping, err);
+		code = map_ram(type1, &mapping, err);
 	if (!code)
 		type1->mappings[type1->mapping_count++] = mapping;
 	pthread_mutex_unlock(&type1->lock);
@@ -107,6 +121,62 @@ static int unmap_dma(struct type1 *type1, uint64_t iova, uint64_t size)
 	};
 
 	return ioctl(type1->container, VFIO_IOMMU_UNMAP_DMA, &unmap) < 0 ? -errno : 0;
+}
+
+/* That this thread has run: not what it has waited for others. */
+static uint64_t milliseconds(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+	return time.tv_sec * 1000ULL + time.tv_nsec / 1000000;
+}
+
+/*
+ * In pieces that double, so that one knows half way whether it takes too long: before Linux 6.15 each page
+ * of 4 KiB of a region is looked up and mapped by itself.
+ */
+static int map_pieces(struct type1 *type1, const struct mapping *part)
+{
+	uint64_t start = milliseconds(), done = 0;
+	int code = 0;
+
+	while (done < part->size) {
+		struct mapping piece = *part;
+
+		piece.iova += done;
+		piece.hva = (char *)piece.hva + done;
+		piece.size = min_u64(max_u64(done, PART_PIECE), part->size - done);
+		code = 2 * (milliseconds() - start) > PART_TIME_MS ? -ETIME
+								   : map_dma(type1, &piece);
+		if (code)
+			break;
+		done += piece.size;
+	}
+	if (code && done)
+		(void)unmap_dma(type1, part->iova, done);
+	return code;
+}
+
+static int type1_map_part(
+	struct vfio_iommu *iommu, uint64_t iova, const struct vfio_part *part, struct error *err)
+{
+	struct type1 *type1 = to_type1(iommu);
+	const struct mapping mapping = { iova, part->size, part->hva };
+	int code;
+
+	pthread_mutex_lock(&type1->lock);
+	code = make_room(type1);
+	if (!code)
+		code = map_pieces(type1, &mapping);
+	if (!code)
+		type1->mappings[type1->mapping_count++] = mapping;
+	pthread_mutex_unlock(&type1->lock);
+	if (!code)
+		return 0;
+	return vfio_part_error(err, code, part,
+		code == -ETIME ? "the kernel maps it too slowly: Linux 6.15 and later do not"
+			       : NULL);
 }
 
 static int type1_unmap(struct vfio_iommu *iommu, uint64_t iova, uint64_t size)
@@ -177,7 +247,7 @@ static int set_iommu(struct type1 *type1, const char *name, struct error *err)
 	if (ioctl(type1->container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU) < 0)
 		return refuse_container(-errno, name, err);
 	for (size_t i = 0; i < type1->mapping_count; i++)
-		if (map_dma(type1, &type1->mappings[i], err))
+		if (map_ram(type1, &type1->mappings[i], err))
 			return err->code;
 	return 0;
 }
@@ -344,6 +414,7 @@ static const struct vfio_iommu_ops type1_ops = {
 	.add_device = type1_add_device,
 	.remove_device = type1_remove_device,
 	.map = type1_map,
+	.map_part = type1_map_part,
 	.unmap = type1_unmap,
 	.read_ranges = type1_read_ranges,
 	.close = type1_close,

@@ -11,6 +11,7 @@
 #include "base/size.h"
 #include "kernel.h"
 
+#include <errno.h>
 #include <linux/pci_regs.h>
 #include <stdio.h>
 #include <sys/mman.h>
@@ -18,7 +19,7 @@
 #define ACCESSES_MAX 300
 #define BAR_ROOM     (64 * KIB) /* what the file holds of each BAR */
 
-enum { ATTACHED, ACCESSES, DECODED, SLOTS, VECTORS };
+enum { ATTACHED, ACCESSES, DECODED, SLOTS, VECTORS, REACHED };
 
 struct fuzz_goal fuzz_goals[] = {
 	[ATTACHED] = { "devices attached", 10, 0 },
@@ -26,6 +27,7 @@ struct fuzz_goal fuzz_goals[] = {
 	[DECODED] = { "accesses while a BAR was decoded", 10, 0 },
 	[SLOTS] = { "mappings into the guest", 100, 0 },
 	[VECTORS] = { "vectors that reach the guest", 200, 0 },
+	[REACHED] = { "mappings for other devices", 100, 0 },
 	{ 0 },
 };
 
@@ -75,14 +77,55 @@ static void remove_device(struct vfio_iommu *iommu, struct vfio_device *device)
 	close(device->fd);
 }
 
+/* What devices reach of each other; as with the kernel nothing overlaps. */
+static struct {
+	uint64_t iova, size;
+} parts[GUEST_DEVICES * PCI_BARS * PASSTHROUGH_WINDOWS_MAX];
+static unsigned part_count;
+
+static int map_part(
+	struct vfio_iommu *iommu, uint64_t iova, const struct vfio_part *part, struct error *err)
+{
+	uint64_t region = part->device->regions[part->region].size;
+
+	(void)iommu;
+	fuzz_check(part->hva && part->size && iova % (4 * KIB) == 0);
+	fuzz_check(part->offset <= region && part->size <= region - part->offset);
+	for (unsigned i = 0; i < part_count; i++)
+		if (iova < parts[i].iova + parts[i].size && parts[i].iova < iova + part->size)
+			return error_set(err, -EEXIST, part->device->name, "overlaps another");
+	fuzz_check(part_count < ARRAY_SIZE(parts));
+	parts[part_count].iova = iova;
+	parts[part_count++].size = part->size;
+	fuzz_goals[REACHED].count++;
+	return 0;
+}
+
+static int unmap_part(struct vfio_iommu *iommu, uint64_t iova, uint64_t size)
+{
+	unsigned i = 0;
+
+	(void)iommu;
+	while (i < part_count && (parts[i].iova != iova || parts[i].size != size))
+		i++;
+	fuzz_check(i < part_count);
+	parts[i] = parts[--part_count];
+	return 0;
+}
+
 static void make_vfio(struct vfio_device *vfio, struct fuzz_input *input, unsigned number)
 {
-	static const struct vfio_iommu_ops ops = { .remove_device = remove_device };
+	static const struct vfio_iommu_ops ops = {
+		.remove_device = remove_device,
+		.map_part = map_part,
+		.unmap = unmap_part,
+	};
 	static struct vfio_iommu iommu = { .ops = &ops };
 	uint8_t config[PCI_CONFIG_SIZE] = { 0 };
 
 	snprintf(vfio->name, sizeof(vfio->name), "device %u", number);
 	vfio->iommu = &iommu;
+	iommu.devices = GUEST_DEVICES;
 	vfio->fd = memfd_create("device", MFD_CLOEXEC);
 	fuzz_bytes(input, config, fuzz_byte(input) & 1 ? 512 : 256);
 	config[PCI_HEADER_TYPE] &= 0x80;
@@ -116,6 +159,7 @@ void fuzz_one(struct fuzz_input *input)
 	guest_check_vectors(&guest);
 	guest_close(&guest);
 	kernel_check_idle();
+	fuzz_check(!part_count);
 	fuzz_check(fuzz_descriptors() == before);
 	fuzz_goals[ATTACHED].count += guest.attached;
 	fuzz_goals[ACCESSES].count += guest.accesses;

@@ -397,6 +397,8 @@ static int answer(int fd, unsigned long request, void *argument)
 		return get_iommu_info(argument);
 	case IOMMU_IOAS_IOVA_RANGES:
 		return get_ranges(argument);
+	case VFIO_DEVICE_FEATURE:
+		return open_any();
 	case VFIO_DEVICE_SET_IRQS:
 		return set_irqs(fd, argument);
 	default:

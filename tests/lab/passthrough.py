@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import harness
-from harness import (E1000E, EDU, NVME_A, NVME_B, PAIR_NIC, PAIR_NVME, TESTDEV, XHCI, Machine,
+from harness import (E1000E, EDU, IVSHMEM, NVME_A, NVME_B, PAIR_NIC, PAIR_NVME, TESTDEV, XHCI, Machine,
                      Penstock, check, run_guest, test, verify_stamp)
 
 
@@ -155,6 +155,17 @@ def dma_outside_of_guest_memory():
     for address in (physical, bar):
         check(any(f"{address:#x}" in line for line in new),
               f"the host's IOMMU driver logged no fault at {address:#x}; new faults: {new}")
+
+
+@test(faults=True)
+def dma_to_another_device():
+    """DMA to and from the BAR of another passed device, as long as the guest has it decoded."""
+    faults = kernel_faults()
+    output = run_guest("edu-peer", devices=[EDU, IVSHMEM])
+    bar = int(output.split("KiB at ")[1].split()[0], 16)
+    new = kernel_faults()[len(faults):]
+    check(any(f"{bar:#x}" in line for line in new),
+          f"the host's IOMMU driver logged no fault at {bar:#x}; new faults: {new}")
 
 
 def kernel_faults():

@@ -217,8 +217,47 @@ static void remove_device(struct vfio_iommu *iommu, struct vfio_device *device)
 	close(device->fd);
 }
 
-static const struct vfio_iommu_ops iommu_ops = { .remove_device = remove_device };
-static struct vfio_iommu iommu = { .ops = &iommu_ops };
+/* As the kernel: none overlaps another. */
+static int map_part(
+	struct vfio_iommu *iommu, uint64_t iova, const struct vfio_part *part, struct error *err)
+{
+	unsigned free = FAKE_SLOTS;
+
+	(void)iommu;
+	host.part_calls++;
+	if (host.part_error)
+		return error_set(err, host.part_error, part->device->name, "cannot be reached");
+	for (unsigned i = 0; i < FAKE_SLOTS; i++) {
+		if (!host.parts[i].size)
+			free = i;
+		else if (host.parts[i].iova < iova + part->size &&
+			 iova < host.parts[i].iova + host.parts[i].size)
+			return error_set(err, -EEXIST, part->device->name, "overlaps");
+	}
+	assert_true(free < FAKE_SLOTS);
+	host.parts[free] =
+		(typeof(host.parts[0])){ iova, part->size, part->hva, part->region, part->offset };
+	return 0;
+}
+
+static int unmap_part(struct vfio_iommu *iommu, uint64_t iova, uint64_t size)
+{
+	(void)iommu;
+	for (unsigned i = 0; i < FAKE_SLOTS; i++)
+		if (size && host.parts[i].iova == iova && host.parts[i].size == size) {
+			host.parts[i].size = 0;
+			return 0;
+		}
+	host.wrong++;
+	return -ENOENT;
+}
+
+static const struct vfio_iommu_ops iommu_ops = {
+	.remove_device = remove_device,
+	.map_part = map_part,
+	.unmap = unmap_part,
+};
+struct vfio_iommu fake_iommu = { .ops = &iommu_ops };
 
 static void note_access(size_t size)
 {
@@ -317,6 +356,7 @@ int setup(void **state)
 
 	assert_non_null(fixture);
 	host = (struct fake_host){ .offered = VECTORS, .can_grow = true, .pm_states = 0xf };
+	fake_iommu = (struct vfio_iommu){ .ops = &iommu_ops, .devices = 1 };
 	memset(host.fds, 0xff, sizeof(host.fds));
 	fixture->vm = (struct kvm_vm){ .fd = -1, .vfio_fd = -1 };
 	pthread_mutex_init(&fixture->vm.lock, NULL);
@@ -334,7 +374,7 @@ int setup(void **state)
 	put16(&fixture->config[PCI_STATUS], PCI_STATUS_CAP_LIST);
 	fixture->device.vfio = (struct vfio_device){
 		.fd = memfd_create("device", MFD_CLOEXEC),
-		.iommu = &iommu,
+		.iommu = &fake_iommu,
 		.name = "0000:01:00.0",
 	};
 	host.device = fixture->device.vfio.fd;
@@ -354,6 +394,7 @@ int teardown(void **state)
 	if (!fixture->detached)
 		passthrough_detach(&fixture->device);
 	assert_int_equal(host.wrong, 0);
+	assert_int_equal(part_count(), 0);
 	if (fixture->device.vfio.fd >= 0)
 		close(fixture->device.vfio.fd);
 	pci_root_destroy(&fixture->root);
@@ -512,6 +553,23 @@ unsigned slot_count(void)
 
 	for (unsigned i = 0; i < FAKE_SLOTS; i++)
 		count += host.slots[i].memory_size != 0;
+	return count;
+}
+
+void *reached_at(uint64_t gpa)
+{
+	for (unsigned i = 0; i < FAKE_SLOTS; i++)
+		if (gpa - host.parts[i].iova < host.parts[i].size)
+			return (char *)host.parts[i].hva + (gpa - host.parts[i].iova);
+	return NULL;
+}
+
+unsigned part_count(void)
+{
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < FAKE_SLOTS; i++)
+		count += host.parts[i].size != 0;
 	return count;
 }
 

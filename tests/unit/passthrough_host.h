@@ -60,9 +60,20 @@ struct fake_host {
 	struct fake_irqfd irqfds[VECTORS];
 	struct kvm_irq_routing_entry routes[VECTORS + 64];
 	unsigned route_count, route_calls;
+	/* What other devices reach. */
+	struct {
+		uint64_t iova, size;
+		void *hva;
+		unsigned region;
+		uint64_t offset;
+	} parts[FAKE_SLOTS];
+	unsigned part_calls;
+	int part_error; /* why no more of it can be mapped */
 };
 
 extern struct fake_host host;
+extern struct vfio_iommu
+	fake_iommu; /* whose only device is the fixture's, unless a test says more */
 
 struct fixture {
 	struct kvm_vm vm;
@@ -110,6 +121,9 @@ int lowest_free(void);
 /* The slot that holds a GPA, or NULL. */
 const struct kvm_userspace_memory_region *slot_at(uint64_t gpa);
 unsigned slot_count(void);
+/* What other devices find at a GPA: where this process has it, or NULL. */
+void *reached_at(uint64_t gpa);
+unsigned part_count(void);
 /* Vectors that VFIO signals. */
 unsigned connected(void);
 /* The device raises a vector; KVM, if it is attached, does not take it. */

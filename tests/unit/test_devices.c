@@ -37,8 +37,10 @@ static struct {
 	unsigned long failing; /* this ioctl fails */
 	int failing_fd;        /* on this descriptor */
 	uint32_t status;
-	bool any_name;        /* devices are not where their number says */
-	pthread_mutex_t lock; /* for what follows */
+	bool any_name;         /* devices are not where their number says */
+	bool has_bars;         /* of a page, in the file behind the configuration space */
+	unsigned maps, unmaps; /* for DMA */
+	pthread_mutex_t lock;  /* for what follows */
 	pthread_cond_t changed;
 	unsigned inside, most, wanted; /* how many are in open or close at once, and are to be */
 } host;
@@ -97,6 +99,17 @@ static int set_irqs(int fd, const struct vfio_irq_set *set)
 	return 0;
 }
 
+static int get_region(struct vfio_region_info *info)
+{
+	info->size = info->index == VFIO_PCI_CONFIG_REGION_INDEX ? 256 : 0;
+	if (!host.has_bars || info->index)
+		return 0;
+	info->size = info->offset = 4 * KIB;
+	info->flags = VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE |
+		      VFIO_REGION_INFO_FLAG_MMAP;
+	return 0;
+}
+
 static int answer(int fd, unsigned long request, void *argument)
 {
 	switch (request) {
@@ -118,10 +131,12 @@ static int answer(int fd, unsigned long request, void *argument)
 		};
 		return 0;
 	case VFIO_DEVICE_GET_REGION_INFO:
-		((struct vfio_region_info *)argument)->size =
-			((struct vfio_region_info *)argument)->index == VFIO_PCI_CONFIG_REGION_INDEX
-				? 256
-				: 0;
+		return get_region(argument);
+	case VFIO_IOMMU_MAP_DMA:
+		host.maps++;
+		return 0;
+	case VFIO_IOMMU_UNMAP_DMA:
+		host.unmaps++;
 		return 0;
 	case VFIO_DEVICE_GET_IRQ_INFO:
 		((struct vfio_irq_info *)argument)->count = 1;
@@ -219,6 +234,7 @@ static void make_device(unsigned i)
 	host.groups[i] = memfd_create("group", MFD_CLOEXEC);
 	host.files[i] = memfd_create("device", MFD_CLOEXEC);
 	assert_int_equal(pwrite(host.files[i], config, sizeof(config), 0), sizeof(config));
+	assert_int_equal(ftruncate(host.files[i], 8 * KIB), 0);
 }
 
 static int setup(void **state)
@@ -612,6 +628,41 @@ static void functions_of_a_slot_come_and_go_together(void **state)
 	devices_close(&fixture->devices);
 }
 
+static void set_command(struct fixture *fixture, uint64_t function, uint16_t command)
+{
+	space_write(&fixture->mmio, LAYOUT_ECAM + function + PCI_COMMAND, 2, command);
+}
+
+/* What each has decoded, the first before the other came. */
+static void two_reach_each_other_and_one_nobody(void **state)
+{
+	const uint64_t first = 1 << 15, second = PCI_ECAM_BUS_SIZE, port = 2 << 15;
+	struct fixture *fixture = *state;
+	struct error err = { 0 };
+
+	host.has_bars = true;
+	attach_one_of(fixture);
+	set_command(fixture, first, PCI_COMMAND_MEMORY);
+	assert_int_equal(host.maps, 0);
+	plug_device(fixture, 1);
+	assert_int_equal(host.maps, 1);
+	port_set(fixture, 0, PCI_EXP_SLTCTL, 0);
+	space_write(&fixture->mmio, LAYOUT_ECAM + port + PCI_PRIMARY_BUS, 4, 0x010100);
+	space_write(&fixture->mmio, LAYOUT_ECAM + port + PCI_MEMORY_BASE, 4, 0xa000a000);
+	set_command(fixture, port, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+	space_write(&fixture->mmio, LAYOUT_ECAM + second + PCI_BASE_ADDRESS_0, 4, 0xa0000000);
+	set_command(fixture, second, PCI_COMMAND_MEMORY);
+	assert_int_equal(host.maps, 2);
+	assert_int_equal(devices_unplug(&fixture->devices, 1, true, &err), 0);
+	assert_int_equal(host.unmaps, 1);
+	run_until(fixture, 1);
+	set_command(fixture, first, 0);
+	assert_int_equal(host.unmaps, 2);
+	set_command(fixture, first, PCI_COMMAND_MEMORY);
+	assert_int_equal(host.maps, 2);
+	devices_close(&fixture->devices);
+}
+
 static void the_end_comes_in_the_midst(void **state)
 {
 	struct fixture *fixture = *state;
@@ -646,6 +697,7 @@ int main(void)
 		DEVICES_TEST(by_force_it_is_gone_at_once),
 		DEVICES_TEST(one_that_does_not_open_leaves_the_port_empty),
 		DEVICES_TEST(functions_of_a_slot_come_and_go_together),
+		DEVICES_TEST(two_reach_each_other_and_one_nobody),
 		DEVICES_TEST(the_end_comes_in_the_midst),
 	};
 

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 /*
@@ -23,6 +24,9 @@
 #define NODES        4
 #define MAPPINGS_MAX 64
 #define IOAS         7
+
+/* Where a test has a part of a region; of iommufd's parts the kernel knows no more. */
+#define BAR_HVA(region, offset) (0x7e0000000000 + (region)*1024 * GIB + (offset))
 
 int __wrap_ioctl(int fd, unsigned long request, ...);
 int __wrap_close(int fd);
@@ -59,6 +63,12 @@ static struct {
 	unsigned told; /* a bit a node */
 	int code;      /* what that says */
 	unsigned calls;
+	/* Parts of regions. */
+	unsigned us_a_mib; /* that mapping takes */
+	struct {
+		int fd; /* of a descriptor that VFIO gave for it */
+		uint64_t hva, size;
+	} exported;
 } host;
 
 static int refuse(int error)
@@ -108,14 +118,40 @@ static int add_mapping(uint64_t iova, uint64_t size, uint64_t hva)
 	return 0;
 }
 
-static int drop_mapping(uint64_t iova, uint64_t size)
+/* All that is within, and none in part. */
+static int drop_mappings(uint64_t iova, uint64_t size)
 {
-	for (unsigned i = 0; i < host.mapping_count; i++)
-		if (host.mappings[i].iova == iova && host.mappings[i].size == size) {
-			host.mappings[i] = host.mappings[--host.mapping_count];
-			return 0;
+	unsigned before = host.mapping_count;
+
+	for (unsigned i = 0; i < host.mapping_count;) {
+		uint64_t first = host.mappings[i].iova, end = first + host.mappings[i].size;
+
+		if (first >= iova + size || end <= iova) {
+			i++;
+			continue;
 		}
-	return refuse(ENOENT);
+		if (first < iova || end > iova + size)
+			return refuse(host.kind == VFIO_IOMMU_TYPE1 ? EINVAL : ENOENT);
+		host.mappings[i] = host.mappings[--host.mapping_count];
+	}
+	return host.mapping_count < before ? 0 : refuse(ENOENT);
+}
+
+static uint64_t cpu_us(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+	return time.tv_sec * 1000000ULL + time.tv_nsec / 1000;
+}
+
+/* Of this CPU, as the kernel needs it. */
+static void take_time(uint64_t size)
+{
+	uint64_t end = cpu_us() + size / MIB * host.us_a_mib;
+
+	while (host.us_a_mib && cpu_us() < end)
+		continue;
 }
 
 /* Type 1: the answer with a chain behind it, as long as argsz allows. */
@@ -198,10 +234,11 @@ static int answer_type1(int fd, unsigned long request, void *argument)
 	case VFIO_IOMMU_MAP_DMA:
 		assert_true(host.is_set && map->argsz == sizeof(*map));
 		assert_int_equal(map->flags, VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE);
+		take_time(map->size);
 		return add_mapping(map->iova, map->size, map->vaddr);
 	case VFIO_IOMMU_UNMAP_DMA:
 		assert_true(host.is_set && unmap->argsz == sizeof(*unmap) && !unmap->flags);
-		return drop_mapping(unmap->iova, unmap->size);
+		return drop_mappings(unmap->iova, unmap->size);
 	default:
 		fail_msg("ioctl %#lx", request);
 		return -1;
@@ -240,6 +277,31 @@ static int give_ranges(struct iommu_ioas_iova_ranges *query)
 	return room < host.range_count ? refuse(EMSGSIZE) : 0;
 }
 
+static int export_part(const struct vfio_device_feature *feature)
+{
+	const struct vfio_device_feature_dma_buf *part = (const void *)feature->data;
+
+	assert_int_equal(
+		feature->argsz, sizeof(*feature) + sizeof(*part) + sizeof(part->dma_ranges[0]));
+	assert_int_equal(feature->flags, VFIO_DEVICE_FEATURE_GET | VFIO_DEVICE_FEATURE_DMA_BUF);
+	assert_true(!part->flags && part->nr_ranges == 1);
+	assert_int_equal(part->open_flags, O_RDWR | O_CLOEXEC);
+	host.exported.hva = BAR_HVA(part->region_index, part->dma_ranges[0].offset);
+	host.exported.size = part->dma_ranges[0].length;
+	host.exported.fd = memfd_create("dma-buf", MFD_CLOEXEC);
+	return host.exported.fd;
+}
+
+static int map_file(const struct iommu_ioas_map_file *map)
+{
+	assert_true(map->size == sizeof(*map) && map->ioas_id == IOAS && !map->start);
+	assert_int_equal(map->flags,
+		IOMMU_IOAS_MAP_FIXED_IOVA | IOMMU_IOAS_MAP_WRITEABLE | IOMMU_IOAS_MAP_READABLE);
+	assert_int_equal(map->fd, host.exported.fd);
+	assert_true(map->length == host.exported.size);
+	return add_mapping(map->iova, map->length, host.exported.hva);
+}
+
 static int answer_iommufd(int fd, unsigned long request, void *argument)
 {
 	const struct iommu_ioas_map *map = argument;
@@ -250,6 +312,8 @@ static int answer_iommufd(int fd, unsigned long request, void *argument)
 		return bind_device(node_of(fd), argument);
 	if (request == VFIO_DEVICE_ATTACH_IOMMUFD_PT)
 		return attach_device(node_of(fd), argument);
+	if (request == VFIO_DEVICE_FEATURE)
+		return node_of(fd)->joined ? export_part(argument) : refuse(EINVAL);
 	assert_int_equal(fd, host.iommu);
 	assert_int_equal(host.is_set, request != IOMMU_IOAS_ALLOC);
 	switch (request) {
@@ -268,9 +332,11 @@ static int answer_iommufd(int fd, unsigned long request, void *argument)
 		assert_int_equal(map->flags, IOMMU_IOAS_MAP_FIXED_IOVA | IOMMU_IOAS_MAP_WRITEABLE |
 						     IOMMU_IOAS_MAP_READABLE);
 		return add_mapping(map->iova, map->length, map->user_va);
+	case IOMMU_IOAS_MAP_FILE:
+		return map_file(argument);
 	case IOMMU_IOAS_UNMAP:
 		assert_true(unmap->size == sizeof(*unmap) && unmap->ioas_id == IOAS);
-		return drop_mapping(unmap->iova, unmap->length);
+		return drop_mappings(unmap->iova, unmap->length);
 	case IOMMU_IOAS_IOVA_RANGES:
 		return give_ranges(argument);
 	default:
@@ -426,6 +492,15 @@ static void assert_error(const struct error *err, int code, const char *what, co
 	if (err->code != code || !strstr(err->what, what) || !strstr(err->hint, hint) ||
 		!*hint != !*err->hint)
 		fail_msg("%d: %s; %s", err->code, err->what, err->hint);
+}
+
+static unsigned open_files(void)
+{
+	unsigned count = 0;
+
+	for (int fd = 0; fd < 256; fd++)
+		count += fcntl(fd, F_GETFD) >= 0;
+	return count;
 }
 
 /* Devices */
@@ -596,7 +671,177 @@ static void whoever_must_know_may_refuse(void **state)
 	iommu->ops->close(iommu);
 }
 
+/* Parts of devices */
+
+#define PART_AT (512 * GIB)
+
+static int try_part(struct vfio_iommu *iommu, uint64_t iova, const struct vfio_device *device,
+	uint64_t size, struct error *err)
+{
+	const struct vfio_part part = { device, 2, 8 * KIB, size, (void *)BAR_HVA(2, 8 * KIB) };
+
+	return iommu->ops->map_part(iommu, iova, &part, err);
+}
+
+static void map_part(
+	struct vfio_iommu *iommu, uint64_t iova, const struct vfio_device *device, uint64_t size)
+{
+	struct error err = { 0 };
+
+	if (try_part(iommu, iova, device, size, &err))
+		fail_msg("%s", err.what);
+}
+
+static void a_part_is_reached_until_it_is_not(void **state)
+{
+	struct vfio_iommu *iommu = open_iommu();
+	struct vfio_device first = add(iommu, 0), second = add(iommu, 1);
+	unsigned before = open_files();
+
+	(void)state;
+	map(iommu, 0, 2 * MIB, 0x7f0000000000);
+	map_part(iommu, PART_AT, &second, 64 * KIB);
+	assert_int_equal(reached(PART_AT + 0x1234), BAR_HVA(2, 8 * KIB + 0x1234));
+	assert_int_equal(reached(PART_AT + 64 * KIB), 0);
+	assert_int_equal(iommu->ops->unmap(iommu, PART_AT, 64 * KIB), 0);
+	assert_int_equal(reached(PART_AT), 0);
+	assert_int_equal(iommu->ops->unmap(iommu, PART_AT, 64 * KIB), -ENOENT);
+	assert_int_equal(reached(0x1000), 0x7f0000001000);
+	assert_int_equal(open_files(), before);
+	vfio_device_close(&second);
+	vfio_device_close(&first);
+	iommu->ops->close(iommu);
+}
+
+static void a_part_takes_nothing_from_others(void **state)
+{
+	struct vfio_iommu *iommu = open_iommu();
+	struct vfio_device first = add(iommu, 0), second = add(iommu, 1);
+	struct error err = { 0 };
+
+	(void)state;
+	map(iommu, 0, 2 * MIB, 0x7f0000000000);
+	assert_int_equal(try_part(iommu, MIB, &first, 64 * KIB, &err), -EEXIST);
+	assert_error(
+		&err, -EEXIST, "no other device can reach 64 KiB of its BAR 2 by DMA", err.hint);
+	assert_string_equal(err.object, "0000:01:00.0");
+	assert_int_equal(iommu->ops->unmap(iommu, MIB, 64 * KIB), -ENOENT);
+	assert_int_equal(reached(MIB), 0x7f0000000000 + MIB);
+	map_part(iommu, PART_AT, &first, 64 * KIB);
+	err = (struct error){ 0 };
+	assert_int_equal(try_part(iommu, PART_AT + 32 * KIB, &second, 64 * KIB, &err), -EEXIST);
+	assert_int_equal(reached(PART_AT + 32 * KIB), BAR_HVA(2, 40 * KIB));
+	assert_int_equal(reached(PART_AT + 64 * KIB), 0);
+	assert_int_equal(iommu->ops->unmap(iommu, PART_AT, 64 * KIB), 0);
+	assert_int_equal(host.mapping_count, 1);
+	vfio_device_close(&second);
+	vfio_device_close(&first);
+	iommu->ops->close(iommu);
+}
+
+static void a_part_that_moves_leaves_nothing(void **state)
+{
+	struct vfio_iommu *iommu = open_iommu();
+	struct vfio_device first = add(iommu, 0), second = add(iommu, 1);
+	unsigned before = open_files();
+
+	(void)state;
+	for (uint64_t i = 0; i < 5000; i++) {
+		map_part(iommu, PART_AT + i * MIB, &first, MIB);
+		assert_int_equal(host.mapping_count, 1);
+		assert_int_equal(iommu->ops->unmap(iommu, PART_AT + i * MIB, MIB), 0);
+	}
+	assert_int_equal(host.mapping_count, 0);
+	assert_int_equal(open_files(), before);
+	vfio_device_close(&second);
+	vfio_device_close(&first);
+	iommu->ops->close(iommu);
+}
+
+static void fail_part(struct vfio_iommu *iommu, const struct vfio_device *device,
+	unsigned long request, int error, const char *hint)
+{
+	unsigned before = open_files();
+	struct error err = { 0 };
+
+	host.failing = request;
+	host.error = error;
+	assert_int_equal(try_part(iommu, PART_AT, device, 64 * KIB, &err), -error);
+	assert_error(&err, -error, "no other device can reach 64 KiB", hint);
+	host.failing = 0;
+	assert_int_equal(host.mapping_count, 0);
+	assert_int_equal(iommu->ops->unmap(iommu, PART_AT, 64 * KIB), -ENOENT);
+	assert_int_equal(open_files(), before);
+}
+
+static void a_part_that_the_kernel_cannot_map_is_told(void **state)
+{
+	struct vfio_iommu *iommu = open_iommu();
+	struct vfio_device device = add(iommu, 0);
+
+	(void)state;
+	if (host.kind == VFIO_IOMMU_TYPE1) {
+		fail_part(iommu, &device, VFIO_IOMMU_MAP_DMA, EFAULT, "");
+	} else {
+		fail_part(iommu, &device, VFIO_DEVICE_FEATURE, ENOTTY, "Linux 6.19");
+		fail_part(iommu, &device, IOMMU_IOAS_MAP_FILE, EOPNOTSUPP, "--iommu type1");
+	}
+	map_part(iommu, PART_AT, &device, 64 * KIB);
+	assert_int_equal(host.mapping_count, 1);
+	assert_int_equal(iommu->ops->unmap(iommu, PART_AT, 64 * KIB), 0);
+	vfio_device_close(&device);
+	iommu->ops->close(iommu);
+}
+
+/* By few calls where the kernel is fast, and not at all where it is slow. */
+static void a_large_part_takes_no_longer(void **state)
+{
+	struct vfio_iommu *iommu = open_iommu();
+	struct vfio_device device = add(iommu, 0);
+	struct error err = { 0 };
+	uint64_t before;
+
+	(void)state;
+	map_part(iommu, PART_AT, &device, 16 * MIB);
+	assert_int_equal(host.maps, 1);
+	assert_int_equal(iommu->ops->unmap(iommu, PART_AT, 16 * MIB), 0);
+	map_part(iommu, PART_AT, &device, 64 * GIB);
+	assert_true(host.maps <= 1 + 13);
+	for (uint64_t at = 0; at < 64 * GIB; at += GIB)
+		assert_int_equal(reached(PART_AT + at), BAR_HVA(2, 8 * KIB + at));
+	assert_int_equal(iommu->ops->unmap(iommu, PART_AT, 64 * GIB), 0);
+	assert_int_equal(host.mapping_count, 0);
+	if (host.kind == VFIO_IOMMU_TYPE1) {
+		host.us_a_mib = 1000;
+		before = cpu_us();
+		assert_int_equal(try_part(iommu, PART_AT, &device, 64 * GIB, &err), -ETIME);
+		assert_error(&err, -ETIME, "64 GiB", "Linux 6.15");
+		assert_true(cpu_us() - before < 1000000); /* of 65 s */
+		assert_int_equal(host.mapping_count, 0);
+		assert_int_equal(iommu->ops->unmap(iommu, PART_AT, 64 * GIB), -ENOENT);
+	}
+	vfio_device_close(&device);
+	iommu->ops->close(iommu);
+}
+
 /* Ranges */
+
+static void a_range_is_known_or_not(void **state)
+{
+	struct vfio_iommu iommu = { .ranges = { { 0, 0xfedfffff }, { 0xfef00000, UINT64_MAX } } };
+
+	(void)state;
+	assert_true(vfio_iommu_has_range(&iommu, 0xfee00000, 4 * KIB)); /* nobody has told */
+	iommu.range_count = 2;
+	assert_true(vfio_iommu_has_range(&iommu, 0, 4 * KIB));
+	assert_true(vfio_iommu_has_range(&iommu, 0xfedff000, 4 * KIB));
+	assert_false(vfio_iommu_has_range(&iommu, 0xfedff000, 8 * KIB));
+	assert_false(vfio_iommu_has_range(&iommu, 0xfee00000, 4 * KIB));
+	assert_false(vfio_iommu_has_range(&iommu, 0xfeeff000, 8 * KIB));
+	assert_true(vfio_iommu_has_range(&iommu, UINT64_MAX - 4 * KIB + 1, 4 * KIB));
+	iommu.ranges[1].last = (1ULL << 39) - 1;
+	assert_false(vfio_iommu_has_range(&iommu, 1ULL << 39, 4 * KIB));
+}
 
 static void assert_ranges(struct vfio_iommu *iommu, unsigned count)
 {
@@ -667,15 +912,6 @@ static void no_more_ranges_than_the_answer_holds(void **state)
 }
 
 /* Groups, of type 1 alone */
-
-static unsigned open_files(void)
-{
-	unsigned count = 0;
-
-	for (int fd = 0; fd < 256; fd++)
-		count += fcntl(fd, F_GETFD) >= 0;
-	return count;
-}
 
 static void a_group_joins_once_and_leaves_with_its_last_device(void **state)
 {
@@ -844,7 +1080,13 @@ int main(void)
 		EACH_TEST(a_mapping_that_fails_is_none),
 		EACH_TEST(threads_may_add_devices_at_once),
 		EACH_TEST(whoever_must_know_may_refuse),
+		EACH_TEST(a_part_is_reached_until_it_is_not),
+		EACH_TEST(a_part_takes_nothing_from_others),
+		EACH_TEST(a_part_that_moves_leaves_nothing),
+		EACH_TEST(a_part_that_the_kernel_cannot_map_is_told),
+		EACH_TEST(a_large_part_takes_no_longer),
 		EACH_TEST(the_kernels_ranges_are_taken),
+		cmocka_unit_test(a_range_is_known_or_not),
 		TYPE1_TEST(ranges_may_not_be_told),
 		TYPE1_TEST(no_more_ranges_than_the_answer_holds),
 		TYPE1_TEST(a_group_joins_once_and_leaves_with_its_last_device),

@@ -204,6 +204,155 @@ static void a_bar_that_the_kernel_does_not_map_is_an_error(void **state)
 	assert_non_null(strstr(err.what, "cannot map BAR 0: Invalid argument"));
 }
 
+/* By other devices */
+
+static void others_reach_a_bar_while_it_is_decoded(void **state)
+{
+	struct fixture *fixture = *state;
+
+	fake_iommu.devices = 2;
+	put32(&fixture->config[PCI_BASE_ADDRESS_2], PCI_BASE_ADDRESS_MEM_TYPE_64);
+	add_bar(fixture, 2, 64 * KIB);
+	attach(fixture);
+	assert_int_equal(host.part_calls, 0);
+	set(fixture, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	assert_int_equal(part_count(), 2);
+	for (unsigned i = 0; i < FAKE_SLOTS; i++)
+		if (host.parts[i].size) {
+			assert_int_equal(host.parts[i].region, host.parts[i].iova == MEM32 ? 0 : 2);
+			assert_int_equal(host.parts[i].offset, 0);
+		}
+	*(uint64_t *)reached_at(MEM32 + 0x3008) = 1;
+	*(uint64_t *)reached_at(MEM64 + 0xf008) = 2;
+	assert_int_equal(own(fixture, 0, 0x3008, 8), 1);
+	assert_int_equal(own(fixture, 2, 0xf008, 8), 2);
+	set(fixture, PCI_BASE_ADDRESS_0, 4, MEM32 + 0x10000);
+	assert_null(reached_at(MEM32));
+	assert_non_null(reached_at(MEM32 + 0x10000));
+	assert_int_equal(part_count(), 2);
+	set(fixture, PCI_COMMAND, 2, 0);
+	assert_int_equal(part_count(), 0);
+}
+
+/* Nor do they make interrupts of their own. */
+static void others_do_not_reach_the_pages_of_msix(void **state)
+{
+	struct fixture *fixture = *state;
+
+	fake_iommu.devices = 2;
+	fixture->config[PCI_CAPABILITY_LIST] = 0x40;
+	add_msix(fixture, 0x40, 0, 8);
+	decode(fixture);
+	assert_non_null(reached_at(MEM32));
+	assert_null(reached_at(MEM32 + 0x1000));
+	assert_null(reached_at(MEM32 + 0x2000));
+	assert_non_null(reached_at(MEM32 + 0x3000));
+	assert_int_equal(part_count(), 2);
+}
+
+/* Of a part of a page, and where the IOMMU has no addresses: without asking the kernel. */
+static void what_others_cannot_reach_is_left_out(void **state)
+{
+	struct fixture *fixture = *state;
+
+	fake_iommu.devices = 2;
+	fake_iommu.ranges[0] = (struct iova_range){ 0, MEM64 - 1 };
+	fake_iommu.range_count = 1;
+	add_bar(fixture, 1, 256);
+	put32(&fixture->config[PCI_BASE_ADDRESS_2], PCI_BASE_ADDRESS_MEM_TYPE_64);
+	add_bar(fixture, 2, 64 * KIB);
+	decode(fixture);
+	assert_int_equal(slot_count(), 3);
+	assert_int_equal(host.part_calls, 1);
+	assert_non_null(reached_at(MEM32));
+}
+
+static void without_others_nothing_is_reached(void **state)
+{
+	struct fixture *fixture = *state;
+
+	decode(fixture);
+	assert_int_equal(host.part_calls, 0);
+	passthrough_reach(&fixture->device);
+	assert_int_equal(host.part_calls, 0);
+	/* One comes. */
+	fake_iommu.devices = 2;
+	passthrough_reach(&fixture->device);
+	passthrough_reach(&fixture->device);
+	assert_int_equal(host.part_calls, 1);
+	assert_non_null(reached_at(MEM32));
+	/* It goes, and what it could reach does no harm. */
+	fake_iommu.devices = 1;
+	set(fixture, PCI_COMMAND, 2, 0);
+	assert_int_equal(part_count(), 0);
+	fake_iommu.devices = 2;
+	passthrough_reach(&fixture->device);
+	assert_int_equal(host.part_calls, 1);
+	set(fixture, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	assert_int_equal(host.part_calls, 2);
+}
+
+/* Over RAM, below a bridge that does not forward, over another one's. */
+static void a_hostile_bar_is_not_reached(void **state)
+{
+	static const uint32_t places[] = { 0, 0x100000, MEM32 - 0x4000, ECAM, 0xfee00000,
+		0xffffc000 };
+	struct fixture *fixture = *state;
+
+	fake_iommu.devices = 2;
+	add_bar(fixture, 1, 16 * KIB);
+	decode(fixture);
+	assert_int_equal(part_count(), 2);
+	for (unsigned i = 0; i < ARRAY_SIZE(places); i++) {
+		set(fixture, PCI_BASE_ADDRESS_0, 4, places[i]);
+		assert_int_equal(part_count(), 1);
+		assert_null(reached_at(places[i]));
+	}
+	assert_int_equal(host.part_calls, 2);
+	set(fixture, PCI_BASE_ADDRESS_0, 4, MEM32 + 0x4000);
+	assert_ptr_equal(reached_at(MEM32 + 0x4000), fixture->device.bars[1].windows[0].hva);
+	assert_int_equal(part_count(), 1);
+	for (unsigned i = 0; i < 5000; i++)
+		set(fixture, PCI_BASE_ADDRESS_0, 4, MEM32 + 0x8000 * (1 + i % 100));
+	assert_int_equal(part_count(), 2);
+}
+
+static void what_the_kernel_cannot_is_told_once(void **state)
+{
+	struct fixture *fixture = *state;
+	int copy = dup(STDERR_FILENO), log = memfd_create("stderr", MFD_CLOEXEC);
+	char text[512] = { 0 };
+
+	fake_iommu.devices = 2;
+	host.part_error = -EOPNOTSUPP;
+	add_bar(fixture, 1, 16 * KIB);
+	attach(fixture);
+	dup2(log, STDERR_FILENO);
+	for (unsigned i = 0; i < 3; i++) {
+		set(fixture, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+		set(fixture, PCI_COMMAND, 2, 0);
+	}
+	dup2(copy, STDERR_FILENO);
+	close(copy);
+	assert_true(pread(log, text, sizeof(text) - 1, 0) > 0);
+	close(log);
+	assert_string_equal(text, "penstock: warning: 0000:01:00.0: cannot be reached\n");
+	set(fixture, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	assert_int_equal(slot_count(), 2);
+}
+
+static void others_do_not_reach_a_device_that_is_closed(void **state)
+{
+	struct fixture *fixture = *state;
+
+	fake_iommu.devices = 2;
+	decode(fixture);
+	assert_int_equal(part_count(), 1);
+	passthrough_detach(&fixture->device);
+	fixture->detached = true;
+	assert_int_equal(part_count(), 0);
+}
+
 /* Trapped */
 
 static void mappings_go_with_the_device(void **state)
@@ -403,6 +552,23 @@ static void a_device_that_sleeps_answers_nothing(void **state)
 	}
 }
 
+static void others_do_not_reach_a_device_that_sleeps(void **state)
+{
+	struct fixture *fixture = *state;
+
+	fake_iommu.devices = 2;
+	add_pm(fixture);
+	assert_int_equal(part_count(), 1);
+	set_state(fixture, PCI_D3hot);
+	assert_int_equal(part_count(), 0);
+	passthrough_reach(&fixture->device);
+	set(fixture, PCI_BASE_ADDRESS_0, 4, MEM32 + 0x10000);
+	assert_int_equal(part_count(), 0);
+	set_state(fixture, 0);
+	assert_non_null(reached_at(MEM32 + 0x10000));
+	assert_int_equal(part_count(), 1);
+}
+
 /* PME and the like are in the same register. */
 static void a_device_that_stays_awake_is_left_alone(void **state)
 {
@@ -581,6 +747,13 @@ int main(void)
 		PASSTHROUGH_TEST(only_what_vfio_offers_is_mapped),
 		PASSTHROUGH_TEST(a_bar_that_kvm_does_not_map_is_trapped),
 		PASSTHROUGH_TEST(a_bar_that_the_kernel_does_not_map_is_an_error),
+		PASSTHROUGH_TEST(others_reach_a_bar_while_it_is_decoded),
+		PASSTHROUGH_TEST(others_do_not_reach_the_pages_of_msix),
+		PASSTHROUGH_TEST(what_others_cannot_reach_is_left_out),
+		PASSTHROUGH_TEST(without_others_nothing_is_reached),
+		PASSTHROUGH_TEST(a_hostile_bar_is_not_reached),
+		PASSTHROUGH_TEST(what_the_kernel_cannot_is_told_once),
+		PASSTHROUGH_TEST(others_do_not_reach_a_device_that_is_closed),
 		PASSTHROUGH_TEST(mappings_go_with_the_device),
 		PASSTHROUGH_TEST(what_is_not_mapped_is_trapped),
 		PASSTHROUGH_TEST(the_msix_table_is_virtual),
@@ -589,6 +762,7 @@ int main(void)
 		PASSTHROUGH_TEST(pending_bits_are_what_came_while_masked),
 		PASSTHROUGH_TEST(the_last_word_of_pending_bits_is_not_full),
 		PASSTHROUGH_TEST(a_device_that_sleeps_answers_nothing),
+		PASSTHROUGH_TEST(others_do_not_reach_a_device_that_sleeps),
 		PASSTHROUGH_TEST(a_device_that_stays_awake_is_left_alone),
 		PASSTHROUGH_TEST(any_write_with_the_state_in_it_counts),
 		PASSTHROUGH_TEST(a_second_power_capability_is_left_out),

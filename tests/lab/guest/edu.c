@@ -41,6 +41,7 @@
 #define EDU_IRQ_DMA       0x100
 
 #define COMMAND              0x04
+#define COMMAND_MEMORY       0x2
 #define COMMAND_INTX_DISABLE 0x400
 #define CAPABILITY_MSI       0x05
 #define MSI_64_BIT           0x80
@@ -376,5 +377,80 @@ int edu_isolation_main(int argc, char **argv)
 	}
 	test_dma(&edu, pages, pages + PAGE, false);
 	printf("edu-isolation: DMA in own memory still works\n");
+	return 0;
+}
+
+/* By way of the device's own memory. */
+static void copy(struct edu *edu, uint64_t from, uint64_t to)
+{
+	start_dma(edu, from, EDU_BUFFER, 0);
+	finish_dma(edu);
+	start_dma(edu, EDU_BUFFER, to, EDU_DMA_TO_RAM);
+	finish_dma(edu);
+}
+
+static void fill_page(volatile char *page, uint64_t seed)
+{
+	for (unsigned int i = 0; i < PAGE / sizeof(uint64_t); i++)
+		((volatile uint64_t *)page)[i] = seed * 0x9e3779b97f4a7c15 + i;
+}
+
+static bool same(const volatile char *one, const volatile char *other)
+{
+	for (unsigned int i = 0; i < EDU_BUFFER_USED / sizeof(uint64_t); i++)
+		if (((volatile uint64_t *)one)[i] != ((volatile uint64_t *)other)[i])
+			return false;
+	return true;
+}
+
+/* From the other device's BAR to memory, and from memory to its next page. */
+static void exchange(struct edu *edu, volatile char *bar, uint64_t address, char *page)
+{
+	static uint64_t seed;
+
+	fill_page(bar, ++seed);
+	copy(edu, address, physical(page));
+	if (!same(bar, page))
+		fail("DMA from the BAR at %#llx brought other data", (unsigned long long)address);
+	fill_page(page, ++seed);
+	copy(edu, physical(page), address + PAGE);
+	if (!same(bar + PAGE, page))
+		fail("DMA to the BAR at %#llx brought other data", (unsigned long long)address);
+}
+
+/* edu-peer: DMA to and from the memory of an ivshmem (its third BAR), as long as that is decoded. */
+int edu_peer_main(int argc, char **argv)
+{
+	char *pages = dma_pages(2), *page = pages + PAGE;
+	volatile char *bar;
+	uint64_t address, size;
+	struct pci peer;
+	uint32_t command;
+	struct edu edu;
+
+	(void)argc;
+	(void)argv;
+	edu_open(&edu);
+	if (!pci_find(&peer, 0x1af4, 0x1110))
+		fail("no ivshmem");
+	pci_attribute(&peer, "enable", "1");
+	pci_enable(&peer);
+	bar = pci_map(&peer, 2, NULL);
+	address = pci_bar(&peer, 2, &size);
+	printf("edu-peer: %llu KiB at %#llx\n", (unsigned long long)size >> 10,
+		(unsigned long long)address);
+	exchange(&edu, bar, address, page);
+
+	command = pci_read(&peer, COMMAND, 2);
+	pci_write(&peer, COMMAND, command & ~(uint32_t)COMMAND_MEMORY, 2);
+	memset(pages, 0, PAGE);
+	start_dma(&edu, physical(pages), EDU_BUFFER, 0);
+	finish_dma(&edu);
+	copy(&edu, address, physical(page));
+	pci_write(&peer, COMMAND, command, 2);
+	if (same(bar, page))
+		fail("DMA reached the BAR that was not decoded");
+	printf("edu-peer: not without decoding\n");
+	exchange(&edu, bar, address, page);
 	return 0;
 }

@@ -47,6 +47,7 @@ int bulk_main(int argc, char **argv);
 int disk_main(int argc, char **argv);
 int edu_main(int argc, char **argv);
 int edu_isolation_main(int argc, char **argv);
+int edu_peer_main(int argc, char **argv);
 int keyboard_main(int argc, char **argv);
 int large_bar_main(int argc, char **argv);
 int pci_abuse_main(int argc, char **argv);

@@ -20,6 +20,7 @@ static const struct {
 	{ "disk", disk_main },
 	{ "edu", edu_main },
 	{ "edu-isolation", edu_isolation_main },
+	{ "edu-peer", edu_peer_main },
 	{ "keyboard", keyboard_main },
 	{ "large-bar", large_bar_main },
 	{ "pci-abuse", pci_abuse_main },
