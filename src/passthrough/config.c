@@ -111,6 +111,29 @@ static void write_power_state(
 	pci_device_set_asleep(&device->pci, value & PCI_PM_CTRL_STATE_MASK);
 }
 
+static bool resets_function(
+	const struct passthrough *device, unsigned offset, unsigned size, uint32_t value)
+{
+	unsigned at = device->express + PCI_EXP_DEVCTL + 1; /* the byte that the bit is in */
+
+	return device->express && offset <= at && offset + size > at &&
+	       value >> 8 * (at - offset) & PCI_EXP_DEVCTL_BCR_FLR >> 8;
+}
+
+/*
+ * Meanwhile the device answers as little as one that sleeps, and the kernel takes what iommufd has mapped of
+ * it from the IOMMU, for good: it has to be mapped anew.
+ */
+static void write_function_reset(
+	struct passthrough *device, unsigned offset, unsigned size, uint32_t value)
+{
+	bool asleep = device->pci.asleep;
+
+	pci_device_set_asleep(&device->pci, true);
+	write_direct(device, offset, size, value);
+	pci_device_set_asleep(&device->pci, asleep);
+}
+
 /* Until it has Bus Master a device does no DMA; VFIO has cleared the bit when it opened the device. */
 static bool gives_bus_master(unsigned offset, unsigned size, uint32_t value)
 {
@@ -131,6 +154,8 @@ void passthrough_config_write(
 	pci_device_config_write(pci, offset, size, value);
 	if (device->pm && offset <= control && offset + size > control)
 		write_power_state(device, offset, size, value);
+	else if (resets_function(device, offset, size, value))
+		write_function_reset(device, offset, size, value);
 	else
 		write_direct(device, offset, size, value);
 	after = pci_get16(pci, PCI_COMMAND);
@@ -324,6 +349,7 @@ static int show_capability(
 		set_direct(device, at + 2, 6);
 		return 0;
 	case PCI_CAP_ID_EXP:
+		device->express = at;
 		show_express(device, at, size, original);
 		return 0;
 	case PCI_CAP_ID_MSI:

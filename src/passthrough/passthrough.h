@@ -61,8 +61,9 @@ struct passthrough {
 	struct pci_device pci;
 	struct vfio_device vfio;
 	struct kvm_vm *vm;
-	unsigned gsi; /* the line that its interrupt pin is wired to */
-	unsigned pm;  /* offset of the power-management capability; 0: none */
+	unsigned gsi;     /* the line that its interrupt pin is wired to */
+	unsigned pm;      /* offset of the power-management capability; 0: none */
+	unsigned express; /* of PCI Express's */
 	struct msi msi;
 	struct msix msix;
 	uint8_t direct[PCI_CONFIG_SIZE / 8]; /* a bit a byte: the device itself answers */

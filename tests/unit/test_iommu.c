@@ -63,13 +63,13 @@ static struct {
 	unsigned told; /* a bit a node */
 	int code;      /* what that says */
 	unsigned calls;
-	/* Parts of regions. */
 	unsigned us_a_mib; /* that mapping takes */
-	struct {
-		int fd; /* of a descriptor that VFIO gave for it */
-		uint64_t hva, size;
-	} exported;
 } host;
+
+/* What a descriptor that VFIO gives for a part of a region holds. */
+struct exported {
+	uint64_t hva, size;
+};
 
 static int refuse(int error)
 {
@@ -280,26 +280,30 @@ static int give_ranges(struct iommu_ioas_iova_ranges *query)
 static int export_part(const struct vfio_device_feature *feature)
 {
 	const struct vfio_device_feature_dma_buf *part = (const void *)feature->data;
+	struct exported exported;
+	int fd = memfd_create("dma-buf", MFD_CLOEXEC);
 
 	assert_int_equal(
 		feature->argsz, sizeof(*feature) + sizeof(*part) + sizeof(part->dma_ranges[0]));
 	assert_int_equal(feature->flags, VFIO_DEVICE_FEATURE_GET | VFIO_DEVICE_FEATURE_DMA_BUF);
 	assert_true(!part->flags && part->nr_ranges == 1);
 	assert_int_equal(part->open_flags, O_RDWR | O_CLOEXEC);
-	host.exported.hva = BAR_HVA(part->region_index, part->dma_ranges[0].offset);
-	host.exported.size = part->dma_ranges[0].length;
-	host.exported.fd = memfd_create("dma-buf", MFD_CLOEXEC);
-	return host.exported.fd;
+	exported.hva = BAR_HVA(part->region_index, part->dma_ranges[0].offset);
+	exported.size = part->dma_ranges[0].length;
+	assert_int_equal(pwrite(fd, &exported, sizeof(exported), 0), sizeof(exported));
+	return fd;
 }
 
 static int map_file(const struct iommu_ioas_map_file *map)
 {
+	struct exported exported;
+
 	assert_true(map->size == sizeof(*map) && map->ioas_id == IOAS && !map->start);
 	assert_int_equal(map->flags,
 		IOMMU_IOAS_MAP_FIXED_IOVA | IOMMU_IOAS_MAP_WRITEABLE | IOMMU_IOAS_MAP_READABLE);
-	assert_int_equal(map->fd, host.exported.fd);
-	assert_true(map->length == host.exported.size);
-	return add_mapping(map->iova, map->length, host.exported.hva);
+	assert_int_equal(pread(map->fd, &exported, sizeof(exported), 0), sizeof(exported));
+	assert_true(map->length == exported.size);
+	return add_mapping(map->iova, map->length, exported.hva);
 }
 
 static int answer_iommufd(int fd, unsigned long request, void *argument)
@@ -793,6 +797,45 @@ static void a_part_that_the_kernel_cannot_map_is_told(void **state)
 	iommu->ops->close(iommu);
 }
 
+static void *map_and_unmap(void *opaque)
+{
+	struct joining *joining = opaque;
+
+	for (unsigned i = 0; i < 200 && !joining->err.code; i++) {
+		uint64_t at = PART_AT + joining->node * GIB;
+
+		if (try_part(joining->iommu, at, &joining->device, MIB, &joining->err) == 0 &&
+			joining->iommu->ops->unmap(joining->iommu, at, MIB))
+			error_set(&joining->err, -EIO, NULL, "what was mapped is not there");
+	}
+	return NULL;
+}
+
+static void threads_may_map_parts_while_devices_come_and_go(void **state)
+{
+	struct joining joinings[NODES];
+	struct vfio_iommu *iommu = open_iommu();
+
+	(void)state;
+	map(iommu, 0, 2 * MIB, 0x7f0000000000);
+	for (unsigned i = 0; i < NODES; i++) {
+		joinings[i] = (struct joining){ .iommu = iommu, .node = i };
+		if (i < 2)
+			joinings[i].device = add(iommu, i);
+	}
+	for (unsigned i = 0; i < NODES; i++)
+		pthread_create(&joinings[i].thread, NULL, i < 2 ? map_and_unmap : join_and_leave,
+			&joinings[i]);
+	for (unsigned i = 0; i < NODES; i++) {
+		pthread_join(joinings[i].thread, NULL);
+		assert_int_equal(joinings[i].err.code, 0);
+	}
+	assert_int_equal(host.mapping_count, 1);
+	for (unsigned i = 0; i < 2; i++)
+		vfio_device_close(&joinings[i].device);
+	iommu->ops->close(iommu);
+}
+
 /* By few calls where the kernel is fast, and not at all where it is slow. */
 static void a_large_part_takes_no_longer(void **state)
 {
@@ -1084,6 +1127,7 @@ int main(void)
 		EACH_TEST(a_part_takes_nothing_from_others),
 		EACH_TEST(a_part_that_moves_leaves_nothing),
 		EACH_TEST(a_part_that_the_kernel_cannot_map_is_told),
+		EACH_TEST(threads_may_map_parts_while_devices_come_and_go),
 		EACH_TEST(a_large_part_takes_no_longer),
 		EACH_TEST(the_kernels_ranges_are_taken),
 		cmocka_unit_test(a_range_is_known_or_not),

@@ -569,6 +569,50 @@ static void others_do_not_reach_a_device_that_sleeps(void **state)
 	assert_int_equal(part_count(), 1);
 }
 
+static unsigned parts_at_write;
+
+static void count_parts(uint64_t offset)
+{
+	if (offset >= PM + PCI_EXP_DEVCTL && offset < PM + PCI_EXP_DEVCTL + 4)
+		parts_at_write = part_count() + slot_count();
+}
+
+static void a_function_that_is_reset_is_mapped_anew(void **state)
+{
+	static const struct {
+		unsigned offset, size;
+		uint32_t value;
+	} resets[] = { { 0, 2, 0x8000 }, { 0, 4, 0x8000 }, { 1, 1, 0x80 }, { 0, 2, 0xffff } },
+	  others[] = { { 0, 2, 0x7fff }, { 0, 1, 0x80 }, { 1, 1, 0x7f }, { 2, 2, 0x8080 },
+		  { 0, 4, 0x80800000 } };
+	struct fixture *fixture = *state;
+
+	fake_iommu.devices = 2;
+	fixture->config[PCI_CAPABILITY_LIST] = PM;
+	add_cap(fixture, PM, 0, PCI_CAP_ID_EXP);
+	put16(&fixture->config[PM + PCI_EXP_FLAGS], 2);
+	decode(fixture);
+	host.on_write = count_parts;
+	for (unsigned i = 0; i < ARRAY_SIZE(resets); i++) {
+		parts_at_write = UINT32_MAX;
+		set(fixture, PM + PCI_EXP_DEVCTL + resets[i].offset, resets[i].size,
+			resets[i].value);
+		assert_int_equal(parts_at_write, 0);
+		assert_int_equal(host.part_calls, 2 + i);
+		assert_int_equal(part_count() + slot_count(), 2);
+	}
+	for (unsigned i = 0; i < ARRAY_SIZE(others); i++) {
+		parts_at_write = UINT32_MAX;
+		set(fixture, PM + PCI_EXP_DEVCTL + others[i].offset, others[i].size,
+			others[i].value);
+		assert_int_equal(parts_at_write, 2);
+	}
+	/* Without decoding there is nothing to map. */
+	set(fixture, PCI_COMMAND, 2, 0);
+	set(fixture, PM + PCI_EXP_DEVCTL, 2, PCI_EXP_DEVCTL_BCR_FLR);
+	assert_int_equal(part_count() + slot_count(), 0);
+}
+
 /* PME and the like are in the same register. */
 static void a_device_that_stays_awake_is_left_alone(void **state)
 {
@@ -763,6 +807,7 @@ int main(void)
 		PASSTHROUGH_TEST(the_last_word_of_pending_bits_is_not_full),
 		PASSTHROUGH_TEST(a_device_that_sleeps_answers_nothing),
 		PASSTHROUGH_TEST(others_do_not_reach_a_device_that_sleeps),
+		PASSTHROUGH_TEST(a_function_that_is_reset_is_mapped_anew),
 		PASSTHROUGH_TEST(a_device_that_stays_awake_is_left_alone),
 		PASSTHROUGH_TEST(any_write_with_the_state_in_it_counts),
 		PASSTHROUGH_TEST(a_second_power_capability_is_left_out),
