@@ -218,38 +218,51 @@ static void remove_device(struct vfio_iommu *iommu, struct vfio_device *device)
 }
 
 /* As the kernel: none overlaps another. */
-static int map_part(
-	struct vfio_iommu *iommu, uint64_t iova, const struct vfio_part *part, struct error *err)
+static int add_part(uint64_t iova, const struct vfio_part *part)
 {
 	unsigned free = FAKE_SLOTS;
 
-	(void)iommu;
 	host.part_calls++;
-	if (host.part_error)
-		return error_set(err, host.part_error, part->device->name, "cannot be reached");
-	for (unsigned i = 0; i < FAKE_SLOTS; i++) {
+	for (unsigned i = 0; i < FAKE_SLOTS && !host.part_error; i++) {
 		if (!host.parts[i].size)
 			free = i;
 		else if (host.parts[i].iova < iova + part->size &&
 			 iova < host.parts[i].iova + host.parts[i].size)
-			return error_set(err, -EEXIST, part->device->name, "overlaps");
+			return -EEXIST;
 	}
-	assert_true(free < FAKE_SLOTS);
+	if (host.part_error || free == FAKE_SLOTS)
+		return host.part_error ? host.part_error : -ENOSPC;
 	host.parts[free] =
 		(typeof(host.parts[0])){ iova, part->size, part->hva, part->region, part->offset };
 	return 0;
 }
 
+static int map_part(
+	struct vfio_iommu *iommu, uint64_t iova, const struct vfio_part *part, struct error *err)
+{
+	int code;
+
+	(void)iommu;
+	pthread_mutex_lock(&host_lock);
+	code = add_part(iova, part);
+	pthread_mutex_unlock(&host_lock);
+	return code ? error_set(err, code, part->device->name, "cannot be reached") : 0;
+}
+
 static int unmap_part(struct vfio_iommu *iommu, uint64_t iova, uint64_t size)
 {
+	unsigned i = 0;
+
 	(void)iommu;
-	for (unsigned i = 0; i < FAKE_SLOTS; i++)
-		if (size && host.parts[i].iova == iova && host.parts[i].size == size) {
-			host.parts[i].size = 0;
-			return 0;
-		}
-	host.wrong++;
-	return -ENOENT;
+	pthread_mutex_lock(&host_lock);
+	while (i < FAKE_SLOTS && (host.parts[i].iova != iova || host.parts[i].size != size))
+		i++;
+	if (i < FAKE_SLOTS)
+		host.parts[i].size = 0;
+	else
+		host.wrong++;
+	pthread_mutex_unlock(&host_lock);
+	return i < FAKE_SLOTS ? 0 : -ENOENT;
 }
 
 static const struct vfio_iommu_ops iommu_ops = {

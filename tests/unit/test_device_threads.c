@@ -143,6 +143,16 @@ static void *move_other(void *opaque)
 	return NULL;
 }
 
+/* As when a third one has come. */
+static void *let_reach(void *opaque)
+{
+	struct fixture *fixture = opaque;
+
+	for (unsigned i = 0; i < ROUNDS; i++)
+		passthrough_reach(&fixture->device);
+	return NULL;
+}
+
 static void attach_both(struct fixture *fixture, struct passthrough *other)
 {
 	const struct passthrough_place slot = { .bus = &fixture->root.bus, .devfn = DEVFN + 8 };
@@ -154,6 +164,7 @@ static void attach_both(struct fixture *fixture, struct passthrough *other)
 	};
 	struct error err = { 0 };
 
+	fake_iommu.devices = 2;
 	fixture->config[PCI_CAPABILITY_LIST] = MSIX;
 	add_msix(fixture, MSIX, PM, USED);
 	add_cap(fixture, PM, 0, PCI_CAP_ID_PM);
@@ -171,7 +182,7 @@ static void attach_both(struct fixture *fixture, struct passthrough *other)
 		fail_msg("%s", err.what);
 }
 
-/* Where a device's BAR is, it is direct, and nowhere else. */
+/* Where a device's BAR is, it is direct, for the other device too, and nowhere else. */
 static void check_slots(struct fixture *fixture, struct passthrough *other)
 {
 	struct passthrough *devices[] = { &fixture->device, other };
@@ -186,15 +197,17 @@ static void check_slots(struct fixture *fixture, struct passthrough *other)
 			assert_true(devices[i]->pci.bars[0].decoded);
 			assert_int_equal(slot->userspace_addr, (uintptr_t)window->hva);
 			assert_int_equal(slot->memory_size, window->size);
+			assert_ptr_equal(reached_at(slot->guest_phys_addr), window->hva);
 			windows++;
 		}
 	assert_int_equal(slot_count(), windows);
+	assert_int_equal(part_count(), windows);
 }
 
 static void vcpus_use_a_device_at_once(void **state)
 {
 	static void *(*const uses[])(void *) = { use_registers, write_table, read_pending, move_bar,
-		change_power, switch_msix, move_other };
+		change_power, switch_msix, move_other, let_reach };
 	struct fixture *fixture = *state;
 	pthread_t threads[ARRAY_SIZE(uses)];
 	struct passthrough other;
