@@ -81,6 +81,7 @@ _penstock_value()
 	--device) _penstock_addresses run ;;
 	--kernel | --initrd) _penstock_files ;;
 	--iommu) _penstock_reply -W 'auto iommufd type1' ;;
+	--on-reboot | --on-crash) _penstock_reply -W 'reset pause stop' ;;
 	--monitor) _penstock_reply -W 'unix:' ;;
 	--serial) _penstock_reply -W 'stdio pty none file:' ;;
 	--user) _penstock_reply -u ;;

@@ -97,7 +97,26 @@ static int killed(const struct broker *broker, int signal, struct error *err)
 	return 1;
 }
 
-/* The exit code of a machine that has ended so. *again: the guest has asked for a reboot. */
+static bool starts_again(const struct broker *broker, int how)
+{
+	const struct broker_config *config = broker->config;
+
+	if (broker->quit)
+		return false;
+	if (how == MACHINE_RESET)
+		return broker->reset_by_host || config->on_reboot == BROKER_POLICY_RESET;
+	return broker_crash_text(how) && config->on_crash == BROKER_POLICY_RESET;
+}
+
+static int crashed(const struct broker *broker, int how, struct error *err)
+{
+	error_set(err, -EIO, broker->config->name, "the guest %s", broker_crash_text(how));
+	error_hint(err, "its console may tell why; --on-crash pause keeps it for a look, "
+			"--on-crash reset starts it anew");
+	return 1;
+}
+
+/* The exit code of a machine that has ended so. *again: it is to be started anew. */
 static int judge(const struct broker *broker, int status, bool *again, struct error *err)
 {
 	int how;
@@ -107,7 +126,9 @@ static int judge(const struct broker *broker, int status, bool *again, struct er
 	if (WIFSIGNALED(status))
 		return killed(broker, WTERMSIG(status), err);
 	how = WEXITSTATUS(status);
-	*again = how == MACHINE_RESET && !broker->config->no_reboot && !broker->quit;
+	*again = starts_again(broker, how);
+	if (broker_crash_text(how) && !*again)
+		return crashed(broker, how, err);
 	return how == MACHINE_OFF || how == MACHINE_RESET || how == MACHINE_QUIT ? 0 : 1;
 }
 
@@ -123,11 +144,12 @@ static const char *find_cause(const struct broker *broker, int status, bool *by_
 		return "host-qmp-quit";
 	if (how == MACHINE_RESET && broker->reset_by_host)
 		return "host-qmp-system-reset";
-	*by_guest = how == MACHINE_OFF || how == MACHINE_RESET;
-	return how == MACHINE_OFF     ? "guest-shutdown"
-	       : how == MACHINE_RESET ? "guest-reset"
-	       : how == MACHINE_QUIT  ? "host-ui"
-				      : "host-error";
+	*by_guest = how == MACHINE_OFF || how == MACHINE_RESET || broker_crash_text(how);
+	return how == MACHINE_OFF       ? "guest-shutdown"
+	       : how == MACHINE_RESET   ? "guest-reset"
+	       : how == MACHINE_QUIT    ? "host-ui"
+	       : broker_crash_text(how) ? "guest-panic"
+					: "host-error";
 }
 
 static void tell_end(struct broker *broker, int status, bool again)
@@ -135,6 +157,8 @@ static void tell_end(struct broker *broker, int status, bool again)
 	bool by_guest;
 	const char *cause = find_cause(broker, status, &by_guest);
 
+	if (WIFEXITED(status) && broker_crash_text(WEXITSTATUS(status)))
+		broker_tell_panic(broker, "GUEST_PANICKED", again ? "run" : "poweroff");
 	broker_tell_end(broker, again ? "RESET" : "SHUTDOWN", by_guest, cause);
 	broker->reset_by_host = false;
 }
@@ -148,19 +172,19 @@ static void pause_between(struct broker *broker)
 }
 
 /* A guest that resets as soon as it has started will most likely do nothing else. */
-static int brake(struct broker *broker, unsigned quick, struct error *err)
+static int brake(struct broker *broker, int status, unsigned quick, struct error *err)
 {
-	const char *name = broker->config->name;
+	const char *name = broker->config->name, *crash = broker_crash_text(WEXITSTATUS(status)),
+		   *deed = crash ? crash : "reboots";
 
 	if (quick < QUICK_FREE) {
-		log_info("%s: the guest reboots", name);
+		log_info("%s: the guest %s", name, deed);
 		return 0;
 	}
 	if (quick < QUICK_MAX) {
-		log_info(
-			"%s: the guest reboots; %u times in a row that was within %u seconds of its "
-			"start, so it waits a second",
-			name, quick, QUICK_MS / 1000);
+		log_info("%s: the guest %s; %u times in a row that was within %u seconds of its "
+			 "start, so it waits a second",
+			name, deed, quick, QUICK_MS / 1000);
 		pause_between(broker);
 		return 0;
 	}
@@ -168,8 +192,7 @@ static int brake(struct broker *broker, unsigned quick, struct error *err)
 		"the guest has reset %u times in a row, each within %u seconds of its start", quick,
 		QUICK_MS / 1000);
 	error_hint(err,
-		"its console may tell why; --no-reboot ends at the first reset, and panic=0 on a "
-		"Linux guest's command line keeps a panic from being one");
+		"its console may tell why; --on-reboot pause and --on-crash pause keep it for a look");
 	return err->code;
 }
 
@@ -190,7 +213,7 @@ static int live(struct broker *broker, struct error *err)
 		code = judge(broker, life.status, &again, err);
 		tell_end(broker, life.status, again);
 		quick = life.ran_ms < QUICK_MS ? quick + 1 : 0;
-		if (again && brake(broker, quick, err))
+		if (again && brake(broker, life.status, quick, err))
 			return 1;
 	} while (again);
 	return code;

@@ -24,6 +24,13 @@ enum broker_iommu {
 	BROKER_IOMMU_TYPE1,
 };
 
+/* What becomes of a machine whose guest reboots, or crashes: panics, or ends in a triple fault. */
+enum broker_policy {
+	BROKER_POLICY_RESET,
+	BROKER_POLICY_PAUSE,
+	BROKER_POLICY_STOP,
+};
+
 struct broker_config {
 	const char *name;
 	const char *kernel;
@@ -40,7 +47,7 @@ struct broker_config {
 	enum broker_serial serial;
 	const char *serial_path; /* for BROKER_SERIAL_FILE */
 	const char *monitor;     /* a path for one more socket of the monitor; NULL */
-	bool no_reboot;
+	enum broker_policy on_reboot, on_crash;
 	bool force; /* take devices that the host uses */
 };
 

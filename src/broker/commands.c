@@ -2,6 +2,7 @@
 #include "broker/commands.h"
 
 #include "base/fd.h"
+#include "base/log.h"
 #include "base/size.h"
 #include "broker/life.h"
 #include "host/system/text.h"
@@ -179,6 +180,8 @@ static void note_paused(struct broker *broker, bool paused)
 	if (broker->paused != paused)
 		monitor_event(broker->monitor, paused ? "STOP" : "RESUME", NULL);
 	broker->paused = paused;
+	if (!paused)
+		broker->held_for = MACHINE_OFF;
 }
 
 static json_object *finish_request(struct broker *broker, struct broker_request *request)
@@ -285,10 +288,35 @@ void broker_fail_requests(struct broker *broker)
 	struct error gone = { 0 };
 
 	broker->paused = false;
+	broker->held_for = MACHINE_OFF;
 	error_set(&gone, -ENOTCONN, NULL, "the machine has ended before it answered");
 	for (size_t i = 0; i < ARRAY_SIZE(broker->requests); i++)
 		if (broker->requests[i].id)
 			take_reply(broker, &broker->requests[i], &gone);
+}
+
+void broker_tell_panic(struct broker *broker, const char *event, const char *action)
+{
+	json_object *data = json_object_new_object();
+
+	add(data, "action", text(action));
+	monitor_event(broker->monitor, event, data);
+}
+
+void broker_take_held(struct broker *broker, uint32_t end)
+{
+	const char *deed = end == MACHINE_RESET ? "wants to reboot" : broker_crash_text(end);
+
+	if (!deed || broker->paused)
+		return;
+	log_info(
+		"%s: the guest %s, and is held; next: 'system_reset', 'cont' or 'quit' on its monitor, "
+		"or 'penstock stop --force'",
+		broker->config->name, deed);
+	if (end != MACHINE_RESET)
+		broker_tell_panic(broker, "GUEST_PANICKED", "pause");
+	broker->held_for = end;
+	note_paused(broker, true);
 }
 
 void broker_tell_end(struct broker *broker, const char *event, bool by_guest, const char *reason)
@@ -365,10 +393,17 @@ static void stop(void *opaque, uint32_t request, json_object *arguments)
 	ask(opaque, request, MESSAGE_STOP, NULL);
 }
 
+/* Of a guest that waits for a reset there is nothing to go on with. */
 static void cont(void *opaque, uint32_t request, json_object *arguments)
 {
+	struct broker *broker = opaque;
+
 	(void)arguments;
-	ask(opaque, request, MESSAGE_CONT, NULL);
+	if (broker->held_for == MACHINE_RESET || broker->held_for == MACHINE_TRIPLE_FAULT)
+		refuse_request(broker, request, "Resetting the Virtual Machine is required",
+			"'system_reset' does it");
+	else
+		ask(broker, request, MESSAGE_CONT, NULL);
 }
 
 static void system_powerdown(void *opaque, uint32_t request, json_object *arguments)

@@ -34,5 +34,10 @@ void broker_tell_deleted(struct broker *broker, const char *id);
 /* Nobody answers any more. */
 void broker_fail_requests(struct broker *broker);
 
+/* The machine holds its vCPUs for what the guest has done: a value of enum machine_end, unless it lies. */
+void broker_take_held(struct broker *broker, uint32_t end);
+/* Tell clients of a crash: the event's name, and what comes of it, one of QMP's GuestPanicAction. */
+void broker_tell_panic(struct broker *broker, const char *event, const char *action);
+
 /* Tell clients how a life of the machine has ended: "SHUTDOWN" or "RESET". */
 void broker_tell_end(struct broker *broker, const char *event, bool by_guest, const char *reason);

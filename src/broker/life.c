@@ -78,6 +78,8 @@ static _Noreturn void run_machine(struct broker *broker, const struct broker_vfi
 		.iommu_fd = vfio->iommu,
 		.device_count = vfio->count,
 		.ports = config->ports,
+		.hold_at_reboot = config->on_reboot == BROKER_POLICY_PAUSE,
+		.hold_at_crash = config->on_crash == BROKER_POLICY_PAUSE,
 		.control_fd = control,
 	};
 	struct error err = { 0 };
@@ -148,6 +150,7 @@ struct watch {
 	enum phase phase;
 	uint64_t since, told; /* when the phase began, and the user was told of it */
 	uint64_t guest_since; /* 0: it has not started */
+	bool crash_loaded;    /* clients have been told */
 	uint64_t open;        /* a bit a device that the machine has not closed yet */
 };
 
@@ -204,6 +207,13 @@ bool broker_life_runs(const struct broker *broker)
 	return broker->watch && broker->watch->phase == RUNNING;
 }
 
+const char *broker_crash_text(uint32_t end)
+{
+	return end == MACHINE_PANICKED       ? "has crashed (its kernel panics)"
+	       : end == MACHINE_TRIPLE_FAULT ? "has crashed (triple fault)"
+					     : NULL;
+}
+
 const char *broker_life_state(const struct broker *broker)
 {
 	const struct watch *watch = broker->watch;
@@ -212,7 +222,11 @@ const char *broker_life_state(const struct broker *broker)
 		return "prelaunch";
 	if (watch->phase >= TOLD)
 		return "shutdown";
-	return broker->paused ? "paused" : "running";
+	if (!broker->paused)
+		return "running";
+	return broker->held_for == MACHINE_OFF     ? "paused"
+	       : broker->held_for == MACHINE_RESET ? "shutdown"
+						   : "guest-panicked";
 }
 
 static void take_signal(struct broker *broker, int signal)
@@ -245,6 +259,19 @@ void broker_on_signal(void *opaque, uint32_t events)
 		take_signal(broker, signal);
 }
 
+/* Once: a guest can say so without end. */
+static void take_crash_loaded(struct watch *watch)
+{
+	struct broker *broker = watch->broker;
+
+	if (watch->crash_loaded || watch->phase != RUNNING)
+		return;
+	watch->crash_loaded = true;
+	log_info("%s: the guest's kernel has panicked; another one, loaded for that, takes over",
+		broker->config->name);
+	broker_tell_panic(broker, "GUEST_CRASHLOADED", "run");
+}
+
 /* The other end may be in a guest's hands: what it sends means no more than it says. */
 static void take_message(struct watch *watch, const struct message *message)
 {
@@ -256,6 +283,13 @@ static void take_message(struct watch *watch, const struct message *message)
 	case MESSAGE_ENDING:
 		if (watch->phase < ENDING)
 			enter(watch, ENDING);
+		break;
+	case MESSAGE_HELD:
+		if (watch->phase == RUNNING)
+			broker_take_held(watch->broker, message->end);
+		break;
+	case MESSAGE_CRASH_LOADED:
+		take_crash_loaded(watch);
 		break;
 	case MESSAGE_CLOSED:
 		if (message->device < MACHINE_DEVICES_MAX)

@@ -26,6 +26,7 @@ struct broker {
 	bool quit;                  /* a client of the monitor has asked for it */
 	bool reset_by_host;         /* the same for this life's reset */
 	bool paused;                /* the vCPUs are held */
+	enum machine_end held_for;  /* for this the machine holds them itself; else MACHINE_OFF */
 	struct watch *watch;        /* of the machine's process; NULL while there is none */
 };
 
@@ -45,6 +46,9 @@ int broker_life(struct broker *broker, struct broker_life *life, struct error *e
 /* Let the machine end, or not start again. */
 void broker_quit(struct broker *broker);
 bool broker_is_to_end(const struct broker *broker);
+
+/* What the guest has done, for messages; NULL where this is no crash. */
+const char *broker_crash_text(uint32_t end);
 
 /* The guest's state, in the words of QMP's RunState. */
 const char *broker_life_state(const struct broker *broker);

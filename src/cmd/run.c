@@ -38,13 +38,17 @@ static const char help[] =
 	"  --hugepages        guest RAM from the host's pool of huge pages (vm.nr_hugepages)\n"
 	"  --prealloc         start the guest when all of its RAM is there, not while it is being\n"
 	"                     made present\n"
-	"  --no-reboot        end when the guest reboots, instead of starting it anew\n"
+	"  --on-reboot WHAT   when the guest reboots: reset, which starts it anew (default); pause,\n"
+	"                     for a look from the monitor; or stop, which ends the machine\n"
+	"  --on-crash WHAT    the same when it crashes: in a triple fault, or as its kernel says\n"
+	"                     by its driver for pvpanic (default reset)\n"
 	"  --force            take devices although the host uses them\n"
 	"  --help             show this\n"
 	"\n" HOST_ADDRESS_FORMS "\n"
 	"Signals: SIGINT and SIGTERM end the machine, SIGPWR presses its power button.\n"
 	"\n"
-	"Exit status: 0 the guest powered off, or was left by Ctrl-A x; 1 failure; 2 usage;\n"
+	"Exit status: 0 the guest powered off, or was left by Ctrl-A x; 1 failure, or the end by\n"
+	"--on-crash; 2 usage;\n"
 	"128 + N ended by signal N.\n";
 
 enum {
@@ -61,7 +65,8 @@ enum {
 	OPT_MONITOR,
 	OPT_HUGEPAGES,
 	OPT_PREALLOC,
-	OPT_NO_REBOOT,
+	OPT_ON_REBOOT,
+	OPT_ON_CRASH,
 	OPT_FORCE,
 	OPT_HELP,
 };
@@ -80,7 +85,8 @@ static const struct option options[] = {
 	{ "monitor", required_argument, NULL, OPT_MONITOR },
 	{ "hugepages", no_argument, NULL, OPT_HUGEPAGES },
 	{ "prealloc", no_argument, NULL, OPT_PREALLOC },
-	{ "no-reboot", no_argument, NULL, OPT_NO_REBOOT },
+	{ "on-reboot", required_argument, NULL, OPT_ON_REBOOT },
+	{ "on-crash", required_argument, NULL, OPT_ON_CRASH },
 	{ "force", no_argument, NULL, OPT_FORCE },
 	{ "help", no_argument, NULL, OPT_HELP },
 	{ NULL, 0, NULL, 0 },
@@ -174,6 +180,24 @@ static int parse_iommu(const char *text, struct broker_config *config, struct er
 	return usage(err);
 }
 
+static int parse_policy(
+	const char *option, const char *text, enum broker_policy *policy, struct error *err)
+{
+	static const char *const names[] = {
+		[BROKER_POLICY_RESET] = "reset",
+		[BROKER_POLICY_PAUSE] = "pause",
+		[BROKER_POLICY_STOP] = "stop",
+	};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
+		if (strcmp(text, names[i]) == 0) {
+			*policy = i;
+			return 0;
+		}
+	error_set(err, -EINVAL, NULL, "--%s %s is none of reset, pause and stop", option, text);
+	return usage(err);
+}
+
 static int parse_serial(const char *text, struct broker_config *config, struct error *err)
 {
 	if (strcmp(text, "stdio") == 0) {
@@ -238,9 +262,10 @@ static int parse_run_option(int option, struct broker_config *config, struct err
 	case OPT_PREALLOC:
 		config->prealloc = true;
 		return 0;
-	case OPT_NO_REBOOT:
-		config->no_reboot = true;
-		return 0;
+	case OPT_ON_REBOOT:
+		return parse_policy("on-reboot", optarg, &config->on_reboot, err);
+	case OPT_ON_CRASH:
+		return parse_policy("on-crash", optarg, &config->on_crash, err);
 	case OPT_FORCE:
 		config->force = true;
 		return 0;

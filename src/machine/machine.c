@@ -13,6 +13,7 @@
 #include "machine/message.h"
 #include "machine/pci.h"
 #include "machine/platform/acpi.h"
+#include "machine/platform/panic.h"
 #include "machine/platform/power.h"
 #include "machine/platform/rtc.h"
 #include "machine/platform/serial.h"
@@ -41,6 +42,7 @@ struct machine {
 	struct serial serial;
 	struct rtc rtc;
 	struct power power;
+	struct panic panic;
 	struct machine_devices devices;
 	struct vcpus *vcpus;
 	pthread_mutex_t lock; /* for what follows */
@@ -74,9 +76,41 @@ static void on_off(void *opaque)
 	end(opaque, MACHINE_OFF);
 }
 
+/* What the guest has done, on a vCPU's thread. */
+static void end_or_hold(struct machine *machine, enum machine_end how, bool hold)
+{
+	if (!hold) {
+		end(machine, how);
+		return;
+	}
+	vcpus_hold(machine->vcpus, VCPUS_GUEST);
+	tell(machine, &(struct message){ .type = MESSAGE_HELD, .end = how });
+}
+
 static void on_reset(void *opaque)
 {
-	end(opaque, MACHINE_RESET);
+	struct machine *machine = opaque;
+
+	end_or_hold(machine, MACHINE_RESET, machine->config->hold_at_reboot);
+}
+
+static void on_panic(void *opaque)
+{
+	struct machine *machine = opaque;
+
+	end_or_hold(machine, MACHINE_PANICKED, machine->config->hold_at_crash);
+}
+
+static void on_triple_fault(void *opaque)
+{
+	struct machine *machine = opaque;
+
+	end_or_hold(machine, MACHINE_TRIPLE_FAULT, machine->config->hold_at_crash);
+}
+
+static void on_crash_loaded(void *opaque)
+{
+	tell(opaque, &(struct message){ .type = MESSAGE_CRASH_LOADED });
 }
 
 static void on_quit(void *opaque)
@@ -208,6 +242,18 @@ static int attach(struct machine *machine, const struct message *message, struct
 		&machine->devices, attach->device, &source, attach->functions, message->id, err);
 }
 
+/*
+ * What vCPUs have told the broker is told before the answer, as none is in an access then; what they tell next
+ * comes behind it.
+ */
+static void let_go_on(struct machine *machine, const struct message *reply)
+{
+	vcpus_pause(machine->vcpus, VCPUS_USER);
+	tell(machine, reply);
+	vcpus_resume(machine->vcpus, VCPUS_GUEST);
+	vcpus_resume(machine->vcpus, VCPUS_USER);
+}
+
 static void obey(struct machine *machine, const struct message *message)
 {
 	struct message reply = { .type = MESSAGE_REPLY, .id = message->id };
@@ -223,8 +269,8 @@ static void obey(struct machine *machine, const struct message *message)
 		vcpus_pause(machine->vcpus, VCPUS_USER);
 		break;
 	case MESSAGE_CONT:
-		vcpus_resume(machine->vcpus, VCPUS_USER);
-		break;
+		let_go_on(machine, &reply);
+		return;
 	case MESSAGE_ATTACH:
 		if (attach(machine, message, &reply.error) == 0)
 			return; /* on_plugged() answers */
@@ -340,11 +386,16 @@ static int make_platform(struct machine *machine, struct error *err)
 	machine->power.off = on_off;
 	machine->power.reset = on_reset;
 	machine->power.opaque = machine;
+	machine->panic.panicked = on_panic;
+	machine->panic.crash_loaded = on_crash_loaded;
+	machine->panic.opaque = machine;
 	code = serial_init(&machine->serial, &machine->pio, machine->vm, &machine->console);
 	if (!code)
 		code = rtc_init(&machine->rtc, &machine->pio);
 	if (!code)
 		code = power_init(&machine->power, &machine->pio, machine->vm);
+	if (!code)
+		code = panic_init(&machine->panic, &machine->pio);
 	return code ? error_sys(err, code, NULL, "cannot make the platform's devices") : 0;
 }
 
@@ -368,7 +419,7 @@ static int make_vcpus(struct machine *machine, struct error *err)
 		.ecam_size = machine->pci.root.buses * PCI_ECAM_BUS_SIZE,
 	};
 	const struct vcpus_ops ops = {
-		.reset = on_reset,
+		.triple_fault = on_triple_fault,
 		.failed = on_failure,
 		.populated = on_populated,
 		.must_wait = on_must_wait,

@@ -35,7 +35,9 @@ struct machine_config {
 	int iommu_fd;                                    /* -1: no device, now or later */
 	struct vfio_source devices[MACHINE_DEVICES_MAX]; /* theirs are closed with the devices */
 	unsigned device_count;
-	unsigned ports; /* empty root ports, for devices to come */
+	unsigned ports;      /* empty root ports, for devices to come */
+	bool hold_at_reboot; /* hold the vCPUs, and tell the broker, instead of ending */
+	bool hold_at_crash;
 	int control_fd; /* to the broker: see message.h; its end of file ends the machine */
 };
 
@@ -43,8 +45,10 @@ struct machine_config {
 enum machine_end {
 	MACHINE_OFF = 0,
 	MACHINE_FAILED = 1,
-	MACHINE_RESET = 10, /* the guest asked for a reboot: start it anew */
-	MACHINE_QUIT = 11,  /* the user left the console, or the broker is gone */
+	MACHINE_RESET = 10,        /* the guest asked for a reboot */
+	MACHINE_QUIT = 11,         /* the user left the console, or the broker is gone */
+	MACHINE_PANICKED = 12,     /* the guest's kernel says so */
+	MACHINE_TRIPLE_FAULT = 13, /* a vCPU cannot go on, which resets a PC */
 };
 
 /* Enter the sandbox, assemble the VM, run it to its end. On MACHINE_FAILED err says why. */

@@ -27,6 +27,8 @@ static const struct kind {
 	{ MESSAGE_DETACH, sizeof(struct message_detach), 0 },
 	{ MESSAGE_READY, 0, 0 },
 	{ MESSAGE_ENDING, 0, 0 },
+	{ MESSAGE_HELD, sizeof(uint32_t), 0 },
+	{ MESSAGE_CRASH_LOADED, 0, 0 },
 	{ MESSAGE_CLOSED, sizeof(uint32_t), 0 },
 	{ MESSAGE_REPLY, sizeof(struct error), 0 },
 	{ MESSAGE_CPU, sizeof(struct message_cpu), 0 },

@@ -29,8 +29,10 @@ enum message_type {
 	/* To the broker. */
 	MESSAGE_READY = 64, /* the console is read, and the guest starts */
 	MESSAGE_ENDING,     /* whoever may have wanted it */
-	MESSAGE_CLOSED,     /* device: this one is closed; after a failed MESSAGE_ATTACH as well */
-	MESSAGE_REPLY,      /* error: that of the request, or none */
+	MESSAGE_HELD, /* end: for this the vCPUs are held, where the machine would have ended */
+	MESSAGE_CRASH_LOADED, /* the guest's kernel has panicked, and another one in it takes over */
+	MESSAGE_CLOSED, /* device: this one is closed; after a failed MESSAGE_ATTACH as well */
+	MESSAGE_REPLY,  /* error: that of the request, or none */
 	MESSAGE_CPU,
 	MESSAGE_FUNCTION,
 };
@@ -69,6 +71,7 @@ struct message {
 	uint32_t id; /* of a request, and of what answers it; 0 otherwise */
 	union {
 		uint32_t device;    /* its number, by the broker's count */
+		uint32_t end;       /* of enum machine_end */
 		struct error error; /* texts that end within their arrays, whoever sent them */
 		struct message_cpu cpu;
 		struct message_function function;

@@ -100,8 +100,8 @@ static bool serve_exit(struct vcpu_thread *thread)
 	case KVM_EXIT_INTR:
 	case KVM_EXIT_IRQ_WINDOW_OPEN:
 		return true;
-	case KVM_EXIT_SHUTDOWN: /* a triple fault resets a PC */
-		vcpus->ops.reset(vcpus->ops.opaque);
+	case KVM_EXIT_SHUTDOWN:
+		vcpus->ops.triple_fault(vcpus->ops.opaque);
 		return false;
 	case KVM_EXIT_FAIL_ENTRY:
 		fail(thread, "the CPU refuses to enter the guest (reason %#llx)",
@@ -306,10 +306,15 @@ static void set_holders(struct vcpus *vcpus, unsigned clear, unsigned set)
 	pthread_mutex_unlock(&vcpus->lock);
 }
 
-void vcpus_pause(struct vcpus *vcpus, enum vcpus_holder holder)
+void vcpus_hold(struct vcpus *vcpus, enum vcpus_holder holder)
 {
 	set_holders(vcpus, 0, holder);
 	kick_all(vcpus);
+}
+
+void vcpus_pause(struct vcpus *vcpus, enum vcpus_holder holder)
+{
+	vcpus_hold(vcpus, holder);
 	pthread_mutex_lock(&vcpus->lock);
 	while (vcpus->running)
 		pthread_cond_wait(&vcpus->changed, &vcpus->lock);

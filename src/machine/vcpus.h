@@ -16,7 +16,7 @@ struct vcpus;
 
 /* Called on a vCPU's thread. */
 struct vcpus_ops {
-	void (*reset)(void *opaque); /* triple fault */
+	void (*triple_fault)(void *opaque); /* this vCPU runs no more */
 	void (*failed)(void *opaque, const struct error *failure);
 	/* A range of RAM that is present, for the second-level tables; false: none now. May be NULL. */
 	bool (*populated)(void *opaque, struct memory_range *range);
@@ -44,6 +44,7 @@ enum vcpus_holder {
 	VCPUS_USER = 1,
 	VCPUS_PLUG = 2,   /* the tree of PCI changes */
 	VCPUS_MEMORY = 4, /* RAM is not mapped yet */
+	VCPUS_GUEST = 8,  /* what the guest itself has done */
 };
 
 /*
@@ -54,6 +55,12 @@ enum vcpus_holder {
  */
 void vcpus_pause(struct vcpus *vcpus, enum vcpus_holder holder);
 void vcpus_resume(struct vcpus *vcpus, enum vcpus_holder holder);
+
+/*
+ * Have them held, from a vCPU's own thread, which does not wait: the others leave the guest soon after. Whoever
+ * resumes for this holder has paused for another one before.
+ */
+void vcpus_hold(struct vcpus *vcpus, enum vcpus_holder holder);
 
 /* The id of a vCPU's thread; 0 where it has not begun to run. */
 pid_t vcpus_thread(const struct vcpus *vcpus, unsigned index);

@@ -10,6 +10,7 @@
 #include "kernel.h"
 #include "machine/console.h"
 #include "machine/layout.h"
+#include "machine/platform/panic.h"
 #include "machine/platform/power.h"
 #include "machine/platform/rtc.h"
 #include "machine/platform/serial.h"
@@ -27,7 +28,7 @@
 #define FLUSH_MS  5000
 #define ESCAPE    1
 
-enum { ACCESSES, PRINTED, TYPED, RAISED, CLOCK, POWER };
+enum { ACCESSES, PRINTED, TYPED, RAISED, CLOCK, POWER, PANICS };
 
 struct fuzz_goal fuzz_goals[] = {
 	[ACCESSES] = { "port accesses", 2, 0 },
@@ -36,6 +37,7 @@ struct fuzz_goal fuzz_goals[] = {
 	[RAISED] = { "steps with the line raised", 20, 0 },
 	[CLOCK] = { "fields of the time", 20, 0 },
 	[POWER] = { "requests to power off or reset", 500, 0 },
+	[PANICS] = { "panics", 500, 0 },
 	{ 0 },
 };
 
@@ -63,6 +65,7 @@ struct pc {
 	struct serial serial;
 	struct rtc rtc;
 	struct power power;
+	struct panic panic_port;
 	/*
 	 * The console's threads have not been started, and the steps do their work: a thread takes its
 	 * time to wake up, and inputs by the thousand find more than a few with threads.
@@ -72,8 +75,8 @@ struct pc {
 	bool raw; /* no Ctrl-A */
 	bool escaped;
 	struct stream typed, printed;
-	bool off, reset; /* may be asked for now */
-	bool filled;     /* by print_many() */
+	bool off, reset, panic, crash_loaded; /* may be asked for now */
+	bool filled;                          /* by print_many() */
 };
 
 static void put(struct stream *stream, uint8_t byte)
@@ -128,6 +131,22 @@ static void on_reset(void *opaque)
 
 	fuzz_check(pc->reset);
 	__atomic_fetch_add(&fuzz_goals[POWER].count, 1, __ATOMIC_RELAXED);
+}
+
+static void on_panic(void *opaque)
+{
+	struct pc *pc = opaque;
+
+	fuzz_check(pc->panic);
+	fuzz_goals[PANICS].count++;
+}
+
+static void on_crash_loaded(void *opaque)
+{
+	struct pc *pc = opaque;
+
+	fuzz_check(pc->crash_loaded);
+	fuzz_goals[PANICS].count++;
 }
 
 /* Whether the reader has something to read. */
@@ -185,6 +204,8 @@ static void write_port(struct pc *pc, uint16_t port, uint8_t value)
 
 	pc->off = port == POWER_SLEEP_PORT && (value & 0x3c) == (0x20 | POWER_SLEEP_TYPE_OFF << 2);
 	pc->reset = port == 0x64 && value == 0xfe;
+	pc->panic = port == PANIC_PORT && value & 1;
+	pc->crash_loaded = port == PANIC_PORT && (value & 3) == 2;
 	/* Bytes looped back come between those that are typed, and a FIFO that is cleared loses some. */
 	if (port == SERIAL_PORT && serial->modem_control & 0x10)
 		pc->typed.torn = true;
@@ -223,7 +244,7 @@ static void access_port(struct pc *pc, struct fuzz_input *input, uint8_t how)
 {
 	static const uint16_t ports[] = { SERIAL_PORT, SERIAL_PORT, SERIAL_PORT + 1,
 		SERIAL_PORT + 2, SERIAL_PORT + 3, SERIAL_PORT + 4, SERIAL_PORT + 5, SERIAL_PORT + 6,
-		SERIAL_PORT + 7, RTC_PORT, RTC_PORT + 1, RTC_PORT, RTC_PORT + 1, 0x64,
+		SERIAL_PORT + 7, RTC_PORT, RTC_PORT + 1, PANIC_PORT, RTC_PORT + 1, 0x64,
 		POWER_SLEEP_PORT, POWER_SLEEP_PORT + 1 };
 	uint16_t port = ports[how & 15];
 	unsigned size = how & 0x40 ? 1U << fuzz_byte(input) % 3 : 1;
@@ -233,7 +254,8 @@ static void access_port(struct pc *pc, struct fuzz_input *input, uint8_t how)
 	fuzz_goals[ACCESSES].count++;
 	/* Of a longer access a device sees the low byte, or none where it runs out of the ports. */
 	if (size > 1)
-		pc->printed.torn = pc->typed.torn = pc->off = pc->reset = true;
+		pc->printed.torn = pc->typed.torn = pc->off = pc->reset = pc->panic =
+			pc->crash_loaded = true;
 	if (how & 0x20 && size == 1) {
 		write_port(pc, port, value);
 	} else if (how & 0x20) {
@@ -425,11 +447,13 @@ void fuzz_one(struct fuzz_input *input)
 	memset(&pc, 0, sizeof(pc));
 	pc.vm = (struct kvm_vm){ .fd = -1 };
 	pc.power = (struct power){ .off = on_off, .reset = on_reset, .opaque = &pc };
+	pc.panic_port = (struct panic){ on_panic, on_crash_loaded, &pc };
 	space_init(&pc.pio);
 	open_console(&pc, fuzz_byte(input));
 	fuzz_check(serial_init(&pc.serial, &pc.pio, &pc.vm, &pc.console) == 0);
 	fuzz_check(rtc_init(&pc.rtc, &pc.pio) == 0);
 	fuzz_check(power_init(&pc.power, &pc.pio, &pc.vm) == 0);
+	fuzz_check(panic_init(&pc.panic_port, &pc.pio) == 0);
 	fuzz_check(pc.by_hand || console_start(&pc.console, &err) == 0);
 	for (unsigned i = 0; i < STEPS_MAX && input->size; i++)
 		step(&pc, input);

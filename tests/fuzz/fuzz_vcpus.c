@@ -242,7 +242,7 @@ static int run_vcpu(int fd)
 	return code;
 }
 
-static void on_reset(void *opaque)
+static void on_triple_fault(void *opaque)
 {
 	(void)opaque;
 	fuzz_check(world.before.exit_reason == KVM_EXIT_SHUTDOWN);
@@ -260,7 +260,7 @@ static void on_failure(void *opaque, const struct error *failure)
 
 void fuzz_one(struct fuzz_input *input)
 {
-	const struct vcpus_ops ops = { .reset = on_reset, .failed = on_failure };
+	const struct vcpus_ops ops = { .triple_fault = on_triple_fault, .failed = on_failure };
 	unsigned before = fuzz_descriptors();
 	struct space mmio, pio;
 	struct error err = { 0 };

@@ -80,7 +80,7 @@ static void mmio_write(void *opaque, uint64_t offset, unsigned size, uint64_t va
 
 static const struct space_ops mmio_ops = { mmio_read, mmio_write };
 
-static void on_reset(void *opaque)
+static void on_triple_fault(void *opaque)
 {
 	struct guest *guest = opaque;
 
@@ -164,9 +164,10 @@ int guest_teardown(void **state)
 
 void guest_start_code(struct guest *guest, const void *code, size_t size)
 {
-	const struct vcpus_ops ops = {
-		.reset = on_reset, .failed = on_failed, .populated = on_populated, .opaque = guest
-	};
+	const struct vcpus_ops ops = { .triple_fault = on_triple_fault,
+		.failed = on_failed,
+		.populated = on_populated,
+		.opaque = guest };
 	struct error err = { 0 };
 
 	if (guest->kvm_fd < 0)

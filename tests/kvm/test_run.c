@@ -401,28 +401,28 @@ static void ctrl_a_p_presses_the_button(void **state)
 
 /* Restarts */
 
-static void a_reset_ends_it_with_no_reboot(void **state)
+static void a_reset_ends_it_where_that_is_wanted(void **state)
 {
 	char text[256];
 
-	start(*state, reset, "--no-reboot");
+	start(*state, reset, "--on-reboot", "stop");
 	assert_ends(*state, 0, text, sizeof(text));
 }
 
-static void the_keyboards_reset_ends_it_with_no_reboot(void **state)
+static void the_keyboards_reset_ends_it_where_that_is_wanted(void **state)
 {
 	char text[256];
 
-	start(*state, keyboard_reset, "--no-reboot");
+	start(*state, keyboard_reset, "--on-reboot", "stop");
 	assert_ends(*state, 0, text, sizeof(text));
 }
 
-static void a_triple_fault_is_a_reset(void **state)
+static void a_triple_fault_is_a_crash(void **state)
 {
 	char text[256];
 
-	start(*state, fault, "--no-reboot");
-	assert_ends(*state, 0, text, sizeof(text));
+	start(*state, fault, "--on-reboot", "pause", "--on-crash", "stop");
+	assert_ends(*state, 1, text, sizeof(text));
 }
 
 static unsigned count_in(const char *text, const char *words)
@@ -666,9 +666,9 @@ int main(void)
 		RUN_TEST(input_reaches_the_guest),
 		RUN_TEST(every_key_is_the_guests_but_ctrl_a),
 		RUN_TEST(ctrl_a_p_presses_the_button),
-		RUN_TEST(a_reset_ends_it_with_no_reboot),
-		RUN_TEST(the_keyboards_reset_ends_it_with_no_reboot),
-		RUN_TEST(a_triple_fault_is_a_reset),
+		RUN_TEST(a_reset_ends_it_where_that_is_wanted),
+		RUN_TEST(the_keyboards_reset_ends_it_where_that_is_wanted),
+		RUN_TEST(a_triple_fault_is_a_crash),
 		RUN_TEST(a_reset_starts_it_anew),
 		RUN_TEST(sigterm_ends_it),
 		RUN_TEST(sigint_ends_it),

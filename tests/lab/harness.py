@@ -127,7 +127,7 @@ class Penstock:
             words += [option, str(value)] if value is not None else []
         for bdf in devices:
             words += ["--device", bdf]
-        return [*words, *([] if reboot else ["--no-reboot"]), *more]
+        return [*words, *([] if reboot else ["--on-reboot", "stop"]), *more]
 
     @staticmethod
     @contextlib.contextmanager

@@ -22,8 +22,8 @@ def reboot():
 
 
 @test()
-def no_reboot():
-    """--no-reboot ends instead; the console is a file here."""
+def on_reboot_stop():
+    """The machine ends instead; the console is a file here."""
     path = "/tmp/serial"
     with Machine("reboot", devices=[NVME_A], reboot=False, serial=f"file:{path}") as machine:
         code = machine.wait()

@@ -368,6 +368,8 @@ static void the_dsdt_disassembles_and_compiles(void **state)
 		"Interrupt(ResourceConsumer,Edge,ActiveHigh,Exclusive,,,){0x00000004,}})}",
 		"Name(_HID,EisaId(\"PNP0B00\"))Name(_CRS,ResourceTemplate(){"
 		"IO(Decode16,0x0070,0x0070,0x01,0x02,)})}",
+		"Device(PEVT){Name(_HID,\"QEMU0001\")Name(_CRS,ResourceTemplate(){"
+		"IO(Decode16,0x0505,0x0505,0x01,0x01,)})}",
 		"Device(PWRB){Name(_HID,EisaId(\"PNP0C0C\"))}",
 		"Name(_HID,\"ACPI0013\")Name(_CRS,ResourceTemplate(){"
 		"Interrupt(ResourceConsumer,Edge,ActiveHigh,Exclusive,,,){0x00000009,}})"

@@ -430,6 +430,58 @@ static enum machine_end reset_later(const struct machine_config *machine, struct
 	return seen->lives == 12 ? power_off(machine, err) : MACHINE_RESET;
 }
 
+static enum machine_end crash_twice(const struct machine_config *machine, struct error *err)
+{
+	(void)err;
+	must(!machine->hold_at_crash);
+	tell(machine, MESSAGE_READY);
+	return seen->lives == 1   ? MACHINE_PANICKED
+	       : seen->lives == 2 ? MACHINE_TRIPLE_FAULT
+				  : MACHINE_OFF;
+}
+
+static enum machine_end crash_when_pressed(const struct machine_config *machine, struct error *err)
+{
+	struct message message;
+
+	(void)err;
+	tell(machine, MESSAGE_READY);
+	return listen_to_broker(machine, &message) ? MACHINE_TRIPLE_FAULT : MACHINE_QUIT;
+}
+
+/* When the button is pressed, it does the next of some deeds; and it does as a client asks. */
+static enum machine_end be_held(const struct machine_config *machine, struct error *err)
+{
+	static const enum machine_end deeds[] = { MACHINE_FAILED, MACHINE_PANICKED,
+		MACHINE_TRIPLE_FAULT };
+	unsigned next = 0;
+	struct message message;
+
+	(void)err;
+	must(machine->hold_at_crash && machine->hold_at_reboot);
+	tell(machine, MESSAGE_READY);
+	while (listen_to_broker(machine, &message)) {
+		struct message held = { .type = MESSAGE_HELD, .end = deeds[next % 3] },
+			       reply = { .type = MESSAGE_REPLY, .id = message.id };
+
+		if (message.type == MESSAGE_RESET)
+			return MACHINE_RESET;
+		if (seen->lives == 2)
+			held.end = MACHINE_RESET;
+		if (message.type == MESSAGE_PRESS_BUTTON && next++ == 0)
+			for (unsigned i = 0; i < 100; i++)
+				tell(machine, MESSAGE_CRASH_LOADED);
+		must(message_send(machine->control_fd,
+			     message.type == MESSAGE_PRESS_BUTTON ? &held : &reply) == 0);
+		/* Another vCPU, at the same time. */
+		if (held.end == MACHINE_PANICKED)
+			must(message_send(
+				     machine->control_fd, &(struct message){ .type = MESSAGE_HELD,
+								  .end = MACHINE_RESET }) == 0);
+	}
+	return MACHINE_QUIT;
+}
+
 /* Whatever reaches it from outside, in words that are not known. */
 static enum machine_end babble(const struct machine_config *machine, struct error *err)
 {
@@ -772,14 +824,38 @@ TEST(a_reset_is_another_life)
 	assert_int_equal(seen->releases, 1);
 }
 
-TEST(with_no_reboot_a_reset_is_the_end)
+TEST(a_reset_is_the_end_where_that_is_wanted)
 {
 	struct job job;
 
-	config.no_reboot = true;
+	config.on_reboot = BROKER_POLICY_STOP;
 	start(&job, reset);
 	assert_int_equal(end_of(&job), 0);
 	assert_int_equal(seen->lives, 1);
+}
+
+TEST(a_crash_is_another_life)
+{
+	struct job job;
+
+	config.on_reboot = BROKER_POLICY_STOP;
+	start(&job, crash_twice);
+	assert_int_equal(end_of(&job), 0);
+	assert_int_equal(seen->lives, 3);
+	assert_int_equal(count_in(job.errors, "the guest has crashed (its kernel panics)\n"), 1);
+	assert_says(job.errors, "penstock: test: the guest has crashed (triple fault)\n");
+}
+
+TEST(a_crash_is_the_end_where_that_is_wanted)
+{
+	struct job job;
+
+	config.on_crash = BROKER_POLICY_STOP;
+	start(&job, crash_twice);
+	assert_int_equal(end_of(&job), 1);
+	assert_int_equal(seen->lives, 1);
+	assert_says(job.errors, "penstock: test: the guest has crashed (its kernel panics)");
+	assert_says(job.errors, "next: its console");
 }
 
 TEST(a_guest_that_does_nothing_but_reset_is_slowed_down_and_given_up)
@@ -909,6 +985,73 @@ TEST(a_reset_by_a_client_is_another_life)
 	ask(client, "{\"execute\":\"system_reset\"}", "return");
 	assert_non_null(hear(client, "\"SHUTDOWN\",\"data\":{\"guest\":true"));
 	assert_int_equal(end_of(&job), 0);
+	close(client);
+}
+
+#define STATUS "{\"execute\":\"query-status\"}"
+#define PRESS  "{\"execute\":\"system_powerdown\"}"
+#define CONT   "{\"execute\":\"cont\"}"
+
+static void await_status(int client, const char *status)
+{
+	do
+		say(client, STATUS);
+	while (!strstr(hear(client, "status"), status));
+}
+
+TEST(clients_look_at_a_guest_that_is_held_for_what_it_has_done)
+{
+	struct job job;
+	const char *line;
+	int client;
+
+	config.on_reboot = config.on_crash = BROKER_POLICY_PAUSE;
+	client = start_with_client(&job, be_held);
+	/* A kernel that takes over is told of once, and nothing is held for what is no such deed. */
+	ask(client, PRESS, "\"GUEST_CRASHLOADED\",\"data\":{\"action\":\"run\"}");
+	ask(client, STATUS, "\"running\",\"running\":true");
+	say(client, PRESS);
+	line = hear(client, "\"GUEST_");
+	assert_non_null(strstr(line, "\"GUEST_PANICKED\",\"data\":{\"action\":\"pause\"}"));
+	assert_non_null(hear(client, "\"STOP\""));
+	ask(client, STATUS, "\"guest-panicked\",\"running\":false");
+	ask(client, "{\"execute\":\"stop\"}", "return");
+	ask(client, STATUS, "\"guest-panicked\"");
+	ask(client, CONT, "\"RESUME\"");
+	ask(client, STATUS, "\"running\"");
+	ask(client, PRESS, "\"STOP\"");
+	ask(client, STATUS, "\"guest-panicked\"");
+	ask(client, CONT, "Resetting the Virtual Machine is required");
+	ask(client, "{\"execute\":\"system_reset\"}", "\"RESET\",\"data\":{\"guest\":false");
+	wait_for(&seen->lives, 2);
+	await_status(client, "\"running\",\"running\":true");
+	ask(client, PRESS, "\"STOP\"");
+	ask(client, STATUS, "\"shutdown\",\"running\":false");
+	ask(client, CONT, "Resetting the Virtual Machine is required");
+	ask(client, "{\"execute\":\"quit\"}", "host-qmp-quit");
+	assert_int_equal(end_of(&job), 0);
+	assert_says(job.errors, "the guest has crashed (triple fault), and is held; next: ");
+	assert_says(job.errors, "the guest wants to reboot, and is held; next: ");
+	close(client);
+}
+
+TEST(clients_are_told_of_a_crash_that_nobody_holds)
+{
+	struct job job;
+	int client = start_with_client(&job, crash_when_pressed);
+
+	ask(client, PRESS, "\"GUEST_PANICKED\",\"data\":{\"action\":\"run\"}");
+	assert_non_null(
+		hear(client, "\"RESET\",\"data\":{\"guest\":true,\"reason\":\"guest-panic\""));
+	ask(client, "{\"execute\":\"quit\"}", "return");
+	assert_int_equal(end_of(&job), 0);
+	close(client);
+	config.on_crash = BROKER_POLICY_STOP;
+	client = start_with_client(&job, crash_when_pressed);
+	ask(client, PRESS, "\"GUEST_PANICKED\",\"data\":{\"action\":\"poweroff\"}");
+	assert_non_null(
+		hear(client, "\"SHUTDOWN\",\"data\":{\"guest\":true,\"reason\":\"guest-panic\""));
+	assert_int_equal(end_of(&job), 1);
 	close(client);
 }
 
@@ -1376,11 +1519,15 @@ int main(void)
 		BROKER_TEST(a_machine_that_cannot_be_killed_is_given_up),
 		BROKER_TEST(words_that_are_not_known_mean_nothing),
 		BROKER_TEST(a_reset_is_another_life),
-		BROKER_TEST(with_no_reboot_a_reset_is_the_end),
+		BROKER_TEST(a_reset_is_the_end_where_that_is_wanted),
+		BROKER_TEST(a_crash_is_another_life),
+		BROKER_TEST(a_crash_is_the_end_where_that_is_wanted),
 		BROKER_TEST(a_guest_that_does_nothing_but_reset_is_slowed_down_and_given_up),
 		BROKER_TEST(a_signal_ends_the_wait_between_resets),
 		BROKER_TEST(clients_hold_the_guest_and_let_it_go_on),
 		BROKER_TEST(a_reset_by_a_client_is_another_life),
+		BROKER_TEST(clients_look_at_a_guest_that_is_held_for_what_it_has_done),
+		BROKER_TEST(clients_are_told_of_a_crash_that_nobody_holds),
 		BROKER_TEST(what_a_machine_says_reaches_no_terminal),
 		BROKER_TEST(clients_attach_and_detach_devices),
 		BROKER_TEST(a_command_ends_with_the_machine),

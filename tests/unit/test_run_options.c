@@ -111,7 +111,7 @@ TEST(help_tells_of_every_option)
 {
 	static const char *const options[] = { "--kernel", "--initrd", "--cmdline", "--memory",
 		"--cpus", "--device", "--iommu", "--serial", "--name", "--hugepages", "--prealloc",
-		"--no-reboot", "--force", "--help" };
+		"--on-reboot", "--on-crash", "--force", "--help" };
 	struct outcome outcome = run("--help");
 
 	assert_int_equal(outcome.code, 0);
@@ -187,6 +187,16 @@ TEST(iommu_must_be_one_that_there_is)
 		assert_bad("--iommu", "--iommu", bad[i]);
 }
 
+TEST(a_policy_must_be_one_that_there_is)
+{
+	static const char *const bad[] = { "", "Reset", "shutdown", "stop " };
+
+	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
+		assert_bad("--on-reboot", "--on-reboot", bad[i]);
+		assert_bad("--on-crash", "--on-crash", bad[i]);
+	}
+}
+
 TEST(serial_must_be_a_place)
 {
 	static const char *const bad[] = { "", "x", "file", "file:", "STDIO", "stdio ", "pty:1" };
@@ -200,7 +210,7 @@ TEST(what_is_no_option_is_refused)
 	assert_bad("--bogus", "--bogus");
 	assert_bad("x", "-x");
 	assert_bad("more", "more");
-	assert_bad("more", "--no-reboot", "--", "more");
+	assert_bad("more", "--prealloc", "--", "more");
 }
 
 TEST(an_option_must_have_its_value)
@@ -262,6 +272,7 @@ int main(void)
 		cmocka_unit_test(a_device_must_be_an_address),
 		cmocka_unit_test(too_many_devices_are_refused),
 		cmocka_unit_test(iommu_must_be_one_that_there_is),
+		cmocka_unit_test(a_policy_must_be_one_that_there_is),
 		cmocka_unit_test(serial_must_be_a_place),
 		cmocka_unit_test(what_is_no_option_is_refused),
 		cmocka_unit_test(an_option_must_have_its_value),

@@ -58,7 +58,7 @@ static struct fixture {
 	uint64_t present, given; /* bytes of RAM, and of them to vCPUs */
 } fixture;
 
-static void on_reset(void *opaque)
+static void on_triple_fault(void *opaque)
 {
 	(void)opaque;
 	pthread_mutex_lock(&fixture.lock);
@@ -188,7 +188,7 @@ static int teardown(void **state)
 static void make(unsigned count)
 {
 	const struct vcpus_ops ops = {
-		.reset = on_reset,
+		.triple_fault = on_triple_fault,
 		.failed = on_failed,
 		.populated = on_populated,
 		.must_wait = on_must_wait,
@@ -485,7 +485,7 @@ TEST(a_run_that_fails_is_told)
 
 TEST(vcpus_that_cannot_be_made_leave_nothing_behind)
 {
-	const struct vcpus_ops ops = { .reset = on_reset, .failed = on_failed };
+	const struct vcpus_ops ops = { .triple_fault = on_triple_fault, .failed = on_failed };
 
 	fake_kvm.failing = KVM_SET_CPUID2;
 	fake_kvm.code = EINVAL;
@@ -813,6 +813,58 @@ TEST(a_pause_wakes_vcpus_that_are_in_the_guest)
 	assert_true(seconds() - before < 5);
 }
 
+static int write_port_80(unsigned id, struct kvm_run *run)
+{
+	(void)id;
+	if (__atomic_load_n(&run->immediate_exit, __ATOMIC_ACQUIRE))
+		return -EINTR;
+	io(run, KVM_EXIT_IO_OUT, 0x80, 1, 1, "0123456789abcdef");
+	return 0;
+}
+
+static unsigned holds;
+
+static void hold_all(void *opaque, uint64_t offset, unsigned size, uint64_t value)
+{
+	(void)opaque, (void)offset, (void)size, (void)value;
+	vcpus_hold(fixture.vcpus, VCPUS_GUEST);
+	pthread_mutex_lock(&fixture.lock);
+	holds++;
+	pthread_mutex_unlock(&fixture.lock);
+}
+
+/* One vCPU does, the others go round. */
+static int hold_or_go_round(unsigned id, struct kvm_run *run)
+{
+	return id ? go_round(id, run) : write_port_80(id, run);
+}
+
+TEST(a_vcpu_has_all_held_and_does_not_wait)
+{
+	static const struct space_ops holding = { read_port, hold_all };
+	unsigned before;
+
+	space_destroy(&fixture.pio);
+	space_init(&fixture.pio);
+	space_add(&fixture.pio, 0, 0x10000, &holding, NULL);
+	fake_kvm.run = hold_or_go_round;
+	holds = rounds = 0;
+	assert_int_equal(start(CPUS), 0);
+	for (unsigned i = 0; i < 50; i++) {
+		wait_for(&holds, i + 1);
+		/* As the machine does: none is in an access any more, and they stay held. */
+		vcpus_pause(fixture.vcpus, VCPUS_USER);
+		vcpus_resume(fixture.vcpus, VCPUS_USER);
+		before = rounds;
+		usleep(i ? 500 : 20000);
+		assert_int_equal(rounds, before);
+		assert_int_equal(holds, i + 1);
+		vcpus_pause(fixture.vcpus, VCPUS_USER);
+		vcpus_resume(fixture.vcpus, VCPUS_GUEST);
+		vcpus_resume(fixture.vcpus, VCPUS_USER);
+	}
+}
+
 static unsigned in_access, let_go;
 
 static void write_slowly(void *opaque, uint64_t offset, unsigned size, uint64_t value)
@@ -834,15 +886,6 @@ static void *let_it_go(void *opaque)
 	usleep(50000);
 	__atomic_store_n(&let_go, 1, __ATOMIC_RELEASE);
 	return NULL;
-}
-
-static int write_port_80(unsigned id, struct kvm_run *run)
-{
-	(void)id;
-	if (__atomic_load_n(&run->immediate_exit, __ATOMIC_ACQUIRE))
-		return -EINTR;
-	io(run, KVM_EXIT_IO_OUT, 0x80, 1, 1, "0123456789abcdef");
-	return 0;
 }
 
 TEST(a_pause_waits_for_an_access_to_a_device)
@@ -1013,6 +1056,7 @@ int main(void)
 		VCPU_TEST(vcpus_start_fail_and_stop_again_and_again),
 		VCPU_TEST(paused_vcpus_stand_still_until_they_are_resumed),
 		VCPU_TEST(a_pause_wakes_vcpus_that_are_in_the_guest),
+		VCPU_TEST(a_vcpu_has_all_held_and_does_not_wait),
 		VCPU_TEST(a_pause_waits_for_an_access_to_a_device),
 		VCPU_TEST(a_pause_does_without_a_vcpu_that_runs_no_more),
 		VCPU_TEST(vcpus_pause_and_go_on_again_and_again_and_end_while_paused),

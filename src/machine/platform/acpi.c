@@ -4,6 +4,7 @@
 #include "base/size.h"
 #include "machine/layout.h"
 #include "machine/platform/aml.h"
+#include "machine/platform/panic.h"
 #include "machine/platform/power.h"
 #include "machine/platform/rtc.h"
 #include "machine/platform/serial.h"
@@ -274,6 +275,18 @@ static void add_rtc(struct aml *aml)
 	aml_close(aml, device);
 }
 
+static void add_panic(struct aml *aml)
+{
+	size_t device = aml_open_device(aml, "PEVT");
+	struct aml_template crs;
+
+	aml_name_string(aml, "_HID", "QEMU0001");
+	crs = aml_open_template(aml, "_CRS");
+	aml_io(aml, PANIC_PORT, 1);
+	aml_close_template(aml, crs);
+	aml_close(aml, device);
+}
+
 /* The power button, and the generic event device that speaks for it (5.6.9). */
 static void add_button(struct aml *aml)
 {
@@ -303,6 +316,7 @@ static uint64_t add_dsdt(struct builder *b, const struct pci_root *pci)
 	add_motherboard(aml, pci);
 	add_serial(aml);
 	add_rtc(aml);
+	add_panic(aml);
 	add_button(aml);
 	aml_close(aml, scope);
 	aml_name(aml, "\\_S5_");
