@@ -28,6 +28,11 @@ static void add(json_object *object, const char *key, json_object *value)
 	json_object_object_add(object, key, value);
 }
 
+static int64_t member_number(json_object *object, const char *key)
+{
+	return json_object_get_int64(json_object_object_get(object, key));
+}
+
 /* Requests to the machine */
 
 static struct broker_request *find_request(struct broker *broker, uint32_t id)
@@ -106,6 +111,31 @@ static json_object *describe_id(const struct message_function *function)
 	return id;
 }
 
+static json_object *describe_range(const struct message_range *range)
+{
+	json_object *object = json_object_new_object();
+
+	add(object, "base", number(range->base));
+	add(object, "limit", number(range->limit));
+	return object;
+}
+
+/* What is behind it comes to its devices when all are known: see group_by_bus(). */
+static json_object *describe_bridge(const struct message_function *function)
+{
+	json_object *object = json_object_new_object(), *bus = json_object_new_object();
+
+	add(bus, "number", number(function->bus));
+	add(bus, "secondary", number(function->bridge.secondary));
+	add(bus, "subordinate", number(function->bridge.subordinate));
+	add(bus, "io_range", describe_range(&function->bridge.io));
+	add(bus, "memory_range", describe_range(&function->bridge.memory));
+	add(bus, "prefetchable_range", describe_range(&function->bridge.prefetchable));
+	add(object, "bus", bus);
+	add(object, "devices", json_object_new_array());
+	return object;
+}
+
 static json_object *describe_function(
 	const struct broker *broker, const struct message_function *function)
 {
@@ -129,6 +159,8 @@ static json_object *describe_function(
 	add(object, "irq_pin", number(function->interrupt_pin));
 	add(object, "qdev_id", text(name));
 	add(object, "regions", regions);
+	if (function->bridge.is)
+		add(object, "pci_bridge", describe_bridge(function));
 	return object;
 }
 
@@ -149,7 +181,34 @@ static json_object *describe_cpu(const struct message_cpu *cpu)
 	return object;
 }
 
-/* Those of one bus together, as query-pci has them; the list is of functions until then. */
+/*
+ * Of a bridge on the root bus, what is behind it; NULL: no such bus. None is behind another one, as the machine has
+ * it, and so nothing ever comes to be behind itself, whatever it says.
+ */
+static json_object *devices_behind(json_object *functions, int64_t bus)
+{
+	for (size_t i = 0; bus && i < json_object_array_length(functions); i++) {
+		json_object *function = json_object_array_get_idx(functions, i);
+		json_object *bridge = json_object_object_get(function, "pci_bridge");
+
+		if (bridge && member_number(function, "bus") == 0 &&
+			member_number(json_object_object_get(bridge, "bus"), "secondary") == bus)
+			return json_object_object_get(bridge, "devices");
+	}
+	return NULL;
+}
+
+static json_object *add_bus(json_object *buses, int64_t bus)
+{
+	json_object *object = json_object_new_object(), *devices = json_object_new_array();
+
+	add(object, "bus", number(bus));
+	add(object, "devices", devices);
+	json_object_array_add(buses, object);
+	return devices;
+}
+
+/* The root bus with what is behind its bridges, as query-pci has it; and buses that no bridge leads to. */
 static json_object *group_by_bus(json_object *functions)
 {
 	json_object *buses = json_object_new_array(), *devices = NULL;
@@ -157,16 +216,12 @@ static json_object *group_by_bus(json_object *functions)
 
 	for (size_t i = 0; i < json_object_array_length(functions); i++) {
 		json_object *function = json_object_array_get_idx(functions, i);
-		int64_t bus = json_object_get_int64(json_object_object_get(function, "bus"));
+		int64_t bus = member_number(function, "bus");
 
-		if (!devices || bus != last) {
-			json_object *object = json_object_new_object();
-
-			devices = json_object_new_array();
-			add(object, "bus", number(bus));
-			add(object, "devices", devices);
-			json_object_array_add(buses, object);
-		}
+		if (bus != last)
+			devices = devices_behind(functions, bus);
+		if (!devices)
+			devices = add_bus(buses, bus);
 		last = bus;
 		json_object_array_add(devices, json_object_get(function));
 	}

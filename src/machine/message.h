@@ -53,6 +53,11 @@ struct message_detach {
 	uint32_t force;  /* do not ask the guest */
 };
 
+/* Both included; base > limit: none. */
+struct message_range {
+	uint64_t base, limit;
+};
+
 /* A function of the guest's PCI, as the guest sees it now. */
 struct message_function {
 	uint8_t bus, devfn;
@@ -64,6 +69,10 @@ struct message_function {
 		uint64_t address, size; /* size 0: none */
 		uint8_t is_io, is_64, prefetchable;
 	} bars[6];
+	struct {
+		uint8_t is, secondary, subordinate;
+		struct message_range io, memory, prefetchable;
+	} bridge;
 };
 
 struct message {

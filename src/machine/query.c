@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "machine/query.h"
 
+#include "base/container.h"
 #include "base/size.h"
 #include "pci/bridge.h"
 
@@ -23,8 +24,28 @@ static void describe_pci_bars(const struct pci_device *device, struct message_fu
 	}
 }
 
-static void describe(
-	const struct pci_device *device, uint8_t bus, struct message_function *function)
+static struct message_range range_of(const struct pci_range *range)
+{
+	return (struct message_range){ range->first, range->last };
+}
+
+static void describe_pci_bridge(
+	struct pci_root *root, const struct pci_device *device, struct message_function *function)
+{
+	const struct pci_bridge *bridge = container_of(device, const struct pci_bridge, device);
+
+	pthread_mutex_lock(&root->lock);
+	function->bridge.is = true;
+	function->bridge.secondary = bridge->first_bus;
+	function->bridge.subordinate = bridge->last_bus;
+	function->bridge.io = range_of(&bridge->io);
+	function->bridge.memory = range_of(&bridge->mem);
+	function->bridge.prefetchable = range_of(&bridge->prefetchable);
+	pthread_mutex_unlock(&root->lock);
+}
+
+static void describe(struct pci_root *root, const struct pci_device *device, uint8_t bus,
+	struct message_function *function)
 {
 	*function = (struct message_function){
 		.bus = bus,
@@ -40,6 +61,8 @@ static void describe(
 		function->subsystem_vendor = pci_get16(device, PCI_SUBSYSTEM_VENDOR_ID);
 		function->subsystem = pci_get16(device, PCI_SUBSYSTEM_ID);
 	}
+	if (HEADER_TYPE(device) == PCI_HEADER_TYPE_BRIDGE)
+		describe_pci_bridge(root, device, function);
 	describe_pci_bars(device, function);
 }
 
@@ -73,7 +96,7 @@ static void query_bus(const struct query *query, const struct pci_bus *bus)
 		if (!device)
 			continue;
 		pthread_mutex_lock(&device->lock);
-		describe(device, number, &function);
+		describe(query->root, device, number, &function);
 		pthread_mutex_unlock(&device->lock);
 		query->tell(query->opaque, device, &function);
 	}

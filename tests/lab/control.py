@@ -93,11 +93,15 @@ def monitor_queries():
         cpus = monitor.run("query-cpus-fast")
         check([cpu["cpu-index"] for cpu in cpus] == [0, 1], f"{cpus}")
         check({cpu["thread-id"] for cpu in cpus} <= threads, f"{cpus} are not of {threads}")
-        functions = [function for bus in monitor.run("query-pci") for function in bus["devices"]]
+        root, = monitor.run("query-pci")
+        functions = [function for port in root["devices"] if "pci_bridge" in port
+                     for function in port["pci_bridge"]["devices"]]
         disks = [function for function in functions if function["qdev_id"] == NVME_A]
         check(len(disks) == 1, f"{functions}")
         disk = disks[0]
         check(disk["class_info"]["class"] == 0x0108 and disk["bus"] != 0, f"{disk}")
+        port = next(port for port in root["devices"] if disk in port.get("pci_bridge", {}).get("devices", ()))
+        check(port["pci_bridge"]["bus"]["secondary"] == disk["bus"], f"{port}")
         region = disk["regions"][0]
         check(region["bar"] == 0 and region["address"] and region["size"] >= 16384, f"{disk}")
         check(monitor.answer("device_del", id="none")["error"]["class"] in

@@ -32,7 +32,9 @@ def expect(listener, event):
 
 
 def pci_devices(client):
-    return [function["qdev_id"] for bus in client.execute_qmp("query-pci") for function in bus["devices"]]
+    root, = client.execute_qmp("query-pci")
+    return [function["qdev_id"] for port in root["devices"] if "pci_bridge" in port
+            for function in port["pci_bridge"]["devices"]]
 
 
 @test(only=Penstock)

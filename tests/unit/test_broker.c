@@ -495,6 +495,23 @@ static enum machine_end babble(const struct machine_config *machine, struct erro
 	return be_good(machine, err);
 }
 
+/* A bridge to bus 5 and what is there, and a bridge on bus 6 to which nothing leads and that is behind itself. */
+static void tell_bridges(const struct machine_config *machine, struct message part)
+{
+	static const struct {
+		uint8_t bus, slot, secondary;
+	} functions[] = { { 0, 2, 5 }, { 5, 3, 0 }, { 6, 4, 6 } };
+
+	for (unsigned i = 0; i < ARRAY_SIZE(functions); i++) {
+		part.function = (struct message_function){ .number = -1 };
+		part.function.bus = functions[i].bus;
+		part.function.devfn = functions[i].slot << 3;
+		part.function.bridge.is = functions[i].secondary != 0;
+		part.function.bridge.secondary = functions[i].secondary;
+		must(message_send(machine->control_fd, &part) == 0);
+	}
+}
+
 /* It does as it is asked by a client of the monitor. */
 static enum machine_end obey(const struct machine_config *machine, struct error *err)
 {
@@ -525,6 +542,7 @@ static enum machine_end obey(const struct machine_config *machine, struct error 
 			part.function.vendor = 0x8086;
 			part.function.number = 30000;
 			must(message_send(machine->control_fd, &part) == 0);
+			tell_bridges(machine, part);
 		}
 		must(message_send(machine->control_fd, &reply) == 0);
 	}
@@ -947,6 +965,7 @@ TEST(clients_hold_the_guest_and_let_it_go_on)
 {
 	struct job job;
 	int client = start_with_client(&job, obey), other;
+	const char *line;
 
 	open_monitor(&other);
 	ask(other, "{\"execute\":\"qmp_capabilities\"}", "return");
@@ -961,7 +980,12 @@ TEST(clients_hold_the_guest_and_let_it_go_on)
 	ask(client, "{\"execute\":\"query-cpus-fast\"}", "\"thread-id\":4711");
 	/* 32902 is 8086; what the machine said of CPUs meanwhile is not in the list. */
 	say(client, "{\"execute\":\"query-pci\"}");
-	assert_non_null(hear(client, "\"vendor\":32902"));
+	line = hear(client, "\"vendor\":32902");
+	assert_non_null(line);
+	/* What is behind the bridge, and what is nowhere; nothing is behind itself. */
+	assert_non_null(strstr(line, "[{\"bus\":0,"));
+	assert_non_null(strstr(line, "\"devices\":[{\"bus\":5,\"slot\":3"));
+	assert_non_null(strstr(line, "]},{\"bus\":6,\"devices\":[{\"bus\":6,\"slot\":4"));
 	ask(client, "{\"execute\":\"system_powerdown\"}", "POWERDOWN");
 	ask(client, "{\"execute\":\"quit\"}", "return");
 	assert_non_null(hear(client, "\"SHUTDOWN\",\"data\":{\"guest\":false,"
