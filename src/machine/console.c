@@ -34,7 +34,8 @@ bool console_has_room(struct console *console)
 	bool room;
 
 	pthread_mutex_lock(&console->lock);
-	room = console->config.lossy || console->head - console->tail < CONSOLE_BUFFER;
+	room = console->config.lossy ||
+	       console->head - console->tail <= CONSOLE_BUFFER - CONSOLE_ROOM;
 	console->was_full |= !room;
 	pthread_mutex_unlock(&console->lock);
 	return room;

@@ -18,6 +18,7 @@
 
 #define CONSOLE_BUFFER 16384
 #define CONSOLE_KEYS   4096 /* as many as a terminal keeps itself */
+#define CONSOLE_ROOM   16   /* bytes for which there is room, where there is said to be some */
 
 struct console_config {
 	int in;       /* -1: none */
@@ -65,5 +66,6 @@ void console_destroy(struct console *console);
 
 /* From any thread. */
 void console_put(struct console *console, uint8_t byte);
+/* For CONSOLE_ROOM bytes; where there is none, ops.room() is called later. */
 bool console_has_room(struct console *console);
 void console_resume(struct console *console);

@@ -27,7 +27,7 @@ int __wrap_ioctl(int fd, unsigned long request, ...)
 	}
 	irq_calls++;
 	irq_rises[level->irq] += level->level && !irq_line[level->irq];
-	irq_line[level->irq] = level->level;
+	__atomic_store_n(&irq_line[level->irq], level->level, __ATOMIC_RELAXED);
 	return 0;
 }
 

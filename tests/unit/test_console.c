@@ -18,28 +18,6 @@
 #define QUIET_MS 50   /* for what must not */
 
 /*
- * ThreadSanitizer before clang 17 does not see that this one waits for a thread, and would call all
- * that comes after it a race: ask one that it knows, which goes by the clock on the wall.
- */
-
-int __wrap_pthread_clockjoin_np(
-	pthread_t thread, void **result, clockid_t clock, const struct timespec *end);
-
-int __wrap_pthread_clockjoin_np(
-	pthread_t thread, void **result, clockid_t clock, const struct timespec *end)
-{
-	struct timespec now, until;
-
-	clock_gettime(clock, &now);
-	clock_gettime(CLOCK_REALTIME, &until);
-	until.tv_sec += end->tv_sec - now.tv_sec;
-	until.tv_nsec += end->tv_nsec - now.tv_nsec;
-	until.tv_sec += until.tv_nsec >= 1000000000 ? 1 : until.tv_nsec < 0 ? -1 : 0;
-	until.tv_nsec = (until.tv_nsec + 1000000000) % 1000000000;
-	return pthread_timedjoin_np(thread, result, &until);
-}
-
-/*
  * A console between two pipes, and a guest that takes as many bytes as the test allows.
  */
 struct fixture {
@@ -333,8 +311,10 @@ static void what_finds_no_room_is_dropped(void **state)
 
 	start(fixture);
 	count = fill(fixture);
+	put(fixture, "fifteen are left");
 	put(fixture, "dropped");
 	assert_int_equal(read_out(fixture, bytes, count), count);
+	assert_out(fixture, "fifteen are lef");
 	put(fixture, "kept");
 	assert_out(fixture, "kept");
 }
@@ -351,6 +331,40 @@ static void a_lossy_console_never_holds_up(void **state)
 		console_put(&fixture->console, 'x');
 	}
 	assert_true(console_has_room(&fixture->console));
+}
+
+/* A megabyte while nobody looks: who comes then sees some of the old, and all that is new. */
+static void a_late_reader_of_a_pseudo_terminal_sees_what_comes(void **state)
+{
+	struct fixture *fixture = *state;
+	struct pollfd ready = { .events = POLLIN };
+	struct termios raw;
+	char bytes[4096] = "";
+	int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+
+	assert_int_equal(grantpt(master) + unlockpt(master), 0);
+	ready.fd = open(ptsname(master), O_RDWR | O_NOCTTY | O_CLOEXEC | O_NONBLOCK);
+	assert_int_equal(tcgetattr(ready.fd, &raw), 0);
+	cfmakeraw(&raw);
+	assert_int_equal(tcsetattr(ready.fd, TCSANOW, &raw), 0);
+	start_with(fixture,
+		(struct console_config){ .in = fixture->in[0], .out = master, .lossy = true });
+	for (unsigned i = 0; i < MIB; i++)
+		console_put(&fixture->console, 'x');
+	type(fixture, "k");
+	wait_for(fixture, &fixture->count, 1);
+	while (poll(&ready, 1, 10 * QUIET_MS) == 1)
+		assert_true(read(ready.fd, bytes, sizeof(bytes)) > 0);
+	put(fixture, "late");
+	for (ssize_t got = 0, more; got < 4; got += more) {
+		assert_int_equal(poll(&ready, 1, WAIT_MS), 1);
+		more = read(ready.fd, bytes + got, sizeof(bytes) - got);
+		assert_true(more > 0);
+	}
+	assert_memory_equal(bytes, "late", 4);
+	stop(fixture);
+	close(ready.fd);
+	close(master);
 }
 
 /*
@@ -718,6 +732,7 @@ int main(void)
 		CONSOLE_TEST(a_lossy_console_never_holds_up),
 		CONSOLE_TEST(without_an_end_output_is_dropped),
 		CONSOLE_TEST(a_reader_that_has_gone_holds_up_nothing),
+		CONSOLE_TEST(a_late_reader_of_a_pseudo_terminal_sees_what_comes),
 		CONSOLE_TEST(a_terminal_that_nobody_reads_holds_up_no_input),
 		CONSOLE_TEST(the_end_has_one_deadline),
 		CONSOLE_TEST(another_reader_may_be_first),

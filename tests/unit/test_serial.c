@@ -25,12 +25,16 @@ enum { DATA, IER, IIR, LCR, MCR, LSR, MSR, SCR };
 #define READY    0x01
 #define EMPTY    0x60
 
+/* Many times what buffer and pipe hold. */
+#define DRIVER_BYTES (40 * CONSOLE_BUFFER)
+
 struct fixture {
 	struct kvm_vm vm;
 	struct space pio;
 	struct console console;
 	struct serial serial;
 	int in[2], out[2]; /* pipes: [0] to read, [1] to write */
+	bool ended;        /* the console */
 };
 
 static bool receive(void *opaque, uint8_t byte)
@@ -72,11 +76,18 @@ static int setup(void **state)
 	return err.code;
 }
 
+static void end_console(struct fixture *fixture)
+{
+	if (!fixture->ended)
+		console_destroy(&fixture->console);
+	fixture->ended = true;
+}
+
 static int teardown(void **state)
 {
 	struct fixture *fixture = *state;
 
-	console_destroy(&fixture->console);
+	end_console(fixture);
 	space_destroy(&fixture->pio);
 	for (int i = 0; i < 2; i++) {
 		close(fixture->in[i]);
@@ -362,7 +373,7 @@ static void a_full_buffer_is_not_empty(void **state)
 
 	set(fixture, IER, IER_TX);
 	get(fixture, IIR);
-	for (unsigned i = 0; i < CONSOLE_BUFFER; i++) {
+	for (unsigned i = 0; i < CONSOLE_BUFFER - SERIAL_FIFO + 1; i++) {
 		assert_int_equal(get(fixture, LSR), EMPTY);
 		set(fixture, DATA, i);
 	}
@@ -374,6 +385,135 @@ static void a_full_buffer_is_not_empty(void **state)
 	assert_true(line());
 	assert_int_equal(get(fixture, LSR), EMPTY);
 	assert_int_equal(get(fixture, IIR), IIR_TX);
+}
+
+static void fill_buffer(struct fixture *fixture)
+{
+	while (fixture->console.head - fixture->console.tail < CONSOLE_BUFFER)
+		set(fixture, DATA, 'x');
+}
+
+static void make_room(struct fixture *fixture)
+{
+	fixture->console.tail += 100; /* as if written out */
+	serial_room(&fixture->serial);
+}
+
+/* Linux looks at IIR first, and sends only what LSR has room for. */
+static void room_raises_one_interrupt_whatever_was_read_before(void **state)
+{
+	struct fixture *fixture = *state;
+
+	set(fixture, IER, IER_TX);
+	fill_buffer(fixture);
+	/* "Empty" from before it was full is no more true than LSR says. */
+	assert_int_equal(get(fixture, IIR), IIR_NONE);
+	assert_int_equal(get(fixture, LSR), 0);
+	make_room(fixture);
+	assert_true(line());
+	assert_int_equal(get(fixture, IIR), IIR_TX);
+	assert_false(line());
+	assert_int_equal(get(fixture, IIR), IIR_NONE);
+	/* Full once more before LSR was read: the next room is told, too. */
+	fill_buffer(fixture);
+	assert_false(line());
+	make_room(fixture);
+	fill_buffer(fixture);
+	make_room(fixture);
+	assert_true(line());
+	assert_int_equal(get(fixture, LSR), EMPTY);
+}
+
+/* Linux switches it off at a kernel message, and on again. */
+static void room_that_comes_while_interrupts_are_off_is_seen(void **state)
+{
+	struct fixture *fixture = *state;
+
+	set(fixture, IER, IER_TX);
+	fill_buffer(fixture);
+	set(fixture, IER, 0);
+	make_room(fixture);
+	assert_false(line());
+	assert_int_equal(get(fixture, IIR), IIR_NONE);
+	set(fixture, IER, IER_TX);
+	assert_true(line());
+	assert_int_equal(get(fixture, IIR), IIR_TX);
+	/* Switched on while it is full, it waits for room. */
+	set(fixture, IER, 0);
+	fill_buffer(fixture);
+	set(fixture, IER, IER_TX);
+	assert_false(line());
+	make_room(fixture);
+	assert_true(line());
+}
+
+/* What Linux tries at its start: off and on raises it anew, though IIR has been read. */
+static void switched_on_again_it_is_raised_again(void **state)
+{
+	struct fixture *fixture = *state;
+
+	for (unsigned round = 0; round < 3; round++) {
+		set(fixture, IER, IER_TX);
+		assert_true(line());
+		assert_int_equal(get(fixture, IIR), IIR_TX);
+		assert_false(line());
+		set(fixture, IER, 0);
+		assert_int_equal(get(fixture, IIR), IIR_NONE);
+	}
+}
+
+static bool wait_for_line(void)
+{
+	struct timespec pause = { .tv_nsec = 100000 };
+
+	for (unsigned tries = 0; tries < 50000; tries++) {
+		if (__atomic_load_n(&irq_line[LAYOUT_GSI_SERIAL], __ATOMIC_RELAXED))
+			return true;
+		nanosleep(&pause, NULL);
+	}
+	return false;
+}
+
+/* How many bytes come, in pieces that leave little room at a time. */
+static void *read_in_pieces(void *opaque)
+{
+	const struct fixture *fixture = opaque;
+	struct timespec pause = { .tv_nsec = 10000 };
+	uint8_t bytes[1000];
+	uintptr_t total = 0;
+
+	for (ssize_t got; (got = read(fixture->out[0], bytes, sizeof(bytes))) > 0; total += got)
+		nanosleep(&pause, NULL);
+	return (void *)total;
+}
+
+/*
+ * A driver as Linux's sends by interrupts alone: one that is lost would leave it waiting for good. It
+ * sends a FIFO at a time.
+ */
+static void a_driver_that_waits_for_interrupts_loses_nothing(void **state)
+{
+	struct fixture *fixture = *state;
+	unsigned sent = 0;
+	pthread_t reader;
+	void *total;
+
+	start(fixture);
+	set(fixture, FCR, 0x01);
+	assert_int_equal(pthread_create(&reader, NULL, read_in_pieces, fixture), 0);
+	set(fixture, IER, IER_TX);
+	while (sent < DRIVER_BYTES && wait_for_line()) {
+		if (get(fixture, IIR) != (IIR_FIFO | IIR_TX) || !(get(fixture, LSR) & EMPTY))
+			continue;
+		for (unsigned i = 0; i < SERIAL_FIFO; i++, sent++)
+			set(fixture, DATA, sent);
+	}
+	end_console(fixture);
+	close(fixture->out[1]);
+	fixture->out[1] = -1;
+	pthread_join(reader, &total);
+	assert_int_equal(sent, DRIVER_BYTES);
+	assert_int_equal((uintptr_t)total, DRIVER_BYTES);
 }
 
 static void odd_accesses_do_no_harm(void **state)
@@ -433,6 +573,10 @@ int main(void)
 		SERIAL_TEST(input_goes_before_output),
 		SERIAL_TEST(in_loop_back_the_line_hears_itself),
 		SERIAL_TEST(a_full_buffer_is_not_empty),
+		SERIAL_TEST(room_raises_one_interrupt_whatever_was_read_before),
+		SERIAL_TEST(room_that_comes_while_interrupts_are_off_is_seen),
+		SERIAL_TEST(switched_on_again_it_is_raised_again),
+		SERIAL_TEST(a_driver_that_waits_for_interrupts_loses_nothing),
 		SERIAL_TEST(odd_accesses_do_no_harm),
 		SERIAL_TEST(no_input_is_lost),
 	};

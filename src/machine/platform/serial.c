@@ -37,6 +37,9 @@ enum {
 #define MSR_RING     0x40
 #define MSR_CARRIER  0x80
 
+/* A driver that finds the transmitter empty fills the FIFO without another look. */
+_Static_assert(SERIAL_FIFO <= CONSOLE_ROOM, "an empty transmitter takes a whole FIFO");
+
 static uint8_t interrupt_id(const struct serial *serial)
 {
 	uint8_t fifo = serial->fifo_control & FCR_ENABLE ? IIR_FIFO : 0;
