@@ -19,7 +19,7 @@ CONSOLE = (
               "taken back: the emulator went on with code that it had translated before"),
     Signature(re.compile(r"rcu: .*Possible timer handling issue on cpu"),
               "a CPU got no timer interrupts any more, as the kernel's own stall report says"),
-    Signature(re.compile(r"rcu:\s+(\d+)-\S+ \(0 ticks this GP\).*?NMI backtrace for cpu \1\n"
+    Signature(re.compile(r"rcu:\s+(\d+)-\S+ \(\d ticks this GP\).*?NMI backtrace for cpu \1\n"
                          r"(?:(?!Call Trace).)*?RIP: 0033:", re.DOTALL),
               "a CPU got no timer interrupts any more in the midst of a program, where nothing can hold "
               "them up"),

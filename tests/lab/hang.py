@@ -2,6 +2,7 @@
 the emulator is the cause."""
 
 import contextlib
+import itertools
 import os
 import re
 import signal
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import kernel_log
 
-STACK_LINES, BLOCKED_LINES = 12, 60
+STACK_LINES, BLOCKED_LINES, LOG_LINES = 12, 60, 25
 SAMPLE_SECONDS = 2
 # A timer that is this late has been forgotten: the emulator is slow, but not by so much.
 LATE_SECONDS = 5
@@ -69,6 +70,30 @@ def blocked_tasks():
     return ["   cannot be read"]
 
 
+def log_end():
+    """What drivers have said of late, before our own question of what is blocked."""
+    with contextlib.suppress(OSError, kernel_log.Lost):
+        return [f"   {line}" for line in kernel_log.whole()[-LOG_LINES:]]
+    return ["   cannot be read"]
+
+
+def interrupts():
+    """Those of devices: how many came, by a name that tells the device."""
+    found = {}
+    for line in read("/proc/interrupts", "").splitlines()[1:]:
+        number, *words = line.split()
+        counts = [int(word) for word in itertools.takewhile(str.isdigit, words)]
+        if number[:-1].isdigit():
+            found[f"{number} {' '.join(words[len(counts):])}"] = counts
+    return found
+
+
+def arrivals(before):
+    """A line for each interrupt line of a device; one that a driver waits for comes no more."""
+    return [f"   {name}: {now}, of these {sum(now) - sum(before.get(name, [0]))} in {SAMPLE_SECONDS} s"
+            for name, now in interrupts().items() if any(now)]
+
+
 def exits():
     """KVM's counters, summed up for each machine that there is."""
     return {directory.name: {file.name: int(read(file, "0") or 0) for file in directory.iterdir()
@@ -109,9 +134,12 @@ def guests(pids):
 class Report:
     def __init__(self, pid):
         pids = [pid, *descendants(pid)]
+        log, before = log_end(), interrupts()
         lines, self.emulator = guests(pids)
         self.text = "\n".join([" what it waits for:", *(process(one) for one in pids),
-                               "  the guests:", *lines, "  blocked tasks:", *blocked_tasks()])
+                               "  the guests:", *lines, "  devices' interrupts:", *arrivals(before),
+                               "  the host's kernel log ends with:", *log,
+                               "  blocked tasks:", *blocked_tasks()])
 
 
 class EmulatorStuck(Exception):

@@ -9,6 +9,8 @@ COMPLAINT = re.compile(r"\b(BUG|WARNING|Oops|general protection|Kernel panic)\b|
                        r"blocked for more than \d+ seconds|detected stall")
 # The IOMMU driver: a device has reached for what is not its guest's.
 FAULT = re.compile(r"DMAR: .*\bfault\b")
+# A driver that has waited in vain looks itself, and finds that the device has long been done.
+LOST_INTERRUPT = re.compile(r"nvme\d+: I/O .*timeout, completion polled")
 
 LINE_MAX = 8192
 

@@ -42,7 +42,7 @@ def in_child(function, seconds):
 
 def outcome(function):
     try:
-        function()
+        said = function()
     except harness.Skip as reason:
         return "skip", str(reason)
     except hang.EmulatorStuck as reason:
@@ -51,7 +51,7 @@ def outcome(function):
         return "FAIL", str(reason)
     except BaseException:
         return "FAIL", traceback.format_exc()
-    return "ok", ""
+    return "ok", said or ""
 
 
 def give_up(pid, seconds):
@@ -80,6 +80,9 @@ class Runner:
         word, text = self._outcome(test)
         if word == "ok":
             word, text = in_child(lambda: aftermath(test, before, log), REPAIR_SECONDS)
+        if word == "ok" and text:
+            print(f"LOST {test.name}: {text}", flush=True)
+            text = ""
         seconds = f" ({time.monotonic() - began:.1f} s)" if word == "ok" else ""
         print(f"{word} {test.name}{seconds}{': ' + text if text else ''}", flush=True)
         kernel_log.mark(f"end {test.name}")
@@ -103,7 +106,8 @@ class Runner:
 
 
 def aftermath(test, before, log, patience=harness.QUICK_SECONDS):
-    """Whatever a test did: the host is as it was, and its kernel has no complaint."""
+    """Whatever a test did: the host is as it was, and its kernel has no complaint. Returns what judge()
+    says."""
     deadline = time.monotonic() + patience
     while (left := remains.Remains().since(before)) and time.monotonic() < deadline:
         time.sleep(0.2)
@@ -112,9 +116,19 @@ def aftermath(test, before, log, patience=harness.QUICK_SECONDS):
         lines = log.lines()
     except kernel_log.Lost as reason:
         raise harness.Failure(str(reason)) from None
+    return judge(test, lines)
+
+
+def judge(test, lines):
+    """Of what the host's kernel logged. The host's own driver has its device alone, and we no part in its
+    interrupts: that one did not come is the emulator's fault, and told. Where a second did not come
+    either, it is no chance: they do not arrive."""
     bad = [line for line in lines if kernel_log.COMPLAINT.search(line)
            or not test.faults and kernel_log.FAULT.search(line)]
     harness.check(not bad, "the host's kernel complains:\n" + "\n".join(bad[:10]))
+    lost = [line for line in lines if kernel_log.LOST_INTERRUPT.search(line)]
+    harness.check(len(lost) < 2, "interrupts of the host do not arrive:\n" + "\n".join(lost[:10]))
+    return "".join(lost)
 
 
 def repair(before):

@@ -29,7 +29,7 @@ from lablib import images, scenario     # noqa: E402
 
 HOSTS = CHECKOUT / "lab/hosts"
 RESULT = re.compile(r"(RUN|ok|FAIL|skip|STUCK) ([a-z0-9-]+)(?: |:|$)")
-BOOTED_AGAIN = "starting it again"
+BOOTED_AGAIN, LOST = "starting it again", "LOST "
 
 # run.py keeps each test's own limit; what is silent for longer than any may take has hung as a whole.
 SILENCE_SECONDS = 600
@@ -45,6 +45,7 @@ class Suite:
         self.running = None
         self.stuck = False      # run.py says that the emulator has stopped a guest
         self.restarts = []      # why the host was started anew
+        self.lost = []          # interrupts that the emulator did not deliver
         self.died_under = set()
 
     def leave_out(self, kernel):
@@ -114,6 +115,8 @@ class Suite:
     def _note(self, line):
         if BOOTED_AGAIN in line:
             self.restarts.append("it did not come up")
+        if line.startswith(LOST):
+            self.lost.append(line.removeprefix(LOST).strip())
         found = RESULT.match(line)
         if not found:
             return
@@ -194,11 +197,16 @@ def main():
     for suite in suites:
         for why in suite.restarts:
             print(f"suite: the host '{suite.host}' was started anew: {why}")
+        for what in suite.lost:
+            print(f"suite: the host '{suite.host}' lost an interrupt in {what}")
     passed, failed, skipped = (sum(suite.count(word) for suite in suites)
                                for word in ("ok", "FAIL", "skip"))
     restarts = sum(len(suite.restarts) for suite in suites)
     if restarts:
         print(f"suite: {restarts} times a host was started anew")
+    lost = sum(len(suite.lost) for suite in suites)
+    if lost:
+        print(f"suite: {lost} times an interrupt was lost")
     print(f"{passed} passed, {failed} failed, {skipped} skipped")
     return 1 if failed or not passed + skipped else 0
 

@@ -15,6 +15,7 @@ sys.path.append(str(CHECKOUT / "tests/lab"))
 import emulator                     # noqa: E402
 import harness                      # noqa: E402
 import kernel_log                   # noqa: E402
+import runner                       # noqa: E402
 from lablib import cache, kernel    # noqa: E402
 
 FIRST, SECOND, THIRD = "small-guest", "two-disks-two-cpus", "dma-outside-of-guest-memory"
@@ -100,16 +101,18 @@ class Host(Base):
 
     def test_where_a_stalled_cpu_was(self):
         stall = ("rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:\n"
-                 "rcu: \t0-....: (0 ticks this GP) idle=a5bc/1/0x4000000000000000\n"
+                 "rcu: \t0-....: ({} ticks this GP) idle=a5bc/1/0x4000000000000000\n"
                  "Sending NMI from CPU 1 to CPUs 0:\nNMI backtrace for cpu 0\n"
                  "CPU: 0 UID: 0 PID: 222 Comm: sh\nRIP: {}\nCode: 00\nCall Trace:\n do_idle+0x1/0x2\n"
                  "Kernel panic - not syncing: RCU Stall\nRIP: 0033:0x7f731b04fdeb")
-        for place, known in (("0033:0x7fc4808262c0", True),
-                             ("0010:svm_vcpu_run+0x259/0x850 [kvm_amd]", True),
-                             ("0010:native_queued_spin_lock_slowpath+0x1/0x2", False),
-                             ("0010:vfio_pci_core_ioctl+0x1/0x2", False)):
-            with self.subTest(place=place):
-                self.assertEqual(bool(emulator.verdict(stall.format(place), "")), known)
+        for ticks, place, known in (
+                (0, "0033:0x7fc4808262c0", True), (2, "0033:0x55a352b957ec", True),
+                (5252, "0033:0x7fc4808262c0", False),
+                (0, "0010:svm_vcpu_run+0x259/0x850 [kvm_amd]", True),
+                (0, "0010:native_queued_spin_lock_slowpath+0x1/0x2", False),
+                (0, "0010:vfio_pci_core_ioctl+0x1/0x2", False)):
+            with self.subTest(ticks=ticks, place=place):
+                self.assertEqual(bool(emulator.verdict(stall.format(ticks, place), "")), known)
 
     def test_what_was_logged_before_the_test_does_not_count(self):
         console = f"lab: begin {FIRST}\n{INT3}\nlab: begin {SECOND}\n"
@@ -134,6 +137,13 @@ class Host(Base):
         self.assertEqual(self.suite(stuck, (result("ok", FIRST) + rest, "", 0)),
                          ("3 passed, 0 failed, 0 skipped", 0))
         self.assertEqual(self.suite(stuck, stuck, (rest, "", 0)), ("2 passed, 1 failed, 0 skipped", 1))
+
+    def test_a_lost_interrupt_is_told_and_counted(self):
+        said = f"RUN {FIRST}\nLOST {FIRST}: nvme0: polled\nok {FIRST} (1.0 s)\n"
+        said += result("ok", SECOND) + result("ok", THIRD)
+        self.assertEqual(self.suite((said, "", 0)), ("3 passed, 0 failed, 0 skipped", 0))
+        self.assertIn(f"the host 'default' lost an interrupt in {FIRST}: nvme0: polled\n", self.output)
+        self.assertIn("1 times an interrupt was lost", self.output)
 
     def test_a_host_that_cannot_go_on_is_replaced(self):
         first = result("FAIL", FIRST) + "run.py: the host cannot be set back\n"
@@ -202,6 +212,16 @@ class Log(unittest.TestCase):
             self.assertTrue(kernel_log.COMPLAINT.search(line), line)
         for line in ("vfio-pci 0000:01:00.0: resetting", "kvm: vcpu0, guest rIP: 0x1 Unhandled WRMSR"):
             self.assertFalse(kernel_log.COMPLAINT.search(line), line)
+
+    def test_lost_interrupts(self):
+        test = harness.Test("inner", "default", None, 0, False, None)
+        lost = "nvme nvme0: I/O tag 24 (5018) opcode 0x6 (Admin Cmd) QID 0 timeout, completion polled"
+        self.assertEqual(runner.judge(test, ["nvme nvme0: 2/0/0 default/read/poll queues"]), "")
+        self.assertEqual(runner.judge(test, ["one", lost, "two"]), lost)
+        with self.assertRaisesRegex(harness.Failure, "do not arrive"):
+            runner.judge(test, [lost, lost])
+        with self.assertRaisesRegex(harness.Failure, "complains"):
+            runner.judge(test, [lost, "BUG: unable to handle"])
 
     def test_faults(self):
         self.assertTrue(kernel_log.FAULT.search(
