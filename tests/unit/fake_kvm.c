@@ -166,6 +166,9 @@ static int answer(int fd, unsigned long request, void *argument)
 	case KVM_IRQ_LINE:
 		fake_kvm.line = *(struct kvm_irq_level *)argument;
 		return 0;
+	case KVM_SIGNAL_MSI:
+		fake_kvm.msi = *(struct kvm_msi *)argument;
+		return 0;
 	case KVM_GET_SREGS:
 		*(struct kvm_sregs *)argument = (struct kvm_sregs){ 0 };
 		return 0;

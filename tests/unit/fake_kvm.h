@@ -39,6 +39,7 @@ struct fake_kvm {
 	struct kvm_userspace_memory_region slot;
 	struct kvm_irqfd irqfd;
 	struct kvm_irq_level line;
+	struct kvm_msi msi;
 	struct kvm_irq_routing_entry routes[4096];
 	unsigned route_count;
 	struct kvm_cpuid_entry2 cpuid[256];

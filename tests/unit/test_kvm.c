@@ -323,6 +323,15 @@ TEST(a_line_has_a_level)
 	assert_int_equal(fake_kvm.line.level, 0);
 }
 
+TEST(a_message_has_an_address_of_64_bits)
+{
+	kvm_signal_msi(vm, 0x1fee01000, 0x4021);
+	assert_int_equal(fake_kvm.msi.address_lo, 0xfee01000);
+	assert_int_equal(fake_kvm.msi.address_hi, 0x1);
+	assert_int_equal(fake_kvm.msi.data, 0x4021);
+	assert_int_equal(fake_kvm.msi.flags, 0);
+}
+
 TEST(kvm_is_told_of_vfio_files)
 {
 	unsigned before = descriptors();
@@ -652,6 +661,7 @@ int main(void)
 		KVM_TEST(routes_that_kvm_refuses_are_told),
 		KVM_TEST(an_irqfd_is_attached_and_detached),
 		KVM_TEST(a_line_has_a_level),
+		KVM_TEST(a_message_has_an_address_of_64_bits),
 		KVM_TEST(kvm_is_told_of_vfio_files),
 		KVM_TEST(a_vcpu_that_cannot_be_made_is_told),
 		KVM_TEST(a_vcpu_is_set_up_as_firmware_would),

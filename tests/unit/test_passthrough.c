@@ -569,6 +569,72 @@ static void an_express_endpoint_loses_its_link(void **state)
 	assert_int_equal(device_get(fixture, 0x60 + PCI_EXP_LNKCTL2, 4), 0x11111111);
 }
 
+/* What the link is at the moment is read from the device; how it saves power is not the guest's. */
+static void an_express_endpoint_behind_a_port_shows_its_link(void **state)
+{
+	struct fixture *fixture = *state;
+	struct pci_bridge port = { 0 };
+	struct pci_bus bus = { .root = &fixture->root, .parent = &port };
+	uint8_t *cap = &fixture->config[0x60];
+	struct error err = { 0 };
+
+	fixture->place.bus = &bus;
+	fixture->config[PCI_CAPABILITY_LIST] = 0x60;
+	for (unsigned version = 1; version <= 2; version++) {
+		memset(cap, 0xff, 0x3c);
+		add_cap(fixture, 0x60, 0, PCI_CAP_ID_EXP);
+		put16(cap + PCI_EXP_FLAGS, PCI_EXP_TYPE_ENDPOINT << 4 | version);
+		assert_int_equal(config_init(fixture, &err), 0);
+		assert_int_equal(get(fixture, 0x60 + PCI_EXP_FLAGS, 2), version);
+		assert_int_equal(get(fixture, 0x60 + PCI_EXP_LNKCAP, 4),
+			~(uint32_t)(PCI_EXP_LNKCAP_ASPMS | PCI_EXP_LNKCAP_CLKPM));
+		assert_int_equal(get(fixture, 0x60 + PCI_EXP_LNKCTL, 2), 0);
+		assert_int_equal(
+			get(fixture, 0x60 + PCI_EXP_LNKCAP2, 4), version == 1 ? 0 : UINT32_MAX);
+		assert_int_equal(get(fixture, 0x60 + PCI_EXP_LNKCTL2, 2), 0);
+		device_put(fixture, 0x60 + PCI_EXP_LNKSTA, 2, 0x1023);
+		device_put(fixture, 0x60 + PCI_EXP_LNKSTA2, 2, 0x0001);
+		assert_int_equal(get(fixture, 0x60 + PCI_EXP_LNKSTA, 2), 0x1023);
+		assert_int_equal(get(fixture, 0x60 + PCI_EXP_LNKSTA2, 2), version == 1 ? 0 : 1);
+	}
+}
+
+/* For the port above: the link as it is; where none is told, as a virtual function's, what it can be. */
+static void a_link_is_told_for_the_port_above(void **state)
+{
+	static const struct {
+		unsigned type, status, capable, speed, width;
+	} links[] = {
+		{ PCI_EXP_TYPE_ENDPOINT, 0x1023, 0x0104, 3, 2 },
+		{ PCI_EXP_TYPE_LEG_END, 0x1101, 0x0104, 1, 16 },
+		{ PCI_EXP_TYPE_ENDPOINT, 0, 0x0104, 4, 16 },
+		{ PCI_EXP_TYPE_ENDPOINT, 0x0003, 0x0104, 4, 16 },
+		{ PCI_EXP_TYPE_ENDPOINT, 0x0020, 0x0104, 4, 16 },
+		{ PCI_EXP_TYPE_ENDPOINT, 0, 0, 1, 1 },
+		{ PCI_EXP_TYPE_ENDPOINT, 0x002f, 0, 6, 2 },
+		{ PCI_EXP_TYPE_RC_END, 0x1023, 0x0104, 0, 0 },
+	};
+	struct fixture *fixture = *state;
+	struct passthrough_traits traits;
+	uint8_t *cap = &fixture->config[0x60];
+	struct error err = { 0 };
+
+	fixture->config[PCI_CAPABILITY_LIST] = 0x60;
+	for (unsigned i = 0; i < ARRAY_SIZE(links); i++) {
+		add_cap(fixture, 0x60, 0, PCI_CAP_ID_EXP);
+		put16(cap + PCI_EXP_FLAGS, links[i].type << 4 | 2);
+		put16(cap + PCI_EXP_DEVCTL, 0x2850);
+		put16(cap + PCI_EXP_LNKSTA, links[i].status);
+		put16(cap + PCI_EXP_LNKCAP, links[i].capable);
+		assert_int_equal(config_init(fixture, &err), 0);
+		assert_int_equal(passthrough_describe(&fixture->device.vfio, &traits, &err), 0);
+		assert_int_equal(traits.endpoint, links[i].type != PCI_EXP_TYPE_RC_END);
+		assert_int_equal(traits.link.speed, links[i].speed);
+		assert_int_equal(traits.link.width, links[i].width);
+		assert_int_equal(traits.link.payload, links[i].speed ? 2 : 0);
+	}
+}
+
 /* The next capability begins where one of version 2 without a link ends. */
 static void an_express_capability_may_fill_its_room(void **state)
 {
@@ -934,6 +1000,8 @@ int main(void)
 		PASSTHROUGH_TEST(msi_with_masks_needs_more_room),
 		PASSTHROUGH_TEST(capabilities_without_their_interrupts_are_hidden),
 		PASSTHROUGH_TEST(an_express_endpoint_loses_its_link),
+		PASSTHROUGH_TEST(an_express_endpoint_behind_a_port_shows_its_link),
+		PASSTHROUGH_TEST(a_link_is_told_for_the_port_above),
 		PASSTHROUGH_TEST(an_express_capability_may_fill_its_room),
 		PASSTHROUGH_TEST(an_express_capability_of_version_1_is_shorter),
 		PASSTHROUGH_TEST(extended_capabilities_are_a_number_and_the_vendors),
