@@ -314,20 +314,28 @@ class Again(typing.NamedTuple):
     host: str           # whose tests are run once more
     files: tuple        # those of these files
     more: list          # with these options of `penstock run`
+    short: tuple        # those of them that nobody has to ask for
 
 
-# Kinds of host that run tests of another one, beside what they have of their own.
+# Kinds of host that run tests of another one, beside what they have of their own. Short is where the way
+# to the IOMMU shows: what is mapped and what is not, and devices that are wanted back.
 AGAIN = {
-    "iommufd": Again("default", ("passthrough", "lifecycle", "gate", "kvm"), ["--iommu", "iommufd"]),
-    "iommufd-sriov": Again("sriov", ("sriov",), ["--iommu", "iommufd"]),
-    "type1": Again("default", ("passthrough",), ["--iommu", "type1"]),
+    "iommufd": Again("default", ("passthrough", "lifecycle", "gate", "kvm"), ["--iommu", "iommufd"],
+                     ("two-disks-two-cpus", "big-guest", "nic-and-test-devices", "pair-in-one-group",
+                      "dma-outside-of-guest-memory", "dma-to-another-device",
+                      "the-host-wants-a-device-back")),
+    "iommufd-sriov": Again("sriov", ("sriov",), ["--iommu", "iommufd"],
+                           ("virtual-function-of-a-network-card",)),
+    "type1": Again("default", ("passthrough",), ["--iommu", "type1"],
+                   ("two-disks-two-cpus", "dma-outside-of-guest-memory", "dma-to-another-device")),
 }
-NOTHING = Again(None, (), [])
+NOTHING = Again(None, (), [], ())
 
 
-def selected(host, patterns):
+def selected(host, patterns, short=False):
     again = AGAIN.get(host, NOTHING)
     return [one for one in tests
             if (one.host == host or
-                one.host == again.host and one.function.__module__ in again.files) and
+                one.host == again.host and one.function.__module__ in again.files and
+                (one.name in again.short or not short)) and
             (not patterns or any(fnmatch.fnmatch(one.name, pattern) for pattern in patterns))]

@@ -46,12 +46,14 @@ def main():
                         help="what runs the guests: qemu shows that the tests themselves are right")
     parser.add_argument("--host", default=kind_of_host(), metavar="KIND",
                         help="the kind of host, for --list elsewhere than on it")
+    parser.add_argument("--short", action="store_true",
+                        help="of another host's tests that this one runs again, only the most telling")
     parser.add_argument("--list", action="store_true", help="only list the tests")
     parser.add_argument("names", nargs="*", metavar="NAME", help="tests to run; may be globs")
     options = parser.parse_args()
     harness.vmm = harness.VMM[options.vmm]
     harness.on_this_host = harness.AGAIN.get(options.host, harness.NOTHING).more
-    chosen = harness.selected(options.host, options.names)
+    chosen = harness.selected(options.host, options.names, options.short)
     if options.list:
         print(*(one.name for one in chosen), sep="\n")
         return 0

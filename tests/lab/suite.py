@@ -6,8 +6,10 @@ test is started anew for the tests that have not ended. Whether that test is run
 what brought the host down: what is known to be the emulator's fault (emulator.py) is told and counted;
 anything else is a failure, and so is a test under which the host dies twice.
 
-Hosts whose kernel has not been built are left out, for that takes longer than all the tests: it says so,
-and counts their tests as skipped. They are run where that kernel is asked for: --kernel, or --host.
+Some hosts run tests of another one again. Where nothing is named (a test, --host, --kernel), these are
+only the most telling of them, and hosts whose kernel has not been built are left out, for that takes longer
+than all the tests. Such tests were not asked for, so they are not counted as skipped, which is what
+finds something missing when it is its turn; but their number is told before the summary.
 """
 
 import argparse
@@ -30,6 +32,7 @@ from lablib import images, scenario     # noqa: E402
 HOSTS = CHECKOUT / "lab/hosts"
 RESULT = re.compile(r"(RUN|ok|FAIL|skip|STUCK) ([a-z0-9-]+)(?: |:|$)")
 BOOTED_AGAIN, LOST = "starting it again", "LOST "
+LEFT_OUT = "not asked for:"         # scripts/test repeats what begins so
 
 # run.py keeps each test's own limit; what is silent for longer than any may take has hung as a whole.
 SILENCE_SECONDS = 600
@@ -46,18 +49,19 @@ class Suite:
         self.stuck = False      # run.py says that the emulator has stopped a guest
         self.restarts = []      # why the host was started anew
         self.lost = []          # interrupts that the emulator did not deliver
+        self.left_out = 0       # tests that it has, and that were not asked for
         self.died_under = set()
 
     def leave_out(self, kernel):
         """Where none of its tests was meant there is nothing to say."""
-        names = self._wanted()
-        self.ended = dict.fromkeys(names, "skip")
-        if names:
-            print(f"suite: the host '{self.host}' is left out with its {len(names)} tests, as its kernel "
-                  f"is not built: `scripts/test lab-{kernel}` builds and tests it", flush=True)
+        self.left_out = len(self._wanted())
+        if self.left_out:
+            print(f"suite: the host '{self.host}' is left out with its {self.left_out} tests, as its "
+                  f"kernel is not built: `scripts/test lab-{kernel}` builds and tests it", flush=True)
 
-    def run(self):
-        left = self._wanted()
+    def run(self, short=False):
+        left = self._wanted("--short") if short else self._wanted()
+        self.left_out = len(self._wanted()) - len(left)
         while left:
             before = len(self.ended), len(self.died_under)
             complete = self._run_host(left)
@@ -67,10 +71,10 @@ class Suite:
         for name in left:
             self._fail(name, "was not run")
 
-    def _wanted(self):
+    def _wanted(self, *how):
         """The names as given to run.py, and the tests that these are."""
         done = subprocess.run([CHECKOUT / "tests/lab/run.py", "--list", "--host", self.host,
-                               *self.names], stdout=subprocess.PIPE, text=True, check=True)
+                               *how, *self.names], stdout=subprocess.PIPE, text=True, check=True)
         return done.stdout.split()
 
     def _run_host(self, names):
@@ -191,9 +195,14 @@ def main():
     for suite in suites:
         kernel = kernel_of(suite.host)
         if options.host or options.kernel or images.has_kernel(kernel):
-            suite.run()
+            suite.run(short=not (options.host or options.kernel or options.names))
         else:
             suite.leave_out(kernel)
+    return summary(suites)
+
+
+def summary(suites):
+    """Told at the end; returns the exit code."""
     for suite in suites:
         for why in suite.restarts:
             print(f"suite: the host '{suite.host}' was started anew: {why}")
@@ -207,6 +216,9 @@ def main():
     lost = sum(len(suite.lost) for suite in suites)
     if lost:
         print(f"suite: {lost} times an interrupt was lost")
+    left_out = [f"{suite.left_out} of '{suite.host}'" for suite in suites if suite.left_out]
+    if left_out:
+        print(f"{LEFT_OUT} {', '.join(left_out)}; `scripts/test lab-newest` runs them all")
     print(f"{passed} passed, {failed} failed, {skipped} skipped")
     return 1 if failed or not passed + skipped else 0
 

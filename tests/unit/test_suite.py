@@ -15,6 +15,7 @@ sys.path.append(str(CHECKOUT / "tests/lab"))
 import emulator                     # noqa: E402
 import harness                      # noqa: E402
 import kernel_log                   # noqa: E402
+import run                          # noqa: E402,F401   (all tests)
 import runner                       # noqa: E402
 from lablib import cache, kernel    # noqa: E402
 
@@ -171,12 +172,12 @@ class SecondKernel(Base):
     ok = (result("ok", FIRST), "", 0)
 
     def test_not_built(self):
-        self.assertEqual(self.suite(self.ok, names=[FIRST], hosts=()),
-                         (f"1 passed, 0 failed, {len(self.on_it)} skipped", 0))
+        self.assertEqual(self.suite(self.ok, names=[FIRST], hosts=()), ("1 passed, 0 failed, 0 skipped", 0))
         self.assertEqual(self.started, ["default"])
         for host in self.on_it:
             self.assertIn(f"the host '{host}' is left out with its 1 tests", self.output)
-        self.assertIn("`scripts/test lab-newest`", self.output)
+        left_out = ", ".join(f"1 of '{host}'" for host in self.on_it)
+        self.assertIn(f"not asked for: {left_out}; `scripts/test lab-newest`", self.output)
 
     def test_built(self):
         hosts = ["default", *self.on_it]
@@ -194,8 +195,25 @@ class SecondKernel(Base):
 
     def test_a_failure_beside_what_is_left_out(self):
         failed = (result("FAIL", FIRST), "", 1)
-        self.assertEqual(self.suite(failed, names=[FIRST], hosts=()),
-                         (f"0 passed, 1 failed, {len(self.on_it)} skipped", 1))
+        self.assertEqual(self.suite(failed, names=[FIRST], hosts=()), ("0 passed, 1 failed, 0 skipped", 1))
+
+    def test_a_choice_and_all(self):
+        """Without a name the hosts run what harness.AGAIN says, and tell how much there is beside."""
+        for hosts, short in (((), True), (("--kernel", "newest"), False)):
+            with self.subTest(hosts=hosts):
+                self.suite(*[("", "", 0)] * 10, names=(), hosts=hosts, built=True)
+                asked = dict(zip(self.started, self.asked))
+                for host, again in harness.AGAIN.items():
+                    there = {one.name for one in harness.selected(host, [])}
+                    wanted = set(again.short) if short else there
+                    self.assertEqual(set(asked[host]), wanted)
+                    told = f"{len(there - wanted)} of '{host}'" in self.output
+                    self.assertEqual(told, short)
+
+    def test_the_choice_is_of_tests_that_there_are(self):
+        for host, again in harness.AGAIN.items():
+            there = {one.name for one in harness.selected(host, [])}
+            self.assertLessEqual(set(again.short), there)
 
     def test_a_test_that_is_not_among_theirs(self):
         self.assertEqual(self.suite((result("ok", "usage"), "", 0), names=["usage"], hosts=()),
