@@ -56,6 +56,22 @@ def since(log, test):
     begin = log[mark:] if mark >= 0 else log
     return begin, "DMA faults are expected" in begin.splitlines()[0] if begin else False
 
+# Of what QEMU says of the CPUs' interrupt controllers ("info lapic"), CPU after CPU, sample after sample.
+LAPIC = re.compile(r"^dumping local APIC state for CPU (\d+).*?^ISR\s+(.*?)$", re.MULTILINE | re.DOTALL)
+
+
+def lost_interrupts(lapics):
+    """Vectors that a CPU has in service in every sample, seconds apart. A kernel ends that state within
+    moments. So it does not know of this interrupt: the emulator has lost it between controller and CPU, and
+    whatever is not more urgent waits for good."""
+    samples = {}
+    for cpu, vectors in LAPIC.findall(lapics):
+        samples.setdefault(int(cpu), []).append(set(re.findall(r"\d+", vectors)))
+    held = {cpu: set.intersection(*found) for cpu, found in samples.items() if len(found) > 1}
+    lost = {cpu: sorted(map(int, vectors)) for cpu, vectors in held.items() if vectors}
+    return "; ".join(f"CPU {cpu} has vector {vectors[-1]} in service, and does not know it: the emulator has "
+                     f"lost this interrupt" for cpu, vectors in sorted(lost.items()))
+
 
 def verdict(console, qemu, test=None):
     """Why the host's death is the emulator's fault, or None."""

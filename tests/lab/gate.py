@@ -31,7 +31,7 @@ def a_hang_is_ended_and_explained():
     word, text = runner.in_child(blocked, 2)
     check(word == "FAIL" and "no end within 2 s" in text, f"{word}: {text}")
     for part in ("S (sleeping)", "wchan", "syscall", "pipe_read", "blocked tasks", "virtio0-", " in 2 s",
-                 "lab: begin a-hang-is-ended-and-explained"):
+                 "ISR", "IRR", "lab: begin a-hang-is-ended-and-explained"):
         check(part in text, f"no {part} in:\n{text}")
     check(runner.in_child(lambda: os.kill(os.getpid(), 9), 10)[0] == "FAIL", "a killed test passed")
     check(runner.in_child(lambda: check(False, "on purpose"), 10) == ("FAIL", "on purpose"),

@@ -6,13 +6,15 @@ import itertools
 import os
 import re
 import signal
+import subprocess
 import time
 from pathlib import Path
 
+import emulator
 import kernel_log
 
 STACK_LINES, BLOCKED_LINES, LOG_LINES = 12, 60, 25
-SAMPLE_SECONDS = 2
+SAMPLE_SECONDS, LAPIC_SAMPLES = 2, 3
 # A timer that is this late has been forgotten: the emulator is slow, but not by so much.
 LATE_SECONDS = 5
 
@@ -94,6 +96,19 @@ def arrivals(before):
             for name, now in interrupts().items() if any(now)]
 
 
+def lapics():
+    """What the emulator says of the CPUs' interrupt controllers, several times."""
+    said = []
+    for _ in range(LAPIC_SAMPLES):
+        for cpu in range(os.cpu_count()):
+            with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+                done = subprocess.run(["/lab/monitor", "info", "lapic", str(cpu)], capture_output=True,
+                                      text=True, timeout=5, check=False)
+                said.append(done.stdout)
+        time.sleep(1)
+    return "".join(said)
+
+
 def exits():
     """KVM's counters, summed up for each machine that there is."""
     return {directory.name: {file.name: int(read(file, "0") or 0) for file in directory.iterdir()
@@ -136,8 +151,12 @@ class Report:
         pids = [pid, *descendants(pid)]
         log, before = log_end(), interrupts()
         lines, self.emulator = guests(pids)
+        controllers = lapics()
+        self.emulator = self.emulator or emulator.lost_interrupts(controllers) or None
         self.text = "\n".join([" what it waits for:", *(process(one) for one in pids),
                                "  the guests:", *lines, "  devices' interrupts:", *arrivals(before),
+                               *(f"   {line}" for line in controllers.splitlines()
+                                 if line.startswith(("dumping", "ISR", "IRR"))),
                                "  the host's kernel log ends with:", *log,
                                "  blocked tasks:", *blocked_tasks()])
 

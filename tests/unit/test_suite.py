@@ -115,6 +115,26 @@ class Host(Base):
             with self.subTest(ticks=ticks, place=place):
                 self.assertEqual(bool(emulator.verdict(stall.format(ticks, place), "")), known)
 
+    def test_an_interrupt_that_stays_in_service(self):
+        def lapic(cpu, served):
+            return (f"dumping local APIC state for CPU {cpu} \n\nLVT0\t 0x00010700 active-hi edge\n"
+                    f"ICR2\t 0x01000000 cpu 1 (APIC ID)\nESR\t 0x00000000\n"
+                    f"ISR\t {served}\nIRR\t 40 43 236 \n\n"
+                    "APR 0x00 TPR 0x10 DFR 0x0f LDR 0x00 PPR 0xe0\n\n")
+
+        for first, second, told in ((("236 ", "(none)"), ("236 ", "(none)"), "CPU 0 has vector 236"),
+                                    (("236 ", "(none)"), ("40 236 ", "236 "), "CPU 0 has vector 236"),
+                                    (("(none)", "40 "), ("236 ", "40 "), "CPU 1 has vector 40"),
+                                    (("236 ", "40 "), ("40 ", "(none)"), ""),
+                                    (("(none)", "(none)"), ("(none)", "(none)"), "")):
+            with self.subTest(first=first, second=second):
+                said = "".join(lapic(cpu, served) for sample in (first, second)
+                               for cpu, served in enumerate(sample))
+                self.assertTrue(emulator.lost_interrupts(said).startswith(told))
+                self.assertEqual(bool(emulator.lost_interrupts(said)), bool(told))
+        self.assertEqual(emulator.lost_interrupts(lapic(0, "236 ")), "")
+        self.assertEqual(emulator.lost_interrupts(""), "")
+
     def test_what_was_logged_before_the_test_does_not_count(self):
         console = f"lab: begin {FIRST}\n{INT3}\nlab: begin {SECOND}\n"
         first, second = result("ok", FIRST) + f"RUN {SECOND}\n", result("ok", THIRD)
