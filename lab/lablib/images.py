@@ -21,8 +21,8 @@ HOST_MODULES = ("virtio_blk", "squashfs", "overlay", "9pnet_virtio", "9p")
 
 # The drivers of what tests pass through, and of virtio. evdev and hid_generic have no alias that
 # a PCI device leads to; uio_pci_generic binds to what has no driver, for tests.
-GUEST_MODULES = ("nvme", "e1000e", "e1000", "igbvf", "xhci_pci", "usb_storage", "sd_mod", "usbhid",
-                 "hid_generic", "evdev", "button", "uio_pci_generic", "virtio_blk", "virtio_net",
+GUEST_MODULES = ("nvme", "e1000e", "e1000", "igb", "igbvf", "xhci_pci", "usb_storage", "sd_mod",
+                 "usbhid", "hid_generic", "evdev", "button", "uio_pci_generic", "virtio_blk", "virtio_net",
                  "pvpanic_mmio")
 
 # See tests/lab/guest/main.c

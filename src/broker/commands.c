@@ -141,14 +141,15 @@ static json_object *describe_function(
 {
 	json_object *object = json_object_new_object(), *class = json_object_new_object(),
 		    *regions = json_object_new_array();
-	char name[BROKER_ID] = "";
+	const struct broker_device *passed = NULL;
+	char host[BDF_TEXT];
 
 	for (unsigned i = 0; i < ARRAY_SIZE(function->bars); i++)
 		if (function->bars[i].size)
 			json_object_array_add(regions, describe_region(function, i));
 	if (function->number >= 0 && function->number < MACHINE_DEVICES_MAX &&
 		broker->devices[function->number].state != BROKER_DEVICE_NONE)
-		snprintf(name, sizeof(name), "%s", broker->devices[function->number].id);
+		passed = &broker->devices[function->number];
 	add(class, "class", number(function->class));
 	add(object, "bus", number(function->bus));
 	add(object, "slot", number(function->devfn >> 3));
@@ -157,7 +158,9 @@ static json_object *describe_function(
 	add(object, "id", describe_id(function));
 	add(object, "irq", number(function->interrupt_line));
 	add(object, "irq_pin", number(function->interrupt_pin));
-	add(object, "qdev_id", text(name));
+	add(object, "qdev_id", text(passed ? passed->id : ""));
+	if (passed)
+		add(object, "host", text(bdf_format(&passed->bdf, host)));
 	add(object, "regions", regions);
 	if (function->bridge.is)
 		add(object, "pci_bridge", describe_bridge(function));

@@ -6,11 +6,12 @@
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
+#include <string.h>
 
 static const char attach_usage[] =
 	"Usage: penstock attach NAME ADDRESS\n"
 	"Give a running machine one more PCI device: it is taken from its driver, with those that share\n"
-	"its IOMMU group, and appears in the guest.\n"
+	"its IOMMU group, and appears in the guest. All functions of a device appear at once, in one slot.\n"
 	"\n"
 	"      --help   show this text\n"
 	"\n" HOST_ADDRESS_FORMS "\n"
@@ -20,7 +21,8 @@ static const char attach_usage[] =
 static const char detach_usage[] =
 	"Usage: penstock detach [--force] NAME ADDRESS\n"
 	"Take a PCI device back from a running machine: the guest is asked to let go of it, then it goes\n"
-	"to its driver on the host.\n"
+	"to its driver on the host. What is in one slot of the guest leaves together, as functions of one\n"
+	"device are.\n"
 	"\n"
 	"      --force  take it without asking the guest, whose driver may lose data\n"
 	"      --help   show this text\n"
@@ -63,13 +65,19 @@ static int parse_device_arguments(struct arguments *arguments, int argc, char **
 	return -1;
 }
 
+/* One device, or all functions that the host has of one. */
+struct devices {
+	struct bdf functions[HOST_ADDRESS_MAX];
+	int count;
+};
+
 static void add_text(json_object *object, const char *key, const char *text)
 {
 	json_object_object_add(object, key, json_object_new_string(text));
 }
 
-static int attach_by_name(struct control_client *client, const struct host *host,
-	const char *device, struct error *err)
+static int attach_devices(struct control_client *client, const struct host *host,
+	const struct devices *devices, struct error *err)
 {
 	const struct machine_wait wait = {
 		.host = host,
@@ -77,29 +85,143 @@ static int attach_by_name(struct control_client *client, const struct host *host
 		.hint = "'dmesg | tail' may tell what the kernel waits for",
 	};
 	json_object *arguments = json_object_new_object();
+	char name[BDF_TEXT];
 
+	bdf_format(&devices->functions[0], name);
+	if (devices->count > 1)
+		*strrchr(name, '.') = '\0';
 	add_text(arguments, "driver", "vfio-pci");
-	add_text(arguments, "host", device);
-	add_text(arguments, "id", device);
-	return cmd_machine_run(client, &wait, "device_add", arguments, err);
+	add_text(arguments, "host", name);
+	return cmd_machine_run(client, &wait, "device_add", arguments, NULL, err);
 }
 
-static int detach_device(struct control_client *client, const struct host *host, const char *device,
-	bool force, struct error *err)
+static int64_t function_number(json_object *object, const char *key)
+{
+	return json_object_get_int64(json_object_object_get(object, key));
+}
+
+static const char *function_text(json_object *object, const char *key)
+{
+	const char *text = json_object_get_string(json_object_object_get(object, key));
+
+	return text ? text : "";
+}
+
+/* Those that query-pci tells of, with what is behind them. */
+static void add_devices(json_object *functions, json_object *devices)
+{
+	size_t count = json_object_is_type(devices, json_type_array)
+			       ? json_object_array_length(devices)
+			       : 0;
+
+	for (size_t i = 0; i < count; i++) {
+		json_object *device = json_object_array_get_idx(devices, i);
+
+		json_object_array_add(functions, json_object_get(device));
+		add_devices(functions,
+			json_object_object_get(
+				json_object_object_get(device, "pci_bridge"), "devices"));
+	}
+}
+
+static json_object *list_functions(json_object *buses)
+{
+	json_object *functions = json_object_new_array();
+	size_t count =
+		json_object_is_type(buses, json_type_array) ? json_object_array_length(buses) : 0;
+
+	for (size_t i = 0; i < count; i++)
+		add_devices(functions,
+			json_object_object_get(json_object_array_get_idx(buses, i), "devices"));
+	return functions;
+}
+
+/* NULL: the guest does not have it. */
+static json_object *find_function(json_object *functions, const char *host)
+{
+	for (size_t i = 0; i < json_object_array_length(functions); i++) {
+		json_object *function = json_object_array_get_idx(functions, i);
+
+		if (strcmp(function_text(function, "host"), host) == 0)
+			return function;
+	}
+	return NULL;
+}
+
+static bool is_in(json_object *ids, const char *id)
+{
+	for (size_t i = 0; i < json_object_array_length(ids); i++)
+		if (strcmp(json_object_get_string(json_object_array_get_idx(ids, i)), id) == 0)
+			return true;
+	return false;
+}
+
+/* Those that leave with a function, itself among them. */
+static void add_slot(json_object *ids, json_object *functions, json_object *leaving)
+{
+	for (size_t i = 0; i < json_object_array_length(functions); i++) {
+		json_object *function = json_object_array_get_idx(functions, i);
+
+		if (function_number(function, "bus") == function_number(leaving, "bus") &&
+			function_number(function, "slot") == function_number(leaving, "slot"))
+			json_object_array_add(
+				ids, json_object_new_string(function_text(function, "qdev_id")));
+	}
+}
+
+static int ask_for_it(struct control_client *client, const struct machine_wait *wait,
+	const char *id, bool force, struct error *err)
+{
+	json_object *arguments = json_object_new_object();
+
+	add_text(arguments, "id", id);
+	if (force)
+		json_object_object_add(arguments, "force", json_object_new_boolean(true));
+	return cmd_machine_run(client, wait, "device_del", arguments, NULL, err);
+}
+
+/* Each slot once. leaving: the ids of all that go. */
+static int ask_for_all(struct control_client *client, const struct machine_wait *wait,
+	const struct devices *devices, bool force, json_object *leaving, struct error *err)
+{
+	json_object *buses, *functions;
+	char name[BDF_TEXT];
+
+	if (cmd_machine_run(client, wait, "query-pci", NULL, &buses, err))
+		return err->code;
+	functions = list_functions(buses);
+	for (int i = 0; i < devices->count && !err->code; i++) {
+		json_object *function;
+
+		bdf_format(&devices->functions[i], name);
+		function = find_function(functions, name);
+		if (!function || is_in(leaving, function_text(function, "qdev_id")))
+			continue;
+		add_slot(leaving, functions, function);
+		ask_for_it(client, wait, name, force, err);
+	}
+	/* The machine says why not. */
+	if (!json_object_array_length(leaving))
+		ask_for_it(client, wait, name, force, err);
+	json_object_put(functions);
+	json_object_put(buses);
+	return err->code;
+}
+
+static int detach_devices(struct control_client *client, const struct host *host,
+	const struct devices *devices, bool force, struct error *err)
 {
 	const struct machine_wait wait = {
 		.host = host,
 		.doing = force ? "the machine to close the device" : "the guest to let go of it",
 		.hint = "the guest's log may tell what uses it; 'penstock detach --force' takes it away",
 	};
-	json_object *arguments = json_object_new_object();
+	json_object *leaving = json_object_new_array();
 
-	add_text(arguments, "id", device);
-	if (force)
-		json_object_object_add(arguments, "force", json_object_new_boolean(true));
-	if (cmd_machine_run(client, &wait, "device_del", arguments, err))
-		return err->code;
-	return cmd_machine_await(client, &wait, "DEVICE_DELETED", device, err);
+	if (ask_for_all(client, &wait, devices, force, leaving, err) == 0)
+		cmd_machine_await(client, &wait, "DEVICE_DELETED", leaving, err);
+	json_object_put(leaving);
+	return err->code;
 }
 
 /* detach: or attach. */
@@ -107,17 +229,16 @@ static int change_device(const struct arguments *arguments, bool detach)
 {
 	struct error err = { 0 };
 	struct control_client client;
-	char device[BDF_TEXT];
+	struct devices devices;
 	struct host host;
-	struct bdf bdf;
 
-	if (cmd_machine_connect(&client, &host, arguments->name, &err) == 0 &&
-		host_address_find_one(&host, arguments->address, &bdf, &err) == 0) {
-		bdf_format(&bdf, device);
-		if (detach)
-			detach_device(&client, &host, device, arguments->force, &err);
-		else
-			attach_by_name(&client, &host, device, &err);
+	if (cmd_machine_connect(&client, &host, arguments->name, &err) == 0) {
+		devices.count =
+			host_address_find(&host, arguments->address, devices.functions, &err);
+		if (devices.count > 0 && detach)
+			detach_devices(&client, &host, &devices, arguments->force, &err);
+		else if (devices.count > 0)
+			attach_devices(&client, &host, &devices, &err);
 	}
 	control_client_close(&client);
 	if (!err.code)

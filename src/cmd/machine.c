@@ -36,19 +36,24 @@ static int give_up_waiting(
 }
 
 int cmd_machine_run(struct control_client *client, const struct machine_wait *wait,
-	const char *command, json_object *arguments, struct error *err)
+	const char *command, json_object *arguments, json_object **result, struct error *err)
 {
 	struct guard guard = { .host = wait->host, .object = client->name, .doing = wait->doing };
 	uint64_t start = guard_now(), told = start;
 
+	if (result)
+		*result = NULL;
 	if (control_client_send(client, command, arguments, err))
 		return err->code;
 	while (guard_now() - start < wait->host->limit_ms) {
 		struct error why = { 0 };
-		json_object *result = control_client_answer(client, TICK_MS, &why);
+		json_object *answer = control_client_answer(client, TICK_MS, &why);
 
-		json_object_put(result);
 		if (why.code != -ETIMEDOUT) {
+			if (result)
+				*result = answer;
+			else
+				json_object_put(answer);
 			*err = why;
 			return why.code;
 		}
@@ -57,18 +62,25 @@ int cmd_machine_run(struct control_client *client, const struct machine_wait *wa
 	return give_up_waiting(client, wait, err);
 }
 
-static bool is_about(json_object *event, const char *name, const char *device)
+/* Whether with this event all of them have come. */
+static bool is_last(json_object *event, const char *name, json_object *devices)
 {
 	const char *text = json_object_get_string(json_object_object_get(event, "event"));
-	json_object *data = json_object_object_get(event, "data");
-	const char *about = json_object_get_string(json_object_object_get(data, "device"));
+	json_object *data = json_object_object_get(event, "data"),
+		    *device = json_object_object_get(data, "device");
 
-	return text && strcmp(text, name) == 0 &&
-	       (!device || (about && strcmp(about, device) == 0));
+	if (!text || strcmp(text, name))
+		return false;
+	for (size_t i = 0; devices && i < json_object_array_length(devices); i++)
+		if (json_object_equal(json_object_array_get_idx(devices, i), device)) {
+			json_object_array_del_idx(devices, i, 1);
+			break;
+		}
+	return !devices || json_object_array_length(devices) == 0;
 }
 
 int cmd_machine_await(struct control_client *client, const struct machine_wait *wait,
-	const char *event, const char *device, struct error *err)
+	const char *event, json_object *devices, struct error *err)
 {
 	struct guard guard = { .host = wait->host, .object = client->name, .doing = wait->doing };
 	uint64_t start = guard_now(), told = start;
@@ -76,7 +88,7 @@ int cmd_machine_await(struct control_client *client, const struct machine_wait *
 	while (guard_now() - start < wait->host->limit_ms) {
 		json_object *got;
 		int code = control_client_event(client, TICK_MS, &got);
-		bool found = code > 0 && is_about(got, event, device);
+		bool found = code > 0 && is_last(got, event, devices);
 
 		if (code > 0)
 			json_object_put(got);

@@ -22,13 +22,19 @@ struct machine_wait {
 	const char *hint;
 };
 
-/* Run a command that may take long. 0 or a negative errno. */
+/*
+ * Run a command that may take long. 0 or a negative errno. result is what it returns, the caller's; NULL: nobody
+ * wants it.
+ */
 int cmd_machine_run(struct control_client *client, const struct machine_wait *wait,
-	const char *command, json_object *arguments, struct error *err);
+	const char *command, json_object *arguments, json_object **result, struct error *err);
 
-/* Wait for an event, with device: about this one. 0 or a negative errno; -EPIPE: the machine has ended before. */
+/*
+ * Wait for an event. devices: ids, for each of which there is to be one, and which leave the array by that; NULL:
+ * it is about none. 0 or a negative errno; -EPIPE: the machine has ended before.
+ */
 int cmd_machine_await(struct control_client *client, const struct machine_wait *wait,
-	const char *event, const char *device, struct error *err);
+	const char *event, json_object *devices, struct error *err);
 
 /* Wait until the machine has ended and given everything back. */
 int cmd_machine_await_end(

@@ -37,7 +37,7 @@ static int stop_machine(const char *name, bool force, struct error *err)
 
 	if (!code)
 		code = cmd_machine_run(
-			&client, &wait, force ? "quit" : "system_powerdown", NULL, err);
+			&client, &wait, force ? "quit" : "system_powerdown", NULL, NULL, err);
 	if (!code && !force)
 		code = cmd_machine_await(&client, &wait, "SHUTDOWN", NULL, err);
 	wait.doing = "the machine to give its devices back";

@@ -116,14 +116,15 @@ static void forget(struct machine_devices *devices, struct machine_slot *slot)
 /* Into the guest. */
 
 /* The guest puts the BARs into the port's windows, whose sizes are powers of two, as those of BARs are. */
-static int check_windows(const struct machine_device *device, struct error *err)
+static int check_windows(const struct machine_slot *slot, struct error *err)
 {
-	const struct pci_windows *windows = &device->slot->port->bridge.secondary.windows;
+	const struct pci_windows *windows = &slot->port->bridge.secondary.windows;
 	uint64_t wanted[2] = { 0 }, there[2] = { windows->mem32.size, windows->mem64.size };
 	char text[2][24];
 
-	for (unsigned i = 0; i < PCI_BARS; i++) {
-		const struct pci_bar *bar = &device->place.bars[i];
+	for (unsigned i = 0; i < slot->count * PCI_BARS; i++) {
+		const struct pci_bar *bar =
+			&slot->functions[i / PCI_BARS]->place.bars[i % PCI_BARS];
 
 		if (bar->kind == PCI_BAR_MEM32 || bar->kind == PCI_BAR_MEM64)
 			wanted[bar->kind == PCI_BAR_MEM64 && bar->prefetchable] += bar->size;
@@ -131,7 +132,7 @@ static int check_windows(const struct machine_device *device, struct error *err)
 	for (unsigned i = 0; i < 2; i++) {
 		if (wanted[i] <= there[i])
 			continue;
-		error_set(err, -ENOSPC, device->passthrough.vfio.name,
+		error_set(err, -ENOSPC, slot->functions[0]->passthrough.vfio.name,
 			"its BARs need %s of %s addresses, and the empty port has %s",
 			size_format(wanted[i], text[0]), i ? "64-bit" : "32-bit",
 			size_format(there[i], text[1]));
@@ -140,15 +141,23 @@ static int check_windows(const struct machine_device *device, struct error *err)
 	return err->code;
 }
 
+/* Where function 0 has not come along the first takes its place: a guest that finds none there looks no further. */
+static uint8_t function_in_guest(const struct machine_slot *slot, uint8_t function)
+{
+	uint8_t first = function;
+
+	for (unsigned i = 0; i < slot->count; i++)
+		first = min_u64(first, slot->functions[i]->source.bdf.function);
+	return function == first ? 0 : function;
+}
+
 static int put_function(struct machine_device *device, struct error *err)
 {
 	struct topology_device *place = &device->place;
 
-	place->multifunction = device->slot->wanted > 1;
-	place->devfn = place->multifunction ? device->source.bdf.function : 0;
-	if (check_windows(device, err) || devices_put(device, place, err))
-		return err->code;
-	return 0;
+	place->multifunction = device->slot->count > 1;
+	place->devfn = function_in_guest(device->slot, device->source.bdf.function);
+	return devices_put(device, place, err);
 }
 
 static int put_all(struct machine_devices *devices, struct machine_slot *slot, struct error *err)
@@ -157,6 +166,8 @@ static int put_all(struct machine_devices *devices, struct machine_slot *slot, s
 
 	for (unsigned i = 0; i < slot->count && !err->code; i++)
 		*err = slot->functions[i]->err;
+	if (!err->code)
+		check_windows(slot, err);
 	if (!err->code)
 		devices->reach(devices->opaque, err);
 	devices->hold(devices->opaque, true);

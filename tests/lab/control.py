@@ -194,9 +194,14 @@ def attach_and_detach():
             check(done.returncode == 0, f"{done.stderr}{machine.last_words()}")
             check(driver(NVME_A) == "nvme", "its driver has it not back")
         monitor.run("device_add", driver="vfio-pci", host=NVME_A, id="disk7")
+        done = command(["penstock", "detach", "--force", NAME, NVME_A], QUICK_SECONDS)
+        check(done.returncode == 0, f"{done.stderr}{machine.last_words()}")
+        check(driver(NVME_A) == "nvme", "its driver has it not back")
+        monitor.run("device_add", driver="vfio-pci", host=NVME_A, id="disk7")
         monitor.run("device_del", id="disk7", force=True)
-        while monitor.expect("DEVICE_DELETED")["data"]["device"] != "disk7":
-            pass
+        for _ in range(2):
+            while monitor.expect("DEVICE_DELETED")["data"]["device"] != "disk7":
+                pass
         check(driver(NVME_A) == "nvme", "its driver has it not back")
         check(monitor.answer("device_del", id="disk7")["error"]["class"] == "DeviceNotFound", "another class")
         refused(["penstock", "detach", NAME, NVME_A], 1, "not found")

@@ -2,20 +2,34 @@
 
 import contextlib
 import os
+import re
+import subprocess
 from pathlib import Path
 
-from harness import (BOOT_SECONDS, E1000E, EDU, Failure, NVME_A, NVME_B, QUICK_SECONDS,
-                     RUN_SECONDS, Machine, Penstock, check, command, driver, refused, test, wait_until)
+import harness
+from harness import (BOOT_SECONDS, E1000E, EDU, Failure, NVME_A, NVME_B, PAIR_NIC, PAIR_NVME,
+                     QUICK_SECONDS, RUN_SECONDS, Machine, Penstock, check, command, driver, refused, test,
+                     wait_until)
+from journal import succeed
+from sriov import IGB, IGB_VF, MAC, PF
 
 NAME = "hotplug"
-# 200 of a disk, and 20 of the others, are the long form: PENSTOCK_CYCLES=200.
-CYCLES = int(os.environ.get("PENSTOCK_CYCLES", "5"))
-LABELS = {NVME_A: "nvme-a", NVME_B: "nvme-b", E1000E: "52:54:00:00:00:02"}
+PAIR = "0000:05:00"
+# Functions that come and go together, with what the guest knows each by.
+DISK, NIC = {NVME_B: "nvme-b"}, {E1000E: "52:54:00:00:00:02"}
+BOTH = {PAIR_NVME: "nvme-pair", PAIR_NIC: "52:54:00:00:00:03"}
+PF_NIC, VF_NIC = {IGB: "52:54:00:00:00:03"}, {IGB_VF: MAC}
+# How often the short form does it; PENSTOCK_CYCLES is the long one's (see lab/README.md).
+FEW = 2
+CYCLES = int(os.environ.get("PENSTOCK_CYCLES", FEW))
+LIMIT = 300 + 60 * CYCLES
 
 
 @contextlib.contextmanager
-def running(devices, **options):
-    with Machine("hotplug", name=NAME, devices=devices, **options) as machine:
+def running(devices, stay=None, **options):
+    """A guest with these devices, of which it keeps the disk of this name busy."""
+    with Machine("hotplug", cmdline=f"stay={stay}" if stay else "", name=NAME, devices=devices,
+                 **options) as machine:
         machine.expect("HOTPLUG-READY", BOOT_SECONDS)
         yield machine
         machine.type("enough\n")
@@ -42,59 +56,113 @@ def expect_times(machine, line, count):
 
 
 def resources(machine):
-    """What the machine's processes hold: descriptors, threads, mappings, KiB of memory that are theirs alone."""
-    counts = {"descriptors": 0, "threads": 0, "mappings": 0, "memory": 0}
+    """What the machine's processes hold: descriptors, threads, mappings, KiB locked, KiB that are theirs alone."""
+    counts = {"descriptors": 0, "threads": 0, "mappings": 0, "locked": 0, "memory": 0}
     for pid in [machine.process.pid, *machine.descendants()]:
         process = Path(f"/proc/{pid}")
         counts["descriptors"] += len(list((process / "fd").iterdir()))
         counts["threads"] += len(list((process / "task").iterdir()))
         counts["mappings"] += len((process / "maps").read_text().splitlines())
+        counts["locked"] += int((process / "status").read_text().split("VmLck:")[1].split()[0])
         counts["memory"] += sum(int(line.split()[1]) for line in (process / "smaps_rollup").read_text().splitlines()
                                 if line.startswith(("Private_Dirty:", "Private_Clean:")))
     return counts
 
 
-def cycle(machine, device, cycles):
-    """Attaches and detaches so many times; in the end all is held as after the first time."""
-    for number in range(cycles):
-        attach(device)
-        expect_times(machine, f"HERE {LABELS[device]}", number + 1)
-        check(driver(device) == "vfio-pci", f"{device} is at {driver(device)}")
-        detach(device)
-        expect_times(machine, f"GONE {LABELS[device]}", number + 1)
-        wait_until(lambda: driver(device) not in ("vfio-pci", None), QUICK_SECONDS,
-                   f"{device} does not come back to its driver")
-        if number == 0:
+def cycle(machine, functions, count, address=None):
+    """Attaches and detaches so many times, used by the guest in between; in the end all is held as after the first."""
+    address = address or next(iter(functions))
+    drivers = [driver(device) for device in functions]
+    for number in range(1, count + 1):
+        attach(address)
+        for device, label in functions.items():
+            expect_times(machine, f"HERE {label}", number)
+            check(driver(device) == "vfio-pci", f"{device} is at {driver(device)}")
+        detach(address)
+        check([driver(device) for device in functions] == drivers, f"{address} is not back at {drivers}")
+        for label in functions.values():
+            expect_times(machine, f"GONE {label}", number)
+        if number == 1:
             first = resources(machine)
     last = resources(machine)
-    print(f"   after 1: {first}\n   after {cycles}: {last}", flush=True)
-    for kind in ("descriptors", "threads", "mappings"):
+    print(f"   after 1: {first}\n   after {count}: {last}", flush=True)
+    for kind in ("descriptors", "threads", "mappings", "locked"):
         check(last[kind] <= first[kind], f"{kind} grow from {first[kind]} to {last[kind]}")
     check(last["memory"] <= first["memory"] + 512, f"memory grows from {first['memory']} to {last['memory']} KiB")
 
 
-@test(only=Penstock, limit=3600)
+@test(only=Penstock, limit=LIMIT)
 def a_disk_comes_and_goes_under_the_io_of_another():
-    with running([NVME_A], cpus=2) as machine:
-        cycle(machine, NVME_B, CYCLES)
+    with running([NVME_A], stay="nvme-a", cpus=2) as machine:
+        cycle(machine, DISK, CYCLES)
 
 
-@test(only=Penstock, limit=1200)
+@test(only=Penstock, limit=LIMIT)
 def a_nic_comes_and_goes():
-    with running([NVME_A]) as machine:
-        cycle(machine, E1000E, max(2, CYCLES // 10))
+    with running([NVME_A], stay="nvme-a") as machine:
+        cycle(machine, NIC, CYCLES)
+
+
+def places(machine, label):
+    """Where the guest has seen it: slot, function, and its header type."""
+    return re.findall(rf"^AT {label} (\S+)\.(\d) (\S+)$", machine.output, re.MULTILINE)
+
+
+@test(only=Penstock, limit=LIMIT)
+def functions_of_a_slot_come_and_go_together():
+    """Both of the pair, by the address of their slot; and by that of one of them when they go."""
+    with running([NVME_A], stay="nvme-a") as machine:
+        cycle(machine, BOTH, CYCLES, address=PAIR)
+        for disk, nic in zip(*(places(machine, label) for label in BOTH.values()), strict=True):
+            check(disk[0] == nic[0] and disk[1:] == ("0", "80") and nic[1] == "1",
+                  f"the guest sees them at {disk} and {nic}")
+        attach(PAIR)
+        for label in BOTH.values():
+            expect_times(machine, f"HERE {label}", CYCLES + 1)
+        refused(["penstock", "attach", NAME, PAIR], 1, "the machine has it already")
+        detach(PAIR_NIC)
+        check((driver(PAIR_NVME), driver(PAIR_NIC)) == ("nvme", "e1000"), "one has stayed")
+        refused(["penstock", "detach", NAME, PAIR], 1, "not found")
+
+
+@test(host="sriov", only=Penstock, limit=LIMIT)
+def a_pf_comes_and_goes():
+    with running([PF], stay="nvme-pf") as machine:
+        cycle(machine, PF_NIC, CYCLES)
+
+
+@contextlib.contextmanager
+def network_vfs(count):
+    """So many of the card that the host goes on using: its interface."""
+    interface = harness.network_device(IGB)
+    subprocess.run(["modprobe", "igbvf"], check=True)
+    subprocess.run(["ip", "link", "set", interface, "up"], check=True)
+    succeed("vf", "create", IGB, str(count))
+    try:
+        yield interface
+    finally:
+        succeed("vf", "destroy", IGB)
+        subprocess.run(["ip", "link", "set", interface, "down"], check=True)
+
+
+@test(host="sriov", only=Penstock, limit=LIMIT)
+def a_vf_comes_and_goes():
+    with network_vfs(1):
+        succeed("vf", "set", "--mac", MAC, IGB_VF)
+        with running([PF], stay="nvme-pf") as machine:
+            cycle(machine, VF_NIC, CYCLES)
 
 
 @test(only=Penstock)
 def the_first_device_comes_later():
     """To a machine that was started without any."""
     with running([]) as machine:
-        cycle(machine, NVME_B, 2)
+        cycle(machine, DISK, FEW)
 
 
 @test(only=Penstock)
 def what_is_pulled_by_force_harms_its_driver_alone():
-    with running([NVME_A, NVME_B], cpus=2) as machine:
+    with running([NVME_A, NVME_B], stay="nvme-a", cpus=2) as machine:
         expect_times(machine, "HERE nvme-b", 1)
         detach(NVME_B, "--force")
         expect_times(machine, "GONE nvme-b", 1)
@@ -103,7 +171,7 @@ def what_is_pulled_by_force_harms_its_driver_alone():
 
 @test(only=Penstock)
 def what_cannot_be_attached_is_refused():
-    with running([NVME_A, EDU], more=["--ports", "1"]) as machine:
+    with running([NVME_A, EDU], stay="nvme-a", more=["--ports", "1"]) as machine:
         refused(["penstock", "attach", NAME, "0000:1f:00.0"], 1, "0000:1f:00.0")
         attach(NVME_B)
         expect_times(machine, "HERE nvme-b", 1)

@@ -563,8 +563,11 @@ static enum machine_end take_one(const struct machine_config *machine, struct er
 	tell(machine, MESSAGE_READY);
 	while (listen_to_broker(machine, &message)) {
 		struct message reply = { .type = MESSAGE_REPLY, .id = message.id },
-			       closed = { .type = MESSAGE_CLOSED, .device = 60 };
+			       closed = { .type = MESSAGE_CLOSED, .device = 60 },
+			       part = { .type = MESSAGE_FUNCTION, .id = message.id };
 
+		if (message.type == MESSAGE_QUERY_PCI)
+			must(message_send(machine->control_fd, &part) == 0);
 		if (message.type == MESSAGE_ATTACH) {
 			must(fcntl(message.fds[0], F_GETFD) >= 0 && message.attach.functions == 1);
 			close(message.fds[0]);
@@ -1124,6 +1127,7 @@ TEST(clients_attach_and_detach_devices)
 	ask(client, ATTACH("\"0000:08:00.0\""), "no port");
 	assert_int_equal(seen->binds, 2);
 	assert_int_equal(seen->releases, 1);
+	ask(client, "{\"execute\":\"query-pci\"}", "\"qdev_id\":\"one\",\"host\":\"0000:07:00.0\"");
 	ask(client, DETACH("\"two\""), "DeviceNotFound");
 	ask(client, DETACH("\"0000:08:00.0\""), "DeviceNotFound");
 	ask(client, DETACH("\"0000:07:00.0\""), "return");

@@ -39,6 +39,7 @@ static struct {
 	uint32_t status;
 	bool any_name;         /* devices are not where their number says */
 	bool has_bars;         /* of a page, in the file behind the configuration space */
+	uint64_t bar_size;     /* or of so many bytes, and no file; 0 */
 	unsigned maps, unmaps; /* for DMA */
 	pthread_mutex_t lock;  /* for what follows */
 	pthread_cond_t changed;
@@ -102,6 +103,8 @@ static int set_irqs(int fd, const struct vfio_irq_set *set)
 static int get_region(struct vfio_region_info *info)
 {
 	info->size = info->index == VFIO_PCI_CONFIG_REGION_INDEX ? 256 : 0;
+	if (info->index == VFIO_PCI_BAR0_REGION_INDEX)
+		info->size = host.bar_size;
 	if (!host.has_bars || info->index)
 		return 0;
 	info->size = info->offset = 4 * KIB;
@@ -663,6 +666,46 @@ static void two_reach_each_other_and_one_nobody(void **state)
 	devices_close(&fixture->devices);
 }
 
+/* As are the VFs of a PF with an odd number. A guest that finds no function 0 looks for no other. */
+static void without_function_0_the_first_one_takes_its_place(void **state)
+{
+	struct fixture *fixture = *state;
+
+	fixture->config.devices[1].bdf = (struct bdf){ .bus = 2, .function = 3 };
+	fixture->config.devices[2].bdf = (struct bdf){ .bus = 2, .function = 1 };
+	host.any_name = true;
+	attach_one_of(fixture);
+	start_to_plug(fixture, 1, 2);
+	start_to_plug(fixture, 2, 2);
+	run_until(fixture, 2);
+	assert_int_equal(fixture->failure.code, 0);
+	port_set(fixture, 0, PCI_EXP_SLTCTL, 0);
+	assert_int_equal(id_behind(fixture, 0, 0), 2 << 16 | 0x8086);
+	assert_int_equal(id_behind(fixture, 0, 3), 1 << 16 | 0x8086);
+	devices_close(&fixture->devices);
+}
+
+static void functions_that_do_not_fit_together_are_refused(void **state)
+{
+	struct fixture *fixture = *state;
+
+	fixture->config.devices[1].bdf = (struct bdf){ .bus = 2, .function = 0 };
+	fixture->config.devices[2].bdf = (struct bdf){ .bus = 2, .function = 1 };
+	host.any_name = true;
+	attach_one_of(fixture);
+	host.bar_size = fixture->pci.ports[0].bridge.secondary.windows.mem32.size;
+	start_to_plug(fixture, 1, 2);
+	start_to_plug(fixture, 2, 2);
+	run_until(fixture, 2);
+	assert_int_equal(fixture->failure.code, -ENOSPC);
+	assert_string_equal(fixture->failure.what,
+		"its BARs need 512 MiB of 32-bit addresses, and the empty port has 256 MiB");
+	while (fixture->closed != 6)
+		loop_step(fixture->loop, 1000);
+	plug_device(fixture, 3);
+	devices_close(&fixture->devices);
+}
+
 static void the_end_comes_in_the_midst(void **state)
 {
 	struct fixture *fixture = *state;
@@ -698,6 +741,8 @@ int main(void)
 		DEVICES_TEST(one_that_does_not_open_leaves_the_port_empty),
 		DEVICES_TEST(functions_of_a_slot_come_and_go_together),
 		DEVICES_TEST(two_reach_each_other_and_one_nobody),
+		DEVICES_TEST(without_function_0_the_first_one_takes_its_place),
+		DEVICES_TEST(functions_that_do_not_fit_together_are_refused),
 		DEVICES_TEST(the_end_comes_in_the_midst),
 	};
 
