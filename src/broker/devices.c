@@ -69,6 +69,41 @@ bool broker_devices_pending(const struct broker *broker, uint32_t request)
 
 /* Taking */
 
+/* A device of the machine's that is in this group; NULL. */
+static const struct bdf *find_in_group(const struct broker *broker, int group)
+{
+	struct error ignored = { 0 };
+	struct host_device device;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(broker->devices); i++)
+		if (broker->devices[i].state != BROKER_DEVICE_NONE &&
+			host_device_read(
+				&broker->host, &broker->devices[i].bdf, &device, &ignored) == 0 &&
+			device.group == group)
+			return &broker->devices[i].bdf;
+	return NULL;
+}
+
+/* VFIO has a group opened once, and the machine has this one open already. */
+static int refuse_open_group(const struct broker *broker, const struct bdf *bdf, struct error *err)
+{
+	const struct bdf *other = NULL;
+	struct error ignored = { 0 }; /* host_bind() says what is wrong with it */
+	struct host_device device;
+	char name[BDF_TEXT], others[BDF_TEXT];
+
+	if (broker->iommu == VFIO_IOMMU_TYPE1 &&
+		host_device_read(&broker->host, bdf, &device, &ignored) == 0 && device.group >= 0)
+		other = find_in_group(broker, device.group);
+	if (!other)
+		return 0;
+	error_set(err, -EBUSY, bdf_format(bdf, name), "%s of its IOMMU group is in the machine",
+		bdf_format(other, others));
+	error_hint(err, "functions of one device come at once: detach %s, and attach %.*s", others,
+		(int)strcspn(name, "."), name);
+	return err->code;
+}
+
 /* Numbers for them, with the id, or their addresses for ids. */
 static int take_in(struct broker *broker, uint32_t request, const struct bdf *devices,
 	unsigned count, const char *id, unsigned numbers[static HOST_ADDRESS_MAX],
@@ -139,18 +174,11 @@ static void give_device_back(struct broker *broker, unsigned number)
 static bool is_still_needed(const struct broker *broker, const struct host_record *record)
 {
 	struct error ignored = { 0 };
-	struct host_device one, other;
+	struct host_device device;
 
-	if (!record->companion || !host_holder_is_self(&record->holder) ||
-		host_device_read(&broker->host, &record->bdf, &one, &ignored))
-		return true;
-	for (unsigned i = 0; i < ARRAY_SIZE(broker->devices); i++)
-		if (broker->devices[i].state != BROKER_DEVICE_NONE &&
-			host_device_read(
-				&broker->host, &broker->devices[i].bdf, &other, &ignored) == 0 &&
-			other.group == one.group)
-			return true;
-	return false;
+	return !record->companion || !host_holder_is_self(&record->holder) ||
+	       host_device_read(&broker->host, &record->bdf, &device, &ignored) ||
+	       find_in_group(broker, device.group);
 }
 
 static void give_companions_back(struct broker *broker)
@@ -191,6 +219,8 @@ int broker_devices_add(struct broker *broker, uint32_t request, const char *host
 
 		if (broker_devices_find(broker, bdf_format(&devices[i], name)) >= 0)
 			return error_set(err, -EEXIST, name, "the machine has it already");
+		if (refuse_open_group(broker, &devices[i], err))
+			return err->code;
 	}
 	if (count < 0)
 		return err->code;
