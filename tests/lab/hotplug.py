@@ -3,15 +3,13 @@
 import contextlib
 import os
 import re
-import subprocess
 from pathlib import Path
 
-import harness
 from harness import (BOOT_SECONDS, E1000E, EDU, Failure, NVME_A, NVME_B, PAIR_NIC, PAIR_NVME,
                      QUICK_SECONDS, RUN_SECONDS, Machine, Penstock, check, command, driver, refused, test,
                      wait_until)
 from journal import succeed
-from sriov import IGB, IGB_VF, MAC, PF
+from sriov import IGB, IGB_VF, MAC, PF, network_vfs
 
 NAME = "hotplug"
 PAIR = "0000:05:00"
@@ -31,7 +29,13 @@ def running(devices, stay=None, **options):
     with Machine("hotplug", cmdline=f"stay={stay}" if stay else "", name=NAME, devices=devices,
                  **options) as machine:
         machine.expect("HOTPLUG-READY", BOOT_SECONDS)
-        yield machine
+        try:
+            yield machine
+        except Failure as failure:
+            machine.type("enough\n")
+            with contextlib.suppress(Failure):
+                machine.wait(QUICK_SECONDS)
+            raise Failure(f"{failure}\nThe guest's end:\n{machine.output[-4000:]}") from None
         machine.type("enough\n")
         machine.succeed("hotplug")
         check("BAD" not in machine.output, machine.last_words())
@@ -131,20 +135,6 @@ def a_pf_comes_and_goes():
         cycle(machine, PF_NIC, CYCLES)
 
 
-@contextlib.contextmanager
-def network_vfs(count):
-    """So many of the card that the host goes on using: its interface."""
-    interface = harness.network_device(IGB)
-    subprocess.run(["modprobe", "igbvf"], check=True)
-    subprocess.run(["ip", "link", "set", interface, "up"], check=True)
-    succeed("vf", "create", IGB, str(count))
-    try:
-        yield interface
-    finally:
-        succeed("vf", "destroy", IGB)
-        subprocess.run(["ip", "link", "set", interface, "down"], check=True)
-
-
 @test(host="sriov", only=Penstock, limit=LIMIT)
 def a_vf_comes_and_goes():
     with network_vfs(1):
@@ -173,9 +163,10 @@ def what_is_pulled_by_force_harms_its_driver_alone():
 def what_cannot_be_attached_is_refused():
     with running([NVME_A, EDU], stay="nvme-a", more=["--ports", "1"]) as machine:
         refused(["penstock", "attach", NAME, "0000:1f:00.0"], 1, "0000:1f:00.0")
-        attach(NVME_B)
-        expect_times(machine, "HERE nvme-b", 1)
-        refused(["penstock", "attach", NAME, NVME_B], 1, NVME_B)
+        attach(PAIR_NVME)
+        expect_times(machine, "HERE nvme-pair", 1)
+        refused(["penstock", "attach", NAME, PAIR_NVME], 1, PAIR_NVME, "has it already")
+        refused(["penstock", "attach", NAME, PAIR_NIC], 1, "IOMMU group", f"attach {PAIR}$")
         refused(["penstock", "attach", NAME, E1000E], 1, "no empty PCI port", "--ports")
         check(driver(E1000E) == "e1000e", "what was refused is not back at its driver")
         refused(["penstock", "detach", NAME, EDU], 1, "root bus", "--force")

@@ -62,7 +62,7 @@ def hugepages():
 
 
 @contextlib.contextmanager
-def bulk_peer(limit=8 << 20):
+def bulk_peer(limit=8 << 20, address="10.99.0.1"):
     """The other end of a bulk transfer: takes what comes, sends as much, and verifies what came."""
     seen, data = [], harness.sectors("bulk", 0, limit // harness.SECTOR)
 
@@ -76,7 +76,7 @@ def bulk_peer(limit=8 << 20):
                     link.sendall(good)
                     seen.append(bool(came) and came == good)
 
-    with socket.create_server(("10.99.0.1", 7777)) as server:
+    with socket.create_server((address, 7777)) as server:
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         yield seen

@@ -1,14 +1,16 @@
 """Virtual functions: made, given to a guest, used by its driver there, and gone again."""
 
+import contextlib
 import fcntl
 import json
+import re
 import signal
 import struct
 import subprocess
 from pathlib import Path
 
 import harness
-from harness import (Penstock, check, device, driver, refused, run_guest, sectors, test, wait_until)
+from harness import (Machine, Penstock, check, device, driver, refused, run_guest, sectors, test, wait_until)
 from journal import penstock, succeed
 from passthrough import bulk_peer
 
@@ -152,3 +154,64 @@ def a_pf_with_vfs_stays():
     succeed("bind", PF)
     succeed("release", PF)
     check(driver(PF) == "nvme", f"{PF} is at {driver(PF)}")
+
+
+@contextlib.contextmanager
+def network_vfs(count):
+    """So many of the card that the host goes on using: its interface."""
+    interface = harness.network_device(IGB)
+    subprocess.run(["modprobe", "igbvf"], check=True)
+    subprocess.run(["ip", "link", "set", interface, "up"], check=True)
+    succeed("vf", "create", IGB, str(count))
+    try:
+        yield interface
+    finally:
+        succeed("vf", "destroy", IGB)
+        subprocess.run(["ip", "link", "set", interface, "down"], check=True)
+
+
+PF_ADDRESS, GUEST_ADDRESSES = "10.98.0.1", ["10.98.0.11", "10.98.0.12", "10.98.0.13"]
+
+
+@contextlib.contextmanager
+def pings_over(interface):
+    """While this lasts the host pings the guests over the PF; nearly all must be answered."""
+    pings = [subprocess.Popen(["ping", "-i", "0.5", "-I", interface, address], stdout=subprocess.PIPE, text=True)
+             for address in GUEST_ADDRESSES]
+    try:
+        yield
+    finally:
+        for ping in pings:
+            ping.send_signal(signal.SIGINT)
+        said = [ping.communicate(timeout=harness.QUICK_SECONDS)[0] for ping in pings]
+    for text in said:
+        sent, received = map(int, re.search(r"(\d+) packets transmitted, (\d+) received", text).groups())
+        print(f"   {received} of {sent} pings over the PF are answered", flush=True)
+        check(received >= 5 and received >= 0.9 * sent, text)
+
+
+@test(host="sriov", only=Penstock, limit=600)
+def three_vfs_in_three_machines():
+    """At once: each guest sends to the others and to the host, which goes on using the PF."""
+    with network_vfs(3) as interface, contextlib.ExitStack() as stack:
+        subprocess.run(["ip", "address", "add", f"{PF_ADDRESS}/24", "dev", interface], check=True)
+        stack.callback(subprocess.run, ["ip", "address", "flush", "dev", interface], check=True)
+        machines = []
+        for number in range(3):
+            vf = f"0000:03:10.{2 * number}"
+            succeed("vf", "set", "--mac", f"52:54:00:12:34:5{number + 1}", vf)
+            machines.append(stack.enter_context(
+                Machine("neighbours", cmdline=f"me={number + 1}", name=f"vf{number + 1}", memory="256M",
+                        devices=[vf])))
+        for machine in machines:
+            machine.expect("NEIGHBOURS-READY", 2 * harness.BOOT_SECONDS)
+        with bulk_peer(address=PF_ADDRESS) as seen, pings_over(interface):
+            for machine in machines:
+                machine.type("begin\n")
+            for machine in machines:
+                machine.expect("NEIGHBOURS-MET")
+        check(seen == [True] * 3, f"what the host received from the guests is {seen}")
+        for machine in machines:
+            machine.type("enough\n")
+        for machine in machines:
+            machine.succeed("neighbours")
