@@ -34,10 +34,10 @@ static void describe_pci_bridge(
 {
 	const struct pci_bridge *bridge = container_of(device, const struct pci_bridge, device);
 
-	pthread_mutex_lock(&root->lock);
 	function->bridge.is = true;
-	function->bridge.secondary = bridge->first_bus;
-	function->bridge.subordinate = bridge->last_bus;
+	function->bridge.secondary = device->config[PCI_SECONDARY_BUS];
+	function->bridge.subordinate = device->config[PCI_SUBORDINATE_BUS];
+	pthread_mutex_lock(&root->lock);
 	function->bridge.io = range_of(&bridge->io);
 	function->bridge.memory = range_of(&bridge->mem);
 	function->bridge.prefetchable = range_of(&bridge->prefetchable);
@@ -66,15 +66,17 @@ static void describe(struct pci_root *root, const struct pci_device *device, uin
 	describe_pci_bars(device, function);
 }
 
-static uint8_t bus_number(struct pci_root *root, const struct pci_bus *bus)
+/* What the guest has written, also while the slot has no power and nothing is forwarded. */
+static uint8_t bus_number(const struct pci_bus *bus)
 {
+	struct pci_device *bridge = bus->parent ? &bus->parent->device : NULL;
 	uint8_t number;
 
-	if (!bus->parent)
+	if (!bridge)
 		return 0;
-	pthread_mutex_lock(&root->lock);
-	number = bus->parent->first_bus;
-	pthread_mutex_unlock(&root->lock);
+	pthread_mutex_lock(&bridge->lock);
+	number = bridge->config[PCI_SECONDARY_BUS];
+	pthread_mutex_unlock(&bridge->lock);
 	return number;
 }
 
@@ -87,7 +89,7 @@ struct query {
 
 static void query_bus(const struct query *query, const struct pci_bus *bus)
 {
-	uint8_t number = bus_number(query->root, bus);
+	uint8_t number = bus_number(bus);
 
 	for (unsigned i = 0; i < ARRAY_SIZE(bus->devices); i++) {
 		struct pci_device *device = bus->devices[i];

@@ -2,6 +2,7 @@
 #include "base/size.h"
 #include "machine/devices.h"
 #include "machine/layout.h"
+#include "machine/query.h"
 #include "test.h"
 
 #include <errno.h>
@@ -706,6 +707,31 @@ static void functions_that_do_not_fit_together_are_refused(void **state)
 	devices_close(&fixture->devices);
 }
 
+static void note_bus(
+	void *opaque, const struct pci_device *device, const struct message_function *function)
+{
+	uint8_t *buses = opaque;
+
+	(void)device;
+	if (function->vendor == 0x8086 && function->device < COUNT)
+		buses[function->device] = function->bus;
+}
+
+/* Two that nothing has been forwarded to yet are not on one bus for that. */
+static void a_dark_slot_is_told_with_its_own_bus(void **state)
+{
+	struct fixture *fixture = *state;
+	uint8_t buses[COUNT] = { 0 };
+
+	attach_one_of(fixture);
+	plug_device(fixture, 1);
+	plug_device(fixture, 2);
+	query_pci(&fixture->pci.root, note_bus, buses);
+	assert_int_equal(buses[1], 1);
+	assert_int_equal(buses[2], 2);
+	devices_close(&fixture->devices);
+}
+
 static void the_end_comes_in_the_midst(void **state)
 {
 	struct fixture *fixture = *state;
@@ -743,6 +769,7 @@ int main(void)
 		DEVICES_TEST(two_reach_each_other_and_one_nobody),
 		DEVICES_TEST(without_function_0_the_first_one_takes_its_place),
 		DEVICES_TEST(functions_that_do_not_fit_together_are_refused),
+		DEVICES_TEST(a_dark_slot_is_told_with_its_own_bus),
 		DEVICES_TEST(the_end_comes_in_the_midst),
 	};
 
