@@ -108,7 +108,7 @@ static const char *function_text(json_object *object, const char *key)
 }
 
 /* Those that query-pci tells of, with what is behind them. */
-static void add_devices(json_object *functions, json_object *devices)
+static void collect_functions(json_object *functions, json_object *devices)
 {
 	size_t count = json_object_is_type(devices, json_type_array)
 			       ? json_object_array_length(devices)
@@ -118,7 +118,7 @@ static void add_devices(json_object *functions, json_object *devices)
 		json_object *device = json_object_array_get_idx(devices, i);
 
 		json_object_array_add(functions, json_object_get(device));
-		add_devices(functions,
+		collect_functions(functions,
 			json_object_object_get(
 				json_object_object_get(device, "pci_bridge"), "devices"));
 	}
@@ -131,7 +131,7 @@ static json_object *list_functions(json_object *buses)
 		json_object_is_type(buses, json_type_array) ? json_object_array_length(buses) : 0;
 
 	for (size_t i = 0; i < count; i++)
-		add_devices(functions,
+		collect_functions(functions,
 			json_object_object_get(json_object_array_get_idx(buses, i), "devices"));
 	return functions;
 }
