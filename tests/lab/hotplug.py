@@ -33,8 +33,10 @@ def running(devices, stay=None, **options):
             yield machine
         except Failure as failure:
             machine.type("enough\n")
-            with contextlib.suppress(Failure):
+            try:
                 machine.wait(QUICK_SECONDS)
+            except Failure as late:
+                raise Failure(f"{failure}\nThen it {late}") from None
             raise Failure(f"{failure}\nThe guest's end:\n{machine.output[-4000:]}") from None
         machine.type("enough\n")
         machine.succeed("hotplug")
