@@ -1,6 +1,7 @@
 """The guest's PCI is a tree: root ports with devices behind them, as their drivers and lspci see it."""
 
 import re
+import time
 
 from harness import (E1000E, EDU, NVME_A, PAIR_NIC, PAIR_NVME, Machine, Penstock, check, device, run_guest,
                      test)
@@ -85,13 +86,14 @@ def a_large_bar_takes_no_longer():
     """64 GiB beside 1 GiB: as many mappings, as many page faults, as long (within the lab's noise)."""
     costs = {}
     with Machine("large-bar", devices=[SMALL, LARGE]) as machine:
+        for size in (1, 64):
+            times = []
+            for step in ("begin", "are decoded", "are reached"):
+                machine.expect(f"large-bar: {size << 10} MiB {step}")
+                times.append(time.monotonic())
+            costs[size] = times[1] - times[0], times[2] - times[1]
         machine.succeed("large-bar")
-    for size, decoded, reached in re.findall(
-            r"large-bar: \S+ of (\d+) MiB at \S+ decoded after (\d+) us, 65 pages after (\d+) us",
-            machine.output):
-        costs[int(size) >> 10] = int(decoded), int(reached)
-    print(f"large BARs, GiB: (us to decode, us to reach 65 pages): {costs}")
-    check(set(costs) == {1, 64}, f"not both were reached: {costs}; {machine.last_words()}")
+    print(f"large BARs, GiB: (s to decode, s to reach 65 pages): {costs}")
     for which, what in enumerate(("decode", "reach")):
         small, large = costs[1][which], costs[64][which]
-        check(large < 4 * small + 20000, f"to {what} 64 GiB takes {large} us, 1 GiB {small} us")
+        check(large < 4 * small + 0.5, f"to {what} 64 GiB takes {large} s, 1 GiB {small} s")

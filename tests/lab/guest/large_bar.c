@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * large-bar: the memory of each ivshmem (its third BAR) is decoded, and reached from its first page to its
- * last; how long each took is for the test outside to compare.
+ * last. How long each takes is for the test outside to measure by these lines: an emulated host's guest has
+ * a clock that stands still while its VMM works.
  */
 #include "lab.h"
 
@@ -32,19 +33,18 @@ static void use_page(int file, uint64_t offset, uint32_t value)
 
 static bool use_bar(const char *name)
 {
-	double start, decoded, reached;
-	uint64_t size, address;
+	uint64_t size;
 	char path[96];
 	struct pci pci;
 	int file;
 
 	pci_open(&pci, name);
-	address = pci_bar(&pci, BAR, &size);
+	pci_bar(&pci, BAR, &size);
 	if (pci_read(&pci, 0, 4) != IVSHMEM || !size)
 		return false;
-	start = seconds();
+	printf("large-bar: %llu MiB begin\n", (unsigned long long)size >> 20);
 	pci_attribute(&pci, "enable", "1");
-	decoded = seconds();
+	printf("large-bar: %llu MiB are decoded\n", (unsigned long long)size >> 20);
 	snprintf(path, sizeof(path), "%s/resource%u", pci.path, BAR);
 	file = open(path, O_RDWR | O_SYNC | O_CLOEXEC);
 	if (file < 0)
@@ -52,27 +52,23 @@ static bool use_bar(const char *name)
 	for (unsigned int i = 0; i < PLACES; i++)
 		use_page(file, size / PLACES * (i + 1) - PAGE, i * 0x01010101u);
 	use_page(file, 0, 0x12345678);
-	reached = seconds();
 	close(file);
-	printf("large-bar: %s of %llu MiB at %#llx: decoded after %.0f us, %u pages after %.0f us\n",
-		name, (unsigned long long)size >> 20, (unsigned long long)address,
-		(decoded - start) * 1e6, PLACES + 1, (reached - decoded) * 1e6);
+	printf("large-bar: %llu MiB are reached\n", (unsigned long long)size >> 20);
 	return true;
 }
 
 int large_bar_main(int argc, char **argv)
 {
-	DIR *directory = opendir("/sys/bus/pci/devices");
+	struct dirent **entries;
+	int count = scandir("/sys/bus/pci/devices", &entries, NULL, alphasort);
 	unsigned int used = 0;
-	struct dirent *entry;
 
 	(void)argc;
 	(void)argv;
-	if (!directory)
+	if (count < 0)
 		fail_errno("/sys/bus/pci/devices");
-	while ((entry = readdir(directory)))
-		used += entry->d_name[0] != '.' && use_bar(entry->d_name);
-	closedir(directory);
+	for (int i = 0; i < count; i++)
+		used += entries[i]->d_name[0] != '.' && use_bar(entries[i]->d_name);
 	if (!used)
 		fail("there is no ivshmem");
 	return 0;
