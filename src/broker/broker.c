@@ -9,6 +9,7 @@
 #include "host/binding/bind.h"
 #include "host/binding/release.h"
 #include "host/journal/names.h"
+#include "host/system/cgroup.h"
 #include "host/system/guard.h"
 
 #include <errno.h>
@@ -79,8 +80,34 @@ static int make_loop(struct broker *broker, struct error *err)
 	return code ? error_sys(err, code, NULL, "cannot catch signals") : 0;
 }
 
+/* By the kernel, to have memory back. */
+static int killed_for_memory(const struct broker *broker, struct error *err)
+{
+	const char *name = broker->config->name;
+	struct host_cgroup group;
+	char limit[24];
+
+	if (!host_cgroup_exhausted(&broker->host, &group)) {
+		error_set(err, -ENOMEM, name,
+			"the kernel has killed the machine's process: the host's memory ran out");
+		error_hint(err, "give the guest less with --memory, or end what else uses it");
+		return 1;
+	}
+	error_set(err, -ENOMEM, name,
+		"the kernel has killed the machine's process: the memory of the control group %s ran "
+		"out, %s in all",
+		group.name,
+		group.limit ? size_format(group.bytes, limit) : "which has no limit now");
+	error_hint(err,
+		"give that group more (MemoryMax= of a service), end what else is in it, or give the "
+		"guest less with --memory");
+	return 1;
+}
+
 static int killed(const struct broker *broker, int signal, struct error *err)
 {
+	if (signal == SIGKILL && host_cgroup_kills(&broker->host) > broker->kills_before)
+		return killed_for_memory(broker, err);
 	error_set(err, -EIO, broker->config->name,
 		"the machine's process was killed by signal %d (%s)", signal, strsignal(signal));
 	if (signal == SIGSYS)
@@ -208,6 +235,7 @@ static int live(struct broker *broker, struct error *err)
 		loop_step(broker->loop, 0);
 		if (broker_is_to_end(broker))
 			return broker->stopped_by ? 128 + broker->stopped_by : 0;
+		broker->kills_before = host_cgroup_kills(&broker->host);
 		if (broker_life(broker, &life, err))
 			return 1;
 		code = judge(broker, life.status, &again, err);

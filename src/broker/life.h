@@ -27,6 +27,7 @@ struct broker {
 	bool reset_by_host;         /* the same for this life's reset */
 	bool paused;                /* the vCPUs are held */
 	enum machine_end held_for;  /* for this the machine holds them itself; else MACHINE_OFF */
+	long kills_before;          /* host_cgroup_kills() at this life's begin */
 	struct watch *watch;        /* of the machine's process; NULL while there is none */
 };
 

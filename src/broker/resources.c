@@ -3,7 +3,7 @@
 
 #include "base/fd.h"
 #include "base/size.h"
-#include "host/system/host.h"
+#include "host/system/cgroup.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -16,6 +16,8 @@
 
 /* What the kernel and our own mappings need beside guest RAM. */
 #define MEMLOCK_MARGIN (64 * MIB)
+/* What of that a control group has to give, besides RAM. */
+#define CGROUP_MARGIN (16 * MIB)
 
 static int open_kvm(struct error *err)
 {
@@ -121,6 +123,33 @@ static int check_free(const struct broker_config *config, const char *text, stru
 	return err->code;
 }
 
+/*
+ * A control group gives no more than its limit, whatever the host has. RAM that need not be present may
+ * be in the swap.
+ */
+static int check_cgroup(const struct broker_config *config, const char *text, struct error *err)
+{
+	bool all = config->device_count || config->prealloc;
+	uint64_t needed = config->memory + (all ? CGROUP_MARGIN : 0);
+	uint64_t swap = all ? 0 : KIB * meminfo(text, "SwapTotal");
+	char least[24], there[24];
+	struct host_cgroup group;
+	struct host host;
+
+	if (host_init(&host, NULL, NULL, err))
+		return err->code;
+	if (!host_cgroup_least(&host, &group) || needed <= swap || needed - swap <= group.bytes)
+		return 0;
+	error_set(err, -ENOMEM, NULL,
+		"%s of memory are needed with the guest's, but the control group %s may have %s (%s)",
+		size_format(needed, least), group.name, size_format(group.bytes, there),
+		group.limit);
+	error_hint(err,
+		"give that group more (MemoryMax= and MemoryHigh= of a service), or the guest less "
+		"with --memory");
+	return err->code;
+}
+
 /* The machine inherits the limits; it has no privilege to lock more. */
 static int raise_memlock(const struct broker_config *config, struct error *err)
 {
@@ -149,7 +178,8 @@ int broker_check_memory(const struct broker_config *config, struct error *err)
 
 	if (fd_read_file("/proc/meminfo", text, sizeof(text)) < 0)
 		text[0] = '\0';
-	if (config->hugepages ? check_hugepages(config, err) : check_free(config, text, err))
+	if (config->hugepages ? check_hugepages(config, err)
+			      : check_free(config, text, err) || check_cgroup(config, text, err))
 		return err->code;
 	if (config->device_count)
 		return raise_memlock(config, err);

@@ -783,6 +783,59 @@ TEST(an_end_that_takes_long_is_told_and_has_a_limit)
 	assert_int_equal(seen->releases, 1);
 }
 
+#define GROUP "/sys/fs/cgroup/vms"
+
+static void write_below_root(const char *path, const char *text)
+{
+	char full[256];
+	FILE *file;
+
+	snprintf(full, sizeof(full), "%s%s", root, path);
+	for (char *slash = full; (slash = strchr(slash + 1, '/'));) {
+		*slash = '\0';
+		mkdir(full, 0700);
+		*slash = '/';
+	}
+	file = fopen(full, "we");
+	assert_non_null(file);
+	fputs(text, file);
+	fclose(file);
+}
+
+/* As the kernel does where the group's memory runs out. */
+static enum machine_end run_out_of_memory(const struct machine_config *machine, struct error *err)
+{
+	(void)machine, (void)err;
+	write_below_root(GROUP "/memory.events", "max 7\noom 2\noom_kill 4\n");
+	raise(SIGKILL);
+	return MACHINE_FAILED;
+}
+
+TEST(a_machine_that_is_killed_for_memory_says_whose)
+{
+	struct job job;
+
+	write_below_root("/proc/self/cgroup", "0::/vms\n");
+	write_below_root(GROUP "/memory.max", "1073741824\n");
+	write_below_root(GROUP "/memory.events", "max 7\noom 1\noom_kill 3\n");
+	write_below_root(GROUP "/memory.events.local", "max 7\noom 2\noom_kill 4\n");
+	start(&job, run_out_of_memory);
+	assert_int_equal(end_of(&job), 1);
+	assert_says(job.errors, "penstock: test: the kernel has killed the machine's process: the "
+				"memory of the control group /vms ran out, 1 GiB in all");
+	assert_says(job.errors, "next: give that group more (MemoryMax= of a service)");
+	/* It was not the group's, which has some left. */
+	write_below_root(GROUP "/memory.events", "oom_kill 3\n");
+	write_below_root(GROUP "/memory.events.local", "oom 0\n");
+	start(&job, run_out_of_memory);
+	assert_int_equal(end_of(&job), 1);
+	assert_says(job.errors, "killed the machine's process: the host's memory ran out");
+	/* Somebody else's doing, as the count of earlier ones has not grown. */
+	start(&job, run_out_of_memory);
+	assert_int_equal(end_of(&job), 1);
+	assert_says(job.errors, "the machine's process was killed by signal 9");
+}
+
 TEST(a_machine_that_is_on_its_way_out_gets_more_time)
 {
 	struct job job;
@@ -1543,6 +1596,7 @@ int main(void)
 		BROKER_TEST(the_machine_has_what_it_needs_and_nothing_else),
 		BROKER_TEST(a_machine_that_hangs_is_killed),
 		BROKER_TEST(an_end_that_takes_long_is_told_and_has_a_limit),
+		BROKER_TEST(a_machine_that_is_killed_for_memory_says_whose),
 		BROKER_TEST(a_machine_that_is_on_its_way_out_gets_more_time),
 		BROKER_TEST(a_machine_that_cannot_be_killed_is_given_up),
 		BROKER_TEST(words_that_are_not_known_mean_nothing),

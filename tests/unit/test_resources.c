@@ -294,6 +294,66 @@ static void with_devices_memory_must_be_free(void **state)
 	refuse_memory(-ENOMEM, "the host has 4 GiB available", "end what uses the host's memory");
 }
 
+#define GROUPS "/sys/fs/cgroup"
+#define SLICE  GROUPS "/vm.slice"
+
+/* A service in a slice, as systemd makes them; the limit that counts is the slice's. */
+static void add_groups(struct fixture *fixture)
+{
+	fixture_file(
+		fixture, "/proc/self/cgroup", "4:devices:/elsewhere\n0::/vm.slice/guest.service\n");
+	fixture_file(fixture, GROUPS "/cgroup.controllers", "memory\n");
+	fixture_file(fixture, SLICE "/memory.max", "536870912\n");
+	fixture_file(fixture, SLICE "/memory.high", "max\n");
+	fixture_file(fixture, SLICE "/guest.service/memory.max", "4294967296\n");
+	fixture_file(fixture, SLICE "/guest.service/memory.high", "max\n");
+}
+
+static void a_control_group_must_give_the_memory(void **state)
+{
+	struct fixture *fixture = *state;
+
+	host.is_root = true;
+	add_groups(fixture);
+	config.memory = 512 * MIB;
+	refuse_memory(0, "", ""); /* and with the swap more */
+	config.memory = 1536 * MIB;
+	refuse_memory(0, "", "");
+	config.memory += MIB;
+	refuse_memory(-ENOMEM,
+		"1.5 GiB of memory are needed with the guest's, but the control group /vm.slice may have "
+		"512 MiB (memory.max)",
+		"MemoryMax=");
+	/* All of it present, and what the machine itself takes. */
+	config.device_count = 1;
+	config.memory = 512 * MIB;
+	refuse_memory(-ENOMEM, "528 MiB of memory are needed", "--memory");
+	config.memory = 496 * MIB;
+	refuse_memory(0, "", "");
+	fixture_file(fixture, SLICE "/guest.service/memory.high", "268435456\n");
+	refuse_memory(
+		-ENOMEM, "/vm.slice/guest.service may have 256 MiB (memory.high)", "MemoryHigh=");
+	/* A pool's pages are not counted. */
+	config.hugepages = true;
+	fixture_file(fixture, "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages", "256\n");
+	refuse_memory(0, "", "");
+}
+
+/* In a container the group that is the root there has a limit, too. */
+static void a_container_has_a_limit(void **state)
+{
+	struct fixture *fixture = *state;
+
+	config.prealloc = true;
+	fixture_file(fixture, "/proc/self/cgroup", "0::/\n");
+	refuse_memory(0, "", "");
+	fixture_file(fixture, GROUPS "/memory.max", "268435456\n");
+	refuse_memory(-ENOMEM, "the control group / may have 256 MiB (memory.max)", "--memory");
+	/* What lies outside of it is not to be seen. */
+	fixture_file(fixture, "/proc/self/cgroup", "0::/../other\n");
+	refuse_memory(0, "", "");
+}
+
 static void with_devices_memory_must_be_locked(void **state)
 {
 	(void)state;
@@ -466,6 +526,8 @@ int main(void)
 		RESOURCES_TEST(memory_must_exist),
 		RESOURCES_TEST(hugepages_must_be_free),
 		RESOURCES_TEST(with_devices_memory_must_be_free),
+		RESOURCES_TEST(a_control_group_must_give_the_memory),
+		RESOURCES_TEST(a_container_has_a_limit),
 		RESOURCES_TEST(with_devices_memory_must_be_locked),
 		RESOURCES_TEST(a_group_is_opened_once),
 		RESOURCES_TEST(iommufd_is_taken_where_all_have_it),
