@@ -162,8 +162,9 @@ static int collapse(struct memory *memory, char *at, uint64_t size)
 	if (code || madvise(at, size, MADV_COLLAPSE) == 0 || errno != EINVAL)
 		return code;
 	if (__atomic_exchange_n(&memory->kind, MEMORY_HUGE, __ATOMIC_RELAXED) == MEMORY_COLLAPSE)
-		log_info("the guest's memory is on pages of 4 KiB: root, or Linux 6.1 or newer, "
-			 "would have huge ones");
+		log_info(
+			"the guest's memory is on pages of 4 KiB: root, user namespaces, or Linux 6.1 or "
+			"newer would have huge ones");
 	return 0;
 }
 

@@ -5,12 +5,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 /* The file that is guest RAM, of the kernel that the test runs on. */
@@ -18,11 +20,12 @@
 int __real_fsopen(const char *type, unsigned flags);
 int __wrap_fsopen(const char *type, unsigned flags);
 
-static int refused; /* fsopen(2) fails so */
+static int refused;       /* fsopen(2) fails so */
+static pid_t refused_for; /* for this process alone; 0: for all */
 
 int __wrap_fsopen(const char *type, unsigned flags)
 {
-	if (!refused)
+	if (!refused || (refused_for && refused_for != getpid()))
 		return __real_fsopen(type, flags);
 	errno = refused;
 	return -1;
@@ -116,7 +119,35 @@ TEST(it_is_mounted_nowhere)
 	close(ram.fd);
 }
 
-TEST(who_may_not_mount_gets_small_pages)
+static bool has_user_namespaces(void)
+{
+	int status;
+	pid_t child = fork();
+
+	if (child == 0)
+		_exit(unshare(CLONE_NEWUSER | CLONE_NEWNS));
+	assert_int_equal(waitpid(child, &status, 0), child);
+	return status == 0;
+}
+
+TEST(who_may_not_mount_does_so_in_a_namespace)
+{
+	struct broker_ram ram;
+
+	if (!has_user_namespaces() || access("/sys/kernel/mm/transparent_hugepage", F_OK))
+		test_skip("there are no user namespaces for us");
+	refused = EPERM;
+	refused_for = getpid();
+	open_ram(&ram, 16 * MIB);
+	assert_int_equal(ram.kind, MEMORY_HUGE);
+	assert_int_equal(fcntl(ram.fd, F_GETFD), FD_CLOEXEC);
+	assert_int_equal(waitpid(-1, NULL, __WALL), -1);
+	close(ram.fd);
+	assert_huge(16 * MIB);
+	refused = refused_for = 0;
+}
+
+TEST(who_may_not_mount_anywhere_gets_small_pages)
 {
 	static const int errors[] = { EPERM, ENOSYS, EMFILE };
 	struct broker_ram ram;
@@ -150,7 +181,8 @@ int main(void)
 		cmocka_unit_test(it_is_of_huge_pages),
 		cmocka_unit_test(it_does_not_grow),
 		cmocka_unit_test(it_is_mounted_nowhere),
-		cmocka_unit_test(who_may_not_mount_gets_small_pages),
+		cmocka_unit_test(who_may_not_mount_does_so_in_a_namespace),
+		cmocka_unit_test(who_may_not_mount_anywhere_gets_small_pages),
 		cmocka_unit_test(it_may_be_of_the_pool),
 	};
 
