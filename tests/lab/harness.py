@@ -175,10 +175,11 @@ on_this_host = []
 class Machine:
     """A running VMM with a guest: `with Machine(...) as machine`."""
 
-    def __init__(self, test=None, cmdline="", inherited=(), **options):
+    def __init__(self, test=None, cmdline="", inherited=(), before=(), **options):
         self._inherited = inherited      # descriptors that it is started with
         words = ["console=ttyS0 quiet panic=-1", f"test={test}" if test else "", cmdline]
-        self._command = vmm.command(cmdline=" ".join(filter(None, words)), **options)
+        # before: what execs it
+        self._command = [*before, *vmm.command(cmdline=" ".join(filter(None, words)), **options)]
         self._binding = vmm.binding(options.get("devices", ()))
         self.output = ""
         self._changed = threading.Condition()
@@ -320,10 +321,11 @@ class Again(typing.NamedTuple):
 # Kinds of host that run tests of another one, beside what they have of their own. Short is where the way
 # to the IOMMU shows: what is mapped and what is not, and devices that are wanted back.
 AGAIN = {
-    "iommufd": Again("default", ("passthrough", "lifecycle", "gate", "kvm"), ["--iommu", "iommufd"],
+    "iommufd": Again("default", ("passthrough", "lifecycle", "gate", "kvm", "ram"), ["--iommu", "iommufd"],
                      ("two-disks-two-cpus", "big-guest", "nic-and-test-devices", "pair-in-one-group",
                       "dma-outside-of-guest-memory", "dma-to-another-device",
-                      "the-host-wants-a-device-back")),
+                      "the-host-wants-a-device-back", "dma-the-moment-it-may",
+                      "a-memory-lock-limit-is-found-before-the-start")),
     "iommufd-sriov": Again("sriov", ("sriov",), ["--iommu", "iommufd"],
                            ("virtual-function-of-a-network-card",)),
     "type1": Again("default", ("passthrough",), ["--iommu", "type1"],

@@ -27,6 +27,7 @@ import lifecycle                    # noqa: E402,F401
 import passthrough                  # noqa: E402,F401
 import pci_tree                     # noqa: E402,F401
 import qmp_client                   # noqa: E402,F401
+import ram                          # noqa: E402,F401
 import sriov                        # noqa: E402,F401
 from runner import HostUnusable, Runner         # noqa: E402
 

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #define EDU_ID               0x00
@@ -75,17 +76,23 @@ static void set64(const struct edu *edu, unsigned int offset, uint64_t value)
 	*(volatile uint64_t *)(edu->bar + offset) = value;
 }
 
-static void edu_open(struct edu *edu)
+/* Without bus mastering. */
+static void edu_find(struct edu *edu)
 {
-	uint32_t id;
-
 	memset(edu, 0, sizeof(*edu));
 	edu->uio = -1;
 	if (!pci_find(&edu->pci, 0x1234, 0x11e8))
 		fail("no edu device");
 	pci_attribute(&edu->pci, "enable", "1");
-	pci_enable(&edu->pci);
 	edu->bar = pci_map(&edu->pci, 0, NULL);
+}
+
+static void edu_open(struct edu *edu)
+{
+	uint32_t id;
+
+	edu_find(edu);
+	pci_enable(&edu->pci);
 
 	id = get(edu, EDU_ID);
 	if ((id & 0xffff) != 0x00ed)
@@ -452,5 +459,40 @@ int edu_peer_main(int argc, char **argv)
 		fail("DMA reached the BAR that was not decoded");
 	printf("edu-peer: not without decoding\n");
 	exchange(&edu, bar, address, page);
+	return 0;
+}
+
+/*
+ * edu-early: the device's first DMA, out of the last page of RAM into the one before it, at once after bus
+ * mastering is switched on for the first time. ram.end=ADDRESS on the command line tells where they
+ * are, and memmap= that Linux must leave them alone.
+ */
+int edu_early_main(int argc, char **argv)
+{
+	int memory = open("/dev/mem", O_RDWR | O_CLOEXEC);
+	char end[32], *pages;
+	uint64_t last;
+	struct edu edu;
+
+	(void)argc;
+	(void)argv;
+	if (!argument("ram.end", end, sizeof(end)))
+		fail("no ram.end=ADDRESS on the command line");
+	last = number(end) - PAGE;
+	pages = mmap(
+		NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, memory, (off_t)(last - PAGE));
+	if (memory < 0 || pages == MAP_FAILED)
+		fail_errno("/dev/mem at %#llx", (unsigned long long)last);
+	edu_find(&edu);
+	fill_page(pages + PAGE, last);
+	printf("EDU-EARLY-READY\n");
+	pci_enable(&edu.pci);
+	start_dma(&edu, last, EDU_BUFFER, 0);
+	printf("EDU-EARLY-MASTER\n");
+	finish_dma(&edu);
+	start_dma(&edu, EDU_BUFFER, last - PAGE, EDU_DMA_TO_RAM);
+	finish_dma(&edu);
+	if (!same(pages, pages + PAGE))
+		fail("DMA from %#llx brought other data", (unsigned long long)last);
 	return 0;
 }

@@ -45,6 +45,7 @@ uint64_t physical(const void *address);
 
 int bulk_main(int argc, char **argv);
 int disk_main(int argc, char **argv);
+int edu_early_main(int argc, char **argv);
 int edu_main(int argc, char **argv);
 int edu_isolation_main(int argc, char **argv);
 int edu_peer_main(int argc, char **argv);

@@ -19,6 +19,7 @@ static const struct {
 	{ "bulk", bulk_main },
 	{ "disk", disk_main },
 	{ "edu", edu_main },
+	{ "edu-early", edu_early_main },
 	{ "edu-isolation", edu_isolation_main },
 	{ "edu-peer", edu_peer_main },
 	{ "keyboard", keyboard_main },
