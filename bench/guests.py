@@ -23,12 +23,19 @@ class Q35(harness.Qemu):
     machine = ["-machine", "q35"]
 
     @classmethod
-    def command(cls, cmdline, devices, initrd=harness.INITRD, memory=MEMORY_MIB):
+    def command(cls, cmdline, devices, initrd=harness.INITRD, memory=MEMORY_MIB, more=()):
         return ["qemu-system-x86_64", "-accel", "kvm", "-cpu", "host", *cls.machine,
                 "-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio",
                 "-m", str(memory), "-kernel", harness.KERNEL, "-initrd", initrd,
                 "-append", cmdline,
-                *(word for bdf in devices for word in ("-device", f"vfio-pci,host={bdf}"))]
+                *(word for bdf in devices for word in ("-device", f"vfio-pci,host={bdf}")), *more]
+
+
+class Q35Native(Q35):
+    """Its hotplug as hardware has it, which is Penstock's, too, instead of ACPI's."""
+
+    name = "QEMU q35, native hotplug"
+    machine = [*Q35.machine, "-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off"]
 
 
 class Microvm(Q35):

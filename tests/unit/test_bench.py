@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""bench/run must say which aim is missed, on its page and by its exit code. The numbers are a run's, but
-for Penstock's timer exits and start: a busy machine's were too high."""
+"""bench/run must say which aim is missed, on its page and by its exit code. The numbers are those of
+runs on a busy machine, but for what missed an aim there, or was not measured: that is made up."""
 
 import contextlib
 import importlib.machinery
@@ -33,7 +33,37 @@ def slow_start(us):
 
 def many_exits(us):
     for found in us["start"]:
-        found["CPUID"] += 3000
+        found["CPUID"] += 1500
+
+
+def exits_of_ports(us):
+    us["ports"]["8"]["CPUID"] += 8 * 41
+
+
+def exits_of_the_last_devices(us):
+    for found in us["exits by devices"]:
+        found["8"]["MMIO"] += 3000
+
+
+def wait_for_ram(us):
+    for found in us["first line"]:
+        found["4096"] *= 2
+
+
+def wait_for_the_last_devices(us):
+    for found in us["seconds by devices"]:
+        found["8"] *= 2
+
+
+def slow(what):
+    def change(us):
+        for found in us["plugging"]:
+            found[what] = [100] * 3
+    return change
+
+
+def work_twice(us):
+    us["fill"] = [2 * milliseconds for milliseconds in us["fill"]]
 
 
 def many_faults(us):
@@ -42,15 +72,29 @@ def many_faults(us):
 
 
 def much_memory(us):
-    us["memory"]["anonymous"] += 3072
+    us["memory"]["file"] += 3072
+
+
+def much_kernel_memory(us):
+    us["memory"]["kernel"] += 3072
 
 
 # Each aim, and a change of Penstock's numbers that misses this one alone.
 AIMS = {
-    "KVM exits, start to user space, besides the host's interrupts": many_exits,
+    "KVM exits, start to user space, besides the host's interrupts and the guest's timer": many_exits,
+    "KVM exits for each empty port": exits_of_ports,
+    "KVM exits for a device more, from 4 to 8, as from 1 to 4 = 1": exits_of_the_last_devices,
+    "time to the first line, 512 MiB = 1, 4 GiB": wait_for_ram,
+    "time to the first line for a device more, from 4 to 8, as from 1 to 4 = 1":
+        wait_for_the_last_devices,
+    "time to attach a disk, QEMU q35 = 1": slow("attach"),
+    "time to detach it, QEMU q35 = 1": slow("detach"),
+    "CPU time to make RAM present and map it, a bare program = 1": work_twice,
     "of them second-level page faults": many_faults,
     "time from start to user space, QEMU q35 = 1": slow_start,
-    "memory beside guest RAM, MiB": much_memory,
+    "memory beside guest RAM that the processes map, MiB": much_memory,
+    "memory beside guest RAM that is theirs alone, the kernel's for them included, MiB":
+        much_kernel_memory,
     "KVM exits for a read of 4 KiB, host's interrupts included": largest("HLT", 3),
     "of them MMIO or port I/O": largest("MMIO", 0.02),
 }
