@@ -3,12 +3,18 @@
 import contextlib
 import json
 import os
+import pty
+import select
+import signal
 import socket
+import subprocess
+import termios
 import time
 from pathlib import Path
 
+import hang
 from harness import (BOOT_SECONDS, E1000E, NVME_A, QUICK_SECONDS, RUN_SECONDS, Machine, Penstock, check, command,
-                     driver, refused, test, wait_until)
+                     driver, end, refused, test, wait_until)
 
 NAME = "controlled"
 SOCKET = f"/run/penstock/{NAME}.sock"
@@ -176,6 +182,98 @@ def stop_by_force():
         check(done.returncode == 0, done.stderr)
         check(driver(NVME_A) == "nvme", "its driver has it not back")
         check(machine.wait(QUICK_SECONDS) == 0, machine.last_words())
+
+
+class Console:
+    """`penstock console` between pipes."""
+
+    def __init__(self):
+        self.process = subprocess.Popen(["penstock", "console", NAME], stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0)
+        self.seen = b""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        end(self.process)
+
+    def _more(self, deadline):
+        left = max(0, deadline - time.monotonic())
+        check(select.select([self.process.stdout], [], [], left)[0], lambda: f"nothing comes after {self.seen[-300:]}")
+        more = self.process.stdout.read(4096)
+        self.seen += more
+        return more
+
+    def expect(self, text, seconds):
+        deadline = time.monotonic() + seconds
+        while text not in self.seen:
+            # The client's stderr ends when the client does: not to be read before.
+            check(self._more(deadline), lambda: f"the console ends: {self.seen[-300:]} {self.process.stderr.read()}")
+
+    def expect_end(self):
+        deadline = time.monotonic() + QUICK_SECONDS
+        while self._more(deadline):
+            pass
+        check(self.process.wait(QUICK_SECONDS) == 0, "the console fails")
+
+
+def leave_terminal(leave, status):
+    """A console on a terminal is left, and the terminal is as it was."""
+    keys, terminal = pty.openpty()
+    before = termios.tcgetattr(terminal)
+    with subprocess.Popen(["penstock", "console", NAME], stdin=terminal, stdout=terminal,
+                          stderr=subprocess.PIPE) as process:
+        try:
+            wait_until(lambda: termios.tcgetattr(terminal) != before, QUICK_SECONDS, "the terminal is not raw")
+            leave(process, keys)
+            found = process.wait(QUICK_SECONDS)
+        finally:
+            end(process)
+    check(found == status, f"exit code {found}, not {status}")
+    check(termios.tcgetattr(terminal) == before, "the terminal stays raw")
+    os.close(keys)
+    os.close(terminal)
+
+
+@test(only=Penstock)
+def console_of_a_running_machine():
+    """By one user at a time, who may go and come; it ends with the machine."""
+    with Machine("console", serial="pty", name=NAME) as machine:
+        wait_until(lambda: os.path.exists(SOCKET), QUICK_SECONDS, "no socket")
+        with Console() as first:
+            first.expect(b"CONSOLE-READY", BOOT_SECONDS)
+            refused(["penstock", "console", NAME], 1, "somebody has this console open")
+            first.process.kill()
+            first.process.wait(QUICK_SECONDS)
+        leave_terminal(lambda _, keys: os.write(keys, b"\1x"), 0)
+        leave_terminal(lambda process, _: process.terminate(), 128 + signal.SIGTERM)
+        with Console() as last:
+            last.process.stdin.write(b"hello\n")
+            last.expect(b"CONSOLE-GOT hello", QUICK_SECONDS)
+            last.expect(b"TEST-RESULT console ok", RUN_SECONDS)
+            last.expect_end()
+        check(machine.wait() == 0, machine.last_words)
+    with controlled("wait", devices=[]) as (machine, _):
+        refused(["penstock", "console", NAME], 1, "no pseudo-terminal, but goes to stdio", "--serial pty")
+        machine.process.terminate()
+        machine.wait(QUICK_SECONDS)
+
+
+@test(only=Penstock)
+def console_that_nobody_reads():
+    """The guest goes on, and who comes late sees what it prints from then on."""
+    noise = 64 << 10        # more than pseudo-terminal and buffer hold, 28 KiB
+    with Machine("console", f"console.noise={noise}", serial="pty", name=NAME) as machine:
+        wait_until(lambda: any(counts.get("io_exits", 0) > noise for counts in hang.exits().values()),
+                   RUN_SECONDS, "the guest does not print all it has")
+        with Console() as late:
+            late.expect(b"CONSOLE-READY", BOOT_SECONDS)
+            check(late.seen.count(b"#") < noise, "all has been kept: this shows nothing")
+            late.process.stdin.write(b"late\n")
+            late.expect(b"CONSOLE-GOT late", QUICK_SECONDS)
+            late.expect_end()
+        check(machine.wait() == 0, machine.last_words)
 
 
 @test(only=Penstock)
