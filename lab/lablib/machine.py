@@ -1,10 +1,12 @@
 """The emulated host as a QEMU process: its command line, its channels, its end."""
 
+import contextlib
 import json
 import os
 import shlex
 import socket
 import subprocess
+import time
 from pathlib import Path
 
 from lablib.initrd import Archive
@@ -38,6 +40,7 @@ def emulator(root):
             tree / "bin/qemu-system-x86_64", "-L", tree / "share/qemu", "-L", tree / "share/seabios"]
 
 
+MONITOR_SECONDS, SAMPLES = 5, 3
 CHANNELS = ("stdout", "stderr", "control", "monitor")
 
 # What the host inside may ask of QEMU's monitor outside.
@@ -149,6 +152,17 @@ class Machine:
             if "error" in reply:
                 return f"error: {reply['error']['desc']}\n"
         raise LabError("the lab's machine is gone")
+
+    def note_interrupts(self):
+        """What the CPUs' interrupt controllers hold, several times: of a host that has hung."""
+        text = ""
+        with contextlib.suppress(OSError, ValueError, LabError):
+            self.channels["qmp"].settimeout(MONITOR_SECONDS)
+            for _ in range(SAMPLES):
+                for cpu in range(self.options.cpus):
+                    text += self._qmp("human-monitor-command", {"command-line": f"info lapic {cpu}"})
+                time.sleep(1)
+        (self.directory / "lapic.log").write_text(text.replace("\r", ""))
 
     def end(self):
         """Nothing in it is worth an orderly end: all that stays is in /out, written through."""

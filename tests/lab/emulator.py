@@ -73,8 +73,8 @@ def lost_interrupts(lapics):
                      f"lost this interrupt" for cpu, vectors in sorted(lost.items()))
 
 
-def verdict(console, qemu, test=None):
-    """Why the host's death is the emulator's fault, or None."""
+def verdict(console, qemu, test=None, lapics=""):
+    """Why the host's death is the emulator's fault, or None. The last is of a host that has not died."""
     log, faults = since(console, test)
     if DAMNING.search(log) or OOPS.search(log) or not faults and kernel_log.FAULT.search(log):
         return None
@@ -84,4 +84,4 @@ def verdict(console, qemu, test=None):
         for one in signatures:
             if one.pattern.search(text):
                 return one.reason
-    return None
+    return lost_interrupts(lapics) or None

@@ -87,7 +87,7 @@ class Suite:
             code = self._follow(command)
             if code in (0, 1) and not self.running:
                 return True
-            self._died(code, *(self._log(logs, name) for name in ("console.log", "qemu.log")))
+            self._died(code, *(self._log(logs, f"{name}.log") for name in ("console", "qemu", "lapic")))
             return False
 
     @staticmethod
@@ -133,7 +133,7 @@ class Suite:
         if word != "STUCK":
             self.ended[name] = word
 
-    def _died(self, code, console, qemu):
+    def _died(self, code, console, qemu, lapics):
         """Blames the emulator or the test that was running."""
         name = self.running
         if not name:
@@ -141,7 +141,7 @@ class Suite:
             self.restarts.append(f"it could not go on (exit code {code})")
             return
         reason = ("the emulator has stopped a guest" if self.stuck
-                  else emulator.verdict(console, qemu, name))
+                  else emulator.verdict(console, qemu, name, lapics))
         tail = "\n".join(console.splitlines()[-TAIL_LINES:])
         if not reason:
             self._fail(name, f"the host died or hung under it (exit code {code}), and nothing that is "
