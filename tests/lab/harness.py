@@ -166,7 +166,34 @@ class Qemu:
                 rebind(bdf, None)
 
 
-VMM = {"penstock": Penstock, "qemu": Qemu}
+class UsersPenstock(Penstock):
+    """The same by a user without root, who was given the devices and may lock as much memory as a
+    guest of this size needs."""
+
+    uid, home = 1, Path("/tmp/user")
+    margin = 64 << 20
+
+    @classmethod
+    def command(cls, memory="512M", **options):
+        limit = (int(memory.rstrip("M")) << 20) + cls.margin
+        return ["prlimit", f"--memlock={limit}:{limit}", "setpriv", f"--reuid={cls.uid}",
+                f"--regid={cls.uid}", "--clear-groups", "env", f"XDG_RUNTIME_DIR={cls.home}",
+                *Penstock.command(memory=memory, **options)]
+
+    @classmethod
+    @contextlib.contextmanager
+    def binding(cls, devices):
+        cls.home.mkdir(exist_ok=True)
+        os.chown(cls.home, cls.uid, 0)
+        os.chmod("/dev/kvm", 0o666)
+        for words in (["bind", "--user", str(cls.uid)], ["release"]):
+            done = command(["penstock", *words, *devices]) if devices else None
+            check(not done or done.returncode == 0, f"{words}: {done and done.stderr}")
+            if words[0] == "bind":
+                yield
+
+
+VMM = {"penstock": Penstock, "user": UsersPenstock, "qemu": Qemu}
 vmm = Penstock
 # What this kind of host gives `penstock run` beside a test's own options: see AGAIN.
 on_this_host = []
@@ -316,6 +343,7 @@ class Again(typing.NamedTuple):
     files: tuple        # those of these files
     more: list          # with these options of `penstock run`
     short: tuple        # those of them that nobody has to ask for
+    vmm: str = "penstock"
 
 
 # Kinds of host that run tests of another one, beside what they have of their own. Short is where the way
@@ -330,6 +358,8 @@ AGAIN = {
                            ("virtual-function-of-a-network-card",)),
     "type1": Again("default", ("passthrough",), ["--iommu", "type1"],
                    ("two-disks-two-cpus", "dma-outside-of-guest-memory", "dma-to-another-device")),
+    "user": Again("default", ("passthrough", "lifecycle"), [],
+                  ("two-disks-two-cpus", "nic-and-test-devices", "confinement-and-second-start"), "user"),
 }
 NOTHING = Again(None, (), [], ())
 

@@ -104,8 +104,8 @@ def confinement_and_second_start():
         check(int(fields["CapEff"], 16) == 0 and int(fields["CapPrm"], 16) == 0,
               f"the machine process has capabilities: {fields['CapEff']}")
         check("0" not in fields["Uid"].split(), "the machine process runs as root")
-        refused(Penstock.command(name="taken"), 1, "taken")
-        refused(Penstock.command(name="other", devices=[NVME_A]), 1, NVME_A)
+        refused(harness.vmm.command(name="taken"), 1, "taken")
+        refused(harness.vmm.command(name="other", devices=[NVME_A]), 1, NVME_A)
         machine.process.terminate()
         machine.wait(QUICK_SECONDS)
 
@@ -113,7 +113,7 @@ def confinement_and_second_start():
 def check_ended_by(machine, number):
     """By its signal, as the exit code says; QEMU sees its own to be a success."""
     code = machine.wait(QUICK_SECONDS)
-    check(code == 128 + number or harness.vmm is not Penstock,
+    check(code == 128 + number or harness.vmm is harness.Qemu,
           f"exit code {code} after {signal.Signals(number).name}")
 
 

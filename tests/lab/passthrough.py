@@ -11,7 +11,7 @@ from pathlib import Path
 
 import harness
 from harness import (E1000E, EDU, IVSHMEM, NVME_A, NVME_B, PAIR_NIC, PAIR_NVME, TESTDEV, XHCI, Machine,
-                     Penstock, check, run_guest, test, verify_stamp)
+                     Penstock, UsersPenstock, check, run_guest, test, verify_stamp)
 
 
 @test()
@@ -49,9 +49,9 @@ def hugepages():
     pool = Path("/proc/sys/vm/nr_hugepages")
     pool.write_text("256")
     try:
-        # the device by another of its names
-        with Machine("wait", memory="256M", devices=[harness.block_device(NVME_A)],
-                     more=["--hugepages"]) as machine:
+        # the device by another of its names, which is gone once it is bound for a user
+        name = NVME_A if harness.vmm is UsersPenstock else harness.block_device(NVME_A)
+        with Machine("wait", memory="256M", devices=[name], more=["--hugepages"]) as machine:
             machine.expect("WAITING")
             free = int(Path("/proc/meminfo").read_text().split("HugePages_Free:")[1].split()[0])
             check(free <= 128, f"{free} of 256 huge pages are free while 256 MiB run on them")
@@ -113,7 +113,7 @@ def pair_in_one_group():
 
 @test()
 def config_space_and_bars_abused():
-    abuse = "hard" if harness.vmm is Penstock else "mild"
+    abuse = "mild" if harness.vmm is harness.Qemu else "hard"
     output = run_guest("pciinfo", cmdline=f"stamp=abused abuse={abuse}", devices=[NVME_A])
     check("Non-Volatile memory controller" in output, "lspci in the guest does not list the disk")
     verify_stamp(NVME_A, "abused")

@@ -43,7 +43,7 @@ def kind_of_host():
 def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--vmm", choices=harness.VMM, default="penstock",
+    parser.add_argument("--vmm", choices=harness.VMM,
                         help="what runs the guests: qemu shows that the tests themselves are right")
     parser.add_argument("--host", default=kind_of_host(), metavar="KIND",
                         help="the kind of host, for --list elsewhere than on it")
@@ -52,8 +52,9 @@ def main():
     parser.add_argument("--list", action="store_true", help="only list the tests")
     parser.add_argument("names", nargs="*", metavar="NAME", help="tests to run; may be globs")
     options = parser.parse_args()
-    harness.vmm = harness.VMM[options.vmm]
-    harness.on_this_host = harness.AGAIN.get(options.host, harness.NOTHING).more
+    again = harness.AGAIN.get(options.host, harness.NOTHING)
+    harness.vmm = harness.VMM[options.vmm or again.vmm]
+    harness.on_this_host = again.more
     chosen = harness.selected(options.host, options.names, options.short)
     if options.list:
         print(*(one.name for one in chosen), sep="\n")
