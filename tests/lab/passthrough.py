@@ -11,7 +11,7 @@ from pathlib import Path
 
 import harness
 from harness import (E1000E, EDU, IVSHMEM, NVME_A, NVME_B, PAIR_NIC, PAIR_NVME, TESTDEV, XHCI, Machine,
-                     Penstock, UsersPenstock, check, run_guest, test, verify_stamp)
+                     UsersPenstock, check, run_guest, test, verify_stamp)
 
 
 @test()
