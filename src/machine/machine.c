@@ -181,7 +181,8 @@ static bool on_populated(void *opaque, struct memory_range *range)
 	struct machine *machine = opaque;
 	struct fill *fill = __atomic_load_n(&machine->fill, __ATOMIC_ACQUIRE);
 
-	return memory_next_first(&machine->memory, range) || (fill && fill_next(fill, range));
+	return machine_pci_next_page(&machine->pci, range) ||
+	       memory_next_first(&machine->memory, range) || (fill && fill_next(fill, range));
 }
 
 static void on_closed(void *opaque, unsigned device)

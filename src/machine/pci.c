@@ -32,16 +32,20 @@ static void send_msi(void *opaque, struct msi_message message)
 
 static const struct pci_root_ops root_ops = { on_reset_port, find_line, send_msi };
 
+static uint64_t config_gpa(const struct machine_pci *pci, const struct pci_device *device)
+{
+	return pci->root.ecam + ((uint64_t)device->devfn << 12);
+}
+
 /*
  * What the guest reads of this device is only a copy: let it read that without an exit. Writes still come
  * to us, as do all accesses where the slot cannot be had.
  */
 static void show_config(struct machine_pci *pci, struct pci_device *device)
 {
-	uint64_t gpa = pci->root.ecam + ((uint64_t)device->devfn << 12);
-
 	memset(device->config + device->config_size, 0xff, PCI_CONFIG_SIZE - device->config_size);
-	kvm_slot_map(pci->vm, gpa, PCI_CONFIG_SIZE, device->config, KVM_MEM_READONLY);
+	kvm_slot_map(pci->vm, config_gpa(pci, device), PCI_CONFIG_SIZE, device->config,
+		KVM_MEM_READONLY);
 }
 
 static const struct pci_device_ops host_bridge_ops;
@@ -97,6 +101,22 @@ int machine_pci_init(struct machine_pci *pci, struct kvm_vm *vm, struct space *m
 		if (make_port(pci, i, &topology->ports[i], err))
 			return err->code;
 	return 0;
+}
+
+bool machine_pci_next_page(struct machine_pci *pci, struct memory_range *range)
+{
+	const struct pci_device *device = &pci->host_bridge;
+	unsigned i;
+
+	if (__atomic_load_n(&pci->pages_given, __ATOMIC_RELAXED) > pci->port_count)
+		return false;
+	i = __atomic_fetch_add(&pci->pages_given, 1, __ATOMIC_RELAXED);
+	if (i > pci->port_count)
+		return false;
+	if (i)
+		device = &pci->ports[i - 1].bridge.device;
+	*range = (struct memory_range){ config_gpa(pci, device), PCI_CONFIG_SIZE };
+	return true;
 }
 
 void machine_pci_destroy(struct machine_pci *pci)

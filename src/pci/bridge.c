@@ -70,6 +70,8 @@ int pci_bridge_init(struct pci_bridge *bridge, const struct pci_device_ops *ops,
 	device->config[PCI_SECONDARY_BUS] = device->config[PCI_SUBORDINATE_BUS] = number;
 	pci_set_writable(device, PCI_PRIMARY_BUS, 3, 0xffffff);
 	pci_set_writable(device, PCI_COMMAND, 2, COMMAND_WRITABLE & ~PCI_COMMAND_IO);
+	/* As firmware leaves it: what is behind the bridge may report errors. */
+	pci_set16(device, PCI_BRIDGE_CONTROL, PCI_BRIDGE_CTL_SERR);
 	pci_set_writable(device, PCI_BRIDGE_CONTROL, 2, CONTROL_WRITABLE);
 	set_io(device, &windows->io);
 	set_memory(device, &windows->mem32);

@@ -350,7 +350,9 @@ static void the_dsdt_disassembles_and_compiles(void **state)
 		"Name(_HID,EisaId(\"PNP0A08\"))",
 		"Name(_CID,EisaId(\"PNP0A03\"))",
 		"Name(_UID,Zero)Name(_SEG,Zero)Name(_BBN,Zero)",
-		"Method(_OSC,4,NotSerialized){Return(Arg3)}",
+		"Method(_OSC,4,NotSerialized){Local0=DerefOf(Arg3[0x08])If((Local0&0x04)){"
+		"Arg3[0x08]=(DerefOf(Arg3[0x08])&0xFB)"
+		"Arg3[Zero]=(DerefOf(Arg3[Zero])|0x10)}Return(Arg3)}",
 		/* The windows: granularity, minimum, maximum, translation, length. */
 		"WordBusNumber(ResourceProducer,MinFixed,MaxFixed,PosDecode,"
 		"0x0000,0x0000,0x0002,0x0000,0x0003,,,)",

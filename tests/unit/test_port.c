@@ -213,6 +213,7 @@ TEST(the_slot_s_number_has_thirteen_bits)
 TEST(an_empty_slot)
 {
 	assert_int_equal(get(PCI_COMMAND, 2), PCI_COMMAND_MASTER | PCI_COMMAND_INTX_DISABLE);
+	assert_int_equal(get(PCI_BRIDGE_CONTROL, 2), PCI_BRIDGE_CTL_SERR);
 	assert_int_equal(get(SLTSTA, 2), 0);
 	assert_int_equal(get(SLTCTL, 2), PCI_EXP_SLTCTL_PCC);
 	assert_false(link_active());

@@ -14,6 +14,12 @@
 
 #define OEM_ID "PENSTK"
 
+/* _OSC (ACPI 6.4, 6.2.11.3; PCI Firmware 3.3, 4.5.1): bytes of its three double words. */
+#define OSC_STATUS  0
+#define OSC_MASKED  0x10
+#define OSC_CONTROL 8
+#define OSC_PME     0x04
+
 struct header {
 	char signature[4];
 	uint32_t length;
@@ -205,10 +211,27 @@ static void add_routing(struct aml *aml)
 	aml_close(aml, table);
 }
 
+/*
+ * _OSC: the system may have whatever it asks for (6.2.11), since no firmware competes with it, but for power
+ * management events: no port of ours sends one, and being ready for them costs a guest four writes a port.
+ */
+static void add_osc(struct aml *aml)
+{
+	size_t method = aml_open_method(aml, "_OSC", 4), wanted;
+
+	aml_load_byte(aml, 3, OSC_CONTROL);
+	wanted = aml_open_if(aml, OSC_PME);
+	aml_and_byte(aml, 3, OSC_CONTROL, (uint8_t)~OSC_PME);
+	aml_or_byte(aml, 3, OSC_STATUS, OSC_MASKED);
+	aml_close(aml, wanted);
+	aml_return_argument(aml, 3);
+	aml_close(aml, method);
+}
+
 static void add_host_bridge(struct aml *aml, const struct pci_root *pci)
 {
 	const struct pci_windows *windows = &pci->bus.windows;
-	size_t device = aml_open_device(aml, "PCI0"), method;
+	size_t device = aml_open_device(aml, "PCI0");
 	struct aml_template crs;
 
 	aml_name_eisaid(aml, "_HID", "PNP0A08");
@@ -226,10 +249,7 @@ static void add_host_bridge(struct aml *aml, const struct pci_root *pci)
 	aml_window(aml, AML_MEMORY, 64, windows->mem64.base, windows->mem64.size);
 	aml_close_template(aml, crs);
 	add_routing(aml);
-	/* _OSC: the system may have whatever it asks for (6.2.11): no firmware competes with it. */
-	method = aml_open_method(aml, "_OSC", 4);
-	aml_return_argument(aml, 3);
-	aml_close(aml, method);
+	add_osc(aml);
 	aml_close(aml, device);
 }
 

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#define LOCAL0       0x60
 #define LENGTH_BYTES 3 /* of every package length: 20 bits, more than a DSDT of ours has */
 
 void aml_bytes(struct aml *aml, const void *bytes, size_t size)
@@ -157,6 +158,50 @@ void aml_return_argument(struct aml *aml, unsigned argument)
 {
 	byte(aml, 0xa4);
 	byte(aml, 0x68 + argument);
+}
+
+size_t aml_open_if(struct aml *aml, uint32_t mask)
+{
+	size_t mark;
+
+	byte(aml, 0xa0);
+	mark = open_package(aml);
+	aml_bytes(aml, (const uint8_t[]){ 0x7b, LOCAL0 }, 2);
+	aml_integer(aml, mask);
+	byte(aml, 0); /* the result goes nowhere */
+	return mark;
+}
+
+static void index_of(struct aml *aml, unsigned argument, uint8_t i)
+{
+	aml_bytes(aml, (const uint8_t[]){ 0x88, 0x68 + argument }, 2);
+	aml_integer(aml, i);
+	byte(aml, 0);
+}
+
+void aml_load_byte(struct aml *aml, unsigned argument, uint8_t i)
+{
+	aml_bytes(aml, "\x70\x83", 2); /* Store(DerefOf( */
+	index_of(aml, argument, i);
+	byte(aml, LOCAL0);
+}
+
+static void change_byte(struct aml *aml, uint8_t op, unsigned argument, uint8_t i, uint8_t mask)
+{
+	aml_bytes(aml, (const uint8_t[]){ op, 0x83 }, 2);
+	index_of(aml, argument, i);
+	aml_integer(aml, mask);
+	index_of(aml, argument, i);
+}
+
+void aml_and_byte(struct aml *aml, unsigned argument, uint8_t i, uint8_t mask)
+{
+	change_byte(aml, 0x7b, argument, i, mask);
+}
+
+void aml_or_byte(struct aml *aml, unsigned argument, uint8_t i, uint8_t mask)
+{
+	change_byte(aml, 0x7d, argument, i, mask);
 }
 
 /* A buffer whose size term, always a word here, is filled in by the close. */

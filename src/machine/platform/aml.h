@@ -38,6 +38,13 @@ void aml_name_string(struct aml *aml, const char *name, const char *value);
 void aml_notify(struct aml *aml, const char *object, uint8_t value);
 void aml_return_argument(struct aml *aml, unsigned argument);
 
+/* If (Local0 & mask): open, add terms, close. */
+size_t aml_open_if(struct aml *aml, uint32_t mask);
+/* Byte i of an argument that is a buffer: Local0 = it; it &= mask; it |= mask. */
+void aml_load_byte(struct aml *aml, unsigned argument, uint8_t i);
+void aml_and_byte(struct aml *aml, unsigned argument, uint8_t i, uint8_t mask);
+void aml_or_byte(struct aml *aml, unsigned argument, uint8_t i, uint8_t mask);
+
 /* Name(_CRS, ResourceTemplate() {...}): open, add descriptors (ACPI 6.4, 6.4), close. */
 struct aml_template {
 	size_t mark;
