@@ -101,12 +101,6 @@ bool loop_step(struct loop *loop, int timeout_ms)
 	return true;
 }
 
-void loop_run(struct loop *loop)
-{
-	while (loop_step(loop, -1))
-		continue;
-}
-
 void loop_stop(struct loop *loop)
 {
 	eventfd_write(loop->wake, 1);

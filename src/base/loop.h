@@ -28,8 +28,6 @@ void loop_remove(struct loop *loop, int fd);
 /* Other events than those that loop_add() was told. */
 void loop_change(struct loop *loop, int fd, uint32_t events);
 
-/* Run handlers until loop_stop(). */
-void loop_run(struct loop *loop);
 /* Wait for events, timeout_ms at most (-1: for ever), and run their handlers. False after loop_stop(). */
 bool loop_step(struct loop *loop, int timeout_ms);
 void loop_stop(struct loop *loop);

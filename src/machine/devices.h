@@ -33,7 +33,7 @@ enum machine_slot_state {
 	SLOT_EMPTY,
 	SLOT_OPENING, /* functions are being opened, or are still to come */
 	SLOT_PLUGGED,
-	SLOT_ASKED,   /* the guest was asked to let go */
+	SLOT_ASKED,   /* the guest was asked to let go: to eject, then by the button */
 	SLOT_CLOSING, /* the guest cannot reach the functions any more */
 };
 
@@ -44,6 +44,7 @@ struct machine_slot {
 	struct machine_device *functions[8];
 	unsigned count;
 	unsigned wanted; /* functions that are to come together */
+	int64_t button_at; /* while the guest is asked to eject: when the button is pressed; 0: it is */
 };
 
 struct machine_devices {
@@ -54,7 +55,8 @@ struct machine_devices {
 	struct machine_pci *pci;
 	struct machine_slot slots[TOPOLOGY_SLOTS];
 	struct loop *loop;
-	int news; /* eventfd: a thread is at its end, or a slot has lost its power; -1 */
+	int news;         /* eventfd: a thread is at its end, or a guest has let go of a slot; -1 */
+	uint32_t ejected; /* a bit a slot that the guest has ejected; written by vCPUs' threads */
 	/* May DMA begin? As passthrough.ready. */
 	bool (*ready)(void *opaque);
 	/* The host asks for a device back, or a device has failed. Called by the event loop. */
@@ -70,6 +72,8 @@ struct machine_devices {
 	void (*plugged)(void *opaque, uint32_t request, const struct error *err);
 	/* Keep the vCPUs from running, and from any access that they are in, or let them go on. */
 	void (*hold)(void *opaque, bool held);
+	/* Ask the guest's system to eject what is in a slot, or not any more. */
+	void (*eject)(void *opaque, unsigned slot, bool wanted);
 	void *opaque;
 };
 
@@ -99,10 +103,20 @@ int devices_plug(struct machine_devices *devices, unsigned number, const struct 
 	unsigned functions, uint32_t request, struct error *err);
 
 /*
- * Take a device out, with the other functions of its slot: ask the guest by the slot's button, or, by
- * force, pull it from the guest without a word. closed() tells the end of it.
+ * Take a device out, with the other functions of its slot: ask the guest, or, by force, pull it from the
+ * guest without a word. closed() tells the end of it.
  */
 int devices_unplug(struct machine_devices *devices, unsigned number, bool force, struct error *err);
+
+/* On a vCPU's thread: the guest has ejected what is in these slots, a bit each. */
+void devices_ejected(struct machine_devices *devices, uint32_t slots);
+
+/*
+ * A system that does not know how to eject is asked by the slot's button. How many ms from now that may be
+ * due, -1: no slot waits for it; and press those that are.
+ */
+int devices_patience(const struct machine_devices *devices);
+void devices_press_buttons(struct machine_devices *devices);
 
 /* Between the two files. */
 int devices_describe_one(

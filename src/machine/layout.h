@@ -36,7 +36,7 @@
 
 /* Lines of the interrupt controllers (GSIs). */
 #define LAYOUT_GSI_SERIAL 4
-#define LAYOUT_GSI_BUTTON 9
+#define LAYOUT_GSI_EVENTS 9
 #define LAYOUT_GSI_PCI    16 /* eight of them: see layout_pci_gsi() */
 
 /* The line of a PCI device's interrupt pin, 1 (INTA) to 4; the ACPI tables say the same. */

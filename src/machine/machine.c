@@ -13,6 +13,7 @@
 #include "machine/message.h"
 #include "machine/pci.h"
 #include "machine/platform/acpi.h"
+#include "machine/platform/events.h"
 #include "machine/platform/panic.h"
 #include "machine/platform/power.h"
 #include "machine/platform/rtc.h"
@@ -43,6 +44,7 @@ struct machine {
 	struct rtc rtc;
 	struct power power;
 	struct panic panic;
+	struct events events;
 	struct machine_devices devices;
 	struct vcpus *vcpus;
 	pthread_mutex_t lock; /* for what follows */
@@ -122,7 +124,7 @@ static void on_button(void *opaque)
 {
 	struct machine *machine = opaque;
 
-	power_press_button(&machine->power);
+	events_raise(&machine->events, EVENTS_BUTTON);
 }
 
 static void on_failure(void *opaque, const struct error *failure)
@@ -205,6 +207,23 @@ static void on_hold(void *opaque, bool held)
 		vcpus_resume(machine->vcpus, VCPUS_PLUG);
 }
 
+static void on_eject(void *opaque, unsigned slot, bool wanted)
+{
+	struct machine *machine = opaque;
+
+	if (wanted)
+		events_raise(&machine->events, 1U << slot);
+	else
+		events_withdraw(&machine->events, 1U << slot);
+}
+
+static void on_ejected(void *opaque, uint32_t slots)
+{
+	struct machine *machine = opaque;
+
+	devices_ejected(&machine->devices, slots);
+}
+
 static void tell_cpus(struct machine *machine, uint32_t id)
 {
 	for (unsigned i = 0; i < machine->config->cpus; i++)
@@ -261,7 +280,7 @@ static void obey(struct machine *machine, const struct message *message)
 
 	switch (message->type) {
 	case MESSAGE_PRESS_BUTTON:
-		power_press_button(&machine->power);
+		events_raise(&machine->events, EVENTS_BUTTON);
 		return;
 	case MESSAGE_RESET:
 		end(machine, MACHINE_RESET);
@@ -390,11 +409,15 @@ static int make_platform(struct machine *machine, struct error *err)
 	machine->panic.panicked = on_panic;
 	machine->panic.crash_loaded = on_crash_loaded;
 	machine->panic.opaque = machine;
+	machine->events.ejected = on_ejected;
+	machine->events.opaque = machine;
 	code = serial_init(&machine->serial, &machine->pio, machine->vm, &machine->console);
 	if (!code)
 		code = rtc_init(&machine->rtc, &machine->pio);
 	if (!code)
-		code = power_init(&machine->power, &machine->pio, machine->vm);
+		code = power_init(&machine->power, &machine->pio);
+	if (!code)
+		code = events_init(&machine->events, &machine->pio, machine->vm);
 	if (!code)
 		code = panic_init(&machine->panic, &machine->pio);
 	return code ? error_sys(err, code, NULL, "cannot make the platform's devices") : 0;
@@ -497,7 +520,8 @@ static void run(struct machine *machine)
 	}
 	if (failure.code)
 		on_failure(machine, &failure);
-	loop_run(machine->loop);
+	while (loop_step(machine->loop, devices_patience(&machine->devices)))
+		devices_press_buttons(&machine->devices);
 }
 
 enum machine_end machine_run(const struct machine_config *config, struct error *err)
@@ -512,6 +536,7 @@ enum machine_end machine_run(const struct machine_config *config, struct error *
 			.reach = fill_memory,
 			.plugged = on_plugged,
 			.hold = on_hold,
+			.eject = on_eject,
 			.opaque = &machine,
 		},
 	};

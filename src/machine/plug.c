@@ -8,6 +8,9 @@
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <time.h>
+
+#define EJECT_MS 1000 /* in which a system that can eject has done so, unless its driver is slow */
 
 /*
  * Devices that come and go, a slot at a time. The tree of PCI changes while the vCPUs are held: so no
@@ -72,6 +75,19 @@ static bool all_done(struct machine_slot *slot)
 	return done;
 }
 
+static unsigned number_of(const struct machine_devices *devices, const struct machine_slot *slot)
+{
+	return slot - devices->slots;
+}
+
+static int64_t clock_ms(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	return (int64_t)time.tv_sec * 1000 + time.tv_nsec / 1000000;
+}
+
 /* Out of the guest. */
 
 static void take_out(struct machine_devices *devices, struct machine_slot *slot)
@@ -86,6 +102,7 @@ static void take_out(struct machine_devices *devices, struct machine_slot *slot)
 		pci_bus_remove(&passthrough->pci);
 	}
 	devices->hold(devices->opaque, false);
+	devices->eject(devices->opaque, number_of(devices, slot), false);
 	slot->state = SLOT_CLOSING;
 	for (unsigned i = 0; i < slot->count; i++)
 		start_thread(slot->functions[i], close_device);
@@ -210,11 +227,18 @@ static void plug(struct machine_devices *devices, struct machine_slot *slot)
 
 /* The loop's part. */
 
+static bool has_let_go(const struct machine_devices *devices, const struct machine_slot *slot)
+{
+	uint32_t ejected = __atomic_load_n(&devices->ejected, __ATOMIC_ACQUIRE);
+
+	return ejected >> number_of(devices, slot) & 1 || !pci_port_is_powered(slot->port);
+}
+
 static void look_at(struct machine_devices *devices, struct machine_slot *slot)
 {
 	if (slot->state == SLOT_OPENING && slot->count == slot->wanted && all_done(slot))
 		plug(devices, slot);
-	if (slot->state == SLOT_ASKED && !pci_port_is_powered(slot->port))
+	if (slot->state == SLOT_ASKED && has_let_go(devices, slot))
 		pull(devices, slot);
 	if (slot->state == SLOT_CLOSING && all_done(slot))
 		forget(devices, slot);
@@ -239,6 +263,12 @@ static void on_power(void *opaque, struct pci_port *port, bool on)
 	(void)port;
 	if (!on)
 		eventfd_write(devices->news, 1);
+}
+
+void devices_ejected(struct machine_devices *devices, uint32_t slots)
+{
+	__atomic_fetch_or(&devices->ejected, slots, __ATOMIC_RELEASE);
+	eventfd_write(devices->news, 1);
 }
 
 int devices_plug_init(struct machine_devices *devices, struct error *err)
@@ -339,6 +369,46 @@ int devices_plug(struct machine_devices *devices, unsigned number, const struct 
 	return 0;
 }
 
+static void ask_guest(struct machine_devices *devices, struct machine_slot *slot)
+{
+	unsigned number = number_of(devices, slot);
+
+	slot->state = SLOT_ASKED;
+	slot->button_at = clock_ms() + EJECT_MS;
+	__atomic_fetch_and(&devices->ejected, ~(1U << number), __ATOMIC_RELAXED);
+	devices->eject(devices->opaque, number, true);
+}
+
+static bool waits_for_button(const struct machine_slot *slot)
+{
+	return slot->state == SLOT_ASKED && slot->button_at;
+}
+
+int devices_patience(const struct machine_devices *devices)
+{
+	int64_t first = INT64_MAX;
+
+	for (unsigned i = 0; i < TOPOLOGY_SLOTS; i++)
+		if (waits_for_button(&devices->slots[i]) && devices->slots[i].button_at < first)
+			first = devices->slots[i].button_at;
+	if (first == INT64_MAX)
+		return -1;
+	first -= clock_ms();
+	return first > 0 ? first : 0;
+}
+
+void devices_press_buttons(struct machine_devices *devices)
+{
+	for (unsigned i = 0; i < TOPOLOGY_SLOTS; i++) {
+		struct machine_slot *slot = &devices->slots[i];
+
+		if (!waits_for_button(slot) || slot->button_at > clock_ms())
+			continue;
+		slot->button_at = 0;
+		pci_port_press_button(slot->port);
+	}
+}
+
 int devices_unplug(struct machine_devices *devices, unsigned number, bool force, struct error *err)
 {
 	struct machine_device *device =
@@ -360,11 +430,10 @@ int devices_unplug(struct machine_devices *devices, unsigned number, bool force,
 	}
 	if (slot->state == SLOT_ASKED)
 		return error_set(err, -EALREADY, name, "the guest has been asked already");
-	slot->state = SLOT_ASKED;
 	/* The guest may have switched it off by itself. */
 	if (!pci_port_is_powered(slot->port))
 		pull(devices, slot);
 	else
-		pci_port_press_button(slot->port);
+		ask_guest(devices, slot);
 	return 0;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The PC's own devices: serial port with its console, clock, power. The input is a guest's accesses to
+ * The PC's own devices: serial port with its console, clock, power, events. The input is a guest's accesses to
  * their ports, of every size, and what a user types meanwhile at a terminal that may be slow.
  */
 #include "fuzz.h"
@@ -10,6 +10,7 @@
 #include "kernel.h"
 #include "machine/console.h"
 #include "machine/layout.h"
+#include "machine/platform/events.h"
 #include "machine/platform/panic.h"
 #include "machine/platform/power.h"
 #include "machine/platform/rtc.h"
@@ -28,7 +29,7 @@
 #define FLUSH_MS  5000
 #define ESCAPE    1
 
-enum { ACCESSES, PRINTED, TYPED, RAISED, CLOCK, POWER, PANICS };
+enum { ACCESSES, PRINTED, TYPED, RAISED, CLOCK, POWER, PANICS, EJECTED };
 
 struct fuzz_goal fuzz_goals[] = {
 	[ACCESSES] = { "port accesses", 2, 0 },
@@ -38,6 +39,7 @@ struct fuzz_goal fuzz_goals[] = {
 	[CLOCK] = { "fields of the time", 20, 0 },
 	[POWER] = { "requests to power off or reset", 500, 0 },
 	[PANICS] = { "panics", 500, 0 },
+	[EJECTED] = { "slots ejected", 20, 0 },
 	{ 0 },
 };
 
@@ -66,6 +68,7 @@ struct pc {
 	struct rtc rtc;
 	struct power power;
 	struct panic panic_port;
+	struct events events;
 	/*
 	 * The console's threads have not been started, and the steps do their work: a thread takes its
 	 * time to wake up, and inputs by the thousand find more than a few with threads.
@@ -147,6 +150,14 @@ static void on_crash_loaded(void *opaque)
 
 	fuzz_check(pc->crash_loaded);
 	fuzz_goals[PANICS].count++;
+}
+
+/* Never slot 0, and never without a slot. */
+static void on_ejected(void *opaque, uint32_t slots)
+{
+	(void)opaque;
+	fuzz_check(slots && !(slots & EVENTS_BUTTON));
+	fuzz_goals[EJECTED].count++;
 }
 
 /* Whether the reader has something to read. */
@@ -246,7 +257,7 @@ static void access_port(struct pc *pc, struct fuzz_input *input, uint8_t how)
 		SERIAL_PORT + 2, SERIAL_PORT + 3, SERIAL_PORT + 4, SERIAL_PORT + 5, SERIAL_PORT + 6,
 		SERIAL_PORT + 7, RTC_PORT, RTC_PORT + 1, PANIC_PORT, RTC_PORT + 1, 0x64,
 		POWER_SLEEP_PORT, POWER_SLEEP_PORT + 1 };
-	uint16_t port = ports[how & 15];
+	uint16_t port = how & 0x10 ? EVENTS_PORT + how % 4 : ports[how & 15];
 	unsigned size = how & 0x40 ? 1U << fuzz_byte(input) % 3 : 1;
 	unsigned tail = pc->serial.tail; /* which nobody else moves */
 	uint64_t value = how & 0x20 ? fuzz_number(input, size) : 0;
@@ -360,8 +371,10 @@ static void step(struct pc *pc, struct fuzz_input *input)
 		type_bytes(pc, input);
 	else if (how < 0xd0)
 		read_terminal(pc, how);
-	else if (how < 0xfc)
+	else if (how < 0xf8)
 		settle(pc);
+	else if (how < 0xfc)
+		events_raise(&pc->events, 1U << fuzz_byte(input) % 32);
 	else
 		print_many(pc, fuzz_byte(input));
 	check_line(pc);
@@ -448,12 +461,14 @@ void fuzz_one(struct fuzz_input *input)
 	pc.vm = (struct kvm_vm){ .fd = -1 };
 	pc.power = (struct power){ .off = on_off, .reset = on_reset, .opaque = &pc };
 	pc.panic_port = (struct panic){ on_panic, on_crash_loaded, &pc };
+	pc.events = (struct events){ .ejected = on_ejected, .opaque = &pc };
 	space_init(&pc.pio);
 	open_console(&pc, fuzz_byte(input));
 	fuzz_check(serial_init(&pc.serial, &pc.pio, &pc.vm, &pc.console) == 0);
 	fuzz_check(rtc_init(&pc.rtc, &pc.pio) == 0);
-	fuzz_check(power_init(&pc.power, &pc.pio, &pc.vm) == 0);
+	fuzz_check(power_init(&pc.power, &pc.pio) == 0);
 	fuzz_check(panic_init(&pc.panic_port, &pc.pio) == 0);
+	fuzz_check(events_init(&pc.events, &pc.pio, &pc.vm) == 0);
 	fuzz_check(pc.by_hand || console_start(&pc.console, &err) == 0);
 	for (unsigned i = 0; i < STEPS_MAX && input->size; i++)
 		step(&pc, input);

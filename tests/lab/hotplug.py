@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import time
 from pathlib import Path
 
 from harness import (BOOT_SECONDS, E1000E, EDU, Failure, NVME_A, NVME_B, PAIR_NIC, PAIR_NVME,
@@ -24,10 +25,10 @@ LIMIT = 300 + 60 * CYCLES
 
 
 @contextlib.contextmanager
-def running(devices, stay=None, **options):
+def running(devices, stay=None, cmdline="", **options):
     """A guest with these devices, of which it keeps the disk of this name busy."""
-    with Machine("hotplug", cmdline=f"stay={stay}" if stay else "", name=NAME, devices=devices,
-                 **options) as machine:
+    with Machine("hotplug", cmdline=f"{cmdline} stay={stay}" if stay else cmdline, name=NAME,
+                 devices=devices, **options) as machine:
         machine.expect("HOTPLUG-READY", BOOT_SECONDS)
         try:
             yield machine
@@ -150,6 +151,33 @@ def the_first_device_comes_later():
     """To a machine that was started without any."""
     with running([]) as machine:
         cycle(machine, DISK, FEW)
+
+
+# Linux's driver of a slot waits five seconds after its button.
+BUTTON_SECONDS = 5
+
+
+def seconds_to_detach(machine):
+    attach(NVME_B)
+    expect_times(machine, "HERE nvme-b", 1)
+    start = time.monotonic()
+    detach(NVME_B)
+    expect_times(machine, "GONE nvme-b", 1)
+    return time.monotonic() - start
+
+
+@test(only=Penstock)
+def the_guest_ejects_what_it_is_asked_for():
+    with running([], cmdline="loglevel=7") as machine:
+        seconds = seconds_to_detach(machine)
+        check(seconds < BUTTON_SECONDS, f"detaching takes {seconds:.1f} s: {machine.last_words()}")
+
+
+@test(only=Penstock)
+def a_guest_that_cannot_eject_knows_the_button():
+    with running([], cmdline="loglevel=7 acpiphp.disable=1") as machine:
+        seconds_to_detach(machine)
+        check("Button press: will power off" in machine.output, machine.last_words())
 
 
 @test(only=Penstock)

@@ -6,6 +6,7 @@
 #include "machine/platform/aml.h"
 #include "machine/platform/power.h"
 #include "machine/platform/rtc.h"
+#include "pci/port.h"
 #include "test.h"
 
 #include <errno.h>
@@ -21,6 +22,7 @@ struct fixture {
 	struct memory memory;
 	struct space mmio, pio;
 	struct pci_root pci;
+	struct pci_port port; /* in slot 2 */
 	uint64_t rsdp;
 	char directory[32]; /* for files of a test; empty: none */
 };
@@ -41,6 +43,8 @@ static int setup(void **state)
 	pci_root_init(
 		&fixture.pci, &fixture.mmio, &fixture.pio, LAYOUT_ECAM, BUSES, &windows, &err);
 	fixture.pci.has_ports = true;
+	pci_port_init(&fixture.port, 1, 1, &windows);
+	pci_bridge_add(&fixture.pci.bus, &fixture.port.bridge, 2 << 3, &err);
 	memory_place(&fixture.memory, 16 * MIB, NULL, 0, &err);
 	memory_map(&fixture.memory, memory_file(fixture.memory.size, 0), MEMORY_HUGE, &err);
 	*state = &fixture;
@@ -60,6 +64,7 @@ static int teardown(void **state)
 	if (fixture->directory[0])
 		nftw(fixture->directory, remove_one, 8, FTW_DEPTH | FTW_PHYS);
 	memory_free(&fixture->memory);
+	pci_port_destroy(&fixture->port);
 	space_destroy(&fixture->mmio);
 	space_destroy(&fixture->pio);
 	return 0;
@@ -346,13 +351,19 @@ static void the_dsdt_disassembles_and_compiles(void **state)
 {
 	/* Squeezed. */
 	static const char *const lines[] = {
-		"Scope(\\_SB){Device(PCI0){",
+		"Scope(\\_SB){OperationRegion(",
+		"Device(PCI0){",
 		"Name(_HID,EisaId(\"PNP0A08\"))",
 		"Name(_CID,EisaId(\"PNP0A03\"))",
 		"Name(_UID,Zero)Name(_SEG,Zero)Name(_BBN,Zero)",
 		"Method(_OSC,4,NotSerialized){Local0=DerefOf(Arg3[0x08])If((Local0&0x04)){"
 		"Arg3[0x08]=(DerefOf(Arg3[0x08])&0xFB)"
 		"Arg3[Zero]=(DerefOf(Arg3[Zero])|0x10)}Return(Arg3)}",
+		/* What is in slot 2, behind its port. */
+		"Device(SL02){Name(_ADR,0x00020000)Device(CARD){Name(_ADR,Zero)"
+		"Method(_EJ0,1,NotSerialized){EVNT=0x04}}}}",
+		"OperationRegion(EVRG,SystemIO,0x0684,0x04)"
+		"Field(EVRG,DWordAcc,NoLock,Preserve){EVNT,32}",
 		/* The windows: granularity, minimum, maximum, translation, length. */
 		"WordBusNumber(ResourceProducer,MinFixed,MaxFixed,PosDecode,"
 		"0x0000,0x0000,0x0002,0x0000,0x0003,,,)",
@@ -364,7 +375,7 @@ static void the_dsdt_disassembles_and_compiles(void **state)
 		"IO(Decode16,0x0CF8,0x0CF8,0x01,0x08,)",
 		"Device(MBRD){Name(_HID,EisaId(\"PNP0C02\"))Name(_UID,Zero)Name(_CRS,"
 		"ResourceTemplate(){Memory32Fixed(ReadWrite,0xE0000000,0x00300000,)"
-		"IO(Decode16,0x0680,0x0680,0x01,0x02,)})}",
+		"IO(Decode16,0x0680,0x0680,0x01,0x02,)IO(Decode16,0x0684,0x0684,0x01,0x04,)})}",
 		"Device(COM1){Name(_HID,EisaId(\"PNP0501\"))Name(_UID,Zero)Name(_CRS,"
 		"ResourceTemplate(){IO(Decode16,0x03F8,0x03F8,0x01,0x08,)"
 		"Interrupt(ResourceConsumer,Edge,ActiveHigh,Exclusive,,,){0x00000004,}})}",
@@ -375,7 +386,9 @@ static void the_dsdt_disassembles_and_compiles(void **state)
 		"Device(PWRB){Name(_HID,EisaId(\"PNP0C0C\"))}",
 		"Name(_HID,\"ACPI0013\")Name(_CRS,ResourceTemplate(){"
 		"Interrupt(ResourceConsumer,Edge,ActiveHigh,Exclusive,,,){0x00000009,}})"
-		"Method(_EVT,1,NotSerialized){Notify(PWRB,0x80)}}",
+		"Method(_EVT,1,NotSerialized){Local0=EVNT"
+		"If((Local0&One)){Notify(PWRB,0x80)}"
+		"If((Local0&0x04)){Notify(\\_SB.PCI0.SL02.CARD,0x03)}}}",
 		"Name(\\_S5,Package(0x04){0x05,0x05,Zero,Zero})",
 	};
 	struct fixture *fixture = *state;

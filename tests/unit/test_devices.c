@@ -9,6 +9,7 @@
 #include <linux/kvm.h>
 #include <linux/pci_regs.h>
 #include <linux/vfio.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -186,6 +187,7 @@ struct fixture {
 	struct error failure;
 	uint64_t closed;        /* a bit a device */
 	unsigned plugged, held; /* how often; how deep */
+	uint32_t asked;         /* to eject, a bit a slot */
 	uint32_t request;       /* the last one that has been answered */
 	unsigned events;        /* of plugging that the loop is to see before it stops */
 };
@@ -223,6 +225,13 @@ static void hold(void *opaque, bool held)
 	struct fixture *fixture = opaque;
 
 	fixture->held += held ? 1 : -1;
+}
+
+static void eject(void *opaque, unsigned slot, bool wanted)
+{
+	struct fixture *fixture = opaque;
+
+	fixture->asked = wanted ? fixture->asked | 1U << slot : fixture->asked & ~(1U << slot);
 }
 
 static int reach(void *opaque, struct error *err)
@@ -272,6 +281,7 @@ static int setup(void **state)
 	fixture.devices.closed = closed;
 	fixture.devices.plugged = plugged;
 	fixture.devices.hold = hold;
+	fixture.devices.eject = eject;
 	fixture.devices.reach = reach;
 	fixture.devices.opaque = &fixture;
 	*state = &fixture;
@@ -389,7 +399,8 @@ static void assert_fails_by(
 	struct fixture *fixture, int eventfd, int code, const char *name, const char *words)
 {
 	assert_int_equal(eventfd_write(eventfd, 1), 0);
-	loop_run(fixture->loop);
+	while (loop_step(fixture->loop, -1))
+		;
 	assert_int_equal(fixture->failure.code, code);
 	assert_string_equal(fixture->failure.object, name);
 	assert_non_null(strstr(fixture->failure.what, words));
@@ -489,6 +500,24 @@ static void let_go(struct fixture *fixture, unsigned port)
 	port_set(fixture, port, PCI_EXP_SLTCTL, PCI_EXP_SLTCTL_PCC);
 }
 
+static void the_pages_of_ports_are_given_once(void **state)
+{
+	struct fixture *fixture = *state;
+	struct memory_range page;
+
+	attach_one_of(fixture);
+	for (unsigned slot = 0; slot <= 1 + PORTS; slot++) {
+		if (slot == 1)
+			continue; /* the device's own is read from the device */
+		assert_true(machine_pci_next_page(&fixture->pci, &page));
+		assert_int_equal(page.gpa, LAYOUT_ECAM + (slot << 15));
+		assert_int_equal(page.size, 4096);
+	}
+	for (unsigned i = 0; i < 3; i++)
+		assert_false(machine_pci_next_page(&fixture->pci, &page));
+	devices_close(&fixture->devices);
+}
+
 static void one_that_is_plugged_is_seen_behind_the_first_empty_port(void **state)
 {
 	struct fixture *fixture = *state;
@@ -523,17 +552,69 @@ static void without_an_empty_port_it_is_refused(void **state)
 	devices_close(&fixture->devices);
 }
 
-static void the_guest_is_asked_and_lets_go(void **state)
+/* Behind the first port, with power and no news. */
+static void plug_and_use(struct fixture *fixture, unsigned i)
+{
+	plug_device(fixture, i);
+	port_set(fixture, 0, PCI_EXP_SLTSTA, 0xffff);
+	port_set(fixture, 0, PCI_EXP_SLTCTL, 0);
+}
+
+/* Slot 2: the first one has a device on the root bus. */
+static void the_guest_is_asked_to_eject(void **state)
 {
 	struct fixture *fixture = *state;
 	struct error err = { 0 };
 
 	attach_one_of(fixture);
-	plug_device(fixture, 1);
-	port_set(fixture, 0, PCI_EXP_SLTSTA, 0xffff);
-	port_set(fixture, 0, PCI_EXP_SLTCTL, 0);
+	assert_int_equal(devices_patience(&fixture->devices), -1);
+	for (unsigned i = 1; i < 3; i++) {
+		plug_and_use(fixture, i);
+		/* Of its own accord: nobody has asked. */
+		devices_ejected(&fixture->devices, UINT32_MAX);
+		loop_step(fixture->loop, 0);
+		assert_int_equal(id_behind(fixture, 0, 0), i << 16 | 0x8086);
+		assert_int_equal(fixture->asked, 0);
+		assert_int_equal(devices_unplug(&fixture->devices, i, false, &err), 0);
+		assert_int_equal(fixture->asked, 1 << 2);
+		assert_false(port_get(fixture, 0, PCI_EXP_SLTSTA) & PCI_EXP_SLTSTA_ABP);
+		devices_ejected(&fixture->devices, 1 << 3);
+		loop_step(fixture->loop, 0);
+		assert_int_equal(id_behind(fixture, 0, 0), i << 16 | 0x8086);
+		devices_ejected(&fixture->devices, 1 << 2);
+		run_until(fixture, 1);
+		assert_int_equal(fixture->asked, 0);
+		assert_int_equal(devices_patience(&fixture->devices), -1);
+		assert_false(port_get(fixture, 0, PCI_EXP_SLTSTA) & PCI_EXP_SLTSTA_PDS);
+		assert_false(is_open(host.files[i]));
+		/* As a driver of the port does that finds its slot empty. */
+		let_go(fixture, 0);
+	}
+	devices_close(&fixture->devices);
+}
+
+static void the_guest_is_asked_by_the_button_and_lets_go(void **state)
+{
+	struct fixture *fixture = *state;
+	struct error err = { 0 };
+	int patience;
+
+	attach_one_of(fixture);
+	plug_and_use(fixture, 1);
 	assert_int_equal(devices_unplug(&fixture->devices, 1, false, &err), 0);
+	devices_press_buttons(&fixture->devices);
+	assert_false(port_get(fixture, 0, PCI_EXP_SLTSTA) & PCI_EXP_SLTSTA_ABP);
+	patience = devices_patience(&fixture->devices);
+	assert_in_range(patience, 1, 1000);
+	poll(NULL, 0, patience + 1);
+	assert_int_equal(devices_patience(&fixture->devices), 0);
+	devices_press_buttons(&fixture->devices);
 	assert_true(port_get(fixture, 0, PCI_EXP_SLTSTA) & PCI_EXP_SLTSTA_ABP);
+	/* Once. */
+	assert_int_equal(devices_patience(&fixture->devices), -1);
+	port_set(fixture, 0, PCI_EXP_SLTSTA, PCI_EXP_SLTSTA_ABP);
+	devices_press_buttons(&fixture->devices);
+	assert_false(port_get(fixture, 0, PCI_EXP_SLTSTA) & PCI_EXP_SLTSTA_ABP);
 	assert_int_equal(id_behind(fixture, 0, 0), 1 << 16 | 0x8086);
 	assert_int_equal(devices_unplug(&fixture->devices, 1, false, &err), -EALREADY);
 	let_go(fixture, 0);
@@ -759,9 +840,11 @@ int main(void)
 		DEVICES_TEST(the_host_may_want_one_back),
 		DEVICES_TEST(one_may_report_an_error),
 		DEVICES_TEST(without_devices_there_is_nothing_to_do),
+		DEVICES_TEST(the_pages_of_ports_are_given_once),
 		DEVICES_TEST(one_that_is_plugged_is_seen_behind_the_first_empty_port),
 		DEVICES_TEST(without_an_empty_port_it_is_refused),
-		DEVICES_TEST(the_guest_is_asked_and_lets_go),
+		DEVICES_TEST(the_guest_is_asked_to_eject),
+		DEVICES_TEST(the_guest_is_asked_by_the_button_and_lets_go),
 		DEVICES_TEST(a_guest_that_switches_a_slot_off_by_itself_has_it_back),
 		DEVICES_TEST(by_force_it_is_gone_at_once),
 		DEVICES_TEST(one_that_does_not_open_leaves_the_port_empty),

@@ -85,7 +85,8 @@ static void only_what_is_ready_is_handled(void **state)
 
 	add_both(fixture);
 	eventfd_write(fixture->b, 1);
-	loop_run(fixture->loop);
+	while (loop_step(fixture->loop, -1))
+		;
 	assert_int_equal(fixture->calls_a, 0);
 	assert_int_equal(fixture->calls_b, 1);
 }
@@ -97,7 +98,8 @@ static void it_runs_until_it_is_stopped(void **state)
 	add_both(fixture);
 	fixture->stop_after = 5; /* what is not read stays ready */
 	eventfd_write(fixture->a, 1);
-	loop_run(fixture->loop);
+	while (loop_step(fixture->loop, -1))
+		;
 	assert_int_equal(fixture->calls_a, 5);
 }
 
@@ -107,7 +109,8 @@ static void a_stop_before_the_run_is_not_lost(void **state)
 
 	add_both(fixture);
 	loop_stop(fixture->loop);
-	loop_run(fixture->loop);
+	while (loop_step(fixture->loop, -1))
+		;
 	assert_int_equal(fixture->calls_a + fixture->calls_b, 0);
 }
 
@@ -124,13 +127,15 @@ static void any_thread_may_stop_it(void **state)
 	pthread_t thread;
 
 	assert_int_equal(pthread_create(&thread, NULL, stop_from_elsewhere, fixture->loop), 0);
-	loop_run(fixture->loop);
+	while (loop_step(fixture->loop, -1))
+		;
 	pthread_join(thread, NULL);
 }
 
 static void *run(void *opaque)
 {
-	loop_run(opaque);
+	while (loop_step(opaque, -1))
+		;
 	return NULL;
 }
 
@@ -172,7 +177,8 @@ static void what_is_removed_is_handled_no_more(void **state)
 	eventfd_write(fixture->a, 1);
 	eventfd_write(fixture->b, 1);
 	loop_remove(fixture->loop, fixture->a);
-	loop_run(fixture->loop);
+	while (loop_step(fixture->loop, -1))
+		;
 	assert_int_equal(fixture->calls_a, 0);
 	assert_int_equal(fixture->calls_b, 1);
 	loop_remove(fixture->loop, 12345); /* unknown: nothing happens */
@@ -188,7 +194,8 @@ static void a_handler_may_remove_another(void **state)
 	fixture->stop_after = 3;
 	eventfd_write(fixture->a, 1);
 	eventfd_write(fixture->b, 1);
-	loop_run(fixture->loop);
+	while (loop_step(fixture->loop, -1))
+		;
 	/* epoll keeps the order in which they became ready. */
 	assert_int_equal(fixture->calls_b, 0);
 	assert_int_equal(fixture->calls_a, 3);
@@ -203,7 +210,8 @@ static void a_handler_may_remove_itself(void **state)
 	fixture->stop_after = 3;
 	eventfd_write(fixture->a, 1);
 	eventfd_write(fixture->b, 1);
-	loop_run(fixture->loop);
+	while (loop_step(fixture->loop, -1))
+		;
 	assert_int_equal(fixture->calls_a, 1);
 	assert_int_equal(fixture->calls_b, 2);
 }
@@ -216,7 +224,8 @@ static void a_removed_descriptor_may_come_back(void **state)
 	loop_remove(fixture->loop, fixture->a);
 	assert_int_equal(loop_add(fixture->loop, fixture->a, EPOLLIN, on_b, fixture), 0);
 	eventfd_write(fixture->a, 1);
-	loop_run(fixture->loop);
+	while (loop_step(fixture->loop, -1))
+		;
 	assert_int_equal(fixture->calls_a, 0);
 	assert_int_equal(fixture->calls_b, 1);
 }

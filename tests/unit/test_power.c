@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "irq_lines.h"
-#include "machine/layout.h"
 #include "machine/platform/power.h"
 #include "test.h"
 
@@ -10,7 +8,6 @@
 #define TYPE(number) ((number) << 2)
 
 struct fixture {
-	struct kvm_vm vm;
 	struct space pio;
 	struct power power;
 	unsigned offs, resets;
@@ -35,13 +32,12 @@ static int setup(void **state)
 	static struct fixture fixture;
 
 	memset(&fixture, 0, sizeof(fixture));
-	irq_lines_reset(&fixture.vm);
 	space_init(&fixture.pio);
 	fixture.power.off = on_off;
 	fixture.power.reset = on_reset;
 	fixture.power.opaque = &fixture;
 	*state = &fixture;
-	return power_init(&fixture.power, &fixture.pio, &fixture.vm);
+	return power_init(&fixture.power, &fixture.pio);
 }
 
 static int teardown(void **state)
@@ -60,18 +56,6 @@ static uint32_t get(struct fixture *fixture, unsigned port, unsigned size)
 static void set(struct fixture *fixture, unsigned port, unsigned size, uint32_t value)
 {
 	space_write(&fixture->pio, port, size, value);
-}
-
-static void the_button_is_an_edge(void **state)
-{
-	struct fixture *fixture = *state;
-
-	power_press_button(&fixture->power);
-	assert_int_equal(irq_rises[LAYOUT_GSI_BUTTON], 1);
-	assert_false(irq_line[LAYOUT_GSI_BUTTON]);
-	power_press_button(&fixture->power);
-	assert_int_equal(irq_rises[LAYOUT_GSI_BUTTON], 2);
-	assert_int_equal(fixture->offs + fixture->resets, 0);
 }
 
 static void sleeping_deep_is_power_off(void **state)
@@ -133,7 +117,6 @@ static void odd_accesses_do_no_harm(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		POWER_TEST(the_button_is_an_edge),
 		POWER_TEST(sleeping_deep_is_power_off),
 		POWER_TEST(the_registers_read_zero),
 		POWER_TEST(the_keyboard_controller_resets),

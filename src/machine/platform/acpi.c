@@ -4,12 +4,15 @@
 #include "base/size.h"
 #include "machine/layout.h"
 #include "machine/platform/aml.h"
+#include "machine/platform/events.h"
 #include "machine/platform/panic.h"
 #include "machine/platform/power.h"
 #include "machine/platform/rtc.h"
 #include "machine/platform/serial.h"
+#include "pci/bridge.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #define OEM_ID "PENSTK"
@@ -228,6 +231,25 @@ static void add_osc(struct aml *aml)
 	aml_close(aml, method);
 }
 
+/* What is in a port's slot: the system is asked to eject it, and does (6.3.3). */
+static void add_slot(struct aml *aml, const struct pci_bridge *port)
+{
+	unsigned slot = port->device.devfn >> 3;
+	size_t device, inside, method;
+	char name[5];
+
+	snprintf(name, sizeof(name), "SL%02X", slot);
+	device = aml_open_device(aml, name);
+	aml_name_integer(aml, "_ADR", slot << 16);
+	inside = aml_open_device(aml, "CARD");
+	aml_name_integer(aml, "_ADR", 0);
+	method = aml_open_method(aml, "_EJ0", 1);
+	aml_store(aml, "EVNT", 1U << slot);
+	aml_close(aml, method);
+	aml_close(aml, inside);
+	aml_close(aml, device);
+}
+
 static void add_host_bridge(struct aml *aml, const struct pci_root *pci)
 {
 	const struct pci_windows *windows = &pci->bus.windows;
@@ -250,6 +272,8 @@ static void add_host_bridge(struct aml *aml, const struct pci_root *pci)
 	aml_close_template(aml, crs);
 	add_routing(aml);
 	add_osc(aml);
+	for (const struct pci_bridge *port = pci->bus.bridges; port; port = port->next)
+		add_slot(aml, port);
 	aml_close(aml, device);
 }
 
@@ -264,6 +288,7 @@ static void add_motherboard(struct aml *aml, const struct pci_root *pci)
 	crs = aml_open_template(aml, "_CRS");
 	aml_fixed_memory(aml, pci->ecam, pci->buses * PCI_ECAM_BUS_SIZE);
 	aml_io(aml, POWER_SLEEP_PORT, POWER_PORTS);
+	aml_io(aml, EVENTS_PORT, EVENTS_PORTS);
 	aml_close_template(aml, crs);
 	aml_close(aml, device);
 }
@@ -307,8 +332,16 @@ static void add_panic(struct aml *aml)
 	aml_close(aml, device);
 }
 
-/* The power button, and the generic event device that speaks for it (5.6.9). */
-static void add_button(struct aml *aml)
+static void add_notification(struct aml *aml, uint32_t event, const char *object, uint8_t value)
+{
+	size_t happened = aml_open_if(aml, event);
+
+	aml_notify(aml, object, value);
+	aml_close(aml, happened);
+}
+
+/* The power button, and the generic event device that speaks for it and for the slots (5.6.9). */
+static void add_events(struct aml *aml, const struct pci_root *pci)
 {
 	size_t device = aml_open_device(aml, "PWRB"), method;
 	struct aml_template crs;
@@ -318,10 +351,19 @@ static void add_button(struct aml *aml)
 	device = aml_open_device(aml, "GED_");
 	aml_name_string(aml, "_HID", "ACPI0013");
 	crs = aml_open_template(aml, "_CRS");
-	aml_interrupt(aml, LAYOUT_GSI_BUTTON);
+	aml_interrupt(aml, LAYOUT_GSI_EVENTS);
 	aml_close_template(aml, crs);
 	method = aml_open_method(aml, "_EVT", 1);
-	aml_notify(aml, "PWRB", 0x80);
+	aml_load(aml, "EVNT");
+	add_notification(aml, EVENTS_BUTTON, "PWRB", 0x80);
+	for (const struct pci_bridge *port = pci->bus.bridges; port; port = port->next) {
+		unsigned slot = port->device.devfn >> 3;
+		char card[32];
+
+		/* An absolute path of four names. */
+		snprintf(card, sizeof(card), "\\\x2f\x04_SB_PCI0SL%02XCARD", slot);
+		add_notification(aml, 1U << slot, card, 3 /* eject request: 5.6.6 */);
+	}
 	aml_close(aml, method);
 	aml_close(aml, device);
 }
@@ -332,12 +374,13 @@ static uint64_t add_dsdt(struct builder *b, const struct pci_root *pci)
 	struct aml *aml = &b->out;
 
 	scope = aml_open_scope(aml, "\\_SB_");
+	aml_port(aml, "EVRG", "EVNT", EVENTS_PORT);
 	add_host_bridge(aml, pci);
 	add_motherboard(aml, pci);
 	add_serial(aml);
 	add_rtc(aml);
 	add_panic(aml);
-	add_button(aml);
+	add_events(aml, pci);
 	aml_close(aml, scope);
 	aml_name(aml, "\\_S5_");
 	sleep = aml_open_package(aml, 4);

@@ -160,6 +160,38 @@ void aml_return_argument(struct aml *aml, unsigned argument)
 	byte(aml, 0x68 + argument);
 }
 
+void aml_port(struct aml *aml, const char *region, const char *name, uint16_t port)
+{
+	size_t mark;
+
+	aml_bytes(aml, "\x5b\x80", 2);
+	name_string(aml, region);
+	byte(aml, 1); /* SystemIO */
+	aml_integer(aml, port);
+	aml_integer(aml, 4);
+	aml_bytes(aml, "\x5b\x81", 2);
+	mark = open_package(aml);
+	name_string(aml, region);
+	byte(aml, 3); /* accessed as double words, no lock, other bits are preserved */
+	name_string(aml, name);
+	byte(aml, 32); /* bits */
+	aml_close(aml, mark);
+}
+
+void aml_load(struct aml *aml, const char *name)
+{
+	byte(aml, 0x70);
+	name_string(aml, name);
+	byte(aml, LOCAL0);
+}
+
+void aml_store(struct aml *aml, const char *name, uint32_t value)
+{
+	byte(aml, 0x70);
+	aml_integer(aml, value);
+	name_string(aml, name);
+}
+
 size_t aml_open_if(struct aml *aml, uint32_t mask)
 {
 	size_t mark;

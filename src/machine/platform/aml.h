@@ -38,6 +38,11 @@ void aml_name_string(struct aml *aml, const char *name, const char *value);
 void aml_notify(struct aml *aml, const char *object, uint8_t value);
 void aml_return_argument(struct aml *aml, unsigned argument);
 
+/* A double word at an I/O port, as the field called name. */
+void aml_port(struct aml *aml, const char *region, const char *name, uint16_t port);
+/* Local0 = name; name = value. */
+void aml_load(struct aml *aml, const char *name);
+void aml_store(struct aml *aml, const char *name, uint32_t value);
 /* If (Local0 & mask): open, add terms, close. */
 size_t aml_open_if(struct aml *aml, uint32_t mask);
 /* Byte i of an argument that is a buffer: Local0 = it; it &= mask; it |= mask. */

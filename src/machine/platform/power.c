@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "machine/platform/power.h"
 
-#include "machine/layout.h"
-
 #define SLEEP_ENABLE          (1U << 5)
 #define SLEEP_TYPE(control)   ((control) >> 2 & 7)
 #define KEYBOARD_COMMAND_PORT 0x64
@@ -37,20 +35,10 @@ static void keyboard_write(void *opaque, uint64_t offset, unsigned size, uint64_
 
 static const struct space_ops keyboard_ops = { read_zero, keyboard_write };
 
-int power_init(struct power *power, struct space *pio, struct kvm_vm *vm)
+int power_init(struct power *power, struct space *pio)
 {
-	int code;
-
-	power->vm = vm;
-	code = space_add(pio, POWER_SLEEP_PORT, POWER_PORTS, &sleep_ops, power);
+	int code = space_add(pio, POWER_SLEEP_PORT, POWER_PORTS, &sleep_ops, power);
 	if (!code)
 		code = space_add(pio, KEYBOARD_COMMAND_PORT, 1, &keyboard_ops, power);
 	return code;
-}
-
-/* An edge: the generic event device of the DSDT turns it into the button's notification. */
-void power_press_button(struct power *power)
-{
-	kvm_irq_line(power->vm, LAYOUT_GSI_BUTTON, true);
-	kvm_irq_line(power->vm, LAYOUT_GSI_BUTTON, false);
 }
