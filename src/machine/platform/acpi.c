@@ -232,7 +232,7 @@ static void add_osc(struct aml *aml)
 }
 
 /* What is in a port's slot: the system is asked to eject it, and does (6.3.3). */
-static void add_slot(struct aml *aml, const struct pci_bridge *port)
+static void add_card(struct aml *aml, const struct pci_bridge *port)
 {
 	unsigned slot = port->device.devfn >> 3;
 	size_t device, inside, method;
@@ -273,7 +273,7 @@ static void add_host_bridge(struct aml *aml, const struct pci_root *pci)
 	add_routing(aml);
 	add_osc(aml);
 	for (const struct pci_bridge *port = pci->bus.bridges; port; port = port->next)
-		add_slot(aml, port);
+		add_card(aml, port);
 	aml_close(aml, device);
 }
 
