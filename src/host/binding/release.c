@@ -24,6 +24,7 @@
 /* On whose behalf: decides which records are touched, and how far back a device goes. */
 enum scope {
 	SCOPE_OWNED,   /* what this process holds */
+	SCOPE_TAKEN,   /* the same, but somebody takes it from VFIO himself */
 	SCOPE_STALE,   /* what a dead process held */
 	SCOPE_ORDERED, /* what the user names: also what "penstock bind" keeps bound */
 };
@@ -197,10 +198,45 @@ static int give_back(const struct host *host, const struct bdf *bdf, const struc
 	return code;
 }
 
+/*
+ * The kernel takes the driver's link away before the driver is told, which then waits for VFIO's users. So there is
+ * no link any more by the time that these hear of it.
+ */
+static bool is_taken(const struct host *host, const struct bdf *bdf)
+{
+	char driver[HOST_NAME];
+
+	return host_device_driver(host, bdf, driver) || !host_driver_is_vfio(driver);
+}
+
+/* An override of somebody else's stays; the kernel waits with ours until the device has been taken. */
+static int leave_taken(
+	const struct host *host, const struct host_record *record, int lock, struct error *err)
+{
+	struct host_device device;
+	struct change change;
+	char name[BDF_TEXT];
+
+	if (host_device_read(host, &record->bdf, &device, err) == 0) {
+		change_init(&change, host, &device, lock);
+		if (strcmp(device.override, "vfio-pci") == 0)
+			change_override(&change, record->override, err);
+	}
+	bdf_format(&record->bdf, name);
+	if (!host_device_exists(host, &record->bdf)) {
+		log_info("%s: is gone from the host", name);
+		*err = (struct error){ 0 };
+	} else if (err->code == 0) {
+		log_info("%s: taken from vfio-pci, and left to who has done it", name);
+	}
+	return err->code;
+}
+
 static bool is_in_scope(const struct host *host, const struct host_record *record, enum scope scope)
 {
 	switch (scope) {
 	case SCOPE_OWNED:
+	case SCOPE_TAKEN:
 		return host_holder_is_self(&record->holder);
 	case SCOPE_STALE:
 		return record->holder.pid && !host_holder_is_alive(&record->holder) &&
@@ -231,7 +267,8 @@ static int release_recorded(const struct host *host, struct host_record *record,
 	int lock, struct error *err)
 {
 	struct goal goal = { .known = true };
-	bool kept = host_binds_kept(host, record);
+	bool kept = host_binds_kept(host, record) &&
+		    (scope != SCOPE_TAKEN || host_device_exists(host, &record->bdf));
 	int code;
 
 	if (kept && scope != SCOPE_ORDERED) {
@@ -244,7 +281,9 @@ static int release_recorded(const struct host *host, struct host_record *record,
 		return err->code;
 	strcpy(goal.driver, record->driver);
 	strcpy(goal.override, record->override);
-	code = give_back(host, &record->bdf, &goal, lock, err);
+	code = scope == SCOPE_TAKEN && is_taken(host, &record->bdf)
+		       ? leave_taken(host, record, lock, err)
+		       : give_back(host, &record->bdf, &goal, lock, err);
 	if (code == 0 && record->user)
 		code = host_node_take_back(host, &record->bdf, err);
 	return code ? code : host_journal_remove(host, &record->bdf, err);
@@ -395,6 +434,11 @@ int host_release_owned(const struct host *host, const struct bdf *only, struct e
 {
 	return only ? release_one(host, only, SCOPE_OWNED, err)
 		    : release_listed(host, SCOPE_OWNED, false, err);
+}
+
+int host_release_taken(const struct host *host, const struct bdf *bdf, struct error *err)
+{
+	return release_one(host, bdf, SCOPE_TAKEN, err);
 }
 
 int host_release_stale(const struct host *host, bool dry_run, struct error *err)

@@ -14,6 +14,12 @@
  */
 int host_release_owned(const struct host *host, const struct bdf *only, struct error *err);
 
+/*
+ * Give back a device that somebody takes from VFIO while this process holds it, or removes: what becomes of it
+ * is his affair, so it is given to no driver. Where nobody does, it is given back as the others.
+ */
+int host_release_taken(const struct host *host, const struct bdf *bdf, struct error *err);
+
 /* Give back what was held by processes that have ended without doing so. */
 int host_release_stale(const struct host *host, bool dry_run, struct error *err);
 

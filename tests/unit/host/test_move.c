@@ -396,6 +396,73 @@ static void what_the_host_uses_again_is_left_there(void **state)
 	assert_at(fixture, &disk, "nouveau", "");
 }
 
+static void assert_no_record(struct fixture *fixture)
+{
+	struct error err = { 0 };
+	struct host_record record;
+
+	assert_int_equal(host_journal_read(&fixture->host, &disk, &record, &err), -ENOENT);
+}
+
+/* Out of vfio-pci, and perhaps to a driver with an override of his own. */
+static void what_somebody_takes_is_left_to_him(void **state)
+{
+	struct fixture *fixture = *state;
+	struct error err = { 0 };
+
+	assert_int_equal(host_bind(&fixture->host, &disk, 1, &plain, &err), 0);
+	assert_int_equal(unbind("0000:02:00.0"), 0);
+	assert_int_equal(host_release_taken(&fixture->host, &disk, &err), 0);
+	assert_at(fixture, &disk, "", "");
+	assert_no_record(fixture);
+	set_driver("0000:02:00.0", "nvme");
+	assert_int_equal(host_bind(&fixture->host, &disk, 1, &plain, &err), 0);
+	assert_int_equal(unbind("0000:02:00.0"), 0);
+	set_driver("0000:02:00.0", "nouveau");
+	fixture_file(fixture, DISK "/driver_override", "nouveau\n");
+	assert_int_equal(host_release_taken(&fixture->host, &disk, &err), 0);
+	assert_at(fixture, &disk, "nouveau", "nouveau");
+	assert_no_record(fixture);
+}
+
+/* Whoever says so may be wrong. */
+static void what_nobody_takes_goes_back(void **state)
+{
+	struct fixture *fixture = *state;
+	struct error err = { 0 };
+
+	assert_int_equal(host_bind(&fixture->host, &disk, 1, &plain, &err), 0);
+	assert_int_equal(host_release_taken(&fixture->host, &disk, &err), 0);
+	assert_all_as_before(fixture);
+	/* And is not ours to give. */
+	assert_int_equal(host_bind(&fixture->host, &disk, 1, &for_good, &err), 0);
+	assert_int_equal(host_release_taken(&fixture->host, &disk, &err), 0);
+	assert_at(fixture, &disk, "vfio-pci", "vfio-pci");
+}
+
+static void what_is_removed_leaves_no_record(void **state)
+{
+	static const struct bind_options *const options[] = { &plain, &for_good };
+	struct fixture *fixture = *state;
+	struct error err = { 0 };
+	char link[PATH_MAX], away[PATH_MAX];
+
+	snprintf(link, sizeof(link), "%s/sys/bus/pci/devices/0000:02:00.0", fixture->tree);
+	snprintf(away, sizeof(away), "%s/away", fixture->tree);
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_equal(host_bind(&fixture->host, &disk, 1, options[i], &err), 0);
+		/* A machine has it, and bind keeps it or not. */
+		assert_int_equal(host_bind(&fixture->host, &disk, 1, &plain, &err), 0);
+		assert_int_equal(rename(link, away), 0);
+		assert_int_equal(host_release_taken(&fixture->host, &disk, &err), 0);
+		assert_no_record(fixture);
+		assert_int_equal(rename(away, link), 0);
+		unbind("0000:02:00.0");
+		fixture_file(fixture, DISK "/driver_override", "(null)\n");
+		set_driver("0000:02:00.0", "nvme");
+	}
+}
+
 static void one_without_a_record_goes_where_the_kernel_wants(void **state)
 {
 	struct fixture *fixture = *state;
@@ -461,6 +528,9 @@ int main(void)
 		TEST(a_driver_that_does_not_take_it_back),
 		TEST(a_driver_that_is_gone),
 		TEST(what_the_host_uses_again_is_left_there),
+		TEST(what_somebody_takes_is_left_to_him),
+		TEST(what_nobody_takes_goes_back),
+		TEST(what_is_removed_leaves_no_record),
 		TEST(one_without_a_record_goes_where_the_kernel_wants),
 		TEST(one_that_another_process_holds_is_not_released),
 	};
