@@ -83,6 +83,7 @@ _penstock_value()
 	--iommu) _penstock_reply -W 'auto iommufd type1' ;;
 	--on-reboot | --on-crash) _penstock_reply -W 'reset pause stop' ;;
 	--monitor) _penstock_reply -W 'unix:' ;;
+	--on-device-error) _penstock_reply -W 'report detach stop' ;;
 	--serial) _penstock_reply -W 'stdio pty none file:' ;;
 	--user) _penstock_reply -u ;;
 	--trust) _penstock_reply -W 'on off' ;;

@@ -51,7 +51,7 @@ function __penstock_at
 end
 
 set -l valued --device --kernel --initrd --iommu --serial --user --trust --method --cmdline --memory \
-    --cpus --ports --name --mac --vlan --monitor --on-reboot --on-crash
+    --cpus --ports --name --mac --vlan --monitor --on-reboot --on-crash --on-device-error
 
 complete -c penstock -f
 complete -c penstock -n '__penstock_at 1' -a '(__penstock_commands)'
@@ -62,6 +62,7 @@ complete -c penstock -n '__penstock_wants --iommu' -a 'auto iommufd type1'
 complete -c penstock -n '__penstock_wants --on-reboot --on-crash' -a 'reset pause stop'
 complete -c penstock -n '__penstock_wants --serial' -a 'stdio pty none file:'
 complete -c penstock -n '__penstock_wants --monitor' -a 'unix:'
+complete -c penstock -n '__penstock_wants --on-device-error' -a 'report detach stop'
 complete -c penstock -n '__penstock_wants --user' -a '(__fish_complete_users)'
 complete -c penstock -n '__penstock_wants --trust' -a 'on off'
 complete -c penstock -n '__penstock_wants --method' \

@@ -240,6 +240,7 @@ static int live(struct broker *broker, struct error *err)
 			return 1;
 		code = judge(broker, life.status, &again, err);
 		tell_end(broker, life.status, again);
+		broker_devices_end(broker);
 		quick = life.ran_ms < QUICK_MS ? quick + 1 : 0;
 		if (again && brake(broker, life.status, quick, err))
 			return 1;

@@ -43,7 +43,8 @@ struct broker_config {
 	struct bdf devices[MACHINE_DEVICES_MAX];
 	unsigned device_count;
 	enum broker_iommu iommu;
-	unsigned ports; /* empty root ports, for devices to come */
+	unsigned ports;                      /* empty root ports, for devices to come */
+	enum machine_action on_device_error; /* MACHINE_REPORT, DETACH or STOP */
 	enum broker_serial serial;
 	const char *serial_path; /* for BROKER_SERIAL_FILE */
 	const char *monitor;     /* a path for one more socket of the monitor; NULL */

@@ -330,6 +330,24 @@ void broker_take_closed(struct broker *broker, unsigned number)
 	}
 }
 
+void broker_tell_device(struct broker *broker, const char *event,
+	const struct broker_device *device, enum machine_action action)
+{
+	static const char *const actions[] = {
+		[MACHINE_REPORT] = "report",
+		[MACHINE_DETACH] = "detach",
+		[MACHINE_STOP] = "stop",
+		[MACHINE_ASK] = "ask",
+	};
+	json_object *data = json_object_new_object();
+	char name[BDF_TEXT];
+
+	add(data, "device", text(device->id));
+	add(data, "host", text(bdf_format(&device->bdf, name)));
+	add(data, "action", text(actions[action]));
+	monitor_event(broker->monitor, event, data);
+}
+
 void broker_tell_deleted(struct broker *broker, const char *id)
 {
 	json_object *data = json_object_new_object();

@@ -2,9 +2,11 @@
 #pragma once
 
 #include "control/monitor.h"
+#include "machine/machine.h"
 #include "machine/message.h"
 
 struct broker;
+struct broker_device;
 
 /*
  * What clients of the monitor can do to a machine. A command that the machine has to carry out is sent to it
@@ -29,6 +31,9 @@ extern const struct monitor_command broker_commands[];
 void broker_take_answer(struct broker *broker, const struct message *message);
 /* The machine has closed a device. */
 void broker_take_closed(struct broker *broker, unsigned number);
+/* Tell clients of a device, and what is done about it. */
+void broker_tell_device(struct broker *broker, const char *event,
+	const struct broker_device *device, enum machine_action action);
 /* Tell clients that a device is back. */
 void broker_tell_deleted(struct broker *broker, const char *id);
 /* Nobody answers any more. */

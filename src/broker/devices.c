@@ -2,6 +2,7 @@
 #include "broker/devices.h"
 
 #include "base/fd.h"
+#include "base/log.h"
 #include "base/size.h"
 #include "broker/life.h"
 #include "broker/vfio.h"
@@ -10,10 +11,13 @@
 #include "host/device/address.h"
 #include "host/journal/holder.h"
 #include "host/journal/journal.h"
+#include "host/system/guard.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+
+#define TELL_EVERY_MS 10000 /* clients and the log of an event, at most */
 
 void broker_devices_init(struct broker *broker)
 {
@@ -120,7 +124,9 @@ static int take_in(struct broker *broker, uint32_t request, const struct bdf *de
 	for (unsigned i = 0; i < count; i++) {
 		struct broker_device *device = &broker->devices[numbers[i]];
 
-		*device = (struct broker_device){ BROKER_DEVICE_COMING, devices[i], "", request };
+		*device = (struct broker_device){
+			.state = BROKER_DEVICE_COMING, .bdf = devices[i], .request = request
+		};
 		bdf_format(&devices[i], device->id);
 		if (id && count == 1)
 			snprintf(device->id, sizeof(device->id), "%s", id);
@@ -164,7 +170,8 @@ static void give_device_back(struct broker *broker, unsigned number)
 	struct error why = { 0 };
 
 	broker->devices[number] = (struct broker_device){ 0 };
-	if (host_release_owned(&broker->host, &device.bdf, &why))
+	if ((device.wanted ? host_release_taken : host_release_owned)(
+		    &broker->host, &device.bdf, &why))
 		error_print(&why);
 	if (!device.request)
 		broker_tell_deleted(broker, device.id);
@@ -262,6 +269,69 @@ void broker_devices_leave(struct broker *broker, unsigned number)
 			bdf_same_slot(&device->bdf, &broker->devices[number].bdf))
 			device->state = BROKER_DEVICE_LEAVING;
 	}
+}
+
+static const struct event {
+	enum message_type type;
+	const char *name, *why;
+	const char *done[MACHINE_ACTIONS]; /* NULL: no such thing */
+} events[] = {
+	{
+		MESSAGE_WANTED,
+		"__org.penstock_DEVICE_WANTED",
+		"the host wants it back",
+		{
+			[MACHINE_DETACH] = "it is pulled from the guest",
+			[MACHINE_ASK] = "the guest is asked to let go of it",
+		},
+	},
+	{
+		MESSAGE_FAILED,
+		"__org.penstock_DEVICE_ERROR",
+		"it reports an uncorrectable error (AER; 'dmesg' says which)",
+		{
+			[MACHINE_REPORT] = "the guest goes on with it",
+			[MACHINE_DETACH] = "it is pulled from the guest",
+			[MACHINE_STOP] = "the machine ends",
+		},
+	},
+};
+
+/* A guest can make its devices fail as often as it likes. */
+static bool may_tell(uint64_t *told)
+{
+	uint64_t now = guard_now();
+
+	if (*told && now - *told < TELL_EVERY_MS)
+		return false;
+	*told = now;
+	return true;
+}
+
+void broker_devices_take_event(struct broker *broker, const struct message *message)
+{
+	const struct event *event = &events[message->type == MESSAGE_FAILED];
+	uint32_t number = message->event.device, action = message->event.action;
+	struct broker_device *device = &broker->devices[number % ARRAY_SIZE(broker->devices)];
+	char name[BDF_TEXT];
+
+	if (number >= ARRAY_SIZE(broker->devices) || action >= MACHINE_ACTIONS ||
+		!event->done[action] || device->state < BROKER_DEVICE_THERE)
+		return;
+	device->wanted |= event->type == MESSAGE_WANTED;
+	if (device->wanted || action == MACHINE_DETACH)
+		broker_devices_leave(broker, number);
+	if (!may_tell(&device->told[event - events]))
+		return;
+	log_warning("%s: %s: %s", bdf_format(&device->bdf, name), event->why, event->done[action]);
+	broker_tell_device(broker, event->name, device, action);
+}
+
+void broker_devices_end(struct broker *broker)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(broker->devices); i++)
+		if (broker->devices[i].state != BROKER_DEVICE_NONE && broker->devices[i].wanted)
+			give_device_back(broker, i);
 }
 
 void broker_devices_closed(struct broker *broker, unsigned number)

@@ -27,6 +27,8 @@ struct broker_device {
 	struct bdf bdf;
 	char id[BROKER_ID];
 	uint32_t request; /* while it comes */
+	bool wanted;      /* the host takes it back: it goes to no driver of our choice */
+	uint64_t told[2]; /* when clients have been told that it is wanted, of an error; 0: never */
 };
 
 /* Those of the configuration; they are bound already. */
@@ -48,6 +50,12 @@ void broker_devices_take_reply(struct broker *broker, uint32_t request, bool fai
 
 /* It has been asked to let go of this one, and of the other functions of its slot. */
 void broker_devices_leave(struct broker *broker, unsigned number);
+
+/* The machine tells that the host wants one back, or that one reports an error: clients are told. */
+void broker_devices_take_event(struct broker *broker, const struct message *message);
+
+/* A life of the machine has ended: those that the host wanted back do not see the next one. */
+void broker_devices_end(struct broker *broker);
 
 /* The machine has closed it: give it back, where it was to go. */
 void broker_devices_closed(struct broker *broker, unsigned number);

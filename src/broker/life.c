@@ -80,6 +80,7 @@ static _Noreturn void run_machine(struct broker *broker, const struct broker_vfi
 		.ports = config->ports,
 		.hold_at_reboot = config->on_reboot == BROKER_POLICY_PAUSE,
 		.hold_at_crash = config->on_crash == BROKER_POLICY_PAUSE,
+		.on_device_error = config->on_device_error,
 		.control_fd = control,
 	};
 	struct error err = { 0 };
@@ -298,6 +299,10 @@ static void take_message(struct watch *watch, const struct message *message)
 		if (watch->phase == RUNNING)
 			broker_take_closed(watch->broker, message->device);
 		break;
+	case MESSAGE_WANTED:
+	case MESSAGE_FAILED:
+		broker_devices_take_event(watch->broker, message);
+		break;
 	default:
 		broker_take_answer(watch->broker, message);
 	}
@@ -325,6 +330,19 @@ static void on_message(void *opaque, uint32_t events)
 		stop_listening(watch);
 		if (watch->phase < ENDING)
 			enter(watch, ENDING);
+	}
+}
+
+/* Its process is gone; what it has said last may tell whose its devices are now. */
+static void hear_last_words(struct watch *watch)
+{
+	struct message message;
+	int got = watch->control < 0 ? 0 : 1;
+
+	while (got == 1 || got == -EBADMSG) {
+		got = message_receive(watch->control, &message);
+		if (got == 1)
+			take_message(watch, &message);
 	}
 }
 
@@ -445,7 +463,8 @@ int broker_life(struct broker *broker, struct broker_life *life, struct error *e
 		error_set(err, -ENOMEM, broker->config->name, "cannot listen to the machine");
 		kill_machine(&watch);
 	}
-	wait_for_end(&watch, &life->status, err);
+	if (wait_for_end(&watch, &life->status, err) == 0)
+		hear_last_words(&watch);
 	broker->watch = NULL;
 	broker_console_leave(&broker->console);
 	stop_listening(&watch);

@@ -38,6 +38,8 @@ static const char help[] =
 	"  --hugepages        guest RAM from the host's pool of huge pages (vm.nr_hugepages)\n"
 	"  --prealloc         start the guest when all of its RAM is there, not while it is being\n"
 	"                     made present\n"
+	"  --on-device-error WHAT  when a device reports an uncorrectable error: report it to clients\n"
+	"                     of the monitor and in the log (default), detach the device, or stop\n"
 	"  --on-reboot WHAT   when the guest reboots: reset, which starts it anew (default); pause,\n"
 	"                     for a look from the monitor; or stop, which ends the machine\n"
 	"  --on-crash WHAT    the same when it crashes: in a triple fault, or as its kernel says\n"
@@ -65,6 +67,7 @@ enum {
 	OPT_MONITOR,
 	OPT_HUGEPAGES,
 	OPT_PREALLOC,
+	OPT_ON_DEVICE_ERROR,
 	OPT_ON_REBOOT,
 	OPT_ON_CRASH,
 	OPT_FORCE,
@@ -85,6 +88,7 @@ static const struct option options[] = {
 	{ "monitor", required_argument, NULL, OPT_MONITOR },
 	{ "hugepages", no_argument, NULL, OPT_HUGEPAGES },
 	{ "prealloc", no_argument, NULL, OPT_PREALLOC },
+	{ "on-device-error", required_argument, NULL, OPT_ON_DEVICE_ERROR },
 	{ "on-reboot", required_argument, NULL, OPT_ON_REBOOT },
 	{ "on-crash", required_argument, NULL, OPT_ON_CRASH },
 	{ "force", no_argument, NULL, OPT_FORCE },
@@ -227,6 +231,24 @@ static int parse_monitor(const char *text, struct broker_config *config, struct 
 	return 0;
 }
 
+static int parse_on_device_error(const char *text, struct broker_config *config, struct error *err)
+{
+	static const char *const names[] = {
+		[MACHINE_REPORT] = "report",
+		[MACHINE_DETACH] = "detach",
+		[MACHINE_STOP] = "stop",
+	};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
+		if (strcmp(text, names[i]) == 0) {
+			config->on_device_error = i;
+			return 0;
+		}
+	error_set(err, -EINVAL, NULL, "--on-device-error %s is none of report, detach and stop",
+		text);
+	return usage(err);
+}
+
 static int parse_run_option(int option, struct broker_config *config, struct error *err)
 {
 	switch (option) {
@@ -262,6 +284,8 @@ static int parse_run_option(int option, struct broker_config *config, struct err
 	case OPT_PREALLOC:
 		config->prealloc = true;
 		return 0;
+	case OPT_ON_DEVICE_ERROR:
+		return parse_on_device_error(optarg, config, err);
 	case OPT_ON_REBOOT:
 		return parse_policy("on-reboot", optarg, &config->on_reboot, err);
 	case OPT_ON_CRASH:

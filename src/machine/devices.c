@@ -9,6 +9,8 @@
 #include <pthread.h>
 #include <string.h>
 
+#define WISHES_MAX 4 /* of the host's for a device; then it is pulled from the guest */
+
 struct job {
 	pthread_t thread;
 	bool threaded;
@@ -143,31 +145,46 @@ int devices_describe(struct machine_devices *devices, struct topology *topology,
 	return 0;
 }
 
-static void on_requested(void *opaque, const char *name)
+/*
+ * The kernel says so every ten seconds for as long as the device is open. The guest is asked the first time.
+ * By the last time it has had half a minute; Linux needs six seconds where it knows the button alone. Where
+ * nobody can be asked, the first time is the last.
+ */
+static void on_requested(void *opaque)
 {
-	struct machine_devices *devices = opaque;
-	struct error failure = { 0 };
+	struct machine_device *device = opaque;
+	struct machine_devices *devices = device->devices;
+	bool last = ++device->wishes == WISHES_MAX || !device->slot->port;
+	struct error asked = { 0 }; /* it may have been, by a client of the monitor */
 
-	error_set(&failure, -EBUSY, name,
-		"the host wants it back: someone unbinds it, or removes it or its driver");
-	devices->failed(devices->opaque, &failure);
+	if (!last && device->wishes > 1)
+		return;
+	devices_unplug(devices, device->number, last, &asked);
+	devices->wanted(devices->opaque, device->number, last ? MACHINE_DETACH : MACHINE_ASK);
 }
 
-static void on_failed(void *opaque, const char *name)
+static void on_failed(void *opaque)
 {
-	struct machine_devices *devices = opaque;
-	struct error failure = { 0 };
+	struct machine_device *device = opaque;
+	struct machine_devices *devices = device->devices;
+	enum machine_action action = devices->config->on_device_error;
+	struct error err = { 0 };
 
-	error_set(&failure, -EIO, name, "it reports an uncorrectable error");
-	error_hint(&failure, "dmesg says which (AER)");
-	devices->failed(devices->opaque, &failure);
+	if (action == MACHINE_DETACH)
+		devices_unplug(devices, device->number, true, &err);
+	devices->faulty(devices->opaque, device->number, action);
+	if (action != MACHINE_STOP)
+		return;
+	error_set(&err, -EIO, device->passthrough.vfio.name, "it reports an uncorrectable error");
+	error_hint(&err, "dmesg says which (AER)");
+	devices->failed(devices->opaque, &err);
 }
 
 int devices_put(
 	struct machine_device *device, const struct topology_device *where, struct error *err)
 {
 	struct machine_devices *devices = device->devices;
-	const struct passthrough_events events = { on_requested, on_failed, devices };
+	const struct passthrough_events events = { on_requested, on_failed, device };
 	struct pci_port *port = device->slot->port;
 	const struct passthrough_place place = {
 		.bus = port ? &port->bridge.secondary : &devices->pci->root.bus,

@@ -19,7 +19,8 @@ struct machine_device {
 	unsigned number;
 	struct vfio_source source;
 	struct passthrough passthrough;
-	bool attached; /* passthrough is more than an open device */
+	bool attached;   /* passthrough is more than an open device */
+	unsigned wishes; /* how often the host has said that it wants it back */
 	struct machine_slot *slot;
 	/* While the guest runs: */
 	struct topology_device place;
@@ -59,7 +60,10 @@ struct machine_devices {
 	uint32_t ejected; /* a bit a slot that the guest has ejected; written by vCPUs' threads */
 	/* May DMA begin? As passthrough.ready. */
 	bool (*ready)(void *opaque);
-	/* The host asks for a device back, or a device has failed. Called by the event loop. */
+	/* The host wants a device back, and what is done about it. Called by the event loop. */
+	void (*wanted)(void *opaque, unsigned number, enum machine_action action);
+	/* A device reports an error. With MACHINE_STOP failed() is next. Called by the event loop. */
+	void (*faulty)(void *opaque, unsigned number, enum machine_action action);
 	void (*failed)(void *opaque, const struct error *failure);
 	/* A device is closed. At the machine's end called by a thread of its own. */
 	void (*closed)(void *opaque, unsigned number);

@@ -197,6 +197,16 @@ static void on_plugged(void *opaque, uint32_t request, const struct error *err)
 	tell(opaque, &(struct message){ .type = MESSAGE_REPLY, .id = request, .error = *err });
 }
 
+static void on_wanted(void *opaque, unsigned device, enum machine_action action)
+{
+	tell(opaque, &(struct message){ .type = MESSAGE_WANTED, .event = { device, action } });
+}
+
+static void on_faulty(void *opaque, unsigned device, enum machine_action action)
+{
+	tell(opaque, &(struct message){ .type = MESSAGE_FAILED, .event = { device, action } });
+}
+
 static void on_hold(void *opaque, bool held)
 {
 	struct machine *machine = opaque;
@@ -531,6 +541,8 @@ enum machine_end machine_run(const struct machine_config *config, struct error *
 		.err = err,
 		.devices = {
 			.ready = on_ready,
+			.wanted = on_wanted,
+			.faulty = on_faulty,
 			.failed = on_failure,
 			.closed = on_closed,
 			.reach = fill_memory,

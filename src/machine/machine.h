@@ -17,6 +17,15 @@
 #define MACHINE_DEVICES_MAX 64
 #define MACHINE_PORTS_MAX   31 /* as many as the root bus has slots */
 
+/* What is done about a device that reports an error, or that the host wants back. */
+enum machine_action {
+	MACHINE_REPORT, /* nothing, but that it is told */
+	MACHINE_DETACH, /* it is pulled from the guest */
+	MACHINE_STOP,   /* the machine ends */
+	MACHINE_ASK,    /* the guest is asked to let go of it */
+	MACHINE_ACTIONS,
+};
+
 struct machine_config {
 	const char *name;
 	int kernel_fd;           /* this and initrd_fd are closed when they have been read */
@@ -38,6 +47,7 @@ struct machine_config {
 	unsigned ports;      /* empty root ports, for devices to come */
 	bool hold_at_reboot; /* hold the vCPUs, and tell the broker, instead of ending */
 	bool hold_at_crash;
+	enum machine_action on_device_error; /* one of the first three */
 	int control_fd; /* to the broker: see message.h; its end of file ends the machine */
 };
 

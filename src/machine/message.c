@@ -33,6 +33,8 @@ static const struct kind {
 	{ MESSAGE_REPLY, sizeof(struct error), 0 },
 	{ MESSAGE_CPU, sizeof(struct message_cpu), 0 },
 	{ MESSAGE_FUNCTION, sizeof(struct message_function), 0 },
+	{ MESSAGE_WANTED, sizeof(struct message_event), 0 },
+	{ MESSAGE_FAILED, sizeof(struct message_event), 0 },
 };
 
 static const struct kind *find_kind(uint32_t type)

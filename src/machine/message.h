@@ -35,6 +35,8 @@ enum message_type {
 	MESSAGE_REPLY,  /* error: that of the request, or none */
 	MESSAGE_CPU,
 	MESSAGE_FUNCTION,
+	MESSAGE_WANTED, /* event: the host wants this device back; it is closed some time later */
+	MESSAGE_FAILED, /* event: this device reports an error */
 };
 
 struct message_cpu {
@@ -75,6 +77,11 @@ struct message_function {
 	} bridge;
 };
 
+struct message_event {
+	uint32_t device;
+	uint32_t action; /* what is done now: an enum machine_action */
+};
+
 struct message {
 	uint32_t type;
 	uint32_t id; /* of a request, and of what answers it; 0 otherwise */
@@ -86,6 +93,7 @@ struct message {
 		struct message_function function;
 		struct message_attach attach;
 		struct message_detach detach;
+		struct message_event event;
 	};
 	int fds[MESSAGE_FDS_MAX]; /* as many as its type has; the receiver owns them */
 };

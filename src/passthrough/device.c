@@ -58,17 +58,21 @@ static int watch(struct passthrough *device, unsigned index, int *fd, struct loo
 static void on_request(void *opaque, uint32_t events)
 {
 	struct passthrough *device = opaque;
+	eventfd_t count;
 
 	(void)events;
-	device->events.requested(device->events.opaque, device->vfio.name);
+	eventfd_read(device->request_fd, &count);
+	device->events.requested(device->events.opaque);
 }
 
 static void on_error(void *opaque, uint32_t events)
 {
 	struct passthrough *device = opaque;
+	eventfd_t count;
 
 	(void)events;
-	device->events.failed(device->events.opaque, device->vfio.name);
+	eventfd_read(device->error_fd, &count);
+	device->events.failed(device->events.opaque);
 }
 
 int passthrough_watch(

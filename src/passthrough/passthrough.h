@@ -50,10 +50,10 @@ struct passthrough_interrupts {
 	bool intx_attached;
 };
 
-/* What a device can tell while it runs, by its address on the host; in the event loop's thread. */
+/* What a device can tell while it runs, again and again; in the event loop's thread. */
 struct passthrough_events {
-	void (*requested)(void *opaque, const char *name);
-	void (*failed)(void *opaque, const char *name);
+	void (*requested)(void *opaque); /* the host wants it back; every ten seconds */
+	void (*failed)(void *opaque);    /* it reports an error */
 	void *opaque;
 };
 
@@ -110,7 +110,7 @@ int passthrough_attach(struct passthrough *device, struct kvm_vm *vm,
  */
 void passthrough_detach(struct passthrough *device);
 
-/* Call back with the device's name when these come: the host wants it back, it reports an error. */
+/* Call back when these come. */
 int passthrough_watch(
 	struct passthrough *device, struct loop *loop, const struct passthrough_events *events);
 /* Not any more. */

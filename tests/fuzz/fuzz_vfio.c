@@ -76,9 +76,9 @@ static void map_memory(struct vfio_iommu *iommu, struct fuzz_input *input)
 	}
 }
 
-static void never(void *opaque, const char *name)
+static void never(void *opaque)
 {
-	(void)opaque, (void)name;
+	(void)opaque;
 	fuzz_check(false);
 }
 

@@ -349,7 +349,8 @@ class Again(typing.NamedTuple):
 # Kinds of host that run tests of another one, beside what they have of their own. Short is where the way
 # to the IOMMU shows: what is mapped and what is not, and devices that are wanted back.
 AGAIN = {
-    "iommufd": Again("default", ("passthrough", "lifecycle", "gate", "kvm", "ram"), ["--iommu", "iommufd"],
+    "iommufd": Again("default", ("passthrough", "lifecycle", "wishes", "gate", "kvm", "ram"),
+                     ["--iommu", "iommufd"],
                      ("two-disks-two-cpus", "big-guest", "nic-and-test-devices", "pair-in-one-group",
                       "dma-outside-of-guest-memory", "dma-to-another-device",
                       "the-host-wants-a-device-back", "dma-the-moment-it-may",

@@ -3,14 +3,13 @@
 import contextlib
 import os
 import signal
-import subprocess
 import threading
 import time
 from pathlib import Path
 
 import harness
-from harness import (BOOT_SECONDS, E1000E, EDU, NVME_A, QUICK_SECONDS, Machine, Penstock, check,
-                     command, driver, refused, test, wait_until)
+from harness import (BOOT_SECONDS, EDU, NVME_A, QUICK_SECONDS, Machine, Penstock, check, driver,
+                     refused, test, wait_until)
 
 
 @test()
@@ -178,38 +177,6 @@ def sigkill_of_the_broker():
         check(driver(NVME_A) == "vfio-pci", "the devices came back without anybody's doing")
         done = harness.command(["penstock", "release", "--stale"], QUICK_SECONDS)
         check(done.returncode == 0, f"release --stale: exit code {done.returncode}: {done.stderr}")
-
-
-@test(only=Penstock)
-def the_host_wants_a_device_back():
-    """Its unbinding waits for the machine, which ends and says why."""
-    with busy_machine(devices=[NVME_A, EDU]) as machine:
-        # the shell's write blocks until the device is free
-        unbind = subprocess.Popen(
-            ["sh", "-c", f"echo {NVME_A} > /sys/bus/pci/devices/{NVME_A}/driver/unbind"],
-            stderr=subprocess.PIPE, text=True)
-        code = machine.wait(QUICK_SECONDS)
-        check(code == 1, f"exit code {code}; {machine.last_words()}")
-        check(f"{NVME_A}: the host wants it back" in machine.errors(), machine.last_words())
-        _, said = unbind.communicate(timeout=QUICK_SECONDS)
-        check(unbind.returncode == 0, f"unbinding fails: {said}")
-    check(driver(NVME_A) == "nvme" and driver(EDU) is None,
-          f"the devices are at {driver(NVME_A)} and {driver(EDU)}")
-
-
-@test(only=Penstock)
-def a_device_reports_an_error():
-    """An uncorrectable error over AER: the machine ends and says so. The emulated NIC reports none of
-    its own; the port above it does, and the kernel tells all drivers below."""
-    with Machine("wait", devices=[E1000E]) as machine:
-        machine.expect("WAITING", BOOT_SECONDS)
-        done = command(["/lab/monitor", "pcie_aer_inject_error", "port3", "COMP_TIME"])
-        check(done.returncode == 0, f"no error is injected: {done.stderr}")
-        code = machine.wait(QUICK_SECONDS)
-        check(code == 1, f"exit code {code}; {machine.last_words()}")
-        check(f"{E1000E}: it reports an uncorrectable error" in machine.errors(),
-              machine.last_words())
-    check(driver(E1000E) == "e1000e", f"the device is at {driver(E1000E)}")
 
 
 @test(only=Penstock)

@@ -41,6 +41,7 @@ int __wrap_host_init(struct host *host, const char *root, const char *run, struc
 int __wrap_host_bind(const struct host *host, const struct bdf *devices, size_t count,
 	const struct bind_options *options, struct error *err);
 int __wrap_host_release_owned(const struct host *host, const struct bdf *only, struct error *err);
+int __wrap_host_release_taken(const struct host *host, const struct bdf *bdf, struct error *err);
 int __wrap_broker_check_memory(const struct broker_config *config, struct error *err);
 int __wrap_broker_vfio_open(
 	struct broker_vfio *vfio, const struct broker_config *config, struct error *err);
@@ -68,7 +69,7 @@ static struct {
 } test;
 
 static struct {
-	unsigned lives, binds, releases;
+	unsigned lives, binds, releases, taken;
 	pid_t machine;
 	unsigned ready; /* by the test: the machine may say so */
 	unsigned presses, quits;
@@ -111,6 +112,13 @@ int __wrap_host_release_owned(const struct host *host, const struct bdf *only, s
 	return 0;
 }
 
+int __wrap_host_release_taken(const struct host *host, const struct bdf *bdf, struct error *err)
+{
+	(void)host, (void)bdf, (void)err;
+	seen->taken++;
+	return 0;
+}
+
 int __wrap_broker_check_memory(const struct broker_config *config, struct error *err)
 {
 	(void)config, (void)err;
@@ -120,8 +128,10 @@ int __wrap_broker_check_memory(const struct broker_config *config, struct error 
 int __wrap_broker_vfio_open(
 	struct broker_vfio *vfio, const struct broker_config *config, struct error *err)
 {
-	(void)config, (void)err;
-	*vfio = (struct broker_vfio){ .iommu = -1 };
+	(void)err;
+	*vfio = (struct broker_vfio){ .iommu = -1, .count = config->device_count };
+	for (unsigned i = 0; i < vfio->count; i++)
+		vfio->sources[i] = (struct vfio_source){ config->devices[i], -1 };
 	return 0;
 }
 
@@ -582,6 +592,50 @@ static enum machine_end take_one(const struct machine_config *machine, struct er
 		if (message.type == MESSAGE_DETACH || reply.error.code)
 			must(message_send(machine->control_fd, &closed) == 0);
 	}
+	return MACHINE_QUIT;
+}
+
+static void tell_event(const struct machine_config *machine, enum message_type type,
+	unsigned device, unsigned action)
+{
+	const struct message event = { .type = type, .event = { device, action } };
+
+	must(message_send(machine->control_fd, &event) == 0);
+}
+
+/*
+ * Of two devices of one slot the host wants the first back in the first life, and the third one in the second,
+ * which ends before that is closed. Then they fail. What makes no sense is between all that.
+ */
+static enum machine_end have_events(const struct machine_config *machine, struct error *err)
+{
+	struct message message, closed = { .type = MESSAGE_CLOSED };
+
+	(void)err;
+	must(machine->device_count == (seen->lives == 1 ? 4 : seen->lives == 2 ? 2 : 1));
+	must(machine->on_device_error == MACHINE_DETACH);
+	tell(machine, MESSAGE_READY);
+	while (!__atomic_load_n(&seen->ready, __ATOMIC_RELAXED))
+		usleep(10000);
+	tell_event(machine, MESSAGE_WANTED, 60, MACHINE_DETACH);
+	tell_event(machine, MESSAGE_WANTED, UINT32_MAX, MACHINE_ASK);
+	tell_event(machine, MESSAGE_WANTED, 0, MACHINE_STOP);
+	tell_event(machine, MESSAGE_FAILED, 0, MACHINE_ASK);
+	tell_event(machine, MESSAGE_FAILED, 0, UINT32_MAX);
+	if (seen->lives == 1) {
+		tell_event(machine, MESSAGE_WANTED, 0, MACHINE_ASK);
+		for (closed.device = 0; closed.device < 3; closed.device++)
+			must(message_send(machine->control_fd, &closed) == 0);
+	} else if (seen->lives == 2) {
+		tell_event(machine, MESSAGE_WANTED, 0, MACHINE_ASK);
+	} else {
+		for (unsigned i = 0; i < 1000; i++)
+			tell_event(machine, MESSAGE_FAILED, 0, MACHINE_REPORT);
+	}
+	if (seen->lives < 3)
+		return MACHINE_RESET;
+	while (listen_to_broker(machine, &message))
+		continue;
 	return MACHINE_QUIT;
 }
 
@@ -1192,6 +1246,41 @@ TEST(clients_attach_and_detach_devices)
 	close(client);
 }
 
+/* One that the host wants goes to no driver, and into no next life; an error is told once in a while. */
+TEST(clients_hear_of_what_befalls_devices)
+{
+	static const struct bdf devices[] = { { .bus = 7 }, { .bus = 7, .function = 1 },
+		{ .bus = 8 }, { .bus = 9 } };
+	struct job job;
+	int client;
+
+	memcpy(config.devices, devices, sizeof(devices));
+	config.device_count = ARRAY_SIZE(devices);
+	config.on_device_error = MACHINE_DETACH;
+	client = start_with_client(&job, have_events);
+	seen->ready = 1;
+	assert_non_null(hear(client, "\"__org.penstock_DEVICE_WANTED\",\"data\":{\"device\":"
+				     "\"0000:07:00.0\",\"host\":\"0000:07:00.0\","
+				     "\"action\":\"ask\"}"));
+	assert_non_null(hear(client, "\"DEVICE_DELETED\",\"data\":{\"device\":\"0000:07:00.0\""));
+	assert_non_null(hear(client, "\"DEVICE_DELETED\",\"data\":{\"device\":\"0000:07:00.1\""));
+	assert_non_null(hear(client, "\"RESET\""));
+	assert_int_equal(seen->taken, 1);
+	assert_int_equal(seen->releases, 1);
+	assert_non_null(hear(client, "\"device\":\"0000:08:00.0\",\"host\""));
+	assert_non_null(hear(client, "\"DEVICE_DELETED\",\"data\":{\"device\":\"0000:08:00.0\""));
+	assert_non_null(hear(client, "\"__org.penstock_DEVICE_ERROR\",\"data\":{\"device\":"
+				     "\"0000:09:00.0\",\"host\":\"0000:09:00.0\","
+				     "\"action\":\"report\"}"));
+	assert_int_equal(seen->taken, 2);
+	say(client, "{\"execute\":\"quit\"}");
+	assert_null(strstr(hear(client, "{"), "_ERROR"));
+	assert_int_equal(end_of(&job), 0);
+	assert_int_equal(count_in(job.errors, "uncorrectable error"), 1);
+	assert_says(job.errors, "0000:07:00.0: the host wants it back: the guest is asked");
+	close(client);
+}
+
 /* One that reads nothing is told of by quit alone, and gets the time that a signal gives it. */
 TEST(a_client_ends_a_machine_that_hangs)
 {
@@ -1612,6 +1701,7 @@ int main(void)
 		BROKER_TEST(clients_are_told_of_a_crash_that_nobody_holds),
 		BROKER_TEST(what_a_machine_says_reaches_no_terminal),
 		BROKER_TEST(clients_attach_and_detach_devices),
+		BROKER_TEST(clients_hear_of_what_befalls_devices),
 		BROKER_TEST(a_command_ends_with_the_machine),
 		BROKER_TEST(a_client_ends_a_machine_that_hangs),
 		BROKER_TEST(a_monitor_has_a_second_socket_where_it_is_told_to),

@@ -185,6 +185,7 @@ struct fixture {
 	struct machine_config config;
 	struct machine_devices devices;
 	struct error failure;
+	char said[256];         /* of events, and the machine's failure */
 	uint64_t closed;        /* a bit a device */
 	unsigned plugged, held; /* how often; how deep */
 	uint32_t asked;         /* to eject, a bit a slot */
@@ -192,12 +193,30 @@ struct fixture {
 	unsigned events;        /* of plugging that the loop is to see before it stops */
 };
 
+static void note(struct fixture *fixture, const char *what, unsigned number, unsigned action)
+{
+	static const char *const actions[] = { "report", "detach", "stop", "ask" };
+	size_t used = strlen(fixture->said);
+
+	snprintf(fixture->said + used, sizeof(fixture->said) - used, "%s %u %s; ", what, number,
+		actions[action]);
+}
+
+static void wanted(void *opaque, unsigned device, enum machine_action action)
+{
+	note(opaque, "wanted", device, action);
+}
+
+static void faulty(void *opaque, unsigned device, enum machine_action action)
+{
+	note(opaque, "faulty", device, action);
+}
+
 static void failed(void *opaque, const struct error *failure)
 {
 	struct fixture *fixture = opaque;
 
 	fixture->failure = *failure;
-	loop_stop(fixture->loop);
 }
 
 static void closed(void *opaque, unsigned device)
@@ -277,6 +296,8 @@ static int setup(void **state)
 		fixture.config.devices[i] =
 			(struct vfio_source){ { .bus = i + 1 }, host.groups[i] };
 	}
+	fixture.devices.wanted = wanted;
+	fixture.devices.faulty = faulty;
 	fixture.devices.failed = failed;
 	fixture.devices.closed = closed;
 	fixture.devices.plugged = plugged;
@@ -395,33 +416,61 @@ static void they_are_in_the_slots_by_the_order_of_the_command_line(void **state)
 	devices_close(&fixture->devices);
 }
 
-static void assert_fails_by(
-	struct fixture *fixture, int eventfd, int code, const char *name, const char *words)
+static void wait_until_closed(struct fixture *fixture, uint64_t devices)
 {
-	assert_int_equal(eventfd_write(eventfd, 1), 0);
-	while (loop_step(fixture->loop, -1))
-		;
-	assert_int_equal(fixture->failure.code, code);
-	assert_string_equal(fixture->failure.object, name);
-	assert_non_null(strstr(fixture->failure.what, words));
+	for (unsigned i = 0; fixture->closed != devices && i < 100; i++)
+		loop_step(fixture->loop, 100);
+	assert_int_equal(fixture->closed, devices);
 }
 
-static void the_host_may_want_one_back(void **state)
+static void raise_event(struct fixture *fixture, int eventfd)
+{
+	fixture->said[0] = '\0';
+	assert_int_equal(eventfd_write(eventfd, 1), 0);
+	/* Once is enough: it is taken. */
+	for (unsigned i = 0; i < 3; i++)
+		loop_step(fixture->loop, 10);
+	assert_int_equal(fixture->held, 0);
+}
+
+/* Nobody can be asked: they are on the root bus. */
+static void the_host_wants_one_back_that_has_no_port(void **state)
 {
 	struct fixture *fixture = *state;
 
 	attach(fixture);
-	assert_fails_by(
-		fixture, host.request_fds[1], -EBUSY, "0000:02:00.0", "the host wants it back");
+	raise_event(fixture, host.request_fds[1]);
+	assert_string_equal(fixture->said, "wanted 1 detach; ");
+	assert_int_equal(id_at(fixture, 2, 0), 0xffffffff);
+	assert_int_equal(id_at(fixture, 3, 0), 2 << 16 | 0x8086);
+	wait_until_closed(fixture, 2);
+	assert_false(is_open(host.files[1]));
+	assert_int_equal(fixture->failure.code, 0);
 	devices_close(&fixture->devices);
 }
 
-static void one_may_report_an_error(void **state)
+static void one_may_report_errors(void **state)
 {
 	struct fixture *fixture = *state;
 
 	attach(fixture);
-	assert_fails_by(fixture, host.error_fds[3], -EIO, "0000:04:00.0", "uncorrectable error");
+	for (unsigned i = 0; i < 2; i++) {
+		raise_event(fixture, host.error_fds[3]);
+		assert_string_equal(fixture->said, "faulty 3 report; ");
+	}
+	assert_int_equal(id_at(fixture, 4, 0), 3 << 16 | 0x8086);
+	fixture->config.on_device_error = MACHINE_DETACH;
+	raise_event(fixture, host.error_fds[3]);
+	assert_string_equal(fixture->said, "faulty 3 detach; ");
+	assert_int_equal(id_at(fixture, 4, 0), 0xffffffff);
+	wait_until_closed(fixture, 8);
+	assert_int_equal(fixture->failure.code, 0);
+	fixture->config.on_device_error = MACHINE_STOP;
+	raise_event(fixture, host.error_fds[2]);
+	assert_string_equal(fixture->said, "faulty 2 stop; ");
+	assert_int_equal(fixture->failure.code, -EIO);
+	assert_string_equal(fixture->failure.object, "0000:03:00.0");
+	assert_non_null(strstr(fixture->failure.what, "uncorrectable error"));
 	assert_non_null(strstr(fixture->failure.hint, "dmesg"));
 	devices_close(&fixture->devices);
 }
@@ -675,6 +724,52 @@ static void by_force_it_is_gone_at_once(void **state)
 	devices_close(&fixture->devices);
 }
 
+/* The guest is asked once, and has half a minute, as the kernel says so every ten seconds. */
+static void a_guest_that_is_asked_for_the_host_has_its_time(void **state)
+{
+	struct fixture *fixture = *state;
+
+	attach_one_of(fixture);
+	plug_device(fixture, 1);
+	port_set(fixture, 0, PCI_EXP_SLTCTL, 0);
+	raise_event(fixture, host.request_fds[1]);
+	assert_string_equal(fixture->said, "wanted 1 ask; ");
+	assert_int_equal(fixture->asked, 1 << 2);
+	for (unsigned i = 0; i < 2; i++) {
+		raise_event(fixture, host.request_fds[1]);
+		assert_string_equal(fixture->said, "");
+	}
+	assert_int_equal(id_behind(fixture, 0, 0), 1 << 16 | 0x8086);
+	raise_event(fixture, host.request_fds[1]);
+	assert_string_equal(fixture->said, "wanted 1 detach; ");
+	assert_int_equal(fixture->asked, 0);
+	assert_int_equal(id_behind(fixture, 0, 0), 0xffffffff);
+	wait_until_closed(fixture, 2);
+	devices_close(&fixture->devices);
+}
+
+/* Of two functions the one is wanted; a client has had the guest asked for the other already. */
+static void a_guest_lets_go_of_what_the_host_wants(void **state)
+{
+	struct fixture *fixture = *state;
+	struct error err = { 0 };
+
+	fixture->config.devices[1].bdf = (struct bdf){ .bus = 2, .function = 0 };
+	fixture->config.devices[2].bdf = (struct bdf){ .bus = 2, .function = 1 };
+	host.any_name = true;
+	attach_one_of(fixture);
+	start_to_plug(fixture, 1, 2);
+	start_to_plug(fixture, 2, 2);
+	run_until(fixture, 2);
+	port_set(fixture, 0, PCI_EXP_SLTCTL, 0);
+	assert_int_equal(devices_unplug(&fixture->devices, 1, false, &err), 0);
+	raise_event(fixture, host.request_fds[2]);
+	assert_string_equal(fixture->said, "wanted 2 ask; ");
+	let_go(fixture, 0);
+	wait_until_closed(fixture, 6);
+	devices_close(&fixture->devices);
+}
+
 static void one_that_does_not_open_leaves_the_port_empty(void **state)
 {
 	struct fixture *fixture = *state;
@@ -837,8 +932,8 @@ int main(void)
 		DEVICES_TEST(a_group_that_is_not_viable_is_refused),
 		DEVICES_TEST(kvm_must_know_of_the_groups),
 		DEVICES_TEST(they_are_in_the_slots_by_the_order_of_the_command_line),
-		DEVICES_TEST(the_host_may_want_one_back),
-		DEVICES_TEST(one_may_report_an_error),
+		DEVICES_TEST(the_host_wants_one_back_that_has_no_port),
+		DEVICES_TEST(one_may_report_errors),
 		DEVICES_TEST(without_devices_there_is_nothing_to_do),
 		DEVICES_TEST(the_pages_of_ports_are_given_once),
 		DEVICES_TEST(one_that_is_plugged_is_seen_behind_the_first_empty_port),
@@ -847,6 +942,8 @@ int main(void)
 		DEVICES_TEST(the_guest_is_asked_by_the_button_and_lets_go),
 		DEVICES_TEST(a_guest_that_switches_a_slot_off_by_itself_has_it_back),
 		DEVICES_TEST(by_force_it_is_gone_at_once),
+		DEVICES_TEST(a_guest_that_is_asked_for_the_host_has_its_time),
+		DEVICES_TEST(a_guest_lets_go_of_what_the_host_wants),
 		DEVICES_TEST(one_that_does_not_open_leaves_the_port_empty),
 		DEVICES_TEST(functions_of_a_slot_come_and_go_together),
 		DEVICES_TEST(two_reach_each_other_and_one_nobody),

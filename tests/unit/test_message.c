@@ -60,7 +60,8 @@ static void send_raw(const void *bytes, size_t size, unsigned fd_count)
 
 TEST(a_message_arrives_as_it_was_sent)
 {
-	const struct message sent = { .type = MESSAGE_CLOSED, .id = 7, .device = 61 };
+	const struct message sent = { .type = MESSAGE_CLOSED, .id = 7, .device = 61 },
+			     event = { .type = MESSAGE_FAILED, .event = { 3, 2 } };
 	struct message got;
 
 	assert_int_equal(message_receive(pair[1], &got), -EAGAIN);
@@ -72,6 +73,10 @@ TEST(a_message_arrives_as_it_was_sent)
 	assert_int_equal(got.device, 61);
 	assert_int_equal(message_receive(pair[1], &got), 1);
 	assert_int_equal(got.type, MESSAGE_READY);
+	assert_int_equal(message_send(pair[0], &event), 0);
+	assert_int_equal(message_receive(pair[1], &got), 1);
+	assert_int_equal(got.event.device, 3);
+	assert_int_equal(got.event.action, 2);
 	shutdown(pair[0], SHUT_WR);
 	assert_int_equal(message_receive(pair[1], &got), 0);
 }

@@ -802,26 +802,21 @@ static void a_place_that_is_taken_is_refused(void **state)
 
 struct heard {
 	unsigned requested, failed;
-	const char *name;
 	struct loop *loop;
 };
 
-static void on_requested(void *opaque, const char *name)
+static void on_requested(void *opaque)
 {
 	struct heard *heard = opaque;
 
 	heard->requested++;
-	heard->name = name;
-	loop_stop(heard->loop);
 }
 
-static void on_failed(void *opaque, const char *name)
+static void on_failed(void *opaque)
 {
 	struct heard *heard = opaque;
 
 	heard->failed++;
-	heard->name = name;
-	loop_stop(heard->loop);
 }
 
 static void check_event(int fd)
@@ -847,18 +842,25 @@ static void watch_both(struct fixture *fixture, struct heard *heard)
 	assert_int_equal(passthrough_watch(&fixture->device, heard->loop, &events), 0);
 }
 
+/* Each once, and then there is nothing more. */
+static void hear_all(struct heard *heard)
+{
+	for (unsigned i = 0; i < 3; i++)
+		loop_step(heard->loop, 10);
+}
+
 static void the_host_wants_the_device_back(void **state)
 {
 	struct heard heard = { 0 };
 
 	watch_both(*state, &heard);
 	check_event(host.request_fd);
-	raise_event(host.request_fd);
-	while (loop_step(heard.loop, -1))
-		;
-	assert_true(heard.requested > 0);
+	for (unsigned i = 1; i <= 2; i++) {
+		raise_event(host.request_fd);
+		hear_all(&heard);
+		assert_int_equal(heard.requested, i);
+	}
 	assert_int_equal(heard.failed, 0);
-	assert_string_equal(heard.name, "0000:01:00.0");
 	loop_free(heard.loop);
 }
 
@@ -868,12 +870,12 @@ static void the_device_reports_an_error(void **state)
 
 	watch_both(*state, &heard);
 	check_event(host.error_fd);
-	raise_event(host.error_fd);
-	while (loop_step(heard.loop, -1))
-		;
-	assert_true(heard.failed > 0);
+	for (unsigned i = 1; i <= 2; i++) {
+		raise_event(host.error_fd);
+		hear_all(&heard);
+		assert_int_equal(heard.failed, i);
+	}
 	assert_int_equal(heard.requested, 0);
-	assert_string_equal(heard.name, "0000:01:00.0");
 	loop_free(heard.loop);
 }
 

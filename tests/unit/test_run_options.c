@@ -111,7 +111,7 @@ TEST(help_tells_of_every_option)
 {
 	static const char *const options[] = { "--kernel", "--initrd", "--cmdline", "--memory",
 		"--cpus", "--device", "--iommu", "--serial", "--name", "--hugepages", "--prealloc",
-		"--on-reboot", "--on-crash", "--force", "--help" };
+		"--on-device-error", "--on-reboot", "--on-crash", "--force", "--help" };
 	struct outcome outcome = run("--help");
 
 	assert_int_equal(outcome.code, 0);
@@ -197,6 +197,14 @@ TEST(a_policy_must_be_one_that_there_is)
 	}
 }
 
+TEST(what_is_done_on_a_devices_error_must_be_known)
+{
+	static const char *const bad[] = { "", "ask", "STOP", "report " };
+
+	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++)
+		assert_bad("--on-device-error", "--on-device-error", bad[i]);
+}
+
 TEST(serial_must_be_a_place)
 {
 	static const char *const bad[] = { "", "x", "file", "file:", "STDIO", "stdio ", "pty:1" };
@@ -273,6 +281,7 @@ int main(void)
 		cmocka_unit_test(too_many_devices_are_refused),
 		cmocka_unit_test(iommu_must_be_one_that_there_is),
 		cmocka_unit_test(a_policy_must_be_one_that_there_is),
+		cmocka_unit_test(what_is_done_on_a_devices_error_must_be_known),
 		cmocka_unit_test(serial_must_be_a_place),
 		cmocka_unit_test(what_is_no_option_is_refused),
 		cmocka_unit_test(an_option_must_have_its_value),

@@ -97,6 +97,7 @@ penstock run --device |$all
 penstock run --iommu |auto iommufd type1
 penstock run --on-reboot |pause reset stop
 penstock run --on-crash s|stop
+penstock run --on-device-error |report detach stop
 penstock run --serial p|pty
 penstock run --serial |stdio pty none file:
 penstock run --memory |
