@@ -218,7 +218,8 @@ def summary(suites):
         print(f"suite: {lost} times an interrupt was lost")
     left_out = [f"{suite.left_out} of '{suite.host}'" for suite in suites if suite.left_out]
     if left_out:
-        print(f"{LEFT_OUT} {', '.join(left_out)}; `scripts/test lab-newest` runs them all")
+        print(f"{LEFT_OUT} {', '.join(left_out)}; `tests/lab/suite.py --host KIND` runs "
+              f"all of one")
     print(f"{passed} passed, {failed} failed, {skipped} skipped")
     return 1 if failed or not passed + skipped else 0
 
