@@ -168,14 +168,14 @@ def seconds_to_detach(machine):
 
 @test(only=Penstock)
 def the_guest_ejects_what_it_is_asked_for():
-    with running([], cmdline="loglevel=7") as machine:
+    with running([NVME_A], cmdline="loglevel=7") as machine:
         seconds = seconds_to_detach(machine)
         check(seconds < BUTTON_SECONDS, f"detaching takes {seconds:.1f} s: {machine.last_words()}")
 
 
 @test(only=Penstock)
 def a_guest_that_cannot_eject_knows_the_button():
-    with running([], cmdline="loglevel=7 acpiphp.disable=1") as machine:
+    with running([NVME_A], cmdline="loglevel=7 acpiphp.disable=1") as machine:
         seconds_to_detach(machine)
         check("Button press: will power off" in machine.output, machine.last_words())
 
