@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "broker/vfio.h"
 
+#include "host/binding/bind.h"
 #include "host/device/device.h"
 #include "host/device/processes.h"
 
@@ -131,6 +132,16 @@ static int open_source(
 	return 0;
 }
 
+/* For devices to come. A host without VFIO runs guests that have none. */
+static void open_for_later(struct broker_vfio *vfio, const struct host *host)
+{
+	struct error ignored = { 0 };
+
+	vfio->iommu = open_iommu(vfio->kind, &ignored);
+	if (vfio->iommu == -ENOENT && host_bind_load_vfio(host, &ignored) == 0)
+		vfio->iommu = open_iommu(vfio->kind, &ignored);
+}
+
 int broker_vfio_open(
 	struct broker_vfio *vfio, const struct broker_config *config, struct error *err)
 {
@@ -142,9 +153,8 @@ int broker_vfio_open(
 	if (host_init(&host, NULL, NULL, err))
 		return err->code;
 	vfio->kind = choose(&host, config);
-	/* For devices to come; a host without VFIO runs guests that have none. */
 	if (!config->device_count) {
-		vfio->iommu = open_iommu(vfio->kind, &(struct error){ 0 });
+		open_for_later(vfio, &host);
 		return 0;
 	}
 	vfio->iommu = open_iommu(vfio->kind, err);

@@ -148,7 +148,8 @@ def a_vf_comes_and_goes():
 
 @test(only=Penstock)
 def the_first_device_comes_later():
-    """To a machine that was started without any."""
+    """To a machine that was started without any, on a host where nothing uses VFIO so far."""
+    command(["modprobe", "-r", "vfio-pci", "vfio_iommu_type1", "vfio"])
     with running([]) as machine:
         cycle(machine, DISK, FEW)
 

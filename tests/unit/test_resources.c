@@ -28,6 +28,7 @@ int __wrap_access(const char *path, int mode);
 int __wrap_ioctl(int fd, unsigned long request, ...);
 int __wrap_getrlimit64(int resource, struct rlimit *limit);
 int __wrap_setrlimit64(int resource, const struct rlimit *limit);
+int __wrap_host_bind_load_vfio(const struct host *on, struct error *err);
 
 #define NVME "/sys/devices/pci0000:00/0000:01:00.0"
 #define NIC  "/sys/devices/pci0000:00/0000:02:00.0"
@@ -37,15 +38,25 @@ static struct {
 	const char *path; /* of what cannot be opened, with this errno */
 	int error;
 	char meminfo[512];
-	unsigned nodes;     /* of VFIO that were opened */
-	bool has_iommufd;   /* /dev/iommu is there */
-	char opened[8][64]; /* these nodes */
+	unsigned nodes;         /* of VFIO that were opened */
+	bool has_iommufd;       /* /dev/iommu is there */
+	bool comes_with_module; /* what cannot be opened can be, after this */
+	char opened[8][64];     /* these nodes */
 	int most_cpus;
 	struct rlimit memlock;
 	bool is_root; /* who may raise it */
 } host;
 
 static struct broker_config config;
+
+int __wrap_host_bind_load_vfio(const struct host *on, struct error *err)
+{
+	(void)on;
+	if (!host.comes_with_module)
+		return error_set(err, -ENOENT, NULL, "no module");
+	host.path = NULL;
+	return 0;
+}
 
 static int text_file(const char *text)
 {
@@ -462,6 +473,28 @@ static void iommufd_is_taken_where_all_have_it(void **state)
 	assert_opened("/dev/iommu", "/dev/vfio/devices/vfio3");
 }
 
+/* On a host where nothing has used VFIO yet. */
+static void for_devices_to_come_vfio_is_loaded(void **state)
+{
+	struct broker_vfio vfio;
+	struct error err = { 0 };
+
+	(void)state;
+	config.ports = 1;
+	host.path = "/dev/vfio/vfio";
+	host.error = ENOENT;
+	host.comes_with_module = true;
+	assert_int_equal(broker_vfio_open(&vfio, &config, &err), 0);
+	assert_true(vfio.iommu >= 0);
+	broker_vfio_close(&vfio);
+	/* Or there is none: that is no reason not to start. */
+	host.path = "/dev/vfio/vfio";
+	host.comes_with_module = false;
+	assert_int_equal(broker_vfio_open(&vfio, &config, &err), 0);
+	assert_true(vfio.iommu < 0);
+	broker_vfio_close(&vfio);
+}
+
 static void without_devices_no_node_is_opened(void **state)
 {
 	struct broker_vfio vfio;
@@ -532,6 +565,7 @@ int main(void)
 		RESOURCES_TEST(a_group_is_opened_once),
 		RESOURCES_TEST(iommufd_is_taken_where_all_have_it),
 		RESOURCES_TEST(without_devices_no_node_is_opened),
+		RESOURCES_TEST(for_devices_to_come_vfio_is_loaded),
 		RESOURCES_TEST(a_node_that_cannot_be_opened_is_told),
 	};
 

@@ -36,7 +36,7 @@ static void explain_no_module(int code, struct error *err)
 		error_hint(err, "try 'modprobe vfio-pci' as root, and see 'dmesg | tail'");
 }
 
-static int load_vfio(const struct host *host, struct error *err)
+int host_bind_load_vfio(const struct host *host, struct error *err)
 {
 	char path[PATH_MAX];
 	int code = host_path(host, path, "/sys/bus/pci/drivers/" VFIO_PCI);
@@ -226,7 +226,7 @@ int host_bind(const struct host *host, const struct bdf *devices, size_t count,
 
 	if (code == 0 && options->dry_run)
 		tell_bind_plan(&plan);
-	else if (code == 0 && (code = load_vfio(host, err)) == 0)
+	else if (code == 0 && (code = host_bind_load_vfio(host, err)) == 0)
 		code = (options->persist ? bind_for_good : bind_all)(host, &plan, options, err);
 	plan_free(&plan);
 	return code;

@@ -16,6 +16,9 @@ struct bind_options {
 	bool dry_run;      /* check, tell what would be done, and change nothing */
 };
 
+/* Have the kernel load vfio-pci, if it has not, and with it what makes VFIO's nodes. */
+int host_bind_load_vfio(const struct host *host, struct error *err);
+
 /*
  * Give devices to vfio-pci, each with those of its IOMMU group that have another driver. All are
  * checked first, and when any cannot be had, or later fails, all are as they were before.
