@@ -45,7 +45,7 @@ struct machine_slot {
 	struct machine_device *functions[8];
 	unsigned count;
 	unsigned wanted; /* functions that are to come together */
-	int64_t button_at; /* while the guest is asked to eject: when the button is pressed; 0: it is */
+	int64_t due; /* ms: a guest that is asked gets the button, or what comes may appear; 0: done */
 };
 
 struct machine_devices {
@@ -116,11 +116,12 @@ int devices_unplug(struct machine_devices *devices, unsigned number, bool force,
 void devices_ejected(struct machine_devices *devices, uint32_t slots);
 
 /*
- * A system that does not know how to eject is asked by the slot's button. How many ms from now that may be
- * due, -1: no slot waits for it; and press those that are.
+ * What the clock brings: a system that does not know how to eject is asked by the slot's button, and what
+ * comes to a slot that another has just left appears. How many ms from now that may be due, -1: no slot
+ * waits for it; and do what is due.
  */
 int devices_patience(const struct machine_devices *devices);
-void devices_press_buttons(struct machine_devices *devices);
+void devices_keep_time(struct machine_devices *devices);
 
 /* Between the two files. */
 int devices_describe_one(

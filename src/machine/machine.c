@@ -531,7 +531,7 @@ static void run(struct machine *machine)
 	if (failure.code)
 		on_failure(machine, &failure);
 	while (loop_step(machine->loop, devices_patience(&machine->devices)))
-		devices_press_buttons(&machine->devices);
+		devices_keep_time(&machine->devices);
 }
 
 enum machine_end machine_run(const struct machine_config *config, struct error *err)

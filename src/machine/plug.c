@@ -11,6 +11,7 @@
 #include <time.h>
 
 #define EJECT_MS 1000 /* in which a system that can eject has done so, unless its driver is slow */
+#define REST_MS  1500 /* Linux hears nothing of a slot for a second after it has switched it off */
 
 /*
  * Devices that come and go, a slot at a time. The tree of PCI changes while the vCPUs are held: so no
@@ -111,8 +112,10 @@ static void take_out(struct machine_devices *devices, struct machine_slot *slot)
 static void pull(struct machine_devices *devices, struct machine_slot *slot)
 {
 	take_out(devices, slot);
-	if (slot->port)
-		pci_port_unplug(slot->port);
+	if (!slot->port)
+		return;
+	pci_port_unplug(slot->port);
+	slot->due = clock_ms() + REST_MS;
 }
 
 static void forget(struct machine_devices *devices, struct machine_slot *slot)
@@ -236,7 +239,8 @@ static bool has_let_go(const struct machine_devices *devices, const struct machi
 
 static void look_at(struct machine_devices *devices, struct machine_slot *slot)
 {
-	if (slot->state == SLOT_OPENING && slot->count == slot->wanted && all_done(slot))
+	if (slot->state == SLOT_OPENING && !slot->due && slot->count == slot->wanted &&
+		all_done(slot))
 		plug(devices, slot);
 	if (slot->state == SLOT_ASKED && has_let_go(devices, slot))
 		pull(devices, slot);
@@ -374,14 +378,14 @@ static void ask_guest(struct machine_devices *devices, struct machine_slot *slot
 	unsigned number = number_of(devices, slot);
 
 	slot->state = SLOT_ASKED;
-	slot->button_at = clock_ms() + EJECT_MS;
+	slot->due = clock_ms() + EJECT_MS;
 	__atomic_fetch_and(&devices->ejected, ~(1U << number), __ATOMIC_RELAXED);
 	devices->eject(devices->opaque, number, true);
 }
 
-static bool waits_for_button(const struct machine_slot *slot)
+static bool waits_for_time(const struct machine_slot *slot)
 {
-	return slot->state == SLOT_ASKED && slot->button_at;
+	return slot->due && (slot->state == SLOT_ASKED || slot->state == SLOT_OPENING);
 }
 
 int devices_patience(const struct machine_devices *devices)
@@ -389,23 +393,26 @@ int devices_patience(const struct machine_devices *devices)
 	int64_t first = INT64_MAX;
 
 	for (unsigned i = 0; i < TOPOLOGY_SLOTS; i++)
-		if (waits_for_button(&devices->slots[i]) && devices->slots[i].button_at < first)
-			first = devices->slots[i].button_at;
+		if (waits_for_time(&devices->slots[i]) && devices->slots[i].due < first)
+			first = devices->slots[i].due;
 	if (first == INT64_MAX)
 		return -1;
 	first -= clock_ms();
 	return first > 0 ? first : 0;
 }
 
-void devices_press_buttons(struct machine_devices *devices)
+void devices_keep_time(struct machine_devices *devices)
 {
 	for (unsigned i = 0; i < TOPOLOGY_SLOTS; i++) {
 		struct machine_slot *slot = &devices->slots[i];
 
-		if (!waits_for_button(slot) || slot->button_at > clock_ms())
+		if (!waits_for_time(slot) || slot->due > clock_ms())
 			continue;
-		slot->button_at = 0;
-		pci_port_press_button(slot->port);
+		slot->due = 0;
+		if (slot->state == SLOT_ASKED)
+			pci_port_press_button(slot->port);
+		else
+			look_at(devices, slot);
 	}
 }
 

@@ -522,8 +522,10 @@ static uint32_t id_behind(struct fixture *fixture, unsigned port, unsigned funct
 static void run_until(struct fixture *fixture, unsigned events)
 {
 	fixture->events = events;
-	while (fixture->events)
-		loop_step(fixture->loop, 1000);
+	while (fixture->events) {
+		loop_step(fixture->loop, devices_patience(&fixture->devices));
+		devices_keep_time(&fixture->devices);
+	}
 	assert_int_equal(fixture->held, 0);
 }
 
@@ -651,18 +653,18 @@ static void the_guest_is_asked_by_the_button_and_lets_go(void **state)
 	attach_one_of(fixture);
 	plug_and_use(fixture, 1);
 	assert_int_equal(devices_unplug(&fixture->devices, 1, false, &err), 0);
-	devices_press_buttons(&fixture->devices);
+	devices_keep_time(&fixture->devices);
 	assert_false(port_get(fixture, 0, PCI_EXP_SLTSTA) & PCI_EXP_SLTSTA_ABP);
 	patience = devices_patience(&fixture->devices);
 	assert_in_range(patience, 1, 1000);
 	poll(NULL, 0, patience + 1);
 	assert_int_equal(devices_patience(&fixture->devices), 0);
-	devices_press_buttons(&fixture->devices);
+	devices_keep_time(&fixture->devices);
 	assert_true(port_get(fixture, 0, PCI_EXP_SLTSTA) & PCI_EXP_SLTSTA_ABP);
 	/* Once. */
 	assert_int_equal(devices_patience(&fixture->devices), -1);
 	port_set(fixture, 0, PCI_EXP_SLTSTA, PCI_EXP_SLTSTA_ABP);
-	devices_press_buttons(&fixture->devices);
+	devices_keep_time(&fixture->devices);
 	assert_false(port_get(fixture, 0, PCI_EXP_SLTSTA) & PCI_EXP_SLTSTA_ABP);
 	assert_int_equal(id_behind(fixture, 0, 0), 1 << 16 | 0x8086);
 	assert_int_equal(devices_unplug(&fixture->devices, 1, false, &err), -EALREADY);
@@ -695,6 +697,30 @@ static void a_guest_that_switches_a_slot_off_by_itself_has_it_back(void **state)
 	assert_int_equal(devices_unplug(&fixture->devices, 1, false, &err), 0);
 	run_until(fixture, 1);
 	assert_int_equal(fixture->closed, 2);
+	devices_close(&fixture->devices);
+}
+
+/* Linux would hear nothing of it. */
+static void what_comes_right_after_another_waits_a_while(void **state)
+{
+	struct fixture *fixture = *state;
+	struct error err = { 0 };
+
+	attach_one_of(fixture);
+	plug_device(fixture, 1);
+	assert_int_equal(devices_unplug(&fixture->devices, 1, true, &err), 0);
+	run_until(fixture, 1);
+	assert_int_equal(devices_patience(&fixture->devices), -1);
+	start_to_plug(fixture, 2, 1);
+	assert_in_range(devices_patience(&fixture->devices), 1000, 1500);
+	for (unsigned i = 0; i < 20; i++) {
+		loop_step(fixture->loop, 10);
+		devices_keep_time(&fixture->devices);
+	}
+	assert_false(port_get(fixture, 0, PCI_EXP_SLTSTA) & PCI_EXP_SLTSTA_PDS);
+	run_until(fixture, 1);
+	assert_true(port_get(fixture, 0, PCI_EXP_SLTSTA) & PCI_EXP_SLTSTA_PDS);
+	assert_int_equal(devices_patience(&fixture->devices), -1);
 	devices_close(&fixture->devices);
 }
 
@@ -942,6 +968,7 @@ int main(void)
 		DEVICES_TEST(the_guest_is_asked_by_the_button_and_lets_go),
 		DEVICES_TEST(a_guest_that_switches_a_slot_off_by_itself_has_it_back),
 		DEVICES_TEST(by_force_it_is_gone_at_once),
+		DEVICES_TEST(what_comes_right_after_another_waits_a_while),
 		DEVICES_TEST(a_guest_that_is_asked_for_the_host_has_its_time),
 		DEVICES_TEST(a_guest_lets_go_of_what_the_host_wants),
 		DEVICES_TEST(one_that_does_not_open_leaves_the_port_empty),
