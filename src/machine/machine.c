@@ -47,7 +47,8 @@ struct machine {
 	struct events events;
 	struct machine_devices devices;
 	struct vcpus *vcpus;
-	pthread_mutex_t lock; /* for what follows */
+	pthread_mutex_t holding; /* the vCPUs, by one that waits for RAM */
+	pthread_mutex_t lock;    /* for what follows */
 	enum machine_end end;
 	struct error *err;
 	bool ended;
@@ -173,9 +174,14 @@ static void on_wait(void *opaque)
 
 	if (fill_wait(machine->fill, HOLD_AFTER_S) != -ETIMEDOUT)
 		return;
-	vcpus_pause(machine->vcpus, VCPUS_MEMORY);
-	fill_wait(machine->fill, 0);
-	vcpus_resume(machine->vcpus, VCPUS_MEMORY);
+	/* By one vCPU alone, where several wait. */
+	pthread_mutex_lock(&machine->holding);
+	if (!fill_is_done(machine->fill)) {
+		vcpus_pause(machine->vcpus, VCPUS_MEMORY);
+		fill_wait(machine->fill, 0);
+		vcpus_resume(machine->vcpus, VCPUS_MEMORY);
+	}
+	pthread_mutex_unlock(&machine->holding);
 }
 
 static bool on_populated(void *opaque, struct memory_range *range)
@@ -515,6 +521,7 @@ static void take_apart(struct machine *machine)
 	space_destroy(&machine->pio);
 	space_destroy(&machine->mmio);
 	loop_free(machine->loop);
+	pthread_mutex_destroy(&machine->holding);
 	pthread_mutex_destroy(&machine->lock);
 }
 
@@ -556,6 +563,7 @@ enum machine_end machine_run(const struct machine_config *config, struct error *
 
 	if (sandbox_enter(err))
 		return MACHINE_FAILED;
+	pthread_mutex_init(&machine.holding, NULL);
 	pthread_mutex_init(&machine.lock, NULL);
 	space_init(&machine.mmio);
 	space_init(&machine.pio);
