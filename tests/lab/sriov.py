@@ -175,7 +175,10 @@ PF_ADDRESS, GUEST_ADDRESSES = "10.98.0.1", ["10.98.0.11", "10.98.0.12", "10.98.0
 
 @contextlib.contextmanager
 def pings_over(interface):
-    """While this lasts the host pings the guests over the PF; nearly all must be answered."""
+    """While this lasts the host pings the guests over the PF; nearly all must be answered, once the links are up."""
+    for address in GUEST_ADDRESSES:
+        words = ["ping", "-c", "1", "-W", "1", "-I", interface, address]
+        wait_until(lambda: harness.command(words).returncode == 0, harness.QUICK_SECONDS, f"{address} does not answer")
     pings = [subprocess.Popen(["ping", "-i", "0.5", "-I", interface, address], stdout=subprocess.PIPE, text=True)
              for address in GUEST_ADDRESSES]
     try:
