@@ -476,8 +476,7 @@ static void cont(void *opaque, uint32_t request, json_object *arguments)
 
 	(void)arguments;
 	if (broker->held_for == MACHINE_RESET || broker->held_for == MACHINE_TRIPLE_FAULT)
-		refuse_request(broker, request, "Resetting the Virtual Machine is required",
-			"'system_reset' does it");
+		refuse_request(broker, request, MACHINE_MUST_RESET, MACHINE_MUST_RESET_HINT);
 	else
 		ask(broker, request, MESSAGE_CONT, NULL);
 }

@@ -76,14 +76,9 @@ bool broker_devices_pending(const struct broker *broker, uint32_t request)
 /* A device of the machine's that is in this group; NULL. */
 static const struct bdf *find_in_group(const struct broker *broker, int group)
 {
-	struct error ignored = { 0 };
-	struct host_device device;
-
 	for (unsigned i = 0; i < ARRAY_SIZE(broker->devices); i++)
-		if (broker->devices[i].state != BROKER_DEVICE_NONE &&
-			host_device_read(
-				&broker->host, &broker->devices[i].bdf, &device, &ignored) == 0 &&
-			device.group == group)
+		if (broker->devices[i].state != BROKER_DEVICE_NONE && group >= 0 &&
+			host_device_group(&broker->host, &broker->devices[i].bdf) == group)
 			return &broker->devices[i].bdf;
 	return NULL;
 }
@@ -92,13 +87,10 @@ static const struct bdf *find_in_group(const struct broker *broker, int group)
 static int refuse_open_group(const struct broker *broker, const struct bdf *bdf, struct error *err)
 {
 	const struct bdf *other = NULL;
-	struct error ignored = { 0 }; /* host_bind() says what is wrong with it */
-	struct host_device device;
 	char name[BDF_TEXT], others[BDF_TEXT];
 
-	if (broker->iommu == VFIO_IOMMU_TYPE1 &&
-		host_device_read(&broker->host, bdf, &device, &ignored) == 0 && device.group >= 0)
-		other = find_in_group(broker, device.group);
+	if (broker->iommu == VFIO_IOMMU_TYPE1)
+		other = find_in_group(broker, host_device_group(&broker->host, bdf));
 	if (!other)
 		return 0;
 	error_set(err, -EBUSY, bdf_format(bdf, name), "%s of its IOMMU group is in the machine",
@@ -180,12 +172,10 @@ static void give_device_back(struct broker *broker, unsigned number)
 /* What shares a group with none of the machine's devices any more. */
 static bool is_still_needed(const struct broker *broker, const struct host_record *record)
 {
-	struct error ignored = { 0 };
-	struct host_device device;
+	int group = host_device_group(&broker->host, &record->bdf);
 
-	return !record->companion || !host_holder_is_self(&record->holder) ||
-	       host_device_read(&broker->host, &record->bdf, &device, &ignored) ||
-	       find_in_group(broker, device.group);
+	return !record->companion || !host_holder_is_self(&record->holder) || group < 0 ||
+	       find_in_group(broker, group);
 }
 
 static void give_companions_back(struct broker *broker)
@@ -330,8 +320,11 @@ void broker_devices_take_event(struct broker *broker, const struct message *mess
 void broker_devices_end(struct broker *broker)
 {
 	for (unsigned i = 0; i < ARRAY_SIZE(broker->devices); i++)
-		if (broker->devices[i].state != BROKER_DEVICE_NONE && broker->devices[i].wanted)
+		if (broker->devices[i].state == BROKER_DEVICE_LEAVING ||
+			(broker->devices[i].state != BROKER_DEVICE_NONE &&
+				broker->devices[i].wanted))
 			give_device_back(broker, i);
+	give_companions_back(broker);
 }
 
 void broker_devices_closed(struct broker *broker, unsigned number)

@@ -47,6 +47,9 @@ struct machine {
 	struct events events;
 	struct machine_devices devices;
 	struct vcpus *vcpus;
+	unsigned
+		held_for; /* bits of enum machine_end: what the guest has done; changed while it is not held */
+	bool crash_loaded;       /* it is told */
 	pthread_mutex_t holding; /* the vCPUs, by one that waits for RAM */
 	pthread_mutex_t lock;    /* for what follows */
 	enum machine_end end;
@@ -87,7 +90,9 @@ static void end_or_hold(struct machine *machine, enum machine_end how, bool hold
 		return;
 	}
 	vcpus_hold(machine->vcpus, VCPUS_GUEST);
-	tell(machine, &(struct message){ .type = MESSAGE_HELD, .end = how });
+	/* Once: what a guest can have told again and again would fill the socket, and then stop this vCPU. */
+	if (!(__atomic_fetch_or(&machine->held_for, 1U << how, __ATOMIC_ACQ_REL) >> how & 1))
+		tell(machine, &(struct message){ .type = MESSAGE_HELD, .end = how });
 }
 
 static void on_reset(void *opaque)
@@ -113,7 +118,10 @@ static void on_triple_fault(void *opaque)
 
 static void on_crash_loaded(void *opaque)
 {
-	tell(opaque, &(struct message){ .type = MESSAGE_CRASH_LOADED });
+	struct machine *machine = opaque;
+
+	if (!__atomic_exchange_n(&machine->crash_loaded, true, __ATOMIC_RELAXED))
+		tell(machine, &(struct message){ .type = MESSAGE_CRASH_LOADED });
 }
 
 static void on_quit(void *opaque)
@@ -282,11 +290,19 @@ static int attach(struct machine *machine, const struct message *message, struct
  * What vCPUs have told the broker is told before the answer, as none is in an access then; what they tell next
  * comes behind it.
  */
-static void let_go_on(struct machine *machine, const struct message *reply)
+static void let_go_on(struct machine *machine, struct message *reply)
 {
 	vcpus_pause(machine->vcpus, VCPUS_USER);
+	/* The broker may not have heard of it when it passed this on, or of another vCPU's panic alone. */
+	if (machine->held_for & (1U << MACHINE_RESET | 1U << MACHINE_TRIPLE_FAULT)) {
+		error_set(&reply->error, -EBUSY, NULL, MACHINE_MUST_RESET);
+		error_hint(&reply->error, MACHINE_MUST_RESET_HINT);
+	}
 	tell(machine, reply);
-	vcpus_resume(machine->vcpus, VCPUS_GUEST);
+	if (!reply->error.code) {
+		machine->held_for = 0;
+		vcpus_resume(machine->vcpus, VCPUS_GUEST);
+	}
 	vcpus_resume(machine->vcpus, VCPUS_USER);
 }
 

@@ -61,5 +61,9 @@ enum machine_end {
 	MACHINE_TRIPLE_FAULT = 13, /* a vCPU cannot go on, which resets a PC */
 };
 
+/* To a 'cont' after MACHINE_RESET or MACHINE_TRIPLE_FAULT, in QEMU's words. */
+#define MACHINE_MUST_RESET      "Resetting the Virtual Machine is required"
+#define MACHINE_MUST_RESET_HINT "'system_reset' does it"
+
 /* Enter the sandbox, assemble the VM, run it to its end. On MACHINE_FAILED err says why. */
 enum machine_end machine_run(const struct machine_config *config, struct error *err);

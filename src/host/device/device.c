@@ -39,12 +39,13 @@ static uint8_t read_header_type(const struct host *host, const char *name, uint3
 	return config[CONFIG_HEADER_TYPE] & HEADER_TYPE_MASK;
 }
 
-static int read_group(const struct host *host, const char *name)
+int host_device_group(const struct host *host, const struct bdf *bdf)
 {
-	char text[16], *end;
+	char name[BDF_TEXT], text[16], *end;
 	unsigned long group;
 
-	if (host_read_link(host, text, sizeof(text), DEVICES "%s/iommu_group", name))
+	if (host_read_link(
+		    host, text, sizeof(text), DEVICES "%s/iommu_group", bdf_format(bdf, name)))
 		return -1;
 	group = strtoul(text, &end, 10);
 	return *end || group > INT_MAX ? -1 : (int)group;
@@ -112,7 +113,7 @@ int host_device_read(const struct host *host, const struct bdf *bdf, struct host
 	/* boot_display is what kernels since 6.17 say of machines without VGA. */
 	device->boot_display = host_read_number(host, 0, DEVICES "%s/boot_vga", name) == 1 ||
 			       host_read_number(host, 0, DEVICES "%s/boot_display", name) == 1;
-	device->group = read_group(host, name);
+	device->group = host_device_group(host, bdf);
 	device->numa_node = host_read_number(host, -1, DEVICES "%s/numa_node", name);
 	code = host_device_driver(host, bdf, device->driver);
 	if (code)

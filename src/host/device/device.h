@@ -29,6 +29,12 @@ int host_device_read(const struct host *host, const struct bdf *bdf, struct host
 int host_device_driver(
 	const struct host *host, const struct bdf *bdf, char driver[static HOST_NAME]);
 
+/*
+ * The group alone, -1: none. Unlike host_device_read() it does not wait while somebody takes the device from
+ * its driver.
+ */
+int host_device_group(const struct host *host, const struct bdf *bdf);
+
 bool host_device_exists(const struct host *host, const struct bdf *bdf);
 
 /*

@@ -31,15 +31,19 @@ static const struct space_ops events_ops = { events_read, events_write };
 int events_init(struct events *events, struct space *pio, struct kvm_vm *vm)
 {
 	events->vm = vm;
+	pthread_mutex_init(&events->lock, NULL);
 	return space_add(pio, EVENTS_PORT, EVENTS_PORTS, &events_ops, events);
 }
 
 /* The interrupt is an edge. */
 void events_raise(struct events *events, uint32_t event)
 {
+	/* Of two at once, one would find the line up, and be without an edge. */
+	pthread_mutex_lock(&events->lock);
 	__atomic_fetch_or(&events->pending, event, __ATOMIC_RELAXED);
 	kvm_irq_line(events->vm, LAYOUT_GSI_EVENTS, true);
 	kvm_irq_line(events->vm, LAYOUT_GSI_EVENTS, false);
+	pthread_mutex_unlock(&events->lock);
 }
 
 void events_withdraw(struct events *events, uint32_t event)

@@ -4,6 +4,8 @@
 #include "kvm/vm.h"
 #include "pci/space.h"
 
+#include <pthread.h>
+
 /*
  * What the guest's system is told by an interrupt, the generic event device's (ACPI 6.4, 5.6.9), and a
  * register for it, a bit an event: a read takes what has happened since the last one, and a write answers.
@@ -18,7 +20,8 @@
 
 struct events {
 	struct kvm_vm *vm;
-	uint32_t pending; /* shared by all threads without a lock */
+	pthread_mutex_t lock; /* for the interrupt's line */
+	uint32_t pending;     /* shared by all threads without a lock */
 	/* The guest has let go of these slots; called on a vCPU's thread. */
 	void (*ejected)(void *opaque, uint32_t slots);
 	void *opaque;
