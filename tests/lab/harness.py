@@ -199,6 +199,12 @@ vmm = Penstock
 on_this_host = []
 
 
+# KVM's internal error 3, which Linux has since 6.14.
+DELIVERY_ERROR = "KVM cannot go on (suberror 3)"
+DELIVERY_REASON = ("KVM took an access to a device for one in the midst of an event's delivery: QEMU leaves the type "
+                   "of what it has delivered in the exit's EXITINTINFO, without the bit that makes it valid")
+
+
 class Machine:
     """A running VMM with a guest: `with Machine(...) as machine`."""
 
@@ -261,6 +267,8 @@ class Machine:
         return self._errors.read()
 
     def last_words(self):
+        if DELIVERY_ERROR in self.errors():
+            raise hang.EmulatorStuck(f"{DELIVERY_REASON}; {self.errors()}")
         lines = [line for line in self.output.splitlines() if line.strip()][-8:]
         return "\n".join(["the console ends with:", *lines, "stderr:", self.errors().strip()])
 

@@ -13,6 +13,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 sys.path.append(str(CHECKOUT / "tests/lab"))
 
 import emulator                     # noqa: E402
+import hang                         # noqa: E402
 import harness                      # noqa: E402
 import kernel_log                   # noqa: E402
 import run                          # noqa: E402,F401   (all tests)
@@ -255,6 +256,21 @@ class SecondKernel(Base):
         self.assertEqual(self.suite((result("ok", "usage"), "", 0), names=["usage"], hosts=()),
                          ("1 passed, 0 failed, 0 skipped", 0))
         self.assertNotIn("left out", self.output)
+
+
+class LastWords(unittest.TestCase):
+    """What a machine said at its end: the emulator's error is told apart."""
+
+    @staticmethod
+    def of(errors):
+        machine = object.__new__(harness.Machine)
+        machine.output, machine.errors = "", lambda: errors
+        return machine.last_words()
+
+    def test_an_error_of_delivery_is_the_emulators(self):
+        with self.assertRaises(hang.EmulatorStuck):
+            self.of("penstock: vCPU 0: KVM cannot go on (suberror 3)\n")
+        self.assertIn("suberror 1", self.of("penstock: vCPU 0: KVM cannot go on (suberror 1)\n"))
 
 
 class Log(unittest.TestCase):
