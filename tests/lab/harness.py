@@ -359,10 +359,9 @@ class Again(typing.NamedTuple):
 AGAIN = {
     "iommufd": Again("default", ("passthrough", "lifecycle", "wishes", "gate", "kvm", "ram"),
                      ["--iommu", "iommufd"],
-                     ("two-disks-two-cpus", "big-guest", "nic-and-test-devices", "pair-in-one-group",
+                     ("two-disks-two-cpus", "nic-and-test-devices", "pair-in-one-group",
                       "dma-outside-of-guest-memory", "dma-to-another-device",
-                      "the-host-wants-a-device-back", "dma-the-moment-it-may",
-                      "a-memory-lock-limit-is-found-before-the-start")),
+                      "the-host-wants-a-device-back")),
     "iommufd-sriov": Again("sriov", ("sriov",), ["--iommu", "iommufd"],
                            ("virtual-function-of-a-network-card",)),
     "type1": Again("default", ("passthrough",), ["--iommu", "type1"],
