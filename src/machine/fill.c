@@ -24,8 +24,8 @@
 
 #define THREADS_MAX 16
 #define STACK_SIZE  (128 * KIB)
-#define TELL_FIRST  1 /* seconds that somebody waits until the user is told */
-#define TELL_AGAIN  10
+#define TELL_FIRST  1000 /* ms that somebody waits until the user is told */
+#define TELL_AGAIN  10000
 
 struct span {
 	uint64_t gpa;
@@ -56,7 +56,7 @@ struct fill {
 	bool *is_present; /* by piece */
 	bool stop, failed;
 	uint64_t bytes; /* present */
-	time_t told;
+	int64_t told;
 	struct span spans[];
 };
 
@@ -68,12 +68,12 @@ static unsigned cpus_of_process(void)
 	return sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
 }
 
-static time_t now(void)
+static int64_t now_ms(void)
 {
 	struct timespec time;
 
 	clock_gettime(CLOCK_MONOTONIC, &time);
-	return time.tv_sec;
+	return (int64_t)time.tv_sec * 1000 + time.tv_nsec / 1000000;
 }
 
 /* The span from gpa on, which ends where the region does or at a border that large pages have. */
@@ -252,12 +252,12 @@ struct fill *fill_start(struct memory *memory, struct vfio_iommu *iommu, const s
 }
 
 /* Whoever waits first tells, for all. */
-static void tell_progress(struct fill *fill, time_t since)
+static void tell_progress(struct fill *fill, int64_t since)
 {
 	char there[24], all[24];
-	time_t time = now();
+	int64_t time = now_ms();
 
-	if (time < (fill->told ? fill->told + TELL_AGAIN : since + TELL_FIRST))
+	if (!fill->spans_left || time < (fill->told ? fill->told + TELL_AGAIN : since + TELL_FIRST))
 		return;
 	fill->told = time;
 	log_info("the guest waits for its memory: %s of %s is there",
@@ -280,7 +280,7 @@ bool fill_is_done(const struct fill *fill)
 
 int fill_wait(struct fill *fill, unsigned seconds)
 {
-	time_t since = now();
+	int64_t since = now_ms();
 	int code = 0;
 
 	pthread_mutex_lock(&fill->lock);
@@ -290,7 +290,7 @@ int fill_wait(struct fill *fill, unsigned seconds)
 		tell_progress(fill, since);
 		if (fill->stop || fill->failed)
 			code = -ECANCELED;
-		else if (seconds && now() >= since + (time_t)seconds)
+		else if (seconds && now_ms() >= since + 1000 * (int64_t)seconds)
 			code = -ETIMEDOUT;
 	}
 	if (!fill->spans_left)

@@ -338,6 +338,38 @@ static void who_waits_may_have_a_limit(void **state)
 	assert_true(fill_is_done(fill));
 }
 
+static void *let_go_soon(void *opaque)
+{
+	(void)opaque;
+	usleep(100000);
+	let_go();
+	return NULL;
+}
+
+/* A wait of a tenth of a second, in which the clock's second ends. */
+static void a_short_wait_is_not_told(void **state)
+{
+	int errors = dup(STDERR_FILENO), said = memfd_create("said", MFD_CLOEXEC);
+	struct timespec now;
+	pthread_t thread;
+
+	(void)state;
+	host.hold_map = true;
+	start(64 * MIB, NULL, 0, true);
+	wait_for(&host.in_map, 1);
+	do
+		clock_gettime(CLOCK_MONOTONIC, &now);
+	while (now.tv_nsec < 950000000);
+	dup2(said, STDERR_FILENO);
+	pthread_create(&thread, NULL, let_go_soon, NULL);
+	assert_int_equal(fill_wait(fill, 0), 0);
+	dup2(errors, STDERR_FILENO);
+	close(errors);
+	pthread_join(thread, NULL);
+	assert_int_equal(lseek(said, 0, SEEK_END), 0);
+	close(said);
+}
+
 /* Between two pieces; a terabyte would take its time. */
 static void a_stop_ends_it_and_whoever_waits(void **state)
 {
@@ -511,6 +543,7 @@ int main(void)
 		FILL_TEST(who_waits_takes_part),
 		FILL_TEST(who_waits_may_have_a_limit),
 		FILL_TEST(a_stop_ends_it_and_whoever_waits),
+		FILL_TEST(a_short_wait_is_not_told),
 		FILL_TEST(a_stop_while_the_last_pieces_come),
 		FILL_TEST(memory_that_runs_out_is_told_once),
 		FILL_TEST(memory_that_cannot_be_mapped_is_told_once),
