@@ -68,7 +68,7 @@ static unsigned cpus_of_process(void)
 	return sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
 }
 
-static int64_t now_ms(void)
+static int64_t fill_clock_ms(void)
 {
 	struct timespec time;
 
@@ -255,7 +255,7 @@ struct fill *fill_start(struct memory *memory, struct vfio_iommu *iommu, const s
 static void tell_progress(struct fill *fill, int64_t since)
 {
 	char there[24], all[24];
-	int64_t time = now_ms();
+	int64_t time = fill_clock_ms();
 
 	if (!fill->spans_left || time < (fill->told ? fill->told + TELL_AGAIN : since + TELL_FIRST))
 		return;
@@ -280,7 +280,7 @@ bool fill_is_done(const struct fill *fill)
 
 int fill_wait(struct fill *fill, unsigned seconds)
 {
-	int64_t since = now_ms();
+	int64_t since = fill_clock_ms();
 	int code = 0;
 
 	pthread_mutex_lock(&fill->lock);
@@ -290,7 +290,7 @@ int fill_wait(struct fill *fill, unsigned seconds)
 		tell_progress(fill, since);
 		if (fill->stop || fill->failed)
 			code = -ECANCELED;
-		else if (seconds && now_ms() >= since + 1000 * (int64_t)seconds)
+		else if (seconds && fill_clock_ms() >= since + 1000 * (int64_t)seconds)
 			code = -ETIMEDOUT;
 	}
 	if (!fill->spans_left)
