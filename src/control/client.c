@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "control/client.h"
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "control/socket.h"
 
@@ -8,26 +9,17 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
-
-static int64_t now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 /* INT64_MAX: never. */
 static int64_t deadline_of(int limit_ms)
 {
-	return limit_ms < 0 ? INT64_MAX : now_ms() + limit_ms;
+	return limit_ms < 0 ? INT64_MAX : clock_ms() + limit_ms;
 }
 
 static int wait_for_input(const struct control_client *client, int64_t deadline)
 {
 	struct pollfd input = { .fd = client->fd, .events = POLLIN };
-	int64_t left = deadline == INT64_MAX ? -1 : deadline - now_ms();
+	int64_t left = deadline == INT64_MAX ? -1 : deadline - clock_ms();
 	int ready;
 
 	if (deadline != INT64_MAX && left < 0)

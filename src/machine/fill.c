@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "machine/fill.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/size.h"
 #include "passthrough/passthrough.h"
@@ -66,14 +67,6 @@ static unsigned cpus_of_process(void)
 	cpu_set_t set;
 
 	return sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
-}
-
-static int64_t fill_clock_ms(void)
-{
-	struct timespec time;
-
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	return (int64_t)time.tv_sec * 1000 + time.tv_nsec / 1000000;
 }
 
 /* The span from gpa on, which ends where the region does or at a border that large pages have. */
@@ -255,7 +248,7 @@ struct fill *fill_start(struct memory *memory, struct vfio_iommu *iommu, const s
 static void tell_progress(struct fill *fill, int64_t since)
 {
 	char there[24], all[24];
-	int64_t time = fill_clock_ms();
+	int64_t time = clock_ms();
 
 	if (!fill->spans_left || time < (fill->told ? fill->told + TELL_AGAIN : since + TELL_FIRST))
 		return;
@@ -280,7 +273,7 @@ bool fill_is_done(const struct fill *fill)
 
 int fill_wait(struct fill *fill, unsigned seconds)
 {
-	int64_t since = fill_clock_ms();
+	int64_t since = clock_ms();
 	int code = 0;
 
 	pthread_mutex_lock(&fill->lock);
@@ -290,7 +283,7 @@ int fill_wait(struct fill *fill, unsigned seconds)
 		tell_progress(fill, since);
 		if (fill->stop || fill->failed)
 			code = -ECANCELED;
-		else if (seconds && fill_clock_ms() >= since + 1000 * (int64_t)seconds)
+		else if (seconds && clock_ms() >= since + 1000 * (int64_t)seconds)
 			code = -ETIMEDOUT;
 	}
 	if (!fill->spans_left)

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/size.h"
 #include "machine/devices.h"
@@ -8,7 +9,6 @@
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <time.h>
 
 #define EJECT_MS 1000 /* in which a system that can eject has done so, unless its driver is slow */
 #define REST_MS  1500 /* Linux hears nothing of a slot for a second after it has switched it off */
@@ -79,14 +79,6 @@ static bool all_done(struct machine_slot *slot)
 static unsigned number_of(const struct machine_devices *devices, const struct machine_slot *slot)
 {
 	return slot - devices->slots;
-}
-
-static int64_t clock_ms(void)
-{
-	struct timespec time;
-
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	return (int64_t)time.tv_sec * 1000 + time.tv_nsec / 1000000;
 }
 
 /* Out of the guest. */

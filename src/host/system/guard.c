@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "host/system/guard.h"
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/size.h"
@@ -11,7 +12,6 @@
 #include <signal.h>
 #include <stdint.h>
 #include <sys/wait.h>
-#include <time.h>
 
 #define TICK_MS 250
 
@@ -66,10 +66,7 @@ static _Noreturn void run_child(
 
 uint64_t guard_now(void)
 {
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000ULL + now.tv_nsec / 1000000;
+	return clock_ms();
 }
 
 void guard_progress(const struct guard *guard, uint64_t start, uint64_t *told)

@@ -1,0 +1,7 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+
+#include <stdint.h>
+
+/* Milliseconds of a clock that nobody sets and that only goes forward; only differences mean something. */
+int64_t clock_ms(void);
