@@ -167,39 +167,50 @@ static int parse_device(const char *text, struct broker_config *config, struct e
 	return err->code;
 }
 
+/* One of three words; its place is what it means. */
+static int parse_word(const char *option, const char *const words[static 3], const char *text,
+	unsigned *meaning, struct error *err)
+{
+	for (*meaning = 0; *meaning < 3; ++*meaning)
+		if (strcmp(text, words[*meaning]) == 0)
+			return 0;
+	error_set(err, -EINVAL, NULL, "--%s %s is none of %s, %s and %s", option, text, words[0],
+		words[1], words[2]);
+	return usage(err);
+}
+
 static int parse_iommu(const char *text, struct broker_config *config, struct error *err)
 {
-	static const char *const names[] = {
+	static const char *const words[] = {
 		[BROKER_IOMMU_AUTO] = "auto",
 		[BROKER_IOMMU_IOMMUFD] = "iommufd",
 		[BROKER_IOMMU_TYPE1] = "type1",
 	};
 
-	for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
-		if (strcmp(text, names[i]) == 0) {
-			config->iommu = i;
-			return 0;
-		}
-	error_set(err, -EINVAL, NULL, "--iommu %s is none of auto, iommufd and type1", text);
-	return usage(err);
+	return parse_word("iommu", words, text, &config->iommu, err);
 }
 
 static int parse_policy(
 	const char *option, const char *text, enum broker_policy *policy, struct error *err)
 {
-	static const char *const names[] = {
+	static const char *const words[] = {
 		[BROKER_POLICY_RESET] = "reset",
 		[BROKER_POLICY_PAUSE] = "pause",
 		[BROKER_POLICY_STOP] = "stop",
 	};
 
-	for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
-		if (strcmp(text, names[i]) == 0) {
-			*policy = i;
-			return 0;
-		}
-	error_set(err, -EINVAL, NULL, "--%s %s is none of reset, pause and stop", option, text);
-	return usage(err);
+	return parse_word(option, words, text, policy, err);
+}
+
+static int parse_on_device_error(const char *text, struct broker_config *config, struct error *err)
+{
+	static const char *const words[] = {
+		[MACHINE_REPORT] = "report",
+		[MACHINE_DETACH] = "detach",
+		[MACHINE_STOP] = "stop",
+	};
+
+	return parse_word("on-device-error", words, text, &config->on_device_error, err);
 }
 
 static int parse_serial(const char *text, struct broker_config *config, struct error *err)
@@ -229,24 +240,6 @@ static int parse_monitor(const char *text, struct broker_config *config, struct 
 	}
 	config->monitor = text + 5;
 	return 0;
-}
-
-static int parse_on_device_error(const char *text, struct broker_config *config, struct error *err)
-{
-	static const char *const names[] = {
-		[MACHINE_REPORT] = "report",
-		[MACHINE_DETACH] = "detach",
-		[MACHINE_STOP] = "stop",
-	};
-
-	for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
-		if (strcmp(text, names[i]) == 0) {
-			config->on_device_error = i;
-			return 0;
-		}
-	error_set(err, -EINVAL, NULL, "--on-device-error %s is none of report, detach and stop",
-		text);
-	return usage(err);
 }
 
 static int parse_run_option(int option, struct broker_config *config, struct error *err)
