@@ -262,12 +262,10 @@ void broker_devices_leave(struct broker *broker, unsigned number)
 }
 
 static const struct event {
-	enum message_type type;
 	const char *name, *why;
 	const char *done[MACHINE_ACTIONS]; /* NULL: no such thing */
 } events[] = {
 	{
-		MESSAGE_WANTED,
 		"__org.penstock_DEVICE_WANTED",
 		"the host wants it back",
 		{
@@ -276,7 +274,6 @@ static const struct event {
 		},
 	},
 	{
-		MESSAGE_FAILED,
 		"__org.penstock_DEVICE_ERROR",
 		"it reports an uncorrectable error (AER; 'dmesg' says which)",
 		{
@@ -300,7 +297,8 @@ static bool may_tell(uint64_t *told)
 
 void broker_devices_take_event(struct broker *broker, const struct message *message)
 {
-	const struct event *event = &events[message->type == MESSAGE_FAILED];
+	bool failed = message->type == MESSAGE_FAILED;
+	const struct event *event = &events[failed];
 	uint32_t number = message->event.device, action = message->event.action;
 	struct broker_device *device = &broker->devices[number % ARRAY_SIZE(broker->devices)];
 	char name[BDF_TEXT];
@@ -308,10 +306,10 @@ void broker_devices_take_event(struct broker *broker, const struct message *mess
 	if (number >= ARRAY_SIZE(broker->devices) || action >= MACHINE_ACTIONS ||
 		!event->done[action] || device->state < BROKER_DEVICE_THERE)
 		return;
-	device->wanted |= event->type == MESSAGE_WANTED;
+	device->wanted |= !failed;
 	if (device->wanted || action == MACHINE_DETACH)
 		broker_devices_leave(broker, number);
-	if (!may_tell(&device->told[event - events]))
+	if (!may_tell(&device->told[failed]))
 		return;
 	log_warning("%s: %s: %s", bdf_format(&device->bdf, name), event->why, event->done[action]);
 	broker_tell_device(broker, event->name, device, action);
@@ -320,9 +318,7 @@ void broker_devices_take_event(struct broker *broker, const struct message *mess
 void broker_devices_end(struct broker *broker)
 {
 	for (unsigned i = 0; i < ARRAY_SIZE(broker->devices); i++)
-		if (broker->devices[i].state == BROKER_DEVICE_LEAVING ||
-			(broker->devices[i].state != BROKER_DEVICE_NONE &&
-				broker->devices[i].wanted))
+		if (broker->devices[i].state == BROKER_DEVICE_LEAVING)
 			give_device_back(broker, i);
 	give_companions_back(broker);
 }

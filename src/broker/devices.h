@@ -34,7 +34,7 @@ struct broker_device {
 /* Those of the configuration; they are bound already. */
 void broker_devices_init(struct broker *broker);
 
-/* Before a life of the machine: numbers from 0 on, and what was on its way out stays after all. */
+/* Before a life of the machine: numbers from 0 on, and what was on its way in is there. */
 unsigned broker_devices_begin(
 	struct broker *broker, struct bdf devices[static MACHINE_DEVICES_MAX]);
 
@@ -54,7 +54,7 @@ void broker_devices_leave(struct broker *broker, unsigned number);
 /* The machine tells that the host wants one back, or that one reports an error: clients are told. */
 void broker_devices_take_event(struct broker *broker, const struct message *message);
 
-/* A life of the machine has ended: those that the host wanted back do not see the next one. */
+/* A life of the machine has ended: those that were leaving do not see the next one. */
 void broker_devices_end(struct broker *broker);
 
 /* The machine has closed it: give it back, where it was to go. */

@@ -260,7 +260,7 @@ void broker_on_signal(void *opaque, uint32_t events)
 		take_signal(broker, signal);
 }
 
-/* Once: a guest can say so without end. */
+/* Once, whatever a machine says that is in a guest's hands. */
 static void take_crash_loaded(struct watch *watch)
 {
 	struct broker *broker = watch->broker;

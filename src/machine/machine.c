@@ -47,9 +47,8 @@ struct machine {
 	struct events events;
 	struct machine_devices devices;
 	struct vcpus *vcpus;
-	unsigned
-		held_for; /* bits of enum machine_end: what the guest has done; changed while it is not held */
-	bool crash_loaded;       /* it is told */
+	unsigned held_for; /* what the guest is held for, bits of enum machine_end; set by vCPUs */
+	bool crash_loaded; /* the broker has been told; atomic */
 	pthread_mutex_t holding; /* the vCPUs, by one that waits for RAM */
 	pthread_mutex_t lock;    /* for what follows */
 	enum machine_end end;

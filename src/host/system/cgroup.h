@@ -11,9 +11,8 @@
  */
 
 struct host_cgroup {
-	char name[256]; /* as the process sees it: "/system.slice/backup.service", or "/" */
-	const char *
-		limit; /* the file that has it, "memory.max" or "memory.high"; NULL: there is none */
+	char name[256];    /* as the process sees it: "/system.slice/backup.service", or "/" */
+	const char *limit; /* the file of the limit, "memory.max" or "memory.high"; NULL: none */
 	uint64_t bytes;
 };
 
