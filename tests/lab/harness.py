@@ -166,27 +166,35 @@ class Qemu:
                 rebind(bdf, None)
 
 
+USER, USERS_DIRECTORY = 1, Path("/tmp/user")
+
+
+def as_user(limit, directory=USERS_DIRECTORY):
+    """What starts a program as a user without any privilege, who may lock so many bytes. None for a directory: as
+    after su, or in a service."""
+    USERS_DIRECTORY.mkdir(exist_ok=True)
+    os.chown(USERS_DIRECTORY, USER, 0)
+    os.chmod("/dev/kvm", 0o666)
+    return ["prlimit", f"--memlock={limit}:{limit}", "setpriv", f"--reuid={USER}", f"--regid={USER}",
+            "--clear-groups", "env",
+            f"XDG_RUNTIME_DIR={directory}" if directory else "--unset=XDG_RUNTIME_DIR"]
+
+
 class UsersPenstock(Penstock):
     """The same by a user without root, who was given the devices and may lock as much memory as a
     guest of this size needs."""
 
-    uid, home = 1, Path("/tmp/user")
     margin = 64 << 20
 
     @classmethod
     def command(cls, memory="512M", **options):
         limit = (int(memory.rstrip("M")) << 20) + cls.margin
-        return ["prlimit", f"--memlock={limit}:{limit}", "setpriv", f"--reuid={cls.uid}",
-                f"--regid={cls.uid}", "--clear-groups", "env", f"XDG_RUNTIME_DIR={cls.home}",
-                *Penstock.command(memory=memory, **options)]
+        return [*as_user(limit), *Penstock.command(memory=memory, **options)]
 
-    @classmethod
+    @staticmethod
     @contextlib.contextmanager
-    def binding(cls, devices):
-        cls.home.mkdir(exist_ok=True)
-        os.chown(cls.home, cls.uid, 0)
-        os.chmod("/dev/kvm", 0o666)
-        for words in (["bind", "--user", str(cls.uid)], ["release"]):
+    def binding(devices):
+        for words in (["bind", "--user", str(USER)], ["release"]):
             done = command(["penstock", *words, *devices]) if devices else None
             check(not done or done.returncode == 0, f"{words}: {done and done.stderr}")
             if words[0] == "bind":

@@ -11,7 +11,7 @@ from pathlib import Path
 import bad_input
 import harness
 from harness import (DEVICES, E1000E, EDU, NVME_A, NVME_B, PAIR_NIC, PAIR_NVME,
-                     XHCI, Penstock, block_device, check, driver, group, network_device, refused,
+                     XHCI, Penstock, as_user, block_device, check, driver, group, network_device, refused,
                      test)
 from journal import penstock, succeed
 
@@ -267,28 +267,18 @@ def doctor_without_interrupt_remapping():
 @test(only=Penstock)
 def a_user_may_have_a_device():
     """bind --user: machines without root, as far as the user's memory-lock limit goes."""
-    uid, home = 1, Path("/tmp/user")
-    home.mkdir(exist_ok=True)
-    os.chown(home, uid, 0)
-    os.chmod("/dev/kvm", 0o666)
     succeed("bind", "--user", "daemon", EDU)
     node = Path("/dev/vfio") / group(EDU)
-    check(node.stat().st_uid == uid, f"{node} belongs to {node.stat().st_uid}")
-
-    def as_user(limit, *words, runtime=home):
-        place = f"XDG_RUNTIME_DIR={runtime}" if runtime else "--unset=XDG_RUNTIME_DIR"
-        return ["prlimit", f"--memlock={limit}:{limit}", "setpriv", f"--reuid={uid}", f"--regid={uid}",
-                "--clear-groups", "env", place, *words]
-
+    check(node.stat().st_uid == harness.USER, f"{node} belongs to {node.stat().st_uid}")
     command = Penstock.command(cmdline="console=ttyS0 quiet panic=-1 test=cpus", devices=[EDU])
-    refused(as_user(1 << 20, *command), 1, "memory-lock limit")
+    refused([*as_user(1 << 20), *command], 1, "memory-lock limit")
     for limit, can in ((8 << 20, False), ("unlimited", True)):
-        done = harness.command(as_user(limit, "penstock", "doctor", "--json", EDU))
+        done = harness.command([*as_user(limit), "penstock", "doctor", "--json", EDU])
         said = json.loads(done.stdout)["devices"][0]
         check((done.returncode == 0, said["can_pass"]) == (can, can),
               f"with {limit}: exit code {done.returncode}, {said}")
-    for runtime in (home, None):        # None: as after su, or in a service
-        done = harness.command(as_user("unlimited", *command, runtime=runtime), harness.RUN_SECONDS)
+    for directory in (harness.USERS_DIRECTORY, None):
+        done = harness.command([*as_user("unlimited", directory), *command], harness.RUN_SECONDS)
         check(done.returncode == 0 and "TEST-RESULT cpus ok" in done.stdout,
               f"exit code {done.returncode}: {done.stdout[-500:]}{done.stderr}")
     check(driver(EDU) == "vfio-pci", "the user's machine has taken it from vfio-pci")

@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 import harness
-from harness import (BOOT_SECONDS, EDU, NVME_A, QUICK_SECONDS, RUN_SECONDS, Machine, Penstock, check, driver,
-                     refused, test, wait_until)
-from journal import succeed
+from harness import (BOOT_SECONDS, EDU, NVME_A, QUICK_SECONDS, RUN_SECONDS, Machine, Penstock, as_user, check,
+                     driver, refused, test, wait_until)
+from journal import succeed, wait_for_machines
 
 # From 4 GiB on lies what does not fit below 2 GiB.
 MEMORY, MEMORY_END = "4G", 6 << 30
@@ -110,17 +110,13 @@ def check_end(machine, victim, what):
         check(code == 1 and "killed by signal 9" in machine.errors(), f"{what}: exit code {code}; {machine.last_words()}")
     elif victim == "broker":
         machine.wait(QUICK_SECONDS)
-        wait_until(lambda: not machines(), QUICK_SECONDS, f"{what}: the machine outlives its broker")
+        wait_for_machines()
         succeed("release", "--stale")
     else:
         code = machine.wait(QUICK_SECONDS)
         check(code == 128 + signal.SIGTERM, f"{what}: exit code {code}; {machine.last_words()}")
     check(driver(NVME_A) == "nvme" and driver(EDU) is None,
           f"{what}: the devices are at {driver(NVME_A)} and {driver(EDU)}")
-
-
-def machines():
-    return [comm for comm in Path("/proc").glob("[0-9]*/comm") if harness.hang.read(comm, "") == "penstock-vm"]
 
 
 def end_by(victim, machine, fill):
@@ -214,20 +210,10 @@ def memory_that_runs_out_in_the_midst_ends_the_guest():
         check(driver(NVME_A) == "nvme", f"the disk is at {driver(NVME_A)}")
 
 
-def as_user(mib=0):
-    """What starts a program as a user without any privilege, who may lock so much."""
-    uid, home = 1, Path("/tmp/ram-user")
-    home.mkdir(exist_ok=True)
-    os.chown(home, uid, 0)
-    os.chmod("/dev/kvm", 0o666)
-    return ["prlimit", f"--memlock={mib << 20}:{mib << 20}", "setpriv", f"--reuid={uid}", f"--regid={uid}",
-            "--clear-groups", "env", f"XDG_RUNTIME_DIR={home}"]
-
-
 @test(only=Penstock)
 def a_user_has_huge_pages():
     """Without a privilege, and without a device for which all would be made present."""
-    with Machine("wait", before=as_user(), memory="512M", devices=[]) as machine:
+    with Machine("wait", before=as_user(0), memory="512M", devices=[]) as machine:
         machine.expect("WAITING", BOOT_SECONDS)
         lines = Path(f"/proc/{machine.descendants()[-1]}/smaps_rollup").read_text().splitlines()[1:]
         sizes = {line.split(":")[0]: int(line.split()[1]) for line in lines}
@@ -244,11 +230,11 @@ def a_memory_lock_limit_is_found_before_the_start():
         os.chmod("/dev/iommu", 0o666)
     succeed("bind", "--user", "daemon", EDU, NVME_A)
 
-    refused([*as_user(575), *Penstock.command(memory="512M", devices=[EDU])], 1, "memory-lock limit is 575 MiB",
+    refused([*as_user(575 << 20), *Penstock.command(memory="512M", devices=[EDU])], 1, "memory-lock limit is 575 MiB",
             "576 MiB are needed")
-    with Machine("wait", before=as_user(576), memory="512M", devices=[NVME_A]) as first:
+    with Machine("wait", before=as_user(576 << 20), memory="512M", devices=[NVME_A]) as first:
         first.expect("WAITING", BOOT_SECONDS)
-        with Machine("edu", before=as_user(576), memory="512M", devices=[EDU]) as second:
+        with Machine("edu", before=as_user(576 << 20), memory="512M", devices=[EDU]) as second:
             code = second.wait()
             if "iommufd" in harness.on_this_host:
                 check(code == 1 and "counts a user's guests together" in second.errors(), second.last_words())
