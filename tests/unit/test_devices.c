@@ -519,6 +519,15 @@ static uint32_t id_behind(struct fixture *fixture, unsigned port, unsigned funct
 		&fixture->mmio, LAYOUT_ECAM + (port + 1) * PCI_ECAM_BUS_SIZE + (function << 12), 4);
 }
 
+/* The other two are these functions of one slot. */
+static void attach_one_of_three(struct fixture *fixture, unsigned second, unsigned third)
+{
+	fixture->config.devices[1].bdf = (struct bdf){ .bus = 2, .function = second };
+	fixture->config.devices[2].bdf = (struct bdf){ .bus = 2, .function = third };
+	host.any_name = true;
+	attach_one_of(fixture);
+}
+
 static void run_until(struct fixture *fixture, unsigned events)
 {
 	fixture->events = events;
@@ -780,10 +789,7 @@ static void a_guest_lets_go_of_what_the_host_wants(void **state)
 	struct fixture *fixture = *state;
 	struct error err = { 0 };
 
-	fixture->config.devices[1].bdf = (struct bdf){ .bus = 2, .function = 0 };
-	fixture->config.devices[2].bdf = (struct bdf){ .bus = 2, .function = 1 };
-	host.any_name = true;
-	attach_one_of(fixture);
+	attach_one_of_three(fixture, 0, 1);
 	start_to_plug(fixture, 1, 2);
 	start_to_plug(fixture, 2, 2);
 	run_until(fixture, 2);
@@ -818,10 +824,7 @@ static void functions_of_a_slot_come_and_go_together(void **state)
 	struct fixture *fixture = *state;
 	struct error err = { 0 };
 
-	fixture->config.devices[1].bdf = (struct bdf){ .bus = 2, .function = 0 };
-	fixture->config.devices[2].bdf = (struct bdf){ .bus = 2, .function = 1 };
-	host.any_name = true;
-	attach_one_of(fixture);
+	attach_one_of_three(fixture, 0, 1);
 	start_to_plug(fixture, 2, 2);
 	start_to_plug(fixture, 1, 2);
 	run_until(fixture, 2);
@@ -874,10 +877,7 @@ static void without_function_0_the_first_one_takes_its_place(void **state)
 {
 	struct fixture *fixture = *state;
 
-	fixture->config.devices[1].bdf = (struct bdf){ .bus = 2, .function = 3 };
-	fixture->config.devices[2].bdf = (struct bdf){ .bus = 2, .function = 1 };
-	host.any_name = true;
-	attach_one_of(fixture);
+	attach_one_of_three(fixture, 3, 1);
 	start_to_plug(fixture, 1, 2);
 	start_to_plug(fixture, 2, 2);
 	run_until(fixture, 2);
@@ -892,10 +892,7 @@ static void functions_that_do_not_fit_together_are_refused(void **state)
 {
 	struct fixture *fixture = *state;
 
-	fixture->config.devices[1].bdf = (struct bdf){ .bus = 2, .function = 0 };
-	fixture->config.devices[2].bdf = (struct bdf){ .bus = 2, .function = 1 };
-	host.any_name = true;
-	attach_one_of(fixture);
+	attach_one_of_three(fixture, 0, 1);
 	host.bar_size = fixture->pci.ports[0].bridge.secondary.windows.mem32.size;
 	start_to_plug(fixture, 1, 2);
 	start_to_plug(fixture, 2, 2);

@@ -822,6 +822,14 @@ static int write_port_80(unsigned id, struct kvm_run *run)
 	return 0;
 }
 
+/* All ports are these. */
+static void have_ports(const struct space_ops *ops)
+{
+	space_destroy(&fixture.pio);
+	space_init(&fixture.pio);
+	space_add(&fixture.pio, 0, 0x10000, ops, NULL);
+}
+
 static unsigned holds;
 
 static void hold_all(void *opaque, uint64_t offset, unsigned size, uint64_t value)
@@ -844,9 +852,7 @@ TEST(a_vcpu_has_all_held_and_does_not_wait)
 	static const struct space_ops holding = { read_port, hold_all };
 	unsigned before;
 
-	space_destroy(&fixture.pio);
-	space_init(&fixture.pio);
-	space_add(&fixture.pio, 0, 0x10000, &holding, NULL);
+	have_ports(&holding);
 	fake_kvm.run = hold_or_go_round;
 	holds = rounds = 0;
 	assert_int_equal(start(CPUS), 0);
@@ -893,9 +899,7 @@ TEST(a_pause_waits_for_an_access_to_a_device)
 	static const struct space_ops slow = { read_port, write_slowly };
 	pthread_t thread;
 
-	space_destroy(&fixture.pio);
-	space_init(&fixture.pio);
-	space_add(&fixture.pio, 0, 0x10000, &slow, NULL);
+	have_ports(&slow);
 	in_access = let_go = 0;
 	fake_kvm.run = write_port_80;
 	assert_int_equal(start(1), 0);
