@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs the lab's tests on every kind of host that lab/hosts has: tests/lab/suite.py [NAME...]
 
-It starts the hosts, follows tests/lab/run.py in them, and adds up. A host that dies or hangs under a
+It starts the hosts, two at a time, follows tests/lab/run.py in them, and adds up. A host that dies or hangs under a
 test is started anew for the tests that have not ended. Whether that test is run again, too, depends on
 what brought the host down: what is known to be the emulator's fault (emulator.py) is told and counted;
 anything else is a failure, and so is a test under which the host dies twice.
@@ -19,6 +19,7 @@ import sys
 import tempfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 sys.dont_write_bytecode = True
@@ -36,6 +37,7 @@ LEFT_OUT = "not asked for:"         # scripts/test repeats what begins so
 
 # run.py keeps each test's own limit; what is silent for longer than any may take has hung as a whole.
 SILENCE_SECONDS = 600
+AT_ONCE = 2             # one keeps little more than one CPU busy
 TAIL_LINES = 40
 
 
@@ -44,6 +46,7 @@ class Suite:
 
     def __init__(self, host, names, options):
         self.host, self.names, self.options = host, names, options
+        self.label = ""         # what its lines begin with, where it is not the only one
         self.ended = {}         # the word for each test
         self.running = None
         self.stuck = False      # run.py says that the emulator has stopped a guest
@@ -56,8 +59,11 @@ class Suite:
         """Where none of its tests was meant there is nothing to say."""
         self.left_out = len(self._wanted())
         if self.left_out:
-            print(f"suite: the host '{self.host}' is left out with its {self.left_out} tests, as its "
-                  f"kernel is not built: `scripts/test lab-{kernel}` builds and tests it", flush=True)
+            self._say(f"suite: the host '{self.host}' is left out with its {self.left_out} tests, as its "
+                      f"kernel is not built: `scripts/test lab-{kernel}` builds and tests it")
+
+    def _say(self, line):
+        print(f"{self.label}{line}\n", end="", flush=True)
 
     def run(self, short=False):
         left = self._wanted("--short") if short else self._wanted()
@@ -103,7 +109,7 @@ class Suite:
         watch.start()
         for line in process.stdout:
             self.heard = time.monotonic()
-            print(line, end="", flush=True)
+            self._say(line.rstrip("\n"))
             self._note(line)
         return process.wait()
 
@@ -111,8 +117,7 @@ class Suite:
         while process.poll() is None:
             time.sleep(1)
             if time.monotonic() - self.heard > self.options.silence:
-                print(f"suite: the host has said nothing for {self.options.silence} s, "
-                      f"it is ended", flush=True)
+                self._say(f"suite: the host has said nothing for {self.options.silence} s, it is ended")
                 process.terminate()
                 return
 
@@ -151,11 +156,11 @@ class Suite:
         else:
             self.died_under.add(name)
             self.restarts.append(f"{name}: {reason}")
-            print(f"suite: the host is started anew: {reason}", flush=True)
+            self._say(f"suite: the host is started anew: {reason}")
 
     def _fail(self, name, why):
         self.ended[name] = "FAIL"
-        print(f"FAIL {name}: {why}", flush=True)
+        self._say(f"FAIL {name}: {why}")
 
     def count(self, word):
         return list(self.ended.values()).count(word)
@@ -169,6 +174,8 @@ def parse_arguments():
     parser.add_argument("--kernel", choices=images.KERNELS,
                         help="only the kinds of host that have this kernel")
     parser.add_argument("--build", metavar="DIR", help="the build to test instead of build/")
+    parser.add_argument("--at-once", type=int, default=AT_ONCE, metavar="N",
+                        help=f"how many hosts run beside each other ({AT_ONCE})")
     parser.add_argument("--silence", type=float, default=SILENCE_SECONDS, help=argparse.SUPPRESS)
     parser.add_argument("--lab-run", default=CHECKOUT / "lab/run", help=argparse.SUPPRESS)
     parser.add_argument("names", nargs="*", metavar="NAME", help="tests to run; may be globs")
@@ -192,13 +199,20 @@ def main():
     options = parse_arguments()
     suites = [Suite(host, options.names, options) for host in options.host or kinds()
               if options.kernel in (None, kernel_of(host))]
-    for suite in suites:
-        kernel = kernel_of(suite.host)
-        if options.host or options.kernel or images.has_kernel(kernel):
-            suite.run(short=not (options.host or options.kernel or options.names))
-        else:
-            suite.leave_out(kernel)
+    if len(suites) > 1:
+        for suite in suites:
+            suite.label = f"{suite.host}: "
+    with ThreadPoolExecutor(options.at_once) as pool:
+        list(pool.map(lambda suite: run(suite, options), suites))
     return summary(suites)
+
+
+def run(suite, options):
+    kernel = kernel_of(suite.host)
+    if options.host or options.kernel or images.has_kernel(kernel):
+        suite.run(short=not (options.host or options.kernel or options.names))
+    else:
+        suite.leave_out(kernel)
 
 
 def summary(suites):

@@ -28,8 +28,8 @@ TIMER = "rcu: \tPossible timer handling issue on cpu=1 timer-softirq=12"
 # Takes lab/run's place: life after life, says one text, leaves one kernel log, ends with one code.
 STUB = """#!/bin/sh
 cd {directory}
-life=$(($(cat life) + 1))
-echo $life > life
+life=1
+until mkdir life.$life 2>/dev/null; do life=$((life + 1)); done
 echo "$@" > arguments.$life
 while [ "$1" != --logs ]; do shift; done
 cp console.$life "$2/console.log"
@@ -54,10 +54,9 @@ class Base(unittest.TestCase):
     lapics = ""     # what QEMU says of a host that is silent
 
     def suite(self, *lives, names=(FIRST, SECOND, THIRD), silence=20, hosts=("--host", "default"),
-              built=False):
+              built=False, at_once=1):
         with tempfile.TemporaryDirectory() as name:
             directory = Path(name)
-            (directory / "life").write_text("0")
             (directory / "lapics").write_text(self.lapics)
             for number, (said, console, end) in enumerate(lives, 1):
                 (directory / f"said.{number}").write_text(said)
@@ -69,7 +68,8 @@ class Base(unittest.TestCase):
             if built:
                 (directory / f"kernel-{cache.digest(*kernel.inputs())}").mkdir()
             done = subprocess.run([CHECKOUT / "tests/lab/suite.py", *hosts, "--lab-run", stub,
-                                   "--silence", str(silence), *names], capture_output=True, text=True,
+                                   "--silence", str(silence), "--at-once", str(at_once), *names],
+                                  capture_output=True, text=True,
                                   env={**os.environ, "PENSTOCK_LAB_CACHE": str(directory)})
             words = [path.read_text().split() for path in sorted(directory.glob("arguments.*"))]
             self.asked = [line[line.index("--") + 2:] for line in words]
@@ -185,6 +185,18 @@ class Host(Base):
     def test_a_runner_that_ends_early_has_failed(self):
         self.assertEqual(self.suite((result("ok", FIRST), "", 0)), ("1 passed, 2 failed, 0 skipped", 1))
         self.assertEqual(self.suite((result("ok", FIRST), "", 1)), ("1 passed, 2 failed, 0 skipped", 1))
+
+    def test_two_hosts_beside_each_other(self):
+        """The first one's test ends when the second has begun, and whose failure it is can be told."""
+        lives = (("", "", f"until [ -e arguments.2 ]; do sleep 0.1; done; echo 'ok {FIRST} (1.0 s)'"),
+                 (result("FAIL", FIRST), "", "exit 1"))
+        hosts = "--host", "default", "--host", "type1"
+        self.assertEqual(self.suite(*lives, names=[FIRST], hosts=hosts, at_once=2,
+                                    silence=5),
+                         ("1 passed, 1 failed, 0 skipped", 1))
+        failed = self.started[1]
+        self.assertEqual(sorted(self.started), ["default", "type1"])
+        self.assertIn(f"{failed}: FAIL {FIRST}", self.output)
 
     def test_a_host_that_says_nothing_is_ended(self):
         hung = (f"RUN {FIRST}\n", f"lab: begin {FIRST}\n", "exec sleep 60")
