@@ -1,6 +1,7 @@
 """The emulated host's root file system: Debian, by mmdebstrap, in a squashfs."""
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -11,7 +12,12 @@ from lablib.process import dying_with_parent
 from lablib.report import LabError, step
 
 SUITE = "trixie"
+BACKPORTS = f"{SUITE}-backports"
+KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 SOURCES = Path(__file__).resolve().parent.parent / "root"
+
+# With QEMU 10 a CPU loses its timer, or waits for the IOMMU for good, while devices come and go: README.md.
+NEWER = "src:qemu src:seabios"
 
 # What the initramfs images are packed from, so that they can be repacked without the squashfs; and
 # QEMU, which is the benchmarks' peer in the emulated host, and emulates that host as well.
@@ -64,7 +70,16 @@ def _mode():
 
 def _debootstrap(tar):
     step(f"root: Debian {SUITE} by mmdebstrap: some 130 MB of packages")
-    mmdebstrap(tar, packages(SOURCES), SOURCES / "customize")
+    mmdebstrap(tar, packages(SOURCES), SOURCES / "customize", *with_backports(NEWER))
+
+
+def with_backports(packages):
+    """Options for mmdebstrap with which these packages (as apt names them for a pin) are the newest."""
+    mirror = os.environ.get("PENSTOCK_LAB_MIRROR") or "http://deb.debian.org/debian"
+    files = {"sources.list.d/backports.list": f"deb [signed-by={KEYRING}] {mirror} {BACKPORTS} main",
+             "preferences.d/backports": f"Package: {packages}\nPin: release n={BACKPORTS}\nPin-Priority: 900"}
+    return [f'--setup-hook=printf "%b\\n" {shlex.quote(text)} > "$1/etc/apt/{name}"'
+            for name, text in files.items()]
 
 
 def packages(directory):

@@ -15,11 +15,12 @@ from lablib.report import LabError
 
 # The split interrupt controller is what interrupt remapping needs; an AMD processor because the
 # emulator knows SVM but not VMX; caching mode is what VFIO in the host needs of the IOMMU. Slots are
-# PCIe's own, as ports whose slots are ACPI's do not say that their link is up after a reset.
+# PCIe's own, as ports whose slots are ACPI's do not say that their link is up after a reset. The local APIC
+# is reached by MSRs (x2APIC): in its page of memory, writes get lost when devices' BARs come and go meanwhile.
 HARDWARE = """
     -machine q35,kernel-irqchip=split,sata=off -accel tcg,thread=multi,tb-size=1024
-    -cpu EPYC-Rome,+svm,+npt
-    -device intel-iommu,intremap=on,caching-mode=on,aw-bits=48
+    -cpu EPYC-Rome,+svm,+npt,+x2apic
+    -device intel-iommu,intremap=on,caching-mode=on,aw-bits=48,eim=on
     -global ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off
     -nodefaults -no-user-config -display none -no-reboot
 """
