@@ -10,6 +10,7 @@
 bool irq_line[KVM_IOAPIC_PINS];
 unsigned irq_calls;
 unsigned irq_rises[KVM_IOAPIC_PINS];
+void (*irq_rising)(void);
 
 int __wrap_ioctl(int fd, unsigned long request, ...);
 
@@ -28,6 +29,8 @@ int __wrap_ioctl(int fd, unsigned long request, ...)
 	irq_calls++;
 	irq_rises[level->irq] += level->level && !irq_line[level->irq];
 	__atomic_store_n(&irq_line[level->irq], level->level, __ATOMIC_RELAXED);
+	if (level->level && irq_rising)
+		irq_rising();
 	return 0;
 }
 
@@ -35,6 +38,7 @@ void irq_lines_reset(struct kvm_vm *vm)
 {
 	*vm = (struct kvm_vm){ .fd = VM_FD, .kvm_fd = -1, .vfio_fd = -1 };
 	irq_calls = 0;
+	irq_rising = NULL;
 	memset(irq_line, 0, sizeof(irq_line));
 	memset(irq_rises, 0, sizeof(irq_rises));
 }

@@ -4,7 +4,9 @@
 #include "machine/platform/events.h"
 #include "test.h"
 
+#include <pthread.h>
 #include <string.h>
+#include <unistd.h>
 
 struct fixture {
 	struct kvm_vm vm;
@@ -65,6 +67,35 @@ static void an_event_is_an_edge(void **state)
 	assert_int_equal(fixture->told, 0);
 }
 
+static struct fixture *shared;
+static pthread_t other;
+
+static void *raise_another(void *opaque)
+{
+	(void)opaque;
+	events_raise(&shared->events, 1U << 3);
+	return NULL;
+}
+
+/* The line is up; another thread has time to raise it once more. */
+static void start_other(void)
+{
+	irq_rising = NULL;
+	assert_int_equal(pthread_create(&other, NULL, raise_another, NULL), 0);
+	usleep(50000);
+}
+
+static void of_two_at_once_each_is_an_edge(void **state)
+{
+	shared = *state;
+	irq_rising = start_other;
+	events_raise(&shared->events, EVENTS_BUTTON);
+	pthread_join(other, NULL);
+	assert_int_equal(irq_rises[LAYOUT_GSI_EVENTS], 2);
+	assert_false(irq_line[LAYOUT_GSI_EVENTS]);
+	assert_int_equal(get(shared, 0, 4), EVENTS_BUTTON | 1U << 3);
+}
+
 static void a_read_takes_what_has_happened(void **state)
 {
 	struct fixture *fixture = *state;
@@ -116,6 +147,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		EVENTS_TEST(an_event_is_an_edge),
+		EVENTS_TEST(of_two_at_once_each_is_an_edge),
 		EVENTS_TEST(a_read_takes_what_has_happened),
 		EVENTS_TEST(a_part_of_the_register_is_one),
 		EVENTS_TEST(a_write_ejects_slots),
