@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/size.h"
 #include "broker/life.h"
+#include "control/member.h"
 #include "host/system/text.h"
 
 #include <errno.h>
@@ -26,11 +27,6 @@ static json_object *number(int64_t value)
 static void add(json_object *object, const char *key, json_object *value)
 {
 	json_object_object_add(object, key, value);
-}
-
-static int64_t member_number(json_object *object, const char *key)
-{
-	return json_object_get_int64(json_object_object_get(object, key));
 }
 
 /* Requests to the machine */
@@ -503,11 +499,6 @@ static void system_reset(void *opaque, uint32_t request, json_object *arguments)
 	monitor_reply(broker->monitor, request, NULL);
 }
 
-static const char *argument_text(json_object *arguments, const char *name)
-{
-	return json_object_get_string(json_object_object_get(arguments, name));
-}
-
 static bool flag_of(json_object *arguments, const char *name)
 {
 	return json_object_get_boolean(json_object_object_get(arguments, name));
@@ -535,8 +526,8 @@ static const struct monitor_argument device_add_arguments[] = {
 static void device_add(void *opaque, uint32_t request, json_object *arguments)
 {
 	struct broker *broker = opaque;
-	const char *driver = argument_text(arguments, "driver"),
-		   *id = argument_text(arguments, "id");
+	const char *driver = member_text(arguments, "driver", ""),
+		   *id = member_text(arguments, "id", NULL);
 	struct broker_request *free = find_request(broker, 0);
 	struct error err = { 0 };
 
@@ -548,7 +539,7 @@ static void device_add(void *opaque, uint32_t request, json_object *arguments)
 		error_set(&err, -EAGAIN, NULL, "there is no guest that could take it now");
 	if (err.code == 0) {
 		*free = (struct broker_request){ .id = request, .type = MESSAGE_ATTACH };
-		if (broker_devices_add(broker, request, argument_text(arguments, "host"), id,
+		if (broker_devices_add(broker, request, member_text(arguments, "host", ""), id,
 			    flag_of(arguments, "force"), &err))
 			*free = (struct broker_request){ 0 };
 	}
@@ -565,7 +556,7 @@ static const struct monitor_argument device_del_arguments[] = {
 static void device_del(void *opaque, uint32_t request, json_object *arguments)
 {
 	struct broker *broker = opaque;
-	const char *id = argument_text(arguments, "id");
+	const char *id = member_text(arguments, "id", "");
 	int number = broker_devices_find(broker, id);
 	struct broker_request *free = find_request(broker, 0);
 	struct error err = { 0 };

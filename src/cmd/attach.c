@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "cmd/cmd.h"
 #include "cmd/machine.h"
+#include "control/member.h"
 #include "host/device/address.h"
 
 #include <errno.h>
@@ -95,18 +96,6 @@ static int attach_devices(struct control_client *client, const struct host *host
 	return cmd_machine_run(client, &wait, "device_add", arguments, NULL, err);
 }
 
-static int64_t function_number(json_object *object, const char *key)
-{
-	return json_object_get_int64(json_object_object_get(object, key));
-}
-
-static const char *function_text(json_object *object, const char *key)
-{
-	const char *text = json_object_get_string(json_object_object_get(object, key));
-
-	return text ? text : "";
-}
-
 /* Those that query-pci tells of, with what is behind them. */
 static void collect_functions(json_object *functions, json_object *devices)
 {
@@ -142,7 +131,7 @@ static json_object *find_function(json_object *functions, const char *host)
 	for (size_t i = 0; i < json_object_array_length(functions); i++) {
 		json_object *function = json_object_array_get_idx(functions, i);
 
-		if (strcmp(function_text(function, "host"), host) == 0)
+		if (strcmp(member_text(function, "host", ""), host) == 0)
 			return function;
 	}
 	return NULL;
@@ -162,10 +151,10 @@ static void add_slot(json_object *ids, json_object *functions, json_object *leav
 	for (size_t i = 0; i < json_object_array_length(functions); i++) {
 		json_object *function = json_object_array_get_idx(functions, i);
 
-		if (function_number(function, "bus") == function_number(leaving, "bus") &&
-			function_number(function, "slot") == function_number(leaving, "slot"))
+		if (member_number(function, "bus") == member_number(leaving, "bus") &&
+			member_number(function, "slot") == member_number(leaving, "slot"))
 			json_object_array_add(
-				ids, json_object_new_string(function_text(function, "qdev_id")));
+				ids, json_object_new_string(member_text(function, "qdev_id", "")));
 	}
 }
 
@@ -195,7 +184,7 @@ static int ask_for_all(struct control_client *client, const struct machine_wait 
 
 		bdf_format(&devices->functions[i], name);
 		function = find_function(functions, name);
-		if (!function || is_in(leaving, function_text(function, "qdev_id")))
+		if (!function || is_in(leaving, member_text(function, "qdev_id", "")))
 			continue;
 		add_slot(leaving, functions, function);
 		ask_for_it(client, wait, name, force, err);

@@ -3,6 +3,7 @@
 #include "cmd/cmd.h"
 #include "cmd/machine.h"
 #include "cmd/output.h"
+#include "control/member.h"
 #include "host/journal/journal.h"
 
 #include <dirent.h>
@@ -28,9 +29,8 @@ static void read_status(struct control_client *client, char *status, size_t size
 {
 	struct error ignored = { 0 };
 	json_object *result = control_client_run(client, "query-status", NULL, SILENT_MS, &ignored);
-	const char *text = json_object_get_string(json_object_object_get(result, "status"));
 
-	snprintf(status, size, "%s", text ? text : "");
+	snprintf(status, size, "%s", member_text(result, "status", ""));
 	json_object_put(result);
 }
 
@@ -111,19 +111,12 @@ static json_object *list_machines(const struct host *host)
 	return list;
 }
 
-static const char *member_text(json_object *machine, const char *key)
-{
-	const char *text = json_object_get_string(json_object_object_get(machine, key));
-
-	return text ? text : "-";
-}
-
 static void print_machine(json_object *machine)
 {
 	json_object *devices = json_object_object_get(machine, "devices");
 
-	printf("%-16s %8s  %-10s", member_text(machine, "name"), member_text(machine, "pid"),
-		member_text(machine, "status"));
+	printf("%-16s %8s  %-10s", member_text(machine, "name", "-"),
+		member_text(machine, "pid", "-"), member_text(machine, "status", "-"));
 	for (size_t i = 0; i < json_object_array_length(devices); i++)
 		printf(" %s", json_object_get_string(json_object_array_get_idx(devices, i)));
 	putchar('\n');
