@@ -44,8 +44,10 @@ struct machine_slot {
 	enum machine_slot_state state;
 	struct machine_device *functions[8];
 	unsigned count;
-	unsigned wanted; /* functions that are to come together */
+	unsigned
+		wanted; /* functions that are to come together; 0: not all of them have come in time */
 	int64_t due; /* ms: a guest that is asked gets the button, or what comes may appear; 0: done */
+	int64_t expires; /* ms: by then those that are wanted have come */
 };
 
 struct machine_devices {
@@ -100,8 +102,8 @@ void devices_close(struct machine_devices *devices);
 
 /*
  * Put a device behind an empty port of the running guest. functions of its slot come together, each by a
- * call of its own, and appear when the last of them is open. Takes the source's descriptor. Fails at once
- * (the descriptor is closed), or calls plugged() later.
+ * call of its own, and appear when the last of them is open; where one does not come in time, none does.
+ * Takes the source's descriptor. Fails at once (the descriptor is closed), or calls plugged() later.
  */
 int devices_plug(struct machine_devices *devices, unsigned number, const struct vfio_source *source,
 	unsigned functions, uint32_t request, struct error *err);
@@ -116,8 +118,8 @@ int devices_unplug(struct machine_devices *devices, unsigned number, bool force,
 void devices_ejected(struct machine_devices *devices, uint32_t slots);
 
 /*
- * What the clock brings: a system that does not know how to eject is asked by the slot's button, and what
- * comes to a slot that another has just left appears. How many ms from now that may be due, -1: no slot
+ * What the clock brings: a system that does not know how to eject is asked by the slot's button, what comes
+ * to a slot that another has just left appears, and functions wait no more for others. How many ms from now that may be due, -1: no slot
  * waits for it; and do what is due.
  */
 int devices_patience(const struct machine_devices *devices);

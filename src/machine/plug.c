@@ -12,6 +12,8 @@
 
 #define EJECT_MS 1000 /* in which a system that can eject has done so, unless its driver is slow */
 #define REST_MS  1500 /* Linux hears nothing of a slot for a second after it has switched it off */
+#define COME_MS \
+	2000 /* in which all functions of a slot have come: the broker sends them in one go */
 
 /*
  * Devices that come and go, a slot at a time. The tree of PCI changes while the vCPUs are held: so no
@@ -176,6 +178,9 @@ static int put_all(struct machine_devices *devices, struct machine_slot *slot, s
 {
 	const struct pci_link *link = NULL;
 
+	if (!slot->wanted)
+		error_set(err, -ETIMEDOUT, slot->functions[0]->passthrough.vfio.name,
+			"other functions of its slot have not come with it");
 	for (unsigned i = 0; i < slot->count && !err->code; i++)
 		*err = slot->functions[i]->err;
 	if (!err->code)
@@ -222,6 +227,11 @@ static void plug(struct machine_devices *devices, struct machine_slot *slot)
 
 /* The loop's part. */
 
+static bool waits_for_more(const struct machine_slot *slot)
+{
+	return slot->state == SLOT_OPENING && slot->count < slot->wanted;
+}
+
 static bool has_let_go(const struct machine_devices *devices, const struct machine_slot *slot)
 {
 	uint32_t ejected = __atomic_load_n(&devices->ejected, __ATOMIC_ACQUIRE);
@@ -231,8 +241,7 @@ static bool has_let_go(const struct machine_devices *devices, const struct machi
 
 static void look_at(struct machine_devices *devices, struct machine_slot *slot)
 {
-	if (slot->state == SLOT_OPENING && !slot->due && slot->count == slot->wanted &&
-		all_done(slot))
+	if (slot->state == SLOT_OPENING && !slot->due && !waits_for_more(slot) && all_done(slot))
 		plug(devices, slot);
 	if (slot->state == SLOT_ASKED && has_let_go(devices, slot))
 		pull(devices, slot);
@@ -307,7 +316,7 @@ static struct machine_slot *choose_slot(struct machine_devices *devices, const s
 	struct machine_slot *slots = devices->slots;
 
 	for (unsigned i = 0; i < TOPOLOGY_SLOTS; i++)
-		if (slots[i].state == SLOT_OPENING && slots[i].count < slots[i].wanted &&
+		if (waits_for_more(&slots[i]) &&
 			bdf_same_slot(&slots[i].functions[0]->source.bdf, bdf))
 			return &slots[i];
 	for (unsigned i = 0; i < TOPOLOGY_SLOTS; i++)
@@ -357,8 +366,10 @@ int devices_plug(struct machine_devices *devices, unsigned number, const struct 
 		.passthrough = { .vfio = { .fd = -1 } },
 	};
 	devices->table[number] = device;
-	if (slot->state == SLOT_EMPTY)
+	if (slot->state == SLOT_EMPTY) {
 		slot->wanted = functions;
+		slot->expires = clock_ms() + COME_MS;
+	}
 	slot->state = SLOT_OPENING;
 	slot->functions[slot->count++] = device;
 	start_thread(device, open_device);
@@ -375,18 +386,24 @@ static void ask_guest(struct machine_devices *devices, struct machine_slot *slot
 	devices->eject(devices->opaque, number, true);
 }
 
-static bool waits_for_time(const struct machine_slot *slot)
+/* 0: it does not wait for the clock. */
+static int64_t due_of(const struct machine_slot *slot)
 {
-	return slot->due && (slot->state == SLOT_ASKED || slot->state == SLOT_OPENING);
+	if (waits_for_more(slot))
+		return slot->expires;
+	return slot->state == SLOT_ASKED || slot->state == SLOT_OPENING ? slot->due : 0;
 }
 
 int devices_patience(const struct machine_devices *devices)
 {
 	int64_t first = INT64_MAX;
 
-	for (unsigned i = 0; i < TOPOLOGY_SLOTS; i++)
-		if (waits_for_time(&devices->slots[i]) && devices->slots[i].due < first)
-			first = devices->slots[i].due;
+	for (unsigned i = 0; i < TOPOLOGY_SLOTS; i++) {
+		int64_t due = due_of(&devices->slots[i]);
+
+		if (due && due < first)
+			first = due;
+	}
 	if (first == INT64_MAX)
 		return -1;
 	first -= clock_ms();
@@ -397,10 +414,14 @@ void devices_keep_time(struct machine_devices *devices)
 {
 	for (unsigned i = 0; i < TOPOLOGY_SLOTS; i++) {
 		struct machine_slot *slot = &devices->slots[i];
+		int64_t due = due_of(slot);
 
-		if (!waits_for_time(slot) || slot->due > clock_ms())
+		if (!due || due > clock_ms())
 			continue;
-		slot->due = 0;
+		if (waits_for_more(slot))
+			slot->wanted = 0;
+		else
+			slot->due = 0;
 		if (slot->state == SLOT_ASKED)
 			pci_port_press_button(slot->port);
 		else

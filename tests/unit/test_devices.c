@@ -819,6 +819,26 @@ static void one_that_does_not_open_leaves_the_port_empty(void **state)
 	devices_close(&fixture->devices);
 }
 
+/* As where the broker could not send all of them. */
+static void one_whose_companion_does_not_come_leaves_the_port_empty(void **state)
+{
+	struct fixture *fixture = *state;
+
+	attach_one_of_three(fixture, 0, 1);
+	start_to_plug(fixture, 1, 2);
+	assert_in_range(devices_patience(&fixture->devices), 1000, 2000);
+	run_until(fixture, 2);
+	assert_int_equal(fixture->request, 101);
+	assert_int_equal(fixture->failure.code, -ETIMEDOUT);
+	assert_int_equal(fixture->closed, 2);
+	assert_false(is_open(host.files[1]));
+	assert_int_equal(devices_patience(&fixture->devices), -1);
+	plug_device(fixture, 3);
+	port_set(fixture, 0, PCI_EXP_SLTCTL, 0);
+	assert_int_equal(id_behind(fixture, 0, 0), 3 << 16 | 0x8086);
+	devices_close(&fixture->devices);
+}
+
 static void functions_of_a_slot_come_and_go_together(void **state)
 {
 	struct fixture *fixture = *state;
@@ -969,6 +989,7 @@ int main(void)
 		DEVICES_TEST(a_guest_that_is_asked_for_the_host_has_its_time),
 		DEVICES_TEST(a_guest_lets_go_of_what_the_host_wants),
 		DEVICES_TEST(one_that_does_not_open_leaves_the_port_empty),
+		DEVICES_TEST(one_whose_companion_does_not_come_leaves_the_port_empty),
 		DEVICES_TEST(functions_of_a_slot_come_and_go_together),
 		DEVICES_TEST(two_reach_each_other_and_one_nobody),
 		DEVICES_TEST(without_function_0_the_first_one_takes_its_place),
