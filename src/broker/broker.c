@@ -9,7 +9,6 @@
 #include "host/binding/bind.h"
 #include "host/binding/release.h"
 #include "host/journal/names.h"
-#include "host/system/cgroup.h"
 #include "host/system/guard.h"
 
 #include <errno.h>
@@ -87,7 +86,7 @@ static int killed_for_memory(const struct broker *broker, struct error *err)
 	struct host_cgroup group;
 	char limit[24];
 
-	if (!host_cgroup_exhausted(&broker->host, &group)) {
+	if (!host_cgroup_exhausted(&broker->host, &broker->memory_before, &group)) {
 		error_set(err, -ENOMEM, name,
 			"the kernel has killed the machine's process: the host's memory ran out");
 		error_hint(err, "give the guest less with --memory, or end what else uses it");
@@ -106,7 +105,7 @@ static int killed_for_memory(const struct broker *broker, struct error *err)
 
 static int killed(const struct broker *broker, int signal, struct error *err)
 {
-	if (signal == SIGKILL && host_cgroup_kills(&broker->host) > broker->kills_before)
+	if (signal == SIGKILL && host_cgroup_has_killed(&broker->host, &broker->memory_before))
 		return killed_for_memory(broker, err);
 	error_set(err, -EIO, broker->config->name,
 		"the machine's process was killed by signal %d (%s)", signal, strsignal(signal));
@@ -235,7 +234,7 @@ static int live(struct broker *broker, struct error *err)
 		loop_step(broker->loop, 0);
 		if (broker_is_to_end(broker))
 			return broker->stopped_by ? 128 + broker->stopped_by : 0;
-		broker->kills_before = host_cgroup_kills(&broker->host);
+		host_cgroup_count(&broker->host, &broker->memory_before);
 		if (broker_life(broker, &life, err))
 			return 1;
 		code = judge(broker, life.status, &again, err);
@@ -293,7 +292,7 @@ static int with_name(struct broker *broker, struct error *err)
 	struct host *host = &broker->host;
 	int code;
 
-	if (host_init(host, NULL, NULL, err) || host_name_claim(host, broker->config->name, err))
+	if (host_name_claim(host, broker->config->name, err))
 		return 1;
 	code = with_monitor(broker, err);
 	host_name_release(host, broker->config->name);
@@ -311,10 +310,11 @@ int broker_run(const struct broker_config *config, struct error *err)
 	int code = 1;
 
 	raise_file_limit();
-	if (broker_files_open(&broker.files, config, err) == 0 &&
+	if (host_init(&broker.host, NULL, NULL, err) == 0 &&
+		broker_files_open(&broker.files, config, err) == 0 &&
 		broker_check_cpus(config, broker.files.kvm, err) == 0 &&
 		broker_places_check(config, broker.files.kvm, err) == 0 &&
-		broker_check_memory(config, err) == 0 &&
+		broker_check_memory(config, &broker.host, err) == 0 &&
 		broker_console_open(&broker.console, config, err) == 0 &&
 		make_loop(&broker, err) == 0)
 		code = with_name(&broker, err);

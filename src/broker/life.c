@@ -109,7 +109,8 @@ static int start_machine(struct broker *broker, int *control, pid_t *pid, struct
 	int pair[2];
 
 	config.device_count = broker_devices_begin(broker, config.devices);
-	if (broker_vfio_open(&vfio, &config, err) || broker_ram_open(&ram, broker->config, err))
+	if (broker_vfio_open(&vfio, &broker->host, &config, err) ||
+		broker_ram_open(&ram, broker->config, err))
 		goto out;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0 ||
 		fcntl(pair[0], F_SETFL, O_NONBLOCK) < 0) {

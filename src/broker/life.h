@@ -6,6 +6,7 @@
 #include "broker/devices.h"
 #include "broker/resources.h"
 #include "broker/serial.h"
+#include "host/system/cgroup.h"
 #include "host/system/host.h"
 
 #include <signal.h>
@@ -27,8 +28,8 @@ struct broker {
 	bool reset_by_host;         /* the same for this life's reset */
 	bool paused;                /* the vCPUs are held */
 	enum machine_end held_for;  /* for this the machine holds them itself; else MACHINE_OFF */
-	long kills_before;          /* host_cgroup_kills() at this life's begin */
-	struct watch *watch;        /* of the machine's process; NULL while there is none */
+	struct host_cgroup_counts memory_before; /* at this life's begin */
+	struct watch *watch; /* of the machine's process; NULL while there is none */
 };
 
 /* What has become of one process that ran the machine. */

@@ -2,6 +2,7 @@
 #include "broker/resources.h"
 
 #include "base/fd.h"
+#include "base/log.h"
 #include "base/size.h"
 #include "host/system/cgroup.h"
 
@@ -83,25 +84,23 @@ static uint64_t meminfo(const char *meminfo, const char *key)
 
 #define HUGEPAGES "/sys/kernel/mm/hugepages/hugepages-2048kB/"
 
-static int check_hugepages(const struct broker_config *config, struct error *err)
+static int check_hugepages(
+	const struct broker_config *config, const struct host *host, struct error *err)
 {
 	long needed = config->memory / (2 * MIB), usable;
-	struct host host;
 
 	if (config->memory % (2 * MIB))
 		return error_set(err, -EINVAL, NULL,
 			"with --hugepages the memory must be a multiple of 2 MiB");
-	if (host_init(&host, NULL, NULL, err))
-		return err->code;
-	usable = host_read_number(&host, 0, HUGEPAGES "free_hugepages") -
-		 host_read_number(&host, 0, HUGEPAGES "resv_hugepages");
+	usable = host_read_number(host, 0, HUGEPAGES "free_hugepages") -
+		 host_read_number(host, 0, HUGEPAGES "resv_hugepages");
 	if (usable >= needed)
 		return 0;
 	error_set(err, -ENOMEM, NULL,
 		"the host has %ld huge pages of 2 MiB that nobody uses, the guest needs %ld",
 		usable, needed);
 	error_hint(err, "echo %ld >" HUGEPAGES "nr_hugepages",
-		host_read_number(&host, 0, HUGEPAGES "nr_hugepages") + needed - usable);
+		host_read_number(host, 0, HUGEPAGES "nr_hugepages") + needed - usable);
 	return err->code;
 }
 
@@ -127,18 +126,16 @@ static int check_free(const struct broker_config *config, const char *text, stru
  * A control group gives no more than its limit, whatever the host has. RAM that need not be present may
  * be in the swap.
  */
-static int check_cgroup(const struct broker_config *config, const char *text, struct error *err)
+static int check_cgroup(const struct broker_config *config, const struct host *host,
+	const char *text, struct error *err)
 {
 	bool all = config->device_count || config->prealloc;
 	uint64_t needed = config->memory + (all ? CGROUP_MARGIN : 0);
 	uint64_t swap = all ? 0 : KIB * meminfo(text, "SwapTotal");
 	char least[24], there[24];
 	struct host_cgroup group;
-	struct host host;
 
-	if (host_init(&host, NULL, NULL, err))
-		return err->code;
-	if (!host_cgroup_least(&host, &group) || needed <= swap || needed - swap <= group.bytes)
+	if (!host_cgroup_least(host, &group) || needed <= swap || needed - swap <= group.bytes)
 		return 0;
 	error_set(err, -ENOMEM, NULL,
 		"%s of memory are needed with the guest's, but the control group %s may have %s (%s)",
@@ -172,15 +169,33 @@ static int raise_memlock(const struct broker_config *config, struct error *err)
 	return err->code;
 }
 
-int broker_check_memory(const struct broker_config *config, struct error *err)
+/* As a service with OOMPolicy=kill: nobody of it is left to give the devices back. */
+static void warn_of_common_end(const struct broker_config *config, const struct host *host)
+{
+	struct host_cgroup group;
+
+	if (!config->device_count || !host_cgroup_dies_as_one(host, &group))
+		return;
+	log_warning(
+		"%s: where memory runs out the kernel kills all of the control group %s "
+		"(memory.oom.group), penstock with the machine, and its devices stay at vfio-pci; next: set "
+		"OOMPolicy=stop for that service, or 'echo 0 >/sys/fs/cgroup%s/memory.oom.group'; after "
+		"such an end 'penstock release --stale' gives the devices back",
+		config->name, group.name, strcmp(group.name, "/") ? group.name : "");
+}
+
+int broker_check_memory(
+	const struct broker_config *config, const struct host *host, struct error *err)
 {
 	char text[8192];
 
 	if (fd_read_file("/proc/meminfo", text, sizeof(text)) < 0)
 		text[0] = '\0';
-	if (config->hugepages ? check_hugepages(config, err)
-			      : check_free(config, text, err) || check_cgroup(config, text, err))
+	if (config->hugepages
+			? check_hugepages(config, host, err)
+			: check_free(config, text, err) || check_cgroup(config, host, text, err))
 		return err->code;
+	warn_of_common_end(config, host);
 	if (config->device_count)
 		return raise_memlock(config, err);
 	/* For devices to come. */

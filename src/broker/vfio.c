@@ -142,24 +142,20 @@ static void open_for_later(struct broker_vfio *vfio, const struct host *host)
 		vfio->iommu = open_iommu(vfio->kind, &ignored);
 }
 
-int broker_vfio_open(
-	struct broker_vfio *vfio, const struct broker_config *config, struct error *err)
+int broker_vfio_open(struct broker_vfio *vfio, const struct host *host,
+	const struct broker_config *config, struct error *err)
 {
-	struct host host;
-
 	*vfio = (struct broker_vfio){ .iommu = -1 };
 	if (!config->device_count && !config->ports)
 		return 0;
-	if (host_init(&host, NULL, NULL, err))
-		return err->code;
-	vfio->kind = choose(&host, config);
+	vfio->kind = choose(host, config);
 	if (!config->device_count) {
-		open_for_later(vfio, &host);
+		open_for_later(vfio, host);
 		return 0;
 	}
 	vfio->iommu = open_iommu(vfio->kind, err);
 	for (unsigned i = 0; i < config->device_count && !err->code; i++)
-		open_source(vfio, &host, &config->devices[i], err);
+		open_source(vfio, host, &config->devices[i], err);
 	return err->code;
 }
 

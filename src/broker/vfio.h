@@ -17,8 +17,8 @@ struct broker_vfio {
 };
 
 /* The devices are at vfio-pci: before that they have no nodes. */
-int broker_vfio_open(
-	struct broker_vfio *vfio, const struct broker_config *config, struct error *err);
+int broker_vfio_open(struct broker_vfio *vfio, const struct host *host,
+	const struct broker_config *config, struct error *err);
 /* Nodes of devices that come later, for an address space of this kind; vfio->iommu is -1. */
 int broker_vfio_open_more(struct broker_vfio *vfio, const struct host *host,
 	enum vfio_iommu_kind kind, const struct bdf *devices, unsigned count, struct error *err);

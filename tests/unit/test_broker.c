@@ -42,9 +42,10 @@ int __wrap_host_bind(const struct host *host, const struct bdf *devices, size_t 
 	const struct bind_options *options, struct error *err);
 int __wrap_host_release_owned(const struct host *host, const struct bdf *only, struct error *err);
 int __wrap_host_release_taken(const struct host *host, const struct bdf *bdf, struct error *err);
-int __wrap_broker_check_memory(const struct broker_config *config, struct error *err);
-int __wrap_broker_vfio_open(
-	struct broker_vfio *vfio, const struct broker_config *config, struct error *err);
+int __wrap_broker_check_memory(
+	const struct broker_config *config, const struct host *host, struct error *err);
+int __wrap_broker_vfio_open(struct broker_vfio *vfio, const struct host *host,
+	const struct broker_config *config, struct error *err);
 int __wrap_broker_vfio_open_more(struct broker_vfio *vfio, const struct host *host,
 	enum vfio_iommu_kind kind, const struct bdf *devices, unsigned count, struct error *err);
 uint64_t __real_guard_now(void);
@@ -63,9 +64,10 @@ static struct {
 	unsigned limit_ms, progress_ms; /* 0: as they are */
 	unsigned haste;                 /* times faster than the clock */
 	bool cannot_kill;
-	const char *no_bind; /* why devices cannot be had */
-	int leak;            /* a descriptor that the broker has and the machine is not to have */
-	int in, out;         /* its standard streams */
+	const char *no_bind;      /* why devices cannot be had */
+	const char *local_events; /* of the group whose memory runs out */
+	int leak;    /* a descriptor that the broker has and the machine is not to have */
+	int in, out; /* its standard streams */
 } test;
 
 static struct {
@@ -119,16 +121,17 @@ int __wrap_host_release_taken(const struct host *host, const struct bdf *bdf, st
 	return 0;
 }
 
-int __wrap_broker_check_memory(const struct broker_config *config, struct error *err)
+int __wrap_broker_check_memory(
+	const struct broker_config *config, const struct host *host, struct error *err)
 {
-	(void)config, (void)err;
+	(void)config, (void)host, (void)err;
 	return 0;
 }
 
-int __wrap_broker_vfio_open(
-	struct broker_vfio *vfio, const struct broker_config *config, struct error *err)
+int __wrap_broker_vfio_open(struct broker_vfio *vfio, const struct host *host,
+	const struct broker_config *config, struct error *err)
 {
-	(void)err;
+	(void)host, (void)err;
 	*vfio = (struct broker_vfio){ .iommu = -1, .count = config->device_count };
 	for (unsigned i = 0; i < vfio->count; i++)
 		vfio->sources[i] = (struct vfio_source){ config->devices[i], -1 };
@@ -862,6 +865,7 @@ static enum machine_end run_out_of_memory(const struct machine_config *machine, 
 {
 	(void)machine, (void)err;
 	write_below_root(GROUP "/memory.events", "max 7\noom 2\noom_kill 4\n");
+	write_below_root(GROUP "/memory.events.local", test.local_events);
 	raise(SIGKILL);
 	return MACHINE_FAILED;
 }
@@ -873,15 +877,15 @@ TEST(a_machine_that_is_killed_for_memory_says_whose)
 	write_below_root("/proc/self/cgroup", "0::/vms\n");
 	write_below_root(GROUP "/memory.max", "1073741824\n");
 	write_below_root(GROUP "/memory.events", "max 7\noom 1\noom_kill 3\n");
-	write_below_root(GROUP "/memory.events.local", "max 7\noom 2\noom_kill 4\n");
+	write_below_root(GROUP "/memory.events.local", "max 7\noom 1\noom_kill 3\n");
+	test.local_events = "max 8\noom 2\noom_kill 4\n";
 	start(&job, run_out_of_memory);
 	assert_int_equal(end_of(&job), 1);
 	assert_says(job.errors, "penstock: test: the kernel has killed the machine's process: the "
 				"memory of the control group /vms ran out, 1 GiB in all");
 	assert_says(job.errors, "next: give that group more (MemoryMax= of a service)");
-	/* It was not the group's, which has some left. */
+	/* It was not the group's, which has some left; that ran out before the machine came. */
 	write_below_root(GROUP "/memory.events", "oom_kill 3\n");
-	write_below_root(GROUP "/memory.events.local", "oom 0\n");
 	start(&job, run_out_of_memory);
 	assert_int_equal(end_of(&job), 1);
 	assert_says(job.errors, "killed the machine's process: the host's memory ran out");

@@ -28,7 +28,7 @@ int __wrap_access(const char *path, int mode);
 int __wrap_ioctl(int fd, unsigned long request, ...);
 int __wrap_getrlimit64(int resource, struct rlimit *limit);
 int __wrap_setrlimit64(int resource, const struct rlimit *limit);
-int __wrap_host_bind_load_vfio(const struct host *on, struct error *err);
+int __wrap_host_bind_load_vfio(const struct host *which, struct error *err);
 
 #define NVME "/sys/devices/pci0000:00/0000:01:00.0"
 #define NIC  "/sys/devices/pci0000:00/0000:02:00.0"
@@ -48,10 +48,11 @@ static struct {
 } host;
 
 static struct broker_config config;
+static const struct host *on; /* the fixture's */
 
-int __wrap_host_bind_load_vfio(const struct host *on, struct error *err)
+int __wrap_host_bind_load_vfio(const struct host *which, struct error *err)
 {
-	(void)on;
+	(void)which;
 	if (!host.comes_with_module)
 		return error_set(err, -ENOENT, NULL, "no module");
 	host.path = NULL;
@@ -140,17 +141,11 @@ static int setup(void **state)
 	memset(&host, 0, sizeof(host));
 	strcpy(host.meminfo, "MemTotal:        8388608 kB\nMemFree:          1048576 kB\n"
 			     "MemAvailable:    4194304 kB\nSwapTotal:       1048576 kB\n");
-	setenv("PENSTOCK_ROOT", fixture->tree, 1);
+	on = &fixture->host;
 	fixture_file(fixture, "/kernel", "kernel");
 	snprintf(kernel, sizeof(kernel), "%s/kernel", fixture->tree);
 	config = (struct broker_config){ .kernel = kernel, .memory = 512 * MIB, .cpus = 1 };
 	return 0;
-}
-
-static int teardown(void **state)
-{
-	unsetenv("PENSTOCK_ROOT");
-	return fixture_teardown(state);
 }
 
 static void assert_error(
@@ -249,7 +244,7 @@ static void refuse_memory(int code, const char *what, const char *hint)
 {
 	struct error err = { 0 };
 
-	assert_int_equal(broker_check_memory(&config, &err), code);
+	assert_int_equal(broker_check_memory(&config, on, &err), code);
 	assert_error(&err, code, "", what, hint);
 }
 
@@ -350,6 +345,52 @@ static void a_control_group_must_give_the_memory(void **state)
 	refuse_memory(0, "", "");
 }
 
+/* What is said on stderr when memory is found good. */
+static void hear_of_memory(char *text, size_t size)
+{
+	int said = memfd_create("stderr", MFD_CLOEXEC), saved = dup(STDERR_FILENO);
+	ssize_t got;
+
+	dup2(said, STDERR_FILENO);
+	refuse_memory(0, "", "");
+	dup2(saved, STDERR_FILENO);
+	got = pread(said, text, size - 1, 0);
+	text[got < 0 ? 0 : got] = '\0';
+	close(saved);
+	close(said);
+}
+
+/* As systemd makes it of OOMPolicy=kill: a machine that is killed there takes the broker with it. */
+static void a_control_group_that_dies_as_one_is_told_of(void **state)
+{
+	struct fixture *fixture = *state;
+	char text[1024];
+
+	host.is_root = true;
+	add_groups(fixture);
+	config.name = "demo";
+	config.memory = 256 * MIB;
+	config.device_count = 1;
+	fixture_file(fixture, SLICE "/guest.service/memory.oom.group", "0\n");
+	hear_of_memory(text, sizeof(text));
+	assert_string_equal(text, "");
+	fixture_file(fixture, SLICE "/memory.oom.group", "1\n");
+	hear_of_memory(text, sizeof(text));
+	assert_non_null(strstr(text, "penstock: warning: demo: "));
+	assert_non_null(strstr(text, "all of the control group /vm.slice (memory.oom.group)"));
+	assert_non_null(strstr(text, "OOMPolicy=stop"));
+	assert_non_null(strstr(text, "'echo 0 >/sys/fs/cgroup/vm.slice/memory.oom.group'"));
+	assert_non_null(strstr(text, "'penstock release --stale'"));
+	/* With a pool of huge pages, too; without devices there is nothing to give back. */
+	config.hugepages = true;
+	fixture_file(fixture, "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages", "256\n");
+	hear_of_memory(text, sizeof(text));
+	assert_non_null(strstr(text, "/vm.slice"));
+	config.device_count = 0;
+	hear_of_memory(text, sizeof(text));
+	assert_string_equal(text, "");
+}
+
 /* In a container the group that is the root there has a limit, too. */
 static void a_container_has_a_limit(void **state)
 {
@@ -406,7 +447,7 @@ static void a_group_is_opened_once(void **state)
 	struct error err = { 0 };
 
 	add_devices(*state);
-	assert_int_equal(broker_vfio_open(&vfio, &config, &err), 0);
+	assert_int_equal(broker_vfio_open(&vfio, on, &config, &err), 0);
 	assert_int_equal(vfio.count, 3);
 	assert_int_equal(host.nodes, 3); /* the container, two groups */
 	for (unsigned i = 0; i < 3; i++) {
@@ -440,7 +481,7 @@ static void assert_opened(const char *first, const char *second)
 	struct error err = { 0 };
 
 	host.nodes = 0;
-	if (broker_vfio_open(&vfio, &config, &err))
+	if (broker_vfio_open(&vfio, on, &config, &err))
 		fail_msg("%s", err.what);
 	assert_string_equal(host.opened[0], first);
 	assert_string_equal(host.opened[1], second);
@@ -484,13 +525,13 @@ static void for_devices_to_come_vfio_is_loaded(void **state)
 	host.path = "/dev/vfio/vfio";
 	host.error = ENOENT;
 	host.comes_with_module = true;
-	assert_int_equal(broker_vfio_open(&vfio, &config, &err), 0);
+	assert_int_equal(broker_vfio_open(&vfio, on, &config, &err), 0);
 	assert_true(vfio.iommu >= 0);
 	broker_vfio_close(&vfio);
 	/* Or there is none: that is no reason not to start. */
 	host.path = "/dev/vfio/vfio";
 	host.comes_with_module = false;
-	assert_int_equal(broker_vfio_open(&vfio, &config, &err), 0);
+	assert_int_equal(broker_vfio_open(&vfio, on, &config, &err), 0);
 	assert_true(vfio.iommu < 0);
 	broker_vfio_close(&vfio);
 }
@@ -501,7 +542,7 @@ static void without_devices_no_node_is_opened(void **state)
 	struct error err = { 0 };
 
 	(void)state;
-	assert_int_equal(broker_vfio_open(&vfio, &config, &err), 0);
+	assert_int_equal(broker_vfio_open(&vfio, on, &config, &err), 0);
 	assert_int_equal(vfio.iommu, -1);
 	assert_int_equal(host.nodes, 0);
 	broker_vfio_close(&vfio);
@@ -515,7 +556,7 @@ static void refuse_vfio(
 
 	host.path = path;
 	host.error = error;
-	assert_int_equal(broker_vfio_open(&vfio, &config, &err), -error);
+	assert_int_equal(broker_vfio_open(&vfio, on, &config, &err), -error);
 	assert_error(&err, -error, object, what, hint);
 	broker_vfio_close(&vfio);
 }
@@ -542,12 +583,12 @@ static void a_node_that_cannot_be_opened_is_told(void **state)
 		"cannot open its VFIO device", "chown $USER /dev/vfio/devices/vfio3");
 	host.path = NULL;
 	config.devices[1].bus = 9;
-	assert_true(broker_vfio_open(&vfio, &config, &err) < 0);
+	assert_true(broker_vfio_open(&vfio, on, &config, &err) < 0);
 	assert_string_equal(err.object, "0000:09:00.0");
 	broker_vfio_close(&vfio);
 }
 
-#define RESOURCES_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define RESOURCES_TEST(name) cmocka_unit_test_setup_teardown(name, setup, fixture_teardown)
 
 int main(void)
 {
@@ -560,6 +601,7 @@ int main(void)
 		RESOURCES_TEST(hugepages_must_be_free),
 		RESOURCES_TEST(with_devices_memory_must_be_free),
 		RESOURCES_TEST(a_control_group_must_give_the_memory),
+		RESOURCES_TEST(a_control_group_that_dies_as_one_is_told_of),
 		RESOURCES_TEST(a_container_has_a_limit),
 		RESOURCES_TEST(with_devices_memory_must_be_locked),
 		RESOURCES_TEST(a_group_is_opened_once),

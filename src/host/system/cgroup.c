@@ -89,29 +89,62 @@ static long read_event(const struct host *host, const struct host_cgroup *group,
 	return count;
 }
 
-long host_cgroup_kills(const struct host *host)
+void host_cgroup_count(const struct host *host, struct host_cgroup_counts *counts)
 {
 	struct host_cgroup group;
-	long count;
+	unsigned level = 0;
 
+	*counts = (struct host_cgroup_counts){ .kills = -1 };
 	if (!read_own(host, &group))
-		return 0;
-	/* A group whose memory is not counted by itself has no such file: its parent counts. */
-	do
-		count = read_event(host, &group, "memory.events", "oom_kill");
-	while (count < 0 && go_up(&group));
-	return count < 0 ? 0 : count;
+		return;
+	strcpy(counts->name, group.name);
+	do {
+		/* A group whose memory is not counted by itself has no such file: its parent counts. */
+		if (counts->kills < 0)
+			counts->kills = read_event(host, &group, "memory.events", "oom_kill");
+		counts->ooms[level] = read_event(host, &group, "memory.events.local", "oom");
+	} while (++level < HOST_CGROUP_LEVELS && go_up(&group));
 }
 
-bool host_cgroup_exhausted(const struct host *host, struct host_cgroup *group)
+static bool has_grown(long before, long now)
+{
+	return now > 0 && now > before;
+}
+
+bool host_cgroup_has_killed(const struct host *host, const struct host_cgroup_counts *before)
+{
+	struct host_cgroup_counts now;
+
+	host_cgroup_count(host, &now);
+	return strcmp(now.name, before->name) == 0 && has_grown(before->kills, now.kills);
+}
+
+bool host_cgroup_exhausted(
+	const struct host *host, const struct host_cgroup_counts *before, struct host_cgroup *group)
+{
+	struct host_cgroup_counts now;
+	unsigned level = 0;
+
+	host_cgroup_count(host, &now);
+	if (!now.name[0] || strcmp(now.name, before->name))
+		return false;
+	strcpy(group->name, now.name);
+	do
+		if (has_grown(before->ooms[level], now.ooms[level])) {
+			read_limit(host, group);
+			return true;
+		}
+	while (++level < HOST_CGROUP_LEVELS && go_up(group));
+	return false;
+}
+
+bool host_cgroup_dies_as_one(const struct host *host, struct host_cgroup *group)
 {
 	if (!read_own(host, group))
 		return false;
 	do
-		if (read_event(host, group, "memory.events.local", "oom") > 0) {
-			read_limit(host, group);
+		if (host_read_number(host, 0, CGROUPS "%s/memory.oom.group", group->name) > 0)
 			return true;
-		}
 	while (go_up(group));
 	return false;
 }
