@@ -7,7 +7,6 @@
 #include "broker/life.h"
 #include "broker/places.h"
 #include "host/binding/bind.h"
-#include "host/binding/release.h"
 #include "host/journal/names.h"
 #include "host/system/guard.h"
 
@@ -261,7 +260,7 @@ static int with_devices(struct broker *broker, struct error *err)
 		return 1;
 	broker_devices_init(broker);
 	code = live(broker, err);
-	if (host_release_owned(host, NULL, &release)) {
+	if (broker_devices_release(broker, &release)) {
 		if (err->code)
 			error_print(&release);
 		else

@@ -129,11 +129,13 @@ static int take_in(struct broker *broker, uint32_t request, const struct bdf *de
 	return 0;
 }
 
-static int hand_over(struct broker *broker, uint32_t request, const unsigned *numbers,
+/* How many of them the machine has got; err says why not all. */
+static unsigned hand_over(struct broker *broker, uint32_t request, const unsigned *numbers,
 	unsigned count, struct error *err)
 {
 	struct broker_vfio vfio;
 	struct bdf devices[HOST_ADDRESS_MAX] = { 0 };
+	unsigned sent = 0;
 
 	for (unsigned i = 0; i < count; i++)
 		devices[i] = broker->devices[numbers[i]].bdf;
@@ -147,12 +149,13 @@ static int hand_over(struct broker *broker, uint32_t request, const unsigned *nu
 		};
 		int code = broker_life_send(broker, &message);
 
+		sent += !code;
 		if (code)
 			error_set(err, code, broker->config->name, "the machine does not answer");
 	}
 	/* From here on only the machine has them, so that they close with it. */
 	broker_vfio_close(&vfio);
-	return err->code;
+	return sent;
 }
 
 /* An event for one that the guest had. */
@@ -162,8 +165,7 @@ static void give_device_back(struct broker *broker, unsigned number)
 	struct error why = { 0 };
 
 	broker->devices[number] = (struct broker_device){ 0 };
-	if ((device.wanted ? host_release_taken : host_release_owned)(
-		    &broker->host, &device.bdf, &why))
+	if (host_release_unless_taken(&broker->host, &device.bdf, &why))
 		error_print(&why);
 	if (!device.request)
 		broker_tell_deleted(broker, device.id);
@@ -198,6 +200,8 @@ static void give_companions_back(struct broker *broker)
 /* Those that the machine has not got. */
 static void undo(struct broker *broker, const unsigned *numbers, unsigned count)
 {
+	if (!count)
+		return;
 	for (unsigned i = 0; i < count; i++)
 		give_device_back(broker, numbers[i]);
 	give_companions_back(broker);
@@ -208,7 +212,7 @@ int broker_devices_add(struct broker *broker, uint32_t request, const char *host
 {
 	const struct bind_options options = { .owner = broker->config->name, .force = force };
 	struct bdf devices[HOST_ADDRESS_MAX] = { 0 };
-	unsigned numbers[HOST_ADDRESS_MAX];
+	unsigned numbers[HOST_ADDRESS_MAX], sent;
 	int count = host_address_find(&broker->host, host, devices, err);
 
 	for (int i = 0; i < count; i++) {
@@ -230,8 +234,11 @@ int broker_devices_add(struct broker *broker, uint32_t request, const char *host
 			broker->devices[numbers[i]] = (struct broker_device){ 0 };
 		return err->code;
 	}
-	if (hand_over(broker, request, numbers, count, err))
-		undo(broker, numbers, count);
+	sent = hand_over(broker, request, numbers, count, err);
+	undo(broker, numbers + sent, count - sent);
+	/* What it has got it closes, as the others do not come, and then it answers. */
+	if (sent)
+		*err = (struct error){ 0 };
 	return err->code;
 }
 
@@ -306,8 +313,7 @@ void broker_devices_take_event(struct broker *broker, const struct message *mess
 	if (number >= ARRAY_SIZE(broker->devices) || action >= MACHINE_ACTIONS ||
 		!event->done[action] || device->state < BROKER_DEVICE_THERE)
 		return;
-	device->wanted |= !failed;
-	if (device->wanted || action == MACHINE_DETACH)
+	if (!failed || action == MACHINE_DETACH)
 		broker_devices_leave(broker, number);
 	if (!may_tell(&device->told[failed]))
 		return;
@@ -315,12 +321,45 @@ void broker_devices_take_event(struct broker *broker, const struct message *mess
 	broker_tell_device(broker, event->name, device, action);
 }
 
+/* The host may have taken one in the midst of the end, when the machine listened to nobody any more. */
+static bool is_leaving(const struct broker *broker, const struct broker_device *device)
+{
+	return device->state == BROKER_DEVICE_LEAVING ||
+	       (device->state != BROKER_DEVICE_NONE &&
+		       host_release_is_taken(&broker->host, &device->bdf));
+}
+
 void broker_devices_end(struct broker *broker)
 {
 	for (unsigned i = 0; i < ARRAY_SIZE(broker->devices); i++)
-		if (broker->devices[i].state == BROKER_DEVICE_LEAVING)
+		if (is_leaving(broker, &broker->devices[i]))
 			give_device_back(broker, i);
 	give_companions_back(broker);
+}
+
+/* The first error is the caller's to tell. */
+static void note_error(struct error *err, const struct error *why)
+{
+	if (why->code && err->code)
+		error_print(why);
+	else if (why->code)
+		*err = *why;
+}
+
+int broker_devices_release(struct broker *broker, struct error *err)
+{
+	struct error why = { 0 };
+
+	for (unsigned i = 0; i < ARRAY_SIZE(broker->devices); i++) {
+		if (broker->devices[i].state == BROKER_DEVICE_NONE)
+			continue;
+		host_release_unless_taken(&broker->host, &broker->devices[i].bdf, &why);
+		note_error(err, &why);
+		why = (struct error){ 0 };
+	}
+	host_release_owned(&broker->host, NULL, &why);
+	note_error(err, &why);
+	return err->code;
 }
 
 void broker_devices_closed(struct broker *broker, unsigned number)

@@ -27,7 +27,6 @@ struct broker_device {
 	struct bdf bdf;
 	char id[BROKER_ID];
 	uint32_t request; /* while it comes */
-	bool wanted;      /* the host takes it back: it goes to no driver of our choice */
 	uint64_t told[2]; /* when clients have been told that it is wanted, of an error; 0: never */
 };
 
@@ -54,8 +53,11 @@ void broker_devices_leave(struct broker *broker, unsigned number);
 /* The machine tells that the host wants one back, or that one reports an error: clients are told. */
 void broker_devices_take_event(struct broker *broker, const struct message *message);
 
-/* A life of the machine has ended: those that were leaving do not see the next one. */
+/* A life of the machine has ended: those that were leaving, or that the host has taken, do not see the next one. */
 void broker_devices_end(struct broker *broker);
+
+/* There is no next one: give all back, with what was bound for them. Goes on after a failure, the first one is told. */
+int broker_devices_release(struct broker *broker, struct error *err);
 
 /* The machine has closed it: give it back, where it was to go. */
 void broker_devices_closed(struct broker *broker, unsigned number);

@@ -16,6 +16,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/kvm.h>
+#include <malloc.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -27,6 +28,17 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#ifdef __SANITIZE_ADDRESS__
+#define HAS_ASAN 1
+#elif defined(__has_feature)
+#define HAS_ASAN __has_feature(address_sanitizer)
+#else
+#define HAS_ASAN 0
+#endif
+#if HAS_ASAN
+#include <sanitizer/allocator_interface.h>
+#endif
+
 /*
  * The broker with a machine that does whatever the test wants of it: machine_run(), in the process
  * that the broker has made for it, calls a function of the test (-Wl,--wrap). So do the calls that
@@ -34,6 +46,7 @@
  */
 
 #define WAIT_MS 20000
+#define EARLY   20
 
 enum machine_end __wrap_machine_run(const struct machine_config *config, struct error *err);
 int __real_host_init(struct host *host, const char *root, const char *run, struct error *err);
@@ -41,7 +54,11 @@ int __wrap_host_init(struct host *host, const char *root, const char *run, struc
 int __wrap_host_bind(const struct host *host, const struct bdf *devices, size_t count,
 	const struct bind_options *options, struct error *err);
 int __wrap_host_release_owned(const struct host *host, const struct bdf *only, struct error *err);
-int __wrap_host_release_taken(const struct host *host, const struct bdf *bdf, struct error *err);
+bool __wrap_host_release_is_taken(const struct host *host, const struct bdf *bdf);
+int __wrap_host_release_unless_taken(
+	const struct host *host, const struct bdf *bdf, struct error *err);
+int __real_message_send(int socket, const struct message *message);
+int __wrap_message_send(int socket, const struct message *message);
 int __wrap_broker_check_memory(
 	const struct broker_config *config, const struct host *host, struct error *err);
 int __wrap_broker_vfio_open(struct broker_vfio *vfio, const struct host *host,
@@ -65,13 +82,17 @@ static struct {
 	unsigned haste;                 /* times faster than the clock */
 	bool cannot_kill;
 	const char *no_bind;      /* why devices cannot be had */
+	unsigned no_attach;       /* this message of the kind does not get through; 0 */
 	const char *local_events; /* of the group whose memory runs out */
 	int leak;    /* a descriptor that the broker has and the machine is not to have */
 	int in, out; /* its standard streams */
 } test;
 
 static struct {
-	unsigned lives, binds, releases, taken;
+	unsigned lives, binds, attaches;
+	unsigned returns, releases; /* of devices, and of all that is left then */
+	unsigned taken;             /* the bus of a device that somebody takes; 0 */
+	size_t heap[2]; /* what the broker uses when it has bound EARLY devices, and now */
 	pid_t machine;
 	unsigned ready; /* by the test: the machine may say so */
 	unsigned presses, quits;
@@ -97,6 +118,17 @@ int __wrap_host_init(struct host *host, const char *root, const char *run, struc
 	return code;
 }
 
+static size_t heap_in_use(void)
+{
+#if HAS_ASAN
+	return __sanitizer_get_current_allocated_bytes();
+#else
+	struct mallinfo2 info = mallinfo2();
+
+	return info.uordblks + info.hblkhd;
+#endif
+}
+
 int __wrap_host_bind(const struct host *host, const struct bdf *devices, size_t count,
 	const struct bind_options *options, struct error *err)
 {
@@ -104,6 +136,7 @@ int __wrap_host_bind(const struct host *host, const struct bdf *devices, size_t 
 	if (test.no_bind)
 		return error_set(err, -EBUSY, NULL, "%s", test.no_bind);
 	seen->binds += count;
+	seen->heap[seen->binds > EARLY] = heap_in_use();
 	return 0;
 }
 
@@ -114,11 +147,25 @@ int __wrap_host_release_owned(const struct host *host, const struct bdf *only, s
 	return 0;
 }
 
-int __wrap_host_release_taken(const struct host *host, const struct bdf *bdf, struct error *err)
+int __wrap_host_release_unless_taken(
+	const struct host *host, const struct bdf *bdf, struct error *err)
 {
 	(void)host, (void)bdf, (void)err;
-	seen->taken++;
+	seen->returns++;
 	return 0;
+}
+
+bool __wrap_host_release_is_taken(const struct host *host, const struct bdf *bdf)
+{
+	(void)host;
+	return seen->taken && bdf->bus == seen->taken;
+}
+
+int __wrap_message_send(int socket, const struct message *message)
+{
+	if (message->type == MESSAGE_ATTACH && test.no_attach == ++seen->attaches)
+		return -EAGAIN;
+	return __real_message_send(socket, message);
 }
 
 int __wrap_broker_check_memory(
@@ -598,6 +645,63 @@ static enum machine_end take_one(const struct machine_config *machine, struct er
 	return MACHINE_QUIT;
 }
 
+static enum machine_end take_all(const struct machine_config *machine, struct error *err)
+{
+	struct message message;
+
+	(void)err;
+	tell(machine, MESSAGE_READY);
+	while (listen_to_broker(machine, &message)) {
+		const struct message reply = { .type = MESSAGE_REPLY, .id = message.id },
+				     closed = { .type = MESSAGE_CLOSED, .device = 0 };
+
+		if (message.type == MESSAGE_ATTACH)
+			close(message.fds[0]);
+		must(message_send(machine->control_fd, &reply) == 0);
+		if (message.type == MESSAGE_DETACH)
+			must(message_send(machine->control_fd, &closed) == 0);
+	}
+	return MACHINE_QUIT;
+}
+
+/* Of two functions the second never comes. The first is not given back before it is closed here. */
+static enum machine_end take_half(const struct machine_config *machine, struct error *err)
+{
+	struct message message;
+
+	(void)err;
+	tell(machine, MESSAGE_READY);
+	while (listen_to_broker(machine, &message)) {
+		struct message reply = { .type = MESSAGE_REPLY, .id = message.id },
+			       closed = { .type = MESSAGE_CLOSED, .device = message.attach.device };
+
+		must(message.type == MESSAGE_ATTACH && message.attach.functions == 2);
+		close(message.fds[0]);
+		wait_for(&seen->returns, 1);
+		pause_ms(50);
+		must(seen->returns == 1);
+		error_set(&reply.error, -ETIMEDOUT, NULL, "half of it");
+		must(message_send(machine->control_fd, &reply) == 0);
+		must(message_send(machine->control_fd, &closed) == 0);
+	}
+	return MACHINE_QUIT;
+}
+
+/* The first of two devices is taken from it in the midst of its first end. */
+static enum machine_end lose_one(const struct machine_config *machine, struct error *err)
+{
+	must(machine->device_count == (seen->lives == 1 ? 2 : 1));
+	must(machine->devices[0].bdf.bus == (seen->lives == 1 ? 7 : 8));
+	if (seen->lives == 2)
+		return be_good(machine, err);
+	tell(machine, MESSAGE_READY);
+	while (!__atomic_load_n(&seen->ready, __ATOMIC_RELAXED))
+		usleep(10000);
+	tell(machine, MESSAGE_ENDING);
+	seen->taken = 7;
+	return MACHINE_RESET;
+}
+
 static void tell_event(const struct machine_config *machine, enum message_type type,
 	unsigned device, unsigned action)
 {
@@ -707,6 +811,7 @@ TEST(devices_come_back_however_it_ends)
 		start(&job, machines[i]);
 		end_of(&job);
 		assert_int_equal(seen->binds, 2);
+		assert_int_equal(seen->returns, 2);
 		assert_int_equal(seen->releases, 1);
 	}
 	memset(seen, 0, sizeof(*seen));
@@ -1231,27 +1336,84 @@ TEST(clients_attach_and_detach_devices)
 
 	ask(client, ATTACH("\"0000:07:00.0\",\"id\":\"one\""), "return");
 	assert_int_equal(seen->binds, 1);
-	assert_int_equal(seen->releases, 0);
+	assert_int_equal(seen->returns, 0);
 	ask(client, ATTACH("\"0000:07:00.0\""), "the machine has it already");
 	ask(client, ATTACH("\"0000:08:00.0\",\"id\":\"one\""), "a device with this id");
 	ask(client, ATTACH("\"0000:08:00.0\",\"id\":\"a\\u001b\""), "identifier");
 	assert_int_equal(seen->binds, 1);
 	ask(client, ATTACH("\"0000:08:00.0\""), "no port");
 	assert_int_equal(seen->binds, 2);
-	assert_int_equal(seen->releases, 1);
+	assert_int_equal(seen->returns, 1);
 	ask(client, "{\"execute\":\"query-pci\"}", "\"qdev_id\":\"one\",\"host\":\"0000:07:00.0\"");
 	ask(client, DETACH("\"two\""), "DeviceNotFound");
 	ask(client, DETACH("\"0000:08:00.0\""), "DeviceNotFound");
 	ask(client, DETACH("\"0000:07:00.0\""), "return");
 	assert_non_null(hear(client, "\"DEVICE_DELETED\",\"data\":{\"device\":\"one\""));
-	assert_int_equal(seen->releases, 2);
+	assert_int_equal(seen->returns, 2);
 	ask(client, DETACH("\"one\""), "DeviceNotFound");
 	ask(client, "{\"execute\":\"quit\"}", "SHUTDOWN");
 	assert_int_equal(end_of(&job), 0);
 	close(client);
 }
 
-/* One that the host wants goes to no driver, and into no next life; an error is told once in a while. */
+TEST(devices_that_come_and_go_leave_nothing_behind)
+{
+	struct job job;
+	int client = start_with_client(&job, take_all);
+
+	for (unsigned i = 0; i < 500; i++) {
+		ask(client, ATTACH("\"0000:07:00.0\",\"id\":\"one\""), "return");
+		say(client, DETACH("\"one\""));
+		assert_non_null(hear(client, "DEVICE_DELETED"));
+	}
+	assert_int_equal(seen->returns, 500);
+	/* Less than a list's smallest member a cycle. */
+	assert_in_range(seen->heap[1], 1, seen->heap[0] + 4096);
+	ask(client, "{\"execute\":\"quit\"}", "SHUTDOWN");
+	assert_int_equal(end_of(&job), 0);
+	close(client);
+}
+
+/* All of them are back before the client is told. */
+TEST(half_a_device_is_none)
+{
+	struct job job;
+	int client;
+
+	test.no_attach = 2;
+	client = start_with_client(&job, take_half);
+	write_below_root("/sys/bus/pci/devices/0000:07:00.0/vendor", "0x8086\n");
+	write_below_root("/sys/bus/pci/devices/0000:07:00.1/vendor", "0x8086\n");
+	ask(client, ATTACH("\"0000:07:00\""), "half of it");
+	assert_int_equal(seen->binds, 2);
+	assert_int_equal(seen->returns, 2);
+	ask(client, DETACH("\"0000:07:00.0\""), "DeviceNotFound");
+	ask(client, "{\"execute\":\"quit\"}", "SHUTDOWN");
+	assert_int_equal(end_of(&job), 0);
+	close(client);
+}
+
+TEST(what_the_host_takes_at_the_end_of_a_life_sees_no_other)
+{
+	static const struct bdf devices[] = { { .bus = 7 }, { .bus = 8 } };
+	struct job job;
+	int client;
+
+	memcpy(config.devices, devices, sizeof(devices));
+	config.device_count = ARRAY_SIZE(devices);
+	client = start_with_client(&job, lose_one);
+	seen->ready = 1;
+	assert_non_null(hear(client, "\"RESET\""));
+	assert_non_null(hear(client, "\"DEVICE_DELETED\",\"data\":{\"device\":\"0000:07:00.0\""));
+	wait_for(&seen->lives, 2);
+	assert_int_equal(seen->returns, 1);
+	ask(client, "{\"execute\":\"quit\"}", "SHUTDOWN");
+	assert_int_equal(end_of(&job), 0);
+	assert_int_equal(seen->returns, 2);
+	close(client);
+}
+
+/* One that the host wants sees no next life; an error is told once in a while. */
 TEST(clients_hear_of_what_befalls_devices)
 {
 	static const struct bdf devices[] = { { .bus = 7 }, { .bus = 7, .function = 1 },
@@ -1270,16 +1432,14 @@ TEST(clients_hear_of_what_befalls_devices)
 	assert_non_null(hear(client, "\"DEVICE_DELETED\",\"data\":{\"device\":\"0000:07:00.0\""));
 	assert_non_null(hear(client, "\"DEVICE_DELETED\",\"data\":{\"device\":\"0000:07:00.1\""));
 	assert_non_null(hear(client, "\"RESET\""));
-	assert_int_equal(seen->taken, 1);
-	assert_int_equal(seen->releases, 1);
+	assert_int_equal(seen->returns, 2);
 	assert_non_null(hear(client, "\"device\":\"0000:08:00.0\",\"host\""));
 	assert_non_null(hear(client, "\"DEVICE_DELETED\",\"data\":{\"device\":\"0000:08:00.0\""));
 	assert_non_null(hear(client, "\"DEVICE_DELETED\",\"data\":{\"device\":\"0000:0a:00.0\""));
 	assert_non_null(hear(client, "\"__org.penstock_DEVICE_ERROR\",\"data\":{\"device\":"
 				     "\"0000:09:00.0\",\"host\":\"0000:09:00.0\","
 				     "\"action\":\"report\"}"));
-	assert_int_equal(seen->taken, 2);
-	assert_int_equal(seen->releases, 2);
+	assert_int_equal(seen->returns, 4);
 	say(client, "{\"execute\":\"quit\"}");
 	assert_null(strstr(hear(client, "{"), "_ERROR"));
 	assert_int_equal(end_of(&job), 0);
@@ -1708,6 +1868,9 @@ int main(void)
 		BROKER_TEST(clients_are_told_of_a_crash_that_nobody_holds),
 		BROKER_TEST(what_a_machine_says_reaches_no_terminal),
 		BROKER_TEST(clients_attach_and_detach_devices),
+		BROKER_TEST(devices_that_come_and_go_leave_nothing_behind),
+		BROKER_TEST(half_a_device_is_none),
+		BROKER_TEST(what_the_host_takes_at_the_end_of_a_life_sees_no_other),
 		BROKER_TEST(clients_hear_of_what_befalls_devices),
 		BROKER_TEST(a_command_ends_with_the_machine),
 		BROKER_TEST(a_client_ends_a_machine_that_hangs),

@@ -66,6 +66,16 @@ static int explain_final(const struct change *change, int code, const char *path
 	return code;
 }
 
+static int explain_override(const struct change *change, int code, const char *path,
+	const char *driver, const char *doing, struct error *err)
+{
+	if (is_final(code))
+		return explain_final(change, code, path, doing, err);
+	error_sys(err, code, change->name, "cannot set driver_override to '%s'", driver);
+	error_hint(err, "'dmesg | grep %s' may tell why", change->name);
+	return code;
+}
+
 int change_override(const struct change *change, const char *driver, struct error *err)
 {
 	static const char doing[] = "its driver_override to be set";
@@ -81,13 +91,48 @@ int change_override(const struct change *change, const char *driver, struct erro
 	if (strcmp(now, driver) == 0)
 		return 0;
 	code = change_write(change, path, driver[0] ? driver : "\n", doing);
-	if (code == 0)
-		return 0;
-	if (is_final(code))
-		return explain_final(change, code, path, doing, err);
-	error_sys(err, code, change->name, "cannot set driver_override to '%s'", driver);
-	error_hint(err, "'dmesg | grep %s' may tell why", change->name);
-	return code;
+	return code ? explain_override(change, code, path, driver, doing, err) : 0;
+}
+
+struct withdrawal {
+	const char *path, *ours, *text;
+};
+
+/*
+ * sysfs cannot compare and write in one step. In one child nothing is between the two but the calls; and the read is
+ * one that waits, as the write is.
+ */
+static int withdraw_in_child(const void *argument)
+{
+	const struct withdrawal *withdrawal = argument;
+	char now[2 * HOST_NAME];
+	ssize_t size = fd_read_file(withdrawal->path, now, sizeof(now));
+
+	if (size < 0)
+		return size;
+	now[strcspn(now, "\n")] = '\0';
+	return strcmp(now, withdrawal->ours) ? 0
+					     : fd_write_file(withdrawal->path, withdrawal->text);
+}
+
+int change_withdraw_override(
+	const struct change *change, const char *ours, const char *driver, struct error *err)
+{
+	static const char doing[] = "it to be taken";
+	char path[PATH_MAX];
+	const struct withdrawal withdrawal = { path, ours, driver[0] ? driver : "\n" };
+	const struct guard guard = {
+		.host = change->host,
+		.object = change->name,
+		.doing = doing,
+		.locks = &change->lock,
+		.lock_count = 1,
+	};
+	int code = host_path(change->host, path, DEVICES "%s/driver_override", change->name);
+
+	if (!code)
+		code = guard_call(&guard, withdraw_in_child, &withdrawal);
+	return code ? explain_override(change, code, path, driver, doing, err) : 0;
 }
 
 int change_unbind(const struct change *change, struct error *err)

@@ -20,6 +20,13 @@ void change_init(
 /* Set driver_override, "" to clear it, unless it is so already. */
 int change_override(const struct change *change, const char *driver, struct error *err);
 
+/*
+ * Put driver in the place of ours, of a device that another program has just taken: what it may have set by
+ * now stays. Waits for as long as that takes the device, whose lock the kernel holds for it.
+ */
+int change_withdraw_override(
+	const struct change *change, const char *ours, const char *driver, struct error *err);
+
 /* Take it from its driver, if it has one. */
 int change_unbind(const struct change *change, struct error *err);
 

@@ -202,32 +202,30 @@ static int give_back(const struct host *host, const struct bdf *bdf, const struc
  * The kernel takes the driver's link away before the driver is told, which then waits for VFIO's users. So there is
  * no link any more by the time that these hear of it.
  */
-static bool is_taken(const struct host *host, const struct bdf *bdf)
+bool host_release_is_taken(const struct host *host, const struct bdf *bdf)
 {
 	char driver[HOST_NAME];
 
 	return host_device_driver(host, bdf, driver) || !host_driver_is_vfio(driver);
 }
 
-/* An override of somebody else's stays; the kernel waits with ours until the device has been taken. */
+/* Nothing of the device is read here that the kernel keeps behind its lock, as driver_override is. */
 static int leave_taken(
 	const struct host *host, const struct host_record *record, int lock, struct error *err)
 {
-	struct host_device device;
+	const struct host_device device = {
+		.bdf = record->bdf,
+		.group = host_device_group(host, &record->bdf),
+	};
 	struct change change;
-	char name[BDF_TEXT];
 
-	if (host_device_read(host, &record->bdf, &device, err) == 0) {
-		change_init(&change, host, &device, lock);
-		if (strcmp(device.override, "vfio-pci") == 0)
-			change_override(&change, record->override, err);
-	}
-	bdf_format(&record->bdf, name);
+	change_init(&change, host, &device, lock);
+	change_withdraw_override(&change, "vfio-pci", record->override, err);
 	if (!host_device_exists(host, &record->bdf)) {
-		log_info("%s: is gone from the host", name);
+		log_info("%s: is gone from the host", change.name);
 		*err = (struct error){ 0 };
 	} else if (err->code == 0) {
-		log_info("%s: taken from vfio-pci, and left to who has done it", name);
+		log_info("%s: taken from vfio-pci, and left to who has done it", change.name);
 	}
 	return err->code;
 }
@@ -281,7 +279,7 @@ static int release_recorded(const struct host *host, struct host_record *record,
 		return err->code;
 	strcpy(goal.driver, record->driver);
 	strcpy(goal.override, record->override);
-	code = scope == SCOPE_TAKEN && is_taken(host, &record->bdf)
+	code = scope == SCOPE_TAKEN && host_release_is_taken(host, &record->bdf)
 		       ? leave_taken(host, record, lock, err)
 		       : give_back(host, &record->bdf, &goal, lock, err);
 	if (code == 0 && record->user)
@@ -436,7 +434,7 @@ int host_release_owned(const struct host *host, const struct bdf *only, struct e
 		    : release_listed(host, SCOPE_OWNED, false, err);
 }
 
-int host_release_taken(const struct host *host, const struct bdf *bdf, struct error *err)
+int host_release_unless_taken(const struct host *host, const struct bdf *bdf, struct error *err)
 {
 	return release_one(host, bdf, SCOPE_TAKEN, err);
 }

@@ -14,11 +14,14 @@
  */
 int host_release_owned(const struct host *host, const struct bdf *only, struct error *err);
 
+/* Of a device that is at VFIO as far as we know: has somebody taken it from there, or removed it? */
+bool host_release_is_taken(const struct host *host, const struct bdf *bdf);
+
 /*
- * Give back a device that somebody takes from VFIO while this process holds it, or removes: what becomes of it
- * is his affair, so it is given to no driver. Where nobody does, it is given back as the others.
+ * Give back a device that a machine has had. Where somebody takes it from VFIO meanwhile, or removes it, what
+ * becomes of it is his affair, and it is given to no driver; else it goes back as the others.
  */
-int host_release_taken(const struct host *host, const struct bdf *bdf, struct error *err);
+int host_release_unless_taken(const struct host *host, const struct bdf *bdf, struct error *err);
 
 /* Give back what was held by processes that have ended without doing so. */
 int host_release_stale(const struct host *host, bool dry_run, struct error *err);

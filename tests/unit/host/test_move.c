@@ -3,8 +3,10 @@
 
 #include "host/binding/bind.h"
 #include "host/binding/release.h"
+#include "host/system/guard.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -39,6 +41,8 @@ static struct {
 	const char *keeps;        /* the driver that lets nothing go */
 	bool native_only_by_name; /* the host's drivers take a device only when told to */
 	bool override_fails;
+	const char *meddles; /* somebody sets this override just before a change of ours is made */
+	unsigned locked_ms;  /* a read of driver_override waits for so long */
 } kernel;
 
 static void set_driver(const char *device, const char *driver)
@@ -116,6 +120,37 @@ int __wrap_fd_write_file(const char *path, const char *text)
 	return __real_fd_write_file(path, text);
 }
 
+ssize_t __real_fd_read_file(const char *path, char *buffer, size_t size);
+ssize_t __wrap_fd_read_file(const char *path, char *buffer, size_t size);
+ssize_t __wrap_fd_read_file(const char *path, char *buffer, size_t size)
+{
+	if (strstr(path, "/driver_override"))
+		usleep(kernel.locked_ms * 1000);
+	return __real_fd_read_file(path, buffer, size);
+}
+
+static void meddle(void)
+{
+	if (kernel.meddles)
+		fixture_file(kernel.fixture, DISK "/driver_override", kernel.meddles);
+}
+
+int __real_guard_write(const struct guard *guard, const char *path, const char *text);
+int __wrap_guard_write(const struct guard *guard, const char *path, const char *text);
+int __wrap_guard_write(const struct guard *guard, const char *path, const char *text)
+{
+	meddle();
+	return __real_guard_write(guard, path, text);
+}
+
+int __real_guard_call(const struct guard *guard, int (*call)(const void *), const void *argument);
+int __wrap_guard_call(const struct guard *guard, int (*call)(const void *), const void *argument);
+int __wrap_guard_call(const struct guard *guard, int (*call)(const void *), const void *argument)
+{
+	meddle();
+	return __real_guard_call(guard, call, argument);
+}
+
 static int setup(void **state)
 {
 	int code = fixture_setup(state);
@@ -179,6 +214,30 @@ static void a_machines_devices_go_and_come_back(void **state)
 	assert_string_equal(record.driver, "snd_hda_intel");
 	assert_true(record.companion);
 	assert_int_equal(host_release_owned(&fixture->host, NULL, &err), 0);
+	assert_all_as_before(fixture);
+}
+
+static size_t heap_in_use(void)
+{
+	struct mallinfo2 info = mallinfo2(); /* with a sanitizer's allocator: 0 */
+
+	return info.uordblks + info.hblkhd;
+}
+
+/* The broker does this for as long as its machine runs. */
+static void coming_and_going_leaves_nothing_behind(void **state)
+{
+	struct fixture *fixture = *state;
+	struct error err = { 0 };
+	size_t early = 0;
+
+	for (unsigned i = 0; i < 40; i++) {
+		if (i == 8)
+			early = heap_in_use();
+		assert_int_equal(host_bind(&fixture->host, &disk, 1, &plain, &err), 0);
+		assert_int_equal(host_release_unless_taken(&fixture->host, &disk, &err), 0);
+	}
+	assert_in_range(heap_in_use(), 0, early + 256);
 	assert_all_as_before(fixture);
 }
 
@@ -412,7 +471,7 @@ static void what_somebody_takes_is_left_to_him(void **state)
 
 	assert_int_equal(host_bind(&fixture->host, &disk, 1, &plain, &err), 0);
 	assert_int_equal(unbind("0000:02:00.0"), 0);
-	assert_int_equal(host_release_taken(&fixture->host, &disk, &err), 0);
+	assert_int_equal(host_release_unless_taken(&fixture->host, &disk, &err), 0);
 	assert_at(fixture, &disk, "", "");
 	assert_no_record(fixture);
 	set_driver("0000:02:00.0", "nvme");
@@ -420,9 +479,43 @@ static void what_somebody_takes_is_left_to_him(void **state)
 	assert_int_equal(unbind("0000:02:00.0"), 0);
 	set_driver("0000:02:00.0", "nouveau");
 	fixture_file(fixture, DISK "/driver_override", "nouveau\n");
-	assert_int_equal(host_release_taken(&fixture->host, &disk, &err), 0);
+	assert_int_equal(host_release_unless_taken(&fixture->host, &disk, &err), 0);
 	assert_at(fixture, &disk, "nouveau", "nouveau");
 	assert_no_record(fixture);
+}
+
+/* He sets an override of his own while ours is being taken away. */
+static void who_takes_it_may_be_faster(void **state)
+{
+	struct fixture *fixture = *state;
+	struct error err = { 0 };
+
+	assert_int_equal(host_bind(&fixture->host, &disk, 1, &plain, &err), 0);
+	assert_int_equal(unbind("0000:02:00.0"), 0);
+	kernel.meddles = "nouveau\n";
+	assert_int_equal(host_release_unless_taken(&fixture->host, &disk, &err), 0);
+	assert_at(fixture, &disk, "", "nouveau");
+	assert_no_record(fixture);
+}
+
+/* The kernel lets nobody read the override meanwhile. */
+static void who_takes_it_may_hang(void **state)
+{
+	struct fixture *fixture = *state;
+	struct error err = { 0 };
+	struct host_record record;
+
+	assert_int_equal(host_bind(&fixture->host, &disk, 1, &plain, &err), 0);
+	assert_int_equal(unbind("0000:02:00.0"), 0);
+	kernel.locked_ms = 2000;
+	fixture->host.limit_ms = 200;
+	assert_int_equal(host_release_unless_taken(&fixture->host, &disk, &err), -ETIMEDOUT);
+	assert_error(&err, "waiting for it to be taken", "penstock release 0000:02:00.0");
+	err = (struct error){ 0 };
+	assert_int_equal(host_journal_read(&fixture->host, &disk, &record, &err), 0);
+	fixture_assert_changing(fixture, &disk, true);
+	usleep(2000000);
+	fixture_assert_changing(fixture, &disk, false);
 }
 
 /* Whoever says so may be wrong. */
@@ -432,11 +525,11 @@ static void what_nobody_takes_goes_back(void **state)
 	struct error err = { 0 };
 
 	assert_int_equal(host_bind(&fixture->host, &disk, 1, &plain, &err), 0);
-	assert_int_equal(host_release_taken(&fixture->host, &disk, &err), 0);
+	assert_int_equal(host_release_unless_taken(&fixture->host, &disk, &err), 0);
 	assert_all_as_before(fixture);
 	/* And is not ours to give. */
 	assert_int_equal(host_bind(&fixture->host, &disk, 1, &for_good, &err), 0);
-	assert_int_equal(host_release_taken(&fixture->host, &disk, &err), 0);
+	assert_int_equal(host_release_unless_taken(&fixture->host, &disk, &err), 0);
 	assert_at(fixture, &disk, "vfio-pci", "vfio-pci");
 }
 
@@ -454,7 +547,7 @@ static void what_is_removed_leaves_no_record(void **state)
 		/* A machine has it, and bind keeps it or not. */
 		assert_int_equal(host_bind(&fixture->host, &disk, 1, &plain, &err), 0);
 		assert_int_equal(rename(link, away), 0);
-		assert_int_equal(host_release_taken(&fixture->host, &disk, &err), 0);
+		assert_int_equal(host_release_unless_taken(&fixture->host, &disk, &err), 0);
 		assert_no_record(fixture);
 		assert_int_equal(rename(away, link), 0);
 		unbind("0000:02:00.0");
@@ -515,6 +608,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(a_machines_devices_go_and_come_back),
+		TEST(coming_and_going_leaves_nothing_behind),
 		TEST(what_bind_takes_stays_until_it_is_released),
 		TEST(what_vfio_refuses_puts_all_back),
 		TEST(what_goes_elsewhere_puts_all_back),
@@ -529,6 +623,8 @@ int main(void)
 		TEST(a_driver_that_is_gone),
 		TEST(what_the_host_uses_again_is_left_there),
 		TEST(what_somebody_takes_is_left_to_him),
+		TEST(who_takes_it_may_be_faster),
+		TEST(who_takes_it_may_hang),
 		TEST(what_nobody_takes_goes_back),
 		TEST(what_is_removed_leaves_no_record),
 		TEST(one_without_a_record_goes_where_the_kernel_wants),
