@@ -6,14 +6,16 @@ import fcntl
 import os
 import signal
 import subprocess
+import tempfile
 import time
+from pathlib import Path
 
 import harness
 import hang
 import kernel_log
 import remains
 import runner
-from harness import EDU, NVME_A, Machine, Penstock, check, test
+from harness import EDU, KERNEL, NVME_A, Machine, Penstock, check, test
 from journal import succeed
 
 KVM_CREATE_VM = 0xae01
@@ -60,6 +62,33 @@ def a_guest_that_stands_still_is_explained():
         check(report.emulator is None, f"the emulator gets the blame: {report.emulator}")
         for part in ("penstock-vm", "T (stopped)", "counters that moved", "guests' timers"):
             check(part in report.text, f"no '{part}' in:\n{report.text}")
+
+
+# Writes "X" and a line's end to the serial port, switches interrupts off, and jumps to where it is.
+SPINNING = bytes.fromhex("66baf803 b058 ee b00a ee fa ebfe")
+ENTRY_64, SECTOR, SETUP_SECTORS = 0x200, 512, 0x1f1     # Linux/x86 boot protocol
+
+
+@test(only=Penstock)
+def a_guest_that_spins_is_not_waited_for():
+    """As one does when the emulator has delivered an interrupt twice: there is no other way to see it."""
+    kernel = bytearray(Path(KERNEL).read_bytes())
+    entry = (kernel[SETUP_SECTORS] + 1) * SECTOR + ENTRY_64
+    kernel[entry:entry + len(SPINNING)] = SPINNING
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(kernel)
+        file.flush()
+        with Machine(kernel=file.name) as machine:
+            machine.expect("X")
+            report = hang.Report(machine.process.pid)
+            machine.process.terminate()
+            machine.wait()
+        check(report.emulator, "the report does not tell")
+        check("left its guest" in report.text, f"nothing of where the guest is:\n{report.text}")
+        hang.SPIN_SECONDS = 5           # before whoever runs this test sees it
+        word, said = runner.in_child(lambda: harness.run_guest("wait", kernel=file.name), 100)
+    harness.command(["penstock", "release", "--stale"])
+    check(word == "STUCK", f"{word}: {said}")
 
 
 @contextlib.contextmanager

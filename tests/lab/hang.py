@@ -1,6 +1,7 @@
 """Why does this process not end? What its threads and the host's blocked tasks wait for, and whether
 the emulator is the cause."""
 
+import collections
 import contextlib
 import itertools
 import os
@@ -13,10 +14,17 @@ from pathlib import Path
 import emulator
 import kernel_log
 
-STACK_LINES, BLOCKED_LINES, LOG_LINES = 12, 60, 25
+STACK_LINES, BLOCKED_LINES, LOG_LINES, PLACES = 12, 60, 25, 8
 SAMPLE_SECONDS, LAPIC_SAMPLES = 2, 3
 # A timer that is this late has been forgotten: the emulator is slow, but not by so much.
 LATE_SECONDS = 5
+# A guest whose timer goes makes as many exits of its own as the host's ticks cause, or sleeps. Only a kernel that
+# unpacks itself has no timer yet.
+SPIN_SECONDS, SPIN_RATE, SPIN_RATIO = 20, 50, 8
+SPINS = ("a guest's CPU only runs in a loop with its interrupts off, which the host's own interrupts alone leave: as "
+         "its source has it, QEMU delivers an interrupt that KVM injects once more, whatever the guest's interrupt "
+         "flag says, if it is kicked for something else before the next exit; in a handler that holds a lock "
+         "the kernel then waits for itself")
 
 
 def read(path, otherwise="?"):
@@ -116,6 +124,45 @@ def exits():
             for directory in Path("/sys/kernel/debug/kvm").glob("[0-9]*-*")}
 
 
+@contextlib.contextmanager
+def traced_exits():
+    """Within it KVM traces the guests' exits; afterwards the list that it gives has the most frequent."""
+    tracing, found = Path("/sys/kernel/tracing"), []
+    switch = tracing / "events/kvm/kvm_exit/enable"
+    with contextlib.suppress(OSError):
+        (tracing / "trace").write_text("")
+        switch.write_text("1")
+    yield found
+    with contextlib.suppress(OSError):
+        switch.write_text("0")
+    exits = re.findall(r"-(\d+) .*kvm_exit: .*?reason (\S+).*? rip (0x[0-9a-f]+)", read(tracing / "trace", ""))
+    found += [f"   thread {thread} left its guest {count} times for {reason} at {rip}"
+              for (thread, reason, rip), count in collections.Counter(exits).most_common(PLACES)]
+
+
+def spins(moved, seconds):
+    """Whether a machine whose counters moved so is in a loop that takes no interrupt."""
+    irq = moved.get("irq_exits", 0)
+    return irq > SPIN_RATE * seconds and (moved.get("exits", 0) - irq) * SPIN_RATIO < irq
+
+
+class Spin:
+    """Asked now and then, tells when the guest of a process, or of its children, has been in such a loop for long."""
+
+    def __init__(self, pid):
+        self.pid, self.then, self.before, self.since = pid, time.monotonic(), {}, None
+
+    def seen(self):
+        now = time.monotonic()
+        counters = {name: sum(int(read(file, "0")) for pid in descendants(self.pid)
+                              for file in Path("/sys/kernel/debug/kvm").glob(f"{pid}-*/{name}"))
+                    for name in ("exits", "irq_exits")}
+        moved = {name: value - self.before.get(name, value) for name, value in counters.items()}
+        self.since = (self.since or self.then) if spins(moved, now - self.then) else None
+        self.then, self.before = now, counters
+        return self.since is not None and now - self.since > SPIN_SECONDS
+
+
 def late_timer():
     """By how many seconds the latest of the guests' timers, of those that wait, has been missed."""
     late = 0.0
@@ -128,14 +175,17 @@ def late_timer():
 def guests(pids):
     """What the machines of these processes do: lines to read, and what shows the emulator's hand."""
     before = exits()
-    time.sleep(SAMPLE_SECONDS)
-    lines, still = [], False
+    with traced_exits() as places:
+        time.sleep(SAMPLE_SECONDS)
+    lines, still, loops = [], False, False
     for name, now in exits().items():
         moved = {key: value - before.get(name, {}).get(key, 0) for key, value in now.items()}
         changed = {key: by for key, by in moved.items() if by}
         lines.append(f"   machine {name}: counters that moved in {SAMPLE_SECONDS} s: {changed or 'none'}")
         if int(name.partition("-")[0]) in pids:
             still |= not changed.get("exits")
+            loops |= spins(changed, SAMPLE_SECONDS)
+    lines += places
     late = late_timer()
     lines.append(f"   the latest of the guests' timers is late by {late:.1f} s")
     halted = any("kvm_vcpu_halt" in read(task / "stack") or "kvm_vcpu_block" in read(task / "stack")
@@ -143,7 +193,7 @@ def guests(pids):
     if still and halted and late > LATE_SECONDS:
         return lines, (f"a vCPU is in HLT, no counter moves, and the host's kernel has not run a timer "
                        f"that was due {late:.1f} s ago: the emulator has lost its interrupt")
-    return lines, None
+    return lines, SPINS if loops else None
 
 
 class Report:

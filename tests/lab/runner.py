@@ -32,9 +32,14 @@ def in_child(function, seconds):
         sys.stdout.flush()
         os._exit(0)
     os.close(theirs)
+    deadline, spin = time.monotonic() + seconds, hang.Spin(pid)
     with open(ours) as stream:
-        if not select.select([stream], [], [], seconds)[0]:
-            return give_up(pid, seconds)
+        while not select.select([stream], [], [], 1)[0]:
+            if spin.seen():
+                hang.kill_all(pid)
+                return "STUCK", hang.SPINS
+            if time.monotonic() > deadline:
+                return give_up(pid, seconds)
         said = stream.read()
     os.waitpid(pid, 0)
     return tuple(json.loads(said)) if said else ("FAIL", "its process died")
