@@ -4,6 +4,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/size.h"
+#include "broker/cpus.h"
 #include "broker/life.h"
 #include "broker/places.h"
 #include "host/binding/bind.h"
@@ -311,12 +312,14 @@ int broker_run(const struct broker_config *config, struct error *err)
 	raise_file_limit();
 	if (host_init(&broker.host, NULL, NULL, err) == 0 &&
 		broker_files_open(&broker.files, config, err) == 0 &&
-		broker_check_cpus(config, broker.files.kvm, err) == 0 &&
+		broker_cpus_check(config, &broker.host, broker.files.kvm, err) == 0 &&
 		broker_places_check(config, broker.files.kvm, err) == 0 &&
 		broker_check_memory(config, &broker.host, err) == 0 &&
 		broker_console_open(&broker.console, config, err) == 0 &&
-		make_loop(&broker, err) == 0)
+		make_loop(&broker, err) == 0) {
+		broker_cpus_leave(config);
 		code = with_name(&broker, err);
+	}
 	broker_console_close(&broker.console);
 	broker_files_close(&broker.files);
 	loop_free(broker.loop);

@@ -39,7 +39,7 @@ struct broker_config {
 	uint64_t memory; /* bytes */
 	bool hugepages;  /* RAM is of the host's pool of them */
 	bool prealloc;   /* all RAM is present before the guest starts */
-	unsigned cpus;
+	struct kvm_cpus cpus;
 	struct bdf devices[MACHINE_DEVICES_MAX];
 	unsigned device_count;
 	enum broker_iommu iommu;

@@ -163,15 +163,16 @@ static json_object *describe_function(
 	return object;
 }
 
-static json_object *describe_cpu(const struct message_cpu *cpu)
+static json_object *describe_cpu(const struct broker *broker, const struct message_cpu *cpu)
 {
+	struct kvm_cpu_place place = kvm_cpus_place(&broker->config->cpus, cpu->index);
 	json_object *object = json_object_new_object(), *props = json_object_new_object();
 	char path[32];
 
 	snprintf(path, sizeof(path), "/machine/cpu[%u]", cpu->index);
-	add(props, "core-id", number(cpu->index));
-	add(props, "socket-id", number(0));
-	add(props, "thread-id", number(0));
+	add(props, "core-id", number(place.core));
+	add(props, "socket-id", number(place.socket));
+	add(props, "thread-id", number(place.thread));
 	add(object, "cpu-index", number(cpu->index));
 	add(object, "qom-path", text(path));
 	add(object, "thread-id", number(cpu->thread));
@@ -302,7 +303,7 @@ void broker_take_answer(struct broker *broker, const struct message *message)
 		return;
 	}
 	if (message->type == MESSAGE_CPU && request->type == MESSAGE_QUERY_CPUS)
-		item = describe_cpu(&message->cpu);
+		item = describe_cpu(broker, &message->cpu);
 	if (message->type == MESSAGE_FUNCTION && request->type == MESSAGE_QUERY_PCI)
 		item = describe_function(broker, &message->function);
 	if (item && json_object_array_length(request->list) < LIST_MAX)

@@ -8,10 +8,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/kvm.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 
@@ -202,14 +200,4 @@ int broker_check_memory(
 	if (config->ports)
 		raise_memlock(config, &(struct error){ 0 });
 	return 0;
-}
-
-int broker_check_cpus(const struct broker_config *config, int kvm_fd, struct error *err)
-{
-	int most = ioctl(kvm_fd, KVM_CHECK_EXTENSION, KVM_CAP_MAX_VCPUS);
-
-	if (most <= 0 || config->cpus <= (unsigned)most)
-		return 0;
-	return error_set(err, -EINVAL, NULL, "%u vCPUs are too many: this host's KVM takes %d",
-		config->cpus, most);
 }

@@ -26,6 +26,3 @@ void broker_files_close(struct broker_files *files);
  */
 int broker_check_memory(
 	const struct broker_config *config, const struct host *host, struct error *err);
-
-/* KVM takes so many vCPUs. */
-int broker_check_cpus(const struct broker_config *config, int kvm_fd, struct error *err);

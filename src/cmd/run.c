@@ -2,6 +2,7 @@
 #include "base/size.h"
 #include "broker/broker.h"
 #include "cmd/cmd.h"
+#include "cmd/cpus.h"
 #include "host/device/address.h"
 
 #include <ctype.h>
@@ -22,7 +23,10 @@ static const char help[] =
 	"  --initrd FILE      its initial RAM disk\n"
 	"  --cmdline TEXT     its command line\n"
 	"  --memory SIZE      guest RAM, such as 512M or 8G (default 512M)\n"
-	"  --cpus N           number of virtual CPUs, 1 to 64 (default 1)\n"
+	"  --cpus N[,KEY=VALUE]...  number of virtual CPUs, 1 to 64 (default 1), in one socket of so\n"
+	"                     many cores, or as the keys sockets, cores and threads (of a core) say;\n"
+	"                     pin=LIST has each run on a CPU of the host's, as 2-5 or 2-3+6, and\n"
+	"                     everything else of the machine on others\n"
 	"  --device ADDRESS   PCI device to pass through, such as 0000:01:00.0; may be repeated.\n"
 	"                     Devices that share its IOMMU group are taken along, for safety\n"
 	"  --iommu WHICH      the kernel's interface to the IOMMU: iommufd, type1, or auto, which\n"
@@ -257,7 +261,7 @@ static int parse_run_option(int option, struct broker_config *config, struct err
 	case OPT_MEMORY:
 		return parse_memory(optarg, config, err);
 	case OPT_CPUS:
-		return parse_number("cpus", optarg, 1, MACHINE_CPUS_MAX, &config->cpus, err);
+		return cmd_cpus_parse(optarg, &config->cpus, err) ? usage(err) : 0;
 	case OPT_DEVICE:
 		return parse_device(optarg, config, err);
 	case OPT_IOMMU:
@@ -326,7 +330,7 @@ int cmd_run(int argc, char **argv)
 		.name = default_name,
 		.cmdline = "",
 		.memory = 512 * MIB,
-		.cpus = 1,
+		.cpus = KVM_CPUS(1),
 		.ports = 2,
 	};
 	struct error err = { 0 };

@@ -10,6 +10,8 @@
 
 #define ENTRIES_MAX 256
 
+#define TOPOLOGY_EXTENSIONS (1U << 22) /* 80000001 ECX */
+
 static struct kvm_cpuid2 *supported(int kvm_fd)
 {
 	struct kvm_cpuid2 *cpuid =
@@ -26,16 +28,6 @@ static struct kvm_cpuid2 *supported(int kvm_fd)
 	return cpuid;
 }
 
-/* Bits that hold numbers below count. */
-static unsigned bits_for(unsigned count)
-{
-	unsigned bits = 0;
-
-	while (1U << bits < count)
-		bits++;
-	return bits;
-}
-
 static void set_bits(uint32_t *reg, unsigned high, unsigned low, uint32_t value)
 {
 	uint32_t mask = (uint32_t)((2ULL << high) - (1ULL << low));
@@ -43,57 +35,97 @@ static void set_bits(uint32_t *reg, unsigned high, unsigned low, uint32_t value)
 	*reg = (*reg & ~mask) | (value << low & mask);
 }
 
+/* The first one of a leaf; NULL: there is none. */
+static const struct kvm_cpuid_entry2 *find_leaf(const struct kvm_cpuid2 *cpuid, uint32_t function)
+{
+	for (unsigned i = 0; i < cpuid->nent; i++)
+		if (cpuid->entries[i].function == function)
+			return &cpuid->entries[i];
+	return NULL;
+}
+
 /* AMD's, and Hygon's, which is AMD's. */
 static bool is_amd(const struct kvm_cpuid2 *cpuid)
 {
-	for (unsigned i = 0; i < cpuid->nent; i++)
-		if (cpuid->entries[i].function == 0)
-			return memcmp(&cpuid->entries[i].ebx, "Auth", 4) == 0 ||
-			       memcmp(&cpuid->entries[i].ebx, "Hygo", 4) == 0;
-	return false;
+	const struct kvm_cpuid_entry2 *leaf = find_leaf(cpuid, 0);
+
+	return leaf && (memcmp(&leaf->ebx, "Auth", 4) == 0 || memcmp(&leaf->ebx, "Hygo", 4) == 0);
 }
 
-static void patch_amd(struct kvm_cpuid_entry2 *entry, unsigned id, unsigned count)
+/* What the leaves tell of one CPU's place. */
+struct topology {
+	unsigned id; /* APIC ID */
+	struct kvm_cpu_place place;
+	unsigned threads; /* of a core */
+	unsigned package; /* threads of a socket */
+	unsigned thread_bits,
+		package_bits; /* of the APIC ID below the core's and the socket's number */
+};
+
+static struct topology find_topology(const struct kvm_cpus *cpus, unsigned index)
+{
+	unsigned thread_bits = kvm_cpus_bits(cpus->threads);
+
+	return (struct topology){
+		.id = kvm_cpus_apic_id(cpus, index),
+		.place = kvm_cpus_place(cpus, index),
+		.threads = cpus->threads,
+		.package = cpus->cores * cpus->threads,
+		.thread_bits = thread_bits,
+		.package_bits = thread_bits + kvm_cpus_bits(cpus->cores),
+	};
+}
+
+/* Bits 25:14 of a cache's EAX: level 3 is the socket's, the others are a core's. */
+static void set_sharing(uint32_t *eax, const struct topology *topology)
+{
+	set_bits(eax, 25, 14, ((*eax >> 5 & 7) == 3 ? topology->package : topology->threads) - 1);
+}
+
+static void patch_amd(struct kvm_cpuid_entry2 *entry, const struct topology *topology)
 {
 	switch (entry->function) {
 	case 0x80000001:
-		set_bits(&entry->ecx, 1, 1, count > 1); /* legacy multi-core */
+		set_bits(&entry->ecx, 1, 1, topology->package > 1); /* legacy multi-core */
+		/* Without the topology extensions there is no way to tell of threads. */
+		if (topology->threads > 1)
+			entry->ecx |= TOPOLOGY_EXTENSIONS;
 		break;
 	case 0x80000008:
-		set_bits(&entry->ecx, 7, 0, count - 1);
-		set_bits(&entry->ecx, 15, 12, bits_for(count));
+		set_bits(&entry->ecx, 7, 0, topology->package - 1);
+		set_bits(&entry->ecx, 15, 12, topology->package_bits);
 		break;
 	case 0x8000001d: /* caches, as leaf 4 */
 		if (entry->eax & 0x1f)
-			set_bits(&entry->eax, 25, 14, (entry->eax >> 5 & 7) == 3 ? count - 1 : 0);
+			set_sharing(&entry->eax, topology);
 		break;
 	case 0x8000001e:
-		entry->eax = id;
-		entry->ebx = id & 0xff; /* core; one thread each */
-		entry->ecx = 0;         /* node 0 of 1 */
+		entry->eax = topology->id;
+		entry->ebx = (topology->threads - 1) << 8 | topology->place.core;
+		entry->ecx = topology->place.socket; /* node, one a socket */
 		break;
 	}
 }
 
-static void patch(struct kvm_cpuid_entry2 *entry, unsigned id, unsigned count, bool deadline_timer)
+static void patch(
+	struct kvm_cpuid_entry2 *entry, const struct topology *topology, bool deadline_timer)
 {
-	unsigned bits = bits_for(count);
-
 	switch (entry->function) {
 	case 1:
-		set_bits(&entry->ebx, 31, 24, id);
-		set_bits(&entry->ebx, 23, 16, 1U << bits);
-		set_bits(&entry->edx, 28, 28, count > 1);
+		set_bits(&entry->ebx, 31, 24, topology->id);
+		set_bits(&entry->ebx, 23, 16, 1U << topology->package_bits);
+		set_bits(&entry->edx, 28, 28, topology->package > 1);
 		set_bits(&entry->ecx, 31, 31, 1); /* a hypervisor is present */
 		/* KVM leaves this bit to us: it emulates the timer on any CPU. It spares the guest
 		 * the calibration of the APIC timer. */
 		set_bits(&entry->ecx, 24, 24, deadline_timer);
 		break;
-	case 4: /* Intel's caches: level 3 is shared by all, the others by none */
+	case 4: /* Intel's caches */
 		if ((entry->eax & 0x1f) == 0)
 			break;
-		set_bits(&entry->eax, 31, 26, (1U << bits) - 1);
-		set_bits(&entry->eax, 25, 14, (entry->eax >> 5 & 7) == 3 ? count - 1 : 0);
+		set_bits(&entry->eax, 31, 26,
+			(1U << (topology->package_bits - topology->thread_bits)) - 1);
+		set_sharing(&entry->eax, topology);
 		break;
 	}
 }
@@ -108,50 +140,82 @@ static void drop_leaf(struct kvm_cpuid2 *cpuid, uint32_t function)
 	cpuid->nent = kept;
 }
 
-/* Leaf 0xb: level 0 is the thread, level 1 the core. */
-static void add_topology(struct kvm_cpuid2 *cpuid, unsigned id, unsigned count)
+static void add_level(
+	struct kvm_cpuid2 *cpuid, const struct topology *topology, struct kvm_cpuid_entry2 level)
 {
-	cpuid->entries[cpuid->nent++] = (struct kvm_cpuid_entry2){
-		.function = 0xb,
-		.index = 0,
-		.flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
-		.eax = 0,
-		.ebx = 1,
-		.ecx = 1 << 8,
-		.edx = id,
-	};
-	cpuid->entries[cpuid->nent++] = (struct kvm_cpuid_entry2){
-		.function = 0xb,
-		.index = 1,
-		.flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
-		.eax = bits_for(count),
-		.ebx = count,
-		.ecx = 2 << 8 | 1,
-		.edx = id,
-	};
+	level.function = 0xb;
+	level.flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX;
+	level.ecx |= level.index;
+	level.edx = topology->id;
+	cpuid->entries[cpuid->nent++] = level;
 }
 
-int kvm_cpuid_set(int kvm_fd, int vcpu_fd, unsigned id, unsigned count)
+/* Leaf 0xb: level 0 is the thread, level 1 the core. Leaf 0x1f would tell of dies, which there are none of. */
+static void add_topology(struct kvm_cpuid2 *cpuid, const struct topology *topology)
+{
+	add_level(cpuid, topology,
+		(struct kvm_cpuid_entry2){
+			.index = 0,
+			.eax = topology->thread_bits,
+			.ebx = topology->threads,
+			.ecx = 1 << 8,
+		});
+	add_level(cpuid, topology,
+		(struct kvm_cpuid_entry2){
+			.index = 1,
+			.eax = topology->package_bits,
+			.ebx = topology->package,
+			.ecx = 2 << 8,
+		});
+}
+
+int kvm_cpuid_set(int kvm_fd, int vcpu_fd, const struct kvm_cpus *cpus, unsigned index)
 {
 	cleanup_free struct kvm_cpuid2 *cpuid = supported(kvm_fd);
 	bool deadline_timer = ioctl(kvm_fd, KVM_CHECK_EXTENSION, KVM_CAP_TSC_DEADLINE_TIMER) > 0;
-	bool has_topology = false, amd;
+	struct topology topology = find_topology(cpus, index);
+	bool has_topology, amd;
 
 	if (!cpuid)
 		return errno ? -errno : -ENOMEM;
 	amd = is_amd(cpuid);
+	has_topology = find_leaf(cpuid, 0xb);
 	for (unsigned i = 0; i < cpuid->nent; i++) {
-		patch(&cpuid->entries[i], id, count, deadline_timer);
+		patch(&cpuid->entries[i], &topology, deadline_timer);
 		if (amd)
-			patch_amd(&cpuid->entries[i], id, count);
-		has_topology |= cpuid->entries[i].function == 0xb;
+			patch_amd(&cpuid->entries[i], &topology);
 	}
 	drop_leaf(cpuid, 0x1f);
 	drop_leaf(cpuid, 0x80000026);
 	drop_leaf(cpuid, 0xb);
 	if (has_topology)
-		add_topology(cpuid, id, count);
+		add_topology(cpuid, &topology);
 	return ioctl(vcpu_fd, KVM_SET_CPUID2, cpuid) < 0 ? -errno : 0;
+}
+
+/* AMD's CPUs tell of threads by 8000001E alone; Linux then wants their caches from 8000001D. */
+static int check_threads(
+	const struct kvm_cpuid2 *cpuid, const struct kvm_cpus *cpus, struct error *err)
+{
+	if (cpus->threads == 1 || !is_amd(cpuid) ||
+		(find_leaf(cpuid, 0x8000001d) && find_leaf(cpuid, 0x8000001e)))
+		return 0;
+	error_set(err, -ENOTSUP, NULL,
+		"%u threads of a core cannot be shown: this host's CPU has no topology extensions "
+		"(topoext)",
+		cpus->threads);
+	error_hint(err, "take threads=1");
+	return err->code;
+}
+
+int kvm_cpuid_check(int kvm_fd, const struct kvm_cpus *cpus, struct error *err)
+{
+	cleanup_free struct kvm_cpuid2 *cpuid = supported(kvm_fd);
+
+	if (!cpuid)
+		return error_sys(err, errno ? -errno : -ENOMEM, "/dev/kvm",
+			"cannot tell what CPU a guest may have");
+	return check_threads(cpuid, cpus, err);
 }
 
 unsigned kvm_physical_bits(int kvm_fd)

@@ -84,21 +84,21 @@ static void limit_machine_checks(struct kvm_vcpu *vcpu)
 	ioctl(vcpu->fd, KVM_X86_SETUP_MCE, &banks);
 }
 
-int kvm_vcpu_open(
-	struct kvm_vcpu *vcpu, struct kvm_vm *vm, unsigned id, unsigned count, struct error *err)
+int kvm_vcpu_open(struct kvm_vcpu *vcpu, struct kvm_vm *vm, const struct kvm_cpus *cpus,
+	unsigned index, struct error *err)
 {
 	char object[16];
 	int code;
 
-	snprintf(object, sizeof(object), "vCPU %u", id);
-	*vcpu = (struct kvm_vcpu){ .vm = vm, .id = id, .run = MAP_FAILED };
-	vcpu->fd = ioctl(vm->fd, KVM_CREATE_VCPU, id);
+	snprintf(object, sizeof(object), "vCPU %u", index);
+	*vcpu = (struct kvm_vcpu){ .vm = vm, .index = index, .run = MAP_FAILED };
+	vcpu->fd = ioctl(vm->fd, KVM_CREATE_VCPU, kvm_cpus_apic_id(cpus, index));
 	if (vcpu->fd < 0)
 		return error_sys(err, -errno, object, "cannot be made");
 	vcpu->run = mmap(NULL, vm->vcpu_mmap_size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu->fd, 0);
 	if (vcpu->run == MAP_FAILED)
 		return error_sys(err, -errno, object, "cannot map its shared page");
-	code = kvm_cpuid_set(vm->kvm_fd, vcpu->fd, id, count);
+	code = kvm_cpuid_set(vm->kvm_fd, vcpu->fd, cpus, index);
 	if (code)
 		return error_sys(err, code, object, "cannot set its CPUID");
 	limit_machine_checks(vcpu);

@@ -2,22 +2,23 @@
 #pragma once
 
 #include "base/error.h"
+#include "kvm/cpus.h"
 #include "kvm/vm.h"
 
 /* A vCPU as the kernel gives it. One thread runs it; only kvm_vcpu_kick() may come from others. */
 struct kvm_vcpu {
 	struct kvm_vm *vm;
-	unsigned id; /* its APIC ID */
+	unsigned index; /* among the guest's */
 	int fd;
 	struct kvm_run *run; /* shared with the kernel */
 };
 
 /*
- * Make vCPU number id of count: CPUID as the host's KVM supports it with count cores in one socket,
- * and registers as after power-on; all but vCPU 0 wait for a start-up IPI.
+ * Make vCPU number index of cpus: CPUID as kvm_cpuid_set() has it, and registers as after power-on; all
+ * but vCPU 0 wait for a start-up IPI.
  */
-int kvm_vcpu_open(
-	struct kvm_vcpu *vcpu, struct kvm_vm *vm, unsigned id, unsigned count, struct error *err);
+int kvm_vcpu_open(struct kvm_vcpu *vcpu, struct kvm_vm *vm, const struct kvm_cpus *cpus,
+	unsigned index, struct error *err);
 void kvm_vcpu_close(struct kvm_vcpu *vcpu);
 
 /*

@@ -249,7 +249,7 @@ static void on_ejected(void *opaque, uint32_t slots)
 
 static void tell_cpus(struct machine *machine, uint32_t id)
 {
-	for (unsigned i = 0; i < machine->config->cpus; i++)
+	for (unsigned i = 0; i < machine->config->cpus.count; i++)
 		tell(machine, &(struct message){
 				      .type = MESSAGE_CPU,
 				      .id = id,
@@ -485,12 +485,12 @@ static int make_vcpus(struct machine *machine, struct error *err)
 
 	/* The first one to write there. */
 	if (memory_need(&machine->memory, LAYOUT_ACPI, LAYOUT_ACPI_SIZE, err) ||
-		acpi_write(&machine->memory, &machine->pci.root, config->cpus, &boot.rsdp, err) ||
+		acpi_write(&machine->memory, &machine->pci.root, &config->cpus, &boot.rsdp, err) ||
 		linux_load(&machine->memory, &boot, &entry, err))
 		return err->code;
 	close_inputs(config);
 	machine->vcpus =
-		vcpus_new(machine->vm, &machine->mmio, &machine->pio, config->cpus, &ops, err);
+		vcpus_new(machine->vm, &machine->mmio, &machine->pio, &config->cpus, &ops, err);
 	if (!machine->vcpus)
 		return err->code;
 	return kvm_vcpu_enter_long_mode(

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/error.h"
+#include "kvm/cpus.h"
 #include "machine/console.h"
 #include "machine/memory.h"
 #include "vfio/iommu.h"
@@ -13,7 +14,6 @@
  * that it gets here: the process that runs a machine opens no path and has no privileges.
  */
 
-#define MACHINE_CPUS_MAX    64
 #define MACHINE_DEVICES_MAX 64
 #define MACHINE_PORTS_MAX   31 /* as many as the root bus has slots */
 
@@ -37,7 +37,7 @@ struct machine_config {
 	int memory_fd;   /* a file of that size, for guest RAM; the machine closes it */
 	enum memory_kind memory_kind;
 	bool prealloc; /* the guest does not run before all RAM is present */
-	unsigned cpus;
+	struct kvm_cpus cpus;
 	struct console_config console;
 	int kvm_fd;
 	enum vfio_iommu_kind iommu;

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -31,7 +32,8 @@ struct vcpus {
 	pthread_mutex_t lock;   /* for what follows, and for changes of these two */
 	pthread_cond_t changed; /* stop, holders or running */
 	unsigned running;       /* threads that are neither held nor at their end */
-	unsigned count;
+	struct kvm_cpus cpus;
+	unsigned count; /* of those that have been made */
 	struct vcpu_thread threads[];
 };
 
@@ -78,7 +80,7 @@ static void fail(struct vcpu_thread *thread, const char *format, unsigned long l
 	struct error failure = { 0 };
 	char object[16];
 
-	snprintf(object, sizeof(object), "vCPU %u", thread->vcpu.id);
+	snprintf(object, sizeof(object), "vCPU %u", thread->vcpu.index);
 	error_set(&failure, -EIO, object, format, detail);
 	error_hint(&failure, "dmesg may tell more of what KVM could not do");
 	thread->vcpus->ops.failed(thread->vcpus->ops.opaque, &failure);
@@ -209,6 +211,23 @@ static void run_guest(struct vcpu_thread *thread)
 	}
 }
 
+/* False: this vCPU does not run. */
+static bool go_to_pin(struct vcpu_thread *thread)
+{
+	const struct kvm_cpus *cpus = &thread->vcpus->cpus;
+	unsigned cpu = cpus->pins[thread->vcpu.index];
+	cpu_set_t set;
+
+	if (!cpus->pinned)
+		return true;
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	if (sched_setaffinity(0, sizeof(set), &set) == 0)
+		return true;
+	fail(thread, "the host does not let it run on CPU %llu any more", cpu);
+	return false;
+}
+
 static void *run_vcpu(void *opaque)
 {
 	struct vcpu_thread *thread = opaque;
@@ -218,9 +237,11 @@ static void *run_vcpu(void *opaque)
 	pthread_mutex_lock(&vcpus->gate);
 	pthread_mutex_unlock(&vcpus->gate);
 	__atomic_store_n(&thread->id, gettid(), __ATOMIC_RELAXED);
-	while (prefault(thread))
-		continue;
-	run_guest(thread);
+	if (go_to_pin(thread)) {
+		while (prefault(thread))
+			continue;
+		run_guest(thread);
+	}
 	pthread_mutex_lock(&vcpus->lock);
 	leave_guest(vcpus);
 	pthread_mutex_unlock(&vcpus->lock);
@@ -232,25 +253,25 @@ static void ignore(int signal)
 	(void)signal;
 }
 
-struct vcpus *vcpus_new(struct kvm_vm *vm, struct space *mmio, struct space *pio, unsigned count,
-	const struct vcpus_ops *ops, struct error *err)
+struct vcpus *vcpus_new(struct kvm_vm *vm, struct space *mmio, struct space *pio,
+	const struct kvm_cpus *cpus, const struct vcpus_ops *ops, struct error *err)
 {
-	struct vcpus *vcpus = calloc(1, sizeof(*vcpus) + count * sizeof(vcpus->threads[0]));
+	struct vcpus *vcpus = calloc(1, sizeof(*vcpus) + cpus->count * sizeof(vcpus->threads[0]));
 
 	if (!vcpus) {
 		error_sys(err, -ENOMEM, NULL, "cannot make the vCPUs");
 		return NULL;
 	}
-	*vcpus = (struct vcpus){ .mmio = mmio, .pio = pio, .ops = *ops };
+	*vcpus = (struct vcpus){ .mmio = mmio, .pio = pio, .ops = *ops, .cpus = *cpus };
 	pthread_mutex_init(&vcpus->gate, NULL);
 	pthread_mutex_init(&vcpus->lock, NULL);
 	pthread_cond_init(&vcpus->changed, NULL);
-	for (unsigned i = 0; i < count; i++) {
+	for (unsigned i = 0; i < cpus->count; i++) {
 		struct vcpu_thread *thread = &vcpus->threads[i];
 
 		thread->vcpus = vcpus;
 		vcpus->count = i + 1;
-		if (kvm_vcpu_open(&thread->vcpu, vm, i, count, err)) {
+		if (kvm_vcpu_open(&thread->vcpu, vm, cpus, i, err)) {
 			vcpus_free(vcpus);
 			return NULL;
 		}

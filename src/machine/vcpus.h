@@ -29,8 +29,8 @@ struct vcpus_ops {
 	void *opaque;
 };
 
-struct vcpus *vcpus_new(struct kvm_vm *vm, struct space *mmio, struct space *pio, unsigned count,
-	const struct vcpus_ops *ops, struct error *err);
+struct vcpus *vcpus_new(struct kvm_vm *vm, struct space *mmio, struct space *pio,
+	const struct kvm_cpus *cpus, const struct vcpus_ops *ops, struct error *err);
 struct kvm_vcpu *vcpus_first(struct vcpus *vcpus);
 
 /*

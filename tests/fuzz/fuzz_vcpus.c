@@ -277,7 +277,7 @@ void fuzz_one(struct fuzz_input *input)
 	fuzz_check(space_add(&mmio, RAM, RAM_SIZE, &ram_ops, NULL) == 0);
 	fuzz_check(space_add(&pio, 0, PORTS, &port_ops, NULL) == 0);
 	vm = kvm_vm_new(-1, &err);
-	vcpus = vm ? vcpus_new(vm, &mmio, &pio, 1, &ops, &err) : NULL;
+	vcpus = vm ? vcpus_new(vm, &mmio, &pio, &KVM_CPUS(1), &ops, &err) : NULL;
 	fuzz_check(vcpus);
 	world.run = vcpus_first(vcpus)->run;
 	fuzz_check(vcpus_start(vcpus, &err) == 0);

@@ -173,8 +173,8 @@ void guest_start_code(struct guest *guest, const void *code, size_t size)
 	if (guest->kvm_fd < 0)
 		test_skip("no /dev/kvm");
 	memcpy((char *)guest->ram + GUEST_CODE, code, size);
-	guest->vcpus = vcpus_new(
-		guest->vm, &guest->mmio, &guest->pio, guest->cpus ? guest->cpus : 1, &ops, &err);
+	guest->vcpus = vcpus_new(guest->vm, &guest->mmio, &guest->pio,
+		&KVM_CPUS(guest->cpus ? guest->cpus : 1), &ops, &err);
 	if (!guest->vcpus ||
 		kvm_vcpu_enter_long_mode(
 			vcpus_first(guest->vcpus), PAGE_TABLE, GDT_AT, GUEST_CODE, 0x5151, &err) ||

@@ -570,7 +570,7 @@ static void a_kick_comes_before_the_run(void **state)
 
 	if (!guest->vm)
 		test_skip("no /dev/kvm");
-	assert_int_equal(kvm_vcpu_open(&vcpu, guest->vm, 7, 8, &err), 0);
+	assert_int_equal(kvm_vcpu_open(&vcpu, guest->vm, &KVM_CPUS(8), 7, &err), 0);
 	kvm_vcpu_kick(&vcpu);
 	assert_int_equal(kvm_vcpu_run(&vcpu), -EINTR);
 	kvm_vcpu_close(&vcpu);

@@ -70,12 +70,17 @@ static int teardown(void **state)
 	return 0;
 }
 
-static void write_tables(struct fixture *fixture, unsigned cpus)
+static void write_tables_of(struct fixture *fixture, const struct kvm_cpus *cpus)
 {
 	struct error err = { 0 };
 
 	assert_int_equal(
 		acpi_write(&fixture->memory, &fixture->pci, cpus, &fixture->rsdp, &err), 0);
+}
+
+static void write_tables(struct fixture *fixture, unsigned cpus)
+{
+	write_tables_of(fixture, &KVM_CPUS(cpus));
 }
 
 static uint64_t field(const uint8_t *table, unsigned offset, unsigned size)
@@ -265,6 +270,25 @@ static void all_memory_and_cpus_are_one_node(void **state)
 	assert_int_equal(field(srat, 48 + 32 + 16, 8), 16 * MIB);
 }
 
+/* Of three cores with two threads each, IDs have a bit for the thread and two for the core. */
+static void ids_are_those_of_the_topology(void **state)
+{
+	const struct kvm_cpus cpus = { .count = 12, .cores = 3, .threads = 2 };
+	struct fixture *fixture = *state;
+	const uint8_t *madt, *srat;
+
+	write_tables_of(fixture, &cpus);
+	madt = find(fixture, "APIC");
+	srat = find(fixture, "SRAT");
+	for (unsigned i = 0; i < 12; i++) {
+		unsigned id = i / 6 << 3 | i % 6;
+
+		assert_int_equal(madt[44 + 8 * i + 2], i);
+		assert_int_equal(madt[44 + 8 * i + 3], id);
+		assert_int_equal(srat[48 + 16 * i + 3], id);
+	}
+}
+
 static void tables_without_room_are_an_error(void **state)
 {
 	struct fixture *fixture = *state;
@@ -273,13 +297,15 @@ static void tables_without_room_are_an_error(void **state)
 
 	fixture->memory.regions[0].size = LAYOUT_ACPI + LAYOUT_ACPI_SIZE - 1;
 	assert_int_equal(
-		acpi_write(&fixture->memory, &fixture->pci, 1, &fixture->rsdp, &err), -ENOSPC);
+		acpi_write(&fixture->memory, &fixture->pci, &KVM_CPUS(1), &fixture->rsdp, &err),
+		-ENOSPC);
 	fixture->memory.regions[0].size = 16 * MIB;
 	/* As many CPUs as no machine has: the tables must not run out of their room. */
 	memset(&err, 0, sizeof(err));
 	memset(memory_at(&fixture->memory, end, 4096), 0x5a, 4096);
-	assert_int_equal(
-		acpi_write(&fixture->memory, &fixture->pci, 100000, &fixture->rsdp, &err), -ENOSPC);
+	assert_int_equal(acpi_write(&fixture->memory, &fixture->pci, &KVM_CPUS(100000),
+				 &fixture->rsdp, &err),
+		-ENOSPC);
 	for (unsigned i = 0; i < 4096; i++)
 		assert_int_equal(*(uint8_t *)memory_at(&fixture->memory, end + i, 1), 0x5a);
 }
@@ -574,6 +600,7 @@ int main(void)
 		ACPI_TEST(every_cpu_is_listed),
 		ACPI_TEST(ecam_is_told),
 		ACPI_TEST(all_memory_and_cpus_are_one_node),
+		ACPI_TEST(ids_are_those_of_the_topology),
 		ACPI_TEST(tables_without_room_are_an_error),
 		ACPI_TEST(the_dsdt_disassembles_and_compiles),
 		cmocka_unit_test(integers_are_as_short_as_they_can_be),

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "base/bdf.h"
+#include "base/cpulist.h"
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/size.h"
@@ -330,6 +331,25 @@ TEST(a_file_is_read_into_a_string)
 	assert_int_equal(fd_write_file("/dev/null", "x"), 0);
 }
 
+TEST(lists_of_cpus_are_parsed)
+{
+	static const char *const bad[] = { "", "-", "-1", "1-", "3-2", "1,,2", "1,", ",1", " 1",
+		"1 ", "1:2", "0x1", "1-2-3" };
+	static const uint16_t wanted[] = { 7, 2, 3, 4, 0 };
+	uint16_t list[CPULIST_MAX];
+
+	assert_int_equal(cpulist_parse("7,2-4,0", ',', list, CPULIST_MAX), ARRAY_SIZE(wanted));
+	assert_memory_equal(list, wanted, sizeof(wanted));
+	assert_int_equal(cpulist_parse("0-1023", ',', list, CPULIST_MAX), CPULIST_MAX);
+	assert_int_equal(cpulist_parse("2-4", '+', list, 3), 3);
+	assert_int_equal(cpulist_parse("2-4+9", '+', list, 3), -ERANGE);
+	assert_int_equal(cpulist_parse("1024", ',', list, CPULIST_MAX), -ERANGE);
+	assert_int_equal(cpulist_parse("1-99999999999999999999", ',', list, CPULIST_MAX), -ERANGE);
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+		if (cpulist_parse(bad[i], ',', list, CPULIST_MAX) != -EINVAL)
+			fail_msg("'%s' is a list", bad[i]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -349,6 +369,7 @@ int main(void)
 		cmocka_unit_test(the_kernels_reason_is_told),
 		cmocka_unit_test(long_texts_are_cut),
 		cmocka_unit_test(an_error_is_one_line_and_one_for_the_hint),
+		cmocka_unit_test(lists_of_cpus_are_parsed),
 		cmocka_unit_test(a_taken_descriptor_is_not_closed),
 		cmocka_unit_test(reading_tells_an_early_end),
 		cmocka_unit_test(a_file_is_read_into_a_string),

@@ -368,7 +368,7 @@ static void assert_no_vcpu(unsigned long failing, const char *words)
 	err = (struct error){ 0 };
 	fake_kvm.failing = failing;
 	fake_kvm.code = EINVAL;
-	code = kvm_vcpu_open(&vcpu, vm, 3, 4, &err);
+	code = kvm_vcpu_open(&vcpu, vm, &KVM_CPUS(4), 3, &err);
 	assert_true(code < 0);
 	assert_int_equal(err.code, code);
 	assert_string_equal(err.object, "vCPU 3");
@@ -393,14 +393,14 @@ TEST(a_vcpu_is_set_up_as_firmware_would)
 {
 	struct kvm_vcpu vcpu;
 
-	assert_int_equal(kvm_vcpu_open(&vcpu, vm, 1, 2, &err), 0);
+	assert_int_equal(kvm_vcpu_open(&vcpu, vm, &KVM_CPUS(2), 1, &err), 0);
 	assert_int_equal(fake_kvm.banks, 1);
 	assert_int_equal(fake_kvm.msr_count, 2);
 	assert_int_equal(fake_kvm.msrs[0].index, 0x1a0); /* IA32_MISC_ENABLE: fast strings */
 	assert_int_equal(fake_kvm.msrs[0].data, 1);
 	assert_int_equal(fake_kvm.msrs[1].index, 0x2ff); /* IA32_MTRR_DEF_TYPE: on, write-back */
 	assert_int_equal(fake_kvm.msrs[1].data, 0x806);
-	assert_int_equal(vcpu.id, 1);
+	assert_int_equal(vcpu.index, 1);
 	assert_int_equal(vcpu.run->immediate_exit, 0);
 	kvm_vcpu_kick(&vcpu);
 	assert_int_equal(vcpu.run->immediate_exit, 1);
@@ -414,7 +414,7 @@ TEST(a_vcpu_enters_long_mode)
 	const struct kvm_sregs *sregs = &fake_kvm.sregs;
 	struct kvm_vcpu vcpu;
 
-	assert_int_equal(kvm_vcpu_open(&vcpu, vm, 0, 1, &err), 0);
+	assert_int_equal(kvm_vcpu_open(&vcpu, vm, &KVM_CPUS(1), 0, &err), 0);
 	assert_int_equal(kvm_vcpu_enter_long_mode(&vcpu, 0x9000, 0x500, 0x100200, 0x7000, &err), 0);
 	assert_int_equal(fake_kvm.regs.rip, 0x100200);
 	assert_int_equal(fake_kvm.regs.rsi, 0x7000);
@@ -460,7 +460,7 @@ TEST(registers_that_cannot_be_set_are_told)
 	static const unsigned long steps[] = { KVM_GET_SREGS, KVM_SET_SREGS, KVM_SET_REGS };
 	struct kvm_vcpu vcpu;
 
-	assert_int_equal(kvm_vcpu_open(&vcpu, vm, 0, 1, &err), 0);
+	assert_int_equal(kvm_vcpu_open(&vcpu, vm, &KVM_CPUS(1), 0, &err), 0);
 	for (size_t i = 0; i < ARRAY_SIZE(steps); i++) {
 		err = (struct error){ 0 };
 		fake_kvm.failing = steps[i];
@@ -524,7 +524,7 @@ static const struct kvm_cpuid_entry2 *leaf(uint32_t function, uint32_t index)
 static void set_cpuid(const char *vendor, unsigned id, unsigned count)
 {
 	support_cpu(vendor);
-	assert_int_equal(kvm_cpuid_set(FAKE_KVM_FD, -1, id, count), 0);
+	assert_int_equal(kvm_cpuid_set(FAKE_KVM_FD, -1, &KVM_CPUS(count), id), 0);
 }
 
 static void assert_leaf(
@@ -596,7 +596,7 @@ TEST(a_topology_is_not_made_up)
 {
 	fake_kvm.supported_count = 0;
 	support(0, 0, 1, VENDOR("Genu"), 0, 0);
-	assert_int_equal(kvm_cpuid_set(FAKE_KVM_FD, -1, 0, 2), 0);
+	assert_int_equal(kvm_cpuid_set(FAKE_KVM_FD, -1, &KVM_CPUS(2), 0), 0);
 	assert_null(leaf(0xb, 0));
 	assert_int_equal(fake_kvm.cpuid_count, 1);
 }
@@ -610,7 +610,7 @@ TEST(many_leaves_fit_or_are_refused)
 	while (fake_kvm.supported_count < count)
 		support(0x40000000, fake_kvm.supported_count, 1, 2, 3, 4);
 	for (; fake_kvm.supported_count > count - 8; fake_kvm.supported_count--) {
-		int code = kvm_cpuid_set(FAKE_KVM_FD, -1, 0, 1);
+		int code = kvm_cpuid_set(FAKE_KVM_FD, -1, &KVM_CPUS(1), 0);
 
 		assert_int_equal(code, fake_kvm.supported_count > count - 2 ? -E2BIG : 0);
 		if (code == 0)
@@ -622,10 +622,10 @@ TEST(a_cpuid_that_kvm_refuses_is_told)
 {
 	fake_kvm.failing = KVM_SET_CPUID2;
 	fake_kvm.code = E2BIG;
-	assert_int_equal(kvm_cpuid_set(FAKE_KVM_FD, -1, 0, 1), -E2BIG);
+	assert_int_equal(kvm_cpuid_set(FAKE_KVM_FD, -1, &KVM_CPUS(1), 0), -E2BIG);
 	fake_kvm.failing = KVM_GET_SUPPORTED_CPUID;
 	fake_kvm.code = EPERM;
-	assert_int_equal(kvm_cpuid_set(FAKE_KVM_FD, -1, 0, 1), -EPERM);
+	assert_int_equal(kvm_cpuid_set(FAKE_KVM_FD, -1, &KVM_CPUS(1), 0), -EPERM);
 }
 
 TEST(address_bits_are_the_narrower_ones)

@@ -146,7 +146,7 @@ static void start(int (*run)(unsigned id, struct kvm_run *run), unsigned cpus)
 	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
 	machine.control = pair[0];
 	machine.config.control_fd = pair[1];
-	machine.config.cpus = cpus;
+	machine.config.cpus = KVM_CPUS(cpus);
 	machine.config.memory_fd = memfd_create("ram", MFD_CLOEXEC);
 	machine.config.kernel_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	assert_int_equal(ftruncate(machine.config.memory_fd, machine.config.memory), 0);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "base/size.h"
+#include "broker/cpus.h"
 #include "broker/resources.h"
 #include "broker/vfio.h"
 #include "host/fixture.h"
@@ -8,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/kvm.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,6 +28,8 @@ int __wrap_open64(const char *path, int flags, ...);
 int __real_access(const char *path, int mode);
 int __wrap_access(const char *path, int mode);
 int __wrap_ioctl(int fd, unsigned long request, ...);
+int __wrap_sched_getaffinity(pid_t pid, size_t size, cpu_set_t *set);
+int __wrap_sched_setaffinity(pid_t pid, size_t size, const cpu_set_t *set);
 int __wrap_getrlimit64(int resource, struct rlimit *limit);
 int __wrap_setrlimit64(int resource, const struct rlimit *limit);
 int __wrap_host_bind_load_vfio(const struct host *which, struct error *err);
@@ -43,6 +47,7 @@ static struct {
 	bool comes_with_module; /* what cannot be opened can be, after this */
 	char opened[8][64];     /* these nodes */
 	int most_cpus;
+	cpu_set_t cpuset, affinity; /* that we may have, and do */
 	struct rlimit memlock;
 	bool is_root; /* who may raise it */
 } host;
@@ -107,9 +112,40 @@ int __wrap_access(const char *path, int mode)
 
 int __wrap_ioctl(int fd, unsigned long request, ...)
 {
+	va_list args;
+
 	(void)fd;
+	if (request == KVM_GET_SUPPORTED_CPUID) {
+		va_start(args, request);
+		va_arg(args, struct kvm_cpuid2 *)->nent = 0;
+		va_end(args);
+		return 0;
+	}
 	assert_int_equal(request, KVM_CHECK_EXTENSION);
 	return host.most_cpus;
+}
+
+int __wrap_sched_getaffinity(pid_t pid, size_t size, cpu_set_t *set)
+{
+	assert_int_equal(pid, 0);
+	assert_int_equal(size, sizeof(*set));
+	*set = host.affinity;
+	return 0;
+}
+
+int __wrap_sched_setaffinity(pid_t pid, size_t size, const cpu_set_t *set)
+{
+	cpu_set_t both;
+
+	assert_int_equal(pid, 0);
+	assert_int_equal(size, sizeof(*set));
+	CPU_AND(&both, set, &host.cpuset);
+	if (!CPU_COUNT(&both)) {
+		errno = EINVAL;
+		return -1;
+	}
+	host.affinity = both;
+	return 0;
 }
 
 int __wrap_getrlimit64(int resource, struct rlimit *limit)
@@ -144,7 +180,9 @@ static int setup(void **state)
 	on = &fixture->host;
 	fixture_file(fixture, "/kernel", "kernel");
 	snprintf(kernel, sizeof(kernel), "%s/kernel", fixture->tree);
-	config = (struct broker_config){ .kernel = kernel, .memory = 512 * MIB, .cpus = 1 };
+	config = (struct broker_config){
+		.kernel = kernel, .memory = 512 * MIB, .cpus = KVM_CPUS(1)
+	};
 	return 0;
 }
 
@@ -228,14 +266,73 @@ static void kvm_says_how_many_cpus(void **state)
 
 	(void)state;
 	host.most_cpus = 4;
-	config.cpus = 4;
-	assert_int_equal(broker_check_cpus(&config, 0, &err), 0);
-	config.cpus = 5;
-	assert_int_equal(broker_check_cpus(&config, 0, &err), -EINVAL);
+	config.cpus = KVM_CPUS(4);
+	assert_int_equal(broker_cpus_check(&config, on, 0, &err), 0);
+	config.cpus = KVM_CPUS(5);
+	assert_int_equal(broker_cpus_check(&config, on, 0, &err), -EINVAL);
 	assert_error(&err, -EINVAL, "", "5 vCPUs are too many: this host's KVM takes 4", "");
 	host.most_cpus = -1; /* it does not say */
 	err = (struct error){ 0 };
-	assert_int_equal(broker_check_cpus(&config, 0, &err), 0);
+	assert_int_equal(broker_cpus_check(&config, on, 0, &err), 0);
+}
+
+/* Of a host that has CPUs 0 to 5, of which others keep 4 and 5. */
+static void pin_to(struct fixture *fixture, unsigned first, unsigned count)
+{
+	fixture_file(fixture, "/sys/devices/system/cpu/online", "0-5\n");
+	host.most_cpus = 16;
+	CPU_ZERO(&host.cpuset);
+	for (unsigned cpu = 0; cpu < 4; cpu++)
+		CPU_SET(cpu, &host.cpuset);
+	host.affinity = host.cpuset;
+	config.cpus = KVM_CPUS(count);
+	config.cpus.pinned = true;
+	for (unsigned i = 0; i < count; i++)
+		config.cpus.pins[i] = first + i;
+}
+
+static void cpus_that_cannot_be_had_are_refused(void **state)
+{
+	static const struct {
+		unsigned first, count;
+		const char *what;
+	} bad[] = {
+		{ 3, 2, "CPU 4: the host keeps it for others" },
+		{ 5, 1, "CPU 5: the host keeps it for others" },
+		{ 6, 1, "CPU 6: the host has 0-5" },
+		{ 1023, 1, "CPU 1023: the host has 0-5" },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		struct error err = { 0 };
+
+		pin_to(*state, bad[i].first, bad[i].count);
+		assert_int_equal(broker_cpus_check(&config, on, 0, &err), -EINVAL);
+		assert_non_null(strstr(err.what, bad[i].what));
+		assert_true(err.hint[0]);
+		assert_true(CPU_EQUAL(&host.affinity, &host.cpuset));
+	}
+}
+
+static void others_leave_the_cpus_of_the_guest(void **state)
+{
+	struct error err = { 0 };
+
+	pin_to(*state, 1, 2);
+	assert_int_equal(broker_cpus_check(&config, on, 0, &err), 0);
+	assert_true(CPU_EQUAL(&host.affinity, &host.cpuset));
+	broker_cpus_leave(&config);
+	assert_int_equal(CPU_COUNT(&host.affinity), 2);
+	assert_true(CPU_ISSET(0, &host.affinity) && CPU_ISSET(3, &host.affinity));
+	/* Of all that there are none can be left. */
+	pin_to(*state, 0, 4);
+	broker_cpus_leave(&config);
+	assert_true(CPU_EQUAL(&host.affinity, &host.cpuset));
+	/* Nor is anybody sent away for nothing. */
+	config.cpus.pinned = false;
+	CPU_CLR(2, &host.affinity);
+	broker_cpus_leave(&config);
+	assert_int_equal(CPU_COUNT(&host.affinity), 3);
 }
 
 /* Memory */
@@ -597,6 +694,8 @@ int main(void)
 		RESOURCES_TEST(a_kernel_must_be_a_file),
 		RESOURCES_TEST(kvm_must_be_there),
 		RESOURCES_TEST(kvm_says_how_many_cpus),
+		RESOURCES_TEST(cpus_that_cannot_be_had_are_refused),
+		RESOURCES_TEST(others_leave_the_cpus_of_the_guest),
 		RESOURCES_TEST(memory_must_exist),
 		RESOURCES_TEST(hugepages_must_be_free),
 		RESOURCES_TEST(with_devices_memory_must_be_free),

@@ -151,6 +151,45 @@ TEST(cpus_must_be_a_number)
 		assert_bad("--cpus", "--cpus", bad[i]);
 }
 
+TEST(cpus_must_make_a_topology)
+{
+	static const struct {
+		const char *cpus, *words;
+	} bad[] = {
+		{ "8,sockets=1,cores=3,threads=2",
+			"1 socket of 3 cores of 2 threads do not make 8" },
+		{ "8,sockets=3", "3 sockets of 2 cores of 1 thread do not make 8" },
+		{ "8,threads=3", "1 socket of 2 cores of 3 threads do not make 8" },
+		{ "2,threads=4", "do not make 2" },
+		{ "1,cores=2", "1 socket of 2 cores of 1 thread do not make 1 CPU" },
+		{ "8,cores=0", "cores is not a number from 1 to 64" },
+		{ "8,cores=65", "cores is not a number" },
+		{ "8,cores=+4", "cores is not a number" },
+		{ "8,cores=4x", "cores is not a number" },
+		{ "8,cores", "cores is not a number" },
+		{ "8,threads=", "threads is not a number" },
+		{ "8,dies=2", "'dies' is none of" },
+		{ "8,", "'' is none of" },
+		{ ",cores=8", "is not a number from 1 to 64" },
+		{ "4,pin=", "'' is no list" },
+		{ "4,pin", "'' is no list" },
+		{ "4,pin=5-2", "'5-2' is no list" },
+		{ "4,pin=2:5", "'2:5' is no list" },
+		{ "4,pin=1024-1027", "'1024-1027' is no list" },
+		{ "4,pin=0-99999999999999999999", "is no list" },
+		{ "4,pin=2-4", "pin names 3 CPUs of the host for 4" },
+		{ "1,pin=0-1023", "pin names 1024 CPUs" },
+		{ "2,pin=3+3", "pin names CPU 3 twice" },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+		assert_bad(bad[i].words, "--cpus", bad[i].cpus);
+	/* These do, so that the kernel, which is none, is what is wrong. */
+	assert_failure("regular", "--kernel", "/dev/null", "--cpus", "8,sockets=2,threads=2");
+	assert_failure("regular", "--kernel", "/dev/null", "--cpus", "8,cores=2");
+	assert_failure("regular", "--kernel", "/dev/null", "--cpus", "4,pin=0-1+7+5");
+}
+
 TEST(a_device_must_be_an_address)
 {
 	static const char *const bad[] = { "", "01:00.8", "01:20.0", "0000:01:00.0/",
@@ -277,6 +316,7 @@ int main(void)
 		cmocka_unit_test(a_kernel_is_needed),
 		cmocka_unit_test(memory_must_be_a_size),
 		cmocka_unit_test(cpus_must_be_a_number),
+		cmocka_unit_test(cpus_must_make_a_topology),
 		cmocka_unit_test(a_device_must_be_an_address),
 		cmocka_unit_test(too_many_devices_are_refused),
 		cmocka_unit_test(iommu_must_be_one_that_there_is),

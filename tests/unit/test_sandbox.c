@@ -467,7 +467,7 @@ static int do_call(void)
 }
 
 /*
- * clone, ioctl and tgkill pass with some arguments alone, which are not these: see below. clone3 fails,
+ * clone, ioctl, sched_setaffinity and tgkill pass with some arguments alone, which are not these: see below. clone3 fails,
  * and is the only one that does so without the kernel's asking it.
  */
 TEST(only_listed_calls_pass)
@@ -507,6 +507,23 @@ TEST(no_call_of_32_bits_passes)
 	/* A kernel without them says so by another signal. */
 	assert_true(WIFSIGNALED(status));
 	assert_true(WTERMSIG(status) == SIGSYS || WTERMSIG(status) == SIGSEGV);
+}
+
+static pid_t whose;
+
+static int do_pin(void)
+{
+	cpu_set_t set;
+
+	return sched_getaffinity(0, sizeof(set), &set) ||
+	       sched_setaffinity(whose, sizeof(set), &set);
+}
+
+TEST(a_thread_pins_itself_alone)
+{
+	assert_works(do_pin);
+	whose = getpid();
+	assert_kills(do_pin);
 }
 
 static int do_clone3(void)
@@ -879,6 +896,7 @@ int main(void)
 		cmocka_unit_test(only_listed_calls_pass),
 		cmocka_unit_test(no_call_passes_by_another_interface),
 		cmocka_unit_test(no_call_of_32_bits_passes),
+		cmocka_unit_test(a_thread_pins_itself_alone),
 		cmocka_unit_test(a_forbidden_call_ends_the_whole_process),
 		cmocka_unit_test(only_threads_are_made),
 		cmocka_unit_test(only_its_own_threads_are_signalled),

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -195,8 +196,8 @@ static void make(unsigned count)
 		.wait = on_wait,
 	};
 
-	fixture.vcpus =
-		vcpus_new(fixture.vm, &fixture.mmio, &fixture.pio, count, &ops, &fixture.err);
+	fixture.vcpus = vcpus_new(
+		fixture.vm, &fixture.mmio, &fixture.pio, &KVM_CPUS(count), &ops, &fixture.err);
 	assert_non_null(fixture.vcpus);
 }
 
@@ -489,10 +490,64 @@ TEST(vcpus_that_cannot_be_made_leave_nothing_behind)
 
 	fake_kvm.failing = KVM_SET_CPUID2;
 	fake_kvm.code = EINVAL;
-	assert_null(vcpus_new(fixture.vm, &fixture.mmio, &fixture.pio, 2, &ops, &fixture.err));
+	assert_null(vcpus_new(
+		fixture.vm, &fixture.mmio, &fixture.pio, &KVM_CPUS(2), &ops, &fixture.err));
 	assert_int_equal(fixture.err.code, -EINVAL);
 	assert_string_equal(fixture.err.object, "vCPU 0");
 	assert_int_equal(fake_kvm_calls(KVM_CREATE_VCPU), 1);
+}
+
+static void start_pinned(unsigned cpu)
+{
+	const struct vcpus_ops ops = { .triple_fault = on_triple_fault, .failed = on_failed };
+	struct kvm_cpus cpus = KVM_CPUS(1);
+
+	cpus.pinned = true;
+	cpus.pins[0] = cpu;
+	fixture.vcpus =
+		vcpus_new(fixture.vm, &fixture.mmio, &fixture.pio, &cpus, &ops, &fixture.err);
+	assert_non_null(fixture.vcpus);
+	assert_int_equal(vcpus_start(fixture.vcpus, &fixture.err), 0);
+}
+
+static int seen_on; /* CPUs that a vCPU's thread may have when it runs; and their first */
+
+static int note_cpus(unsigned id, struct kvm_run *run)
+{
+	cpu_set_t set;
+
+	(void)id, (void)run;
+	assert_int_equal(sched_getaffinity(0, sizeof(set), &set), 0);
+	for (int cpu = 0; CPU_COUNT(&set) == 1 && cpu < CPU_SETSIZE; cpu++)
+		if (CPU_ISSET(cpu, &set))
+			__atomic_store_n(&seen_on, cpu, __ATOMIC_RELEASE);
+	run->exit_reason = KVM_EXIT_SHUTDOWN;
+	return 0;
+}
+
+TEST(a_vcpu_runs_on_its_cpu)
+{
+	cpu_set_t ours;
+	int last = 0;
+
+	assert_int_equal(sched_getaffinity(0, sizeof(ours), &ours), 0);
+	for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
+		last = CPU_ISSET(cpu, &ours) ? cpu : last;
+	seen_on = -1;
+	fake_kvm.run = note_cpus;
+	start_pinned(last);
+	wait_for(&fixture.resets, 1);
+	stop();
+	assert_int_equal(__atomic_load_n(&seen_on, __ATOMIC_ACQUIRE), last);
+}
+
+TEST(a_vcpu_whose_cpu_is_gone_does_not_run)
+{
+	start_pinned(1023);
+	wait_for(&fixture.failures, 1);
+	stop();
+	assert_non_null(strstr(fixture.err.what, "CPU 1023"));
+	assert_int_equal(fake_kvm_calls(KVM_RUN), 0);
 }
 
 /* No vCPU runs before the threads of all are there: so none can fail, and write that, meanwhile. */
@@ -535,7 +590,7 @@ static void open_vcpu(struct kvm_vcpu *vcpu)
 {
 	range_count = 0;
 	stop_now = false;
-	assert_int_equal(kvm_vcpu_open(vcpu, fixture.vm, 0, 1, &fixture.err), 0);
+	assert_int_equal(kvm_vcpu_open(vcpu, fixture.vm, &KVM_CPUS(1), 0, &fixture.err), 0);
 }
 
 static void assert_ranges(uint64_t gpa, uint64_t size)
@@ -1049,6 +1104,8 @@ int main(void)
 		VCPU_TEST(an_unknown_exit_is_told),
 		VCPU_TEST(a_run_that_fails_is_told),
 		VCPU_TEST(vcpus_that_cannot_be_made_leave_nothing_behind),
+		VCPU_TEST(a_vcpu_runs_on_its_cpu),
+		VCPU_TEST(a_vcpu_whose_cpu_is_gone_does_not_run),
 		VCPU_TEST(a_failed_start_is_all_that_is_told),
 		VCPU_TEST(tables_are_filled_in_chunks),
 		VCPU_TEST(a_stop_between_two_chunks_ends_it),

@@ -418,7 +418,7 @@ static uint64_t add_fadt(struct builder *b, uint64_t dsdt)
 	return close_table(b, start);
 }
 
-static uint64_t add_madt(struct builder *b, unsigned cpus)
+static uint64_t add_madt(struct builder *b, const struct kvm_cpus *cpus)
 {
 	size_t start = open_table(b, "APIC", 5);
 	struct madt_ioapic ioapic = { 1, sizeof(ioapic), 0, 0, LAYOUT_IOAPIC, 0 };
@@ -428,8 +428,8 @@ static uint64_t add_madt(struct builder *b, unsigned cpus)
 	uint32_t head[2] = { LAYOUT_LOCAL_APIC, 1 /* there are 8259s as well */ };
 
 	aml_bytes(&b->out, head, sizeof(head));
-	for (unsigned i = 0; i < cpus; i++) {
-		struct madt_local_apic cpu = { 0, sizeof(cpu), i, i, 1 };
+	for (unsigned i = 0; i < cpus->count; i++) {
+		struct madt_local_apic cpu = { 0, sizeof(cpu), i, kvm_cpus_apic_id(cpus, i), 1 };
 
 		aml_bytes(&b->out, &cpu, sizeof(cpu));
 	}
@@ -443,14 +443,19 @@ static uint64_t add_madt(struct builder *b, unsigned cpus)
  * One node with all CPUs and all RAM (5.2.16). Linux on an AMD CPU that finds no such table looks for
  * the processors' own at 32 PCI slots.
  */
-static uint64_t add_srat(struct builder *b, const struct memory *memory, unsigned cpus)
+static uint64_t add_srat(
+	struct builder *b, const struct memory *memory, const struct kvm_cpus *cpus)
 {
 	size_t start = open_table(b, "SRAT", 3);
 	const uint32_t head[3] = { 1 };
 
 	aml_bytes(&b->out, head, sizeof(head));
-	for (unsigned i = 0; i < cpus; i++) {
-		struct srat_cpu cpu = { .length = sizeof(cpu), .apic_id = i, .flags = 1 };
+	for (unsigned i = 0; i < cpus->count; i++) {
+		struct srat_cpu cpu = {
+			.length = sizeof(cpu),
+			.apic_id = kvm_cpus_apic_id(cpus, i),
+			.flags = 1,
+		};
 
 		aml_bytes(&b->out, &cpu, sizeof(cpu));
 	}
@@ -494,7 +499,7 @@ static uint64_t add_rsdp(struct builder *b, uint64_t xsdt)
 	return LAYOUT_ACPI + b->out.size - sizeof(rsdp);
 }
 
-int acpi_write(const struct memory *memory, const struct pci_root *pci, unsigned cpus,
+int acpi_write(const struct memory *memory, const struct pci_root *pci, const struct kvm_cpus *cpus,
 	uint64_t *rsdp, struct error *err)
 {
 	struct builder b = { .out = {

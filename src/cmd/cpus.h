@@ -1,0 +1,8 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+
+#include "base/error.h"
+#include "kvm/cpus.h"
+
+/* The value of --cpus: "N[,sockets=N][,cores=N][,threads=N][,pin=LIST]". 0 or -EINVAL. */
+int cmd_cpus_parse(const char *text, struct kvm_cpus *cpus, struct error *err);

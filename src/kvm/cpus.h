@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/*
+ * The CPUs that a guest is to have, and where each of them is: sockets of cores of threads, numbered with
+ * the threads of a core next to each other. An APIC ID has a field for each, so IDs may leave gaps (Intel
+ * SDM volume 3, "Hierarchical Mapping of Shared Resources"; AMD APM volume 3, E.4).
+ */
+
+#define KVM_CPUS_MAX 64 /* an APIC ID then always fits into 8 bits */
+
+struct kvm_cpus {
+	unsigned count;   /* a multiple of cores * threads: the sockets */
+	unsigned cores;   /* of a socket */
+	unsigned threads; /* of a core */
+	bool pinned;
+	uint16_t pins[KVM_CPUS_MAX]; /* the host's CPU that each runs on, where they are pinned */
+};
+
+/* One socket of cores without threads beside them. */
+#define KVM_CPUS(number) ((struct kvm_cpus){ .count = (number), .cores = (number), .threads = 1 })
+
+struct kvm_cpu_place {
+	unsigned socket;
+	unsigned core;   /* in its socket */
+	unsigned thread; /* in its core */
+};
+
+struct kvm_cpu_place kvm_cpus_place(const struct kvm_cpus *cpus, unsigned index);
+
+unsigned kvm_cpus_apic_id(const struct kvm_cpus *cpus, unsigned index);
+
+/* Bits of an APIC ID that hold numbers below count. */
+unsigned kvm_cpus_bits(unsigned count);

@@ -1,0 +1,57 @@
+"""CPUs as a guest wants them: their topology, where they run, what they say of themselves."""
+
+from pathlib import Path
+
+import harness
+from harness import (BOOT_SECONDS, NVME_A, QUICK_SECONDS, Machine, Penstock, check, refused, run_guest, test,
+                     wait_until)
+
+GROUP = Path("/sys/fs/cgroup/few-cpus")
+
+
+@test(only=Penstock, limit=600)
+def a_topology_is_the_guests():
+    for cpus, wanted in (("6,sockets=1,cores=3,threads=2", "1,3,2"), ("4,sockets=2", "2,2,1"), ("3", "1,3,1")):
+        run_guest("topology,cpus", cmdline=f"cpus.topology={wanted} cpus.count={cpus[0]}", cpus=cpus)
+
+
+def threads(pid):
+    """The host's CPUs that each thread may run on, by its id: of ours, for KVM has one of its own in there, too."""
+    found = {}
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        if not (task / "comm").read_text().startswith("penstock"):
+            continue
+        lines = (task / "status").read_text().splitlines()
+        found[int(task.name)] = next(line.split()[1] for line in lines if line.startswith("Cpus_allowed_list"))
+    return found
+
+
+@test(only=Penstock)
+def vcpus_are_pinned_and_all_else_is_elsewhere():
+    """Of two CPUs one is the guest's."""
+    with Machine("wait", cpus="1,pin=1", devices=[NVME_A]) as machine:
+        machine.expect("WAITING", BOOT_SECONDS)
+        broker, inside = machine.process.pid, machine.descendants()[-1]
+        found = threads(inside)
+        check(sorted(found.values()).count("1") == 1, f"not one thread is on CPU 1: {found}")
+        check(set(found.values()) == {"0", "1"}, f"threads are elsewhere, too: {found}")
+        check(set(threads(broker).values()) == {"0"}, f"the broker is at {threads(broker)}")
+        machine.process.terminate()
+        machine.wait(QUICK_SECONDS)
+    with Machine("cpus", cpus="2,pin=1+0", cmdline="cpus.count=2") as machine:
+        machine.succeed("cpus")
+
+
+@test(only=Penstock)
+def cpus_that_cannot_be_had_are_refused():
+    refused(Penstock.command(cpus="2,pin=1-2", devices=[NVME_A]), 1, "CPU 2", "the host has 0-1")
+    refused(Penstock.command(cpus="3,cores=2", devices=[NVME_A]), 2, "do not make 3 CPUs")
+    (GROUP.parent / "cgroup.subtree_control").write_text("+cpuset")
+    GROUP.mkdir()
+    (GROUP / "cpuset.cpus").write_text("0")
+    inside = ["sh", "-c", f'echo $$ >{GROUP}/cgroup.procs && exec "$@"', "sh"]
+    refused([*inside, *Penstock.command(cpus="1,pin=1", devices=[NVME_A])], 1, "CPU 1", "keeps it for others")
+    check(harness.driver(NVME_A) == "nvme", f"the disk is at {harness.driver(NVME_A)}")
+    wait_until(lambda: not (GROUP / "cgroup.procs").read_text(), QUICK_SECONDS, "somebody is left in the group")
+    GROUP.rmdir()
+    (GROUP.parent / "cgroup.subtree_control").write_text("-cpuset")
