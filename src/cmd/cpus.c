@@ -106,7 +106,8 @@ int cmd_cpus_parse(const char *text, struct kvm_cpus *cpus, struct error *err)
 	struct wanted wanted = { .text = text };
 	char *rest = copy, *word = strsep(&rest, ",");
 
-	*cpus = (struct kvm_cpus){ 0 };
+	cpus->count = cpus->cores = cpus->threads = 0;
+	cpus->pinned = false;
 	if (!copy || parse_count(word, &cpus->count)) {
 		error_set(err, -EINVAL, NULL, "--cpus %s is not a number from 1 to %u", text,
 			KVM_CPUS_MAX);

@@ -4,6 +4,7 @@
 #include "cmd/cmd.h"
 #include "cmd/cpus.h"
 #include "host/device/address.h"
+#include "kvm/features.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -27,6 +28,8 @@ static const char help[] =
 	"                     many cores, or as the keys sockets, cores and threads (of a core) say;\n"
 	"                     pin=LIST has each run on a CPU of the host's, as 2-5 or 2-3+6, and\n"
 	"                     everything else of the machine on others\n"
+	"  --cpu host[,+NAME][,-NAME]...  the guest's CPU is the host's: + is a feature that it must\n"
+	"                     have, - one that is left out, by their names in /proc/cpuinfo\n"
 	"  --device ADDRESS   PCI device to pass through, such as 0000:01:00.0; may be repeated.\n"
 	"                     Devices that share its IOMMU group are taken along, for safety\n"
 	"  --iommu WHICH      the kernel's interface to the IOMMU: iommufd, type1, or auto, which\n"
@@ -63,6 +66,7 @@ enum {
 	OPT_CMDLINE,
 	OPT_MEMORY,
 	OPT_CPUS,
+	OPT_CPU,
 	OPT_DEVICE,
 	OPT_IOMMU,
 	OPT_PORTS,
@@ -84,6 +88,7 @@ static const struct option options[] = {
 	{ "cmdline", required_argument, NULL, OPT_CMDLINE },
 	{ "memory", required_argument, NULL, OPT_MEMORY },
 	{ "cpus", required_argument, NULL, OPT_CPUS },
+	{ "cpu", required_argument, NULL, OPT_CPU },
 	{ "device", required_argument, NULL, OPT_DEVICE },
 	{ "iommu", required_argument, NULL, OPT_IOMMU },
 	{ "ports", required_argument, NULL, OPT_PORTS },
@@ -262,6 +267,8 @@ static int parse_run_option(int option, struct broker_config *config, struct err
 		return parse_memory(optarg, config, err);
 	case OPT_CPUS:
 		return cmd_cpus_parse(optarg, &config->cpus, err) ? usage(err) : 0;
+	case OPT_CPU:
+		return kvm_features_parse(optarg, &config->cpus, err) ? usage(err) : 0;
 	case OPT_DEVICE:
 		return parse_device(optarg, config, err);
 	case OPT_IOMMU:

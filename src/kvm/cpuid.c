@@ -2,6 +2,7 @@
 #include "kvm/cpuid.h"
 
 #include "base/fd.h"
+#include "kvm/features.h"
 #include "kvm/vm.h"
 
 #include <errno.h>
@@ -169,15 +170,16 @@ static void add_topology(struct kvm_cpuid2 *cpuid, const struct topology *topolo
 		});
 }
 
-int kvm_cpuid_set(int kvm_fd, int vcpu_fd, const struct kvm_cpus *cpus, unsigned index)
+/* NULL with errno set: it cannot be had. */
+static struct kvm_cpuid2 *make_cpuid(int kvm_fd, const struct kvm_cpus *cpus, unsigned index)
 {
-	cleanup_free struct kvm_cpuid2 *cpuid = supported(kvm_fd);
+	struct kvm_cpuid2 *cpuid = supported(kvm_fd);
 	bool deadline_timer = ioctl(kvm_fd, KVM_CHECK_EXTENSION, KVM_CAP_TSC_DEADLINE_TIMER) > 0;
 	struct topology topology = find_topology(cpus, index);
 	bool has_topology, amd;
 
 	if (!cpuid)
-		return errno ? -errno : -ENOMEM;
+		return NULL;
 	amd = is_amd(cpuid);
 	has_topology = find_leaf(cpuid, 0xb);
 	for (unsigned i = 0; i < cpuid->nent; i++) {
@@ -190,7 +192,15 @@ int kvm_cpuid_set(int kvm_fd, int vcpu_fd, const struct kvm_cpus *cpus, unsigned
 	drop_leaf(cpuid, 0xb);
 	if (has_topology)
 		add_topology(cpuid, &topology);
-	return ioctl(vcpu_fd, KVM_SET_CPUID2, cpuid) < 0 ? -errno : 0;
+	kvm_features_remove(cpuid, cpus);
+	return cpuid;
+}
+
+int kvm_cpuid_set(int kvm_fd, int vcpu_fd, const struct kvm_cpus *cpus, unsigned index)
+{
+	cleanup_free struct kvm_cpuid2 *cpuid = make_cpuid(kvm_fd, cpus, index);
+
+	return !cpuid || ioctl(vcpu_fd, KVM_SET_CPUID2, cpuid) < 0 ? -errno : 0;
 }
 
 /* AMD's CPUs tell of threads by 8000001E alone; Linux then wants their caches from 8000001D. */
@@ -210,12 +220,20 @@ static int check_threads(
 
 int kvm_cpuid_check(int kvm_fd, const struct kvm_cpus *cpus, struct error *err)
 {
-	cleanup_free struct kvm_cpuid2 *cpuid = supported(kvm_fd);
+	cleanup_free struct kvm_cpuid2 *cpuid = make_cpuid(kvm_fd, cpus, 0);
+	const char *lacking;
 
 	if (!cpuid)
-		return error_sys(err, errno ? -errno : -ENOMEM, "/dev/kvm",
-			"cannot tell what CPU a guest may have");
-	return check_threads(cpuid, cpus, err);
+		return error_sys(err, -errno, "/dev/kvm", "cannot tell what CPU a guest may have");
+	lacking = kvm_features_lacking(cpuid, cpus);
+	if (!lacking)
+		return check_threads(cpuid, cpus, err);
+	error_set(
+		err, -ENOTSUP, NULL, "this host cannot give a guest's CPU the feature %s", lacking);
+	error_hint(err,
+		"'grep -w %s /proc/cpuinfo' tells whether its CPU has it: if so, KVM does not pass it on",
+		lacking);
+	return err->code;
 }
 
 unsigned kvm_physical_bits(int kvm_fd)

@@ -10,7 +10,8 @@
  * SDM volume 3, "Hierarchical Mapping of Shared Resources"; AMD APM volume 3, E.4).
  */
 
-#define KVM_CPUS_MAX 64 /* an APIC ID then always fits into 8 bits */
+#define KVM_CPUS_MAX      64 /* an APIC ID then always fits into 8 bits */
+#define KVM_FEATURE_WORDS 13 /* registers of feature bits, of kvm/features.c */
 
 struct kvm_cpus {
 	unsigned count;   /* a multiple of cores * threads: the sockets */
@@ -18,6 +19,8 @@ struct kvm_cpus {
 	unsigned threads; /* of a core */
 	bool pinned;
 	uint16_t pins[KVM_CPUS_MAX]; /* the host's CPU that each runs on, where they are pinned */
+	uint32_t needed[KVM_FEATURE_WORDS];  /* the host's CPU must have these, */
+	uint32_t removed[KVM_FEATURE_WORDS]; /* and the guest's has not these */
 };
 
 /* One socket of cores without threads beside them. */

@@ -55,3 +55,12 @@ def cpus_that_cannot_be_had_are_refused():
     wait_until(lambda: not (GROUP / "cgroup.procs").read_text(), QUICK_SECONDS, "somebody is left in the group")
     GROUP.rmdir()
     (GROUP.parent / "cgroup.subtree_control").write_text("-cpuset")
+
+
+@test(only=Penstock)
+def a_feature_is_left_out():
+    """The host's CPU has these, and a guest's without its say."""
+    run_guest("features", cmdline="cpu.without=avx2,fma,f16c,avx cpu.with=sse4_2,aes", cpus="2",
+              more=["--cpu", "host,-avx,+aes"])
+    refused(Penstock.command(devices=[NVME_A], more=["--cpu", "host,+avx512f"]), 1, "feature avx512f")
+    refused(Penstock.command(devices=[NVME_A], more=["--cpu", "host,-penstock"]), 2, "'penstock' is none of the features")

@@ -3,7 +3,6 @@
 
 #include "fake_kvm.h"
 
-/* clang-format off: a leaf a line */
 const struct cpu_leaf cpu_xeon[] = {
 	{ 0x00000000, 0, 0x00000016, 0x756e6547, 0x6c65746e, 0x49656e69 },
 	{ 0x00000001, 0, 0x00050654, 0x45400800, 0x7ffefbff, 0xbfebfbff },
@@ -61,7 +60,6 @@ const struct cpu_leaf cpu_epyc[] = {
 	{ 0x40000001, 0, 0x01007efb, 0x00000000, 0x00000000, 0x00000000 },
 	{ ~0U, 0, 0, 0, 0, 0 },
 };
-/* clang-format on */
 
 void cpu_support(const struct cpu_leaf *table)
 {

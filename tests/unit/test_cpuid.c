@@ -3,6 +3,7 @@
 #include "cpu_tables.h"
 #include "fake_kvm.h"
 #include "kvm/cpuid.h"
+#include "kvm/features.h"
 #include "test.h"
 
 #include <errno.h>
@@ -146,6 +147,122 @@ TEST(topology_extensions_come_with_threads)
 	set(&KVM_CPUS(4), 3);
 }
 
+/* Features */
+
+static struct kvm_cpus with(const char *cpu)
+{
+	struct kvm_cpus cpus = KVM_CPUS(1);
+
+	assert_int_equal(kvm_features_parse(cpu, &cpus, &err), 0);
+	return cpus;
+}
+
+static void set_features(const struct cpu_leaf *table, const char *cpu)
+{
+	struct kvm_cpus cpus = with(cpu);
+
+	cpu_support(table);
+	set(&cpus, 0);
+}
+
+TEST(a_feature_goes_with_what_needs_it)
+{
+	set_features(cpu_xeon, "host,-avx512f");
+	/* AVX512F, DQ, CD, BW and VL: bits 16, 17, 28, 30, 31 */
+	assert_leaf(7, 0, 0, 0xd39ffffb & ~0xd0030000, 8, 0);
+	assert_leaf(0xd, 0, 0x21f, 0xa80, 0xa88, 0);
+	assert_null(leaf(0xd, 5));
+	assert_null(leaf(0xd, 7));
+	assert_non_null(leaf(0xd, 4));
+	assert_non_null(leaf(0xd, 9));
+	set_features(cpu_xeon, "host,-avx512f,-pku");
+	assert_leaf(0xd, 0, 0x1f, 0xa80, 0x440, 0);
+	set_features(cpu_epyc, "host,-avx");
+	/* FMA, AVX and F16C; AVX2; of AMD's own XOP and FMA4 this CPU has none. */
+	assert_int_equal(leaf(1, 0)->ecx, 0xffd8320b & ~0x30001000U);
+	assert_int_equal(leaf(7, 0)->ebx, 0x219c91a9 & ~0x20U);
+	assert_leaf(0xd, 0, 0x203, 0x340, 0x380, 0);
+}
+
+TEST(without_xsave_there_is_no_extended_state)
+{
+	set_features(cpu_xeon, "host,-xsave");
+	for (unsigned i = 0; i < fake_kvm.cpuid_count; i++)
+		assert_true(fake_kvm.cpuid[i].function != 0xd);
+	assert_int_equal(leaf(1, 0)->ecx & 0x34001000, 0);
+	assert_int_equal(leaf(7, 0)->ebx & 0xd0034020, 0);
+	set_features(cpu_xeon, "host,-xsaves");
+	assert_leaf(0xd, 1, 7, 0, 0, 0);
+	assert_null(leaf(0xd, 8));
+	assert_leaf(0xd, 0, 0x2ff, 0xa80, 0xa88, 0);
+}
+
+TEST(what_a_host_has_not_it_need_not_lose)
+{
+	set_features(cpu_xeon, "host,-sse4a,-amx_tile,-avx_vnni");
+	assert_leaf(7, 0, 0, 0xd39ffffb, 8, 0);
+	assert_leaf(0xd, 0, 0x2ff, 0xa80, 0xa88, 0);
+}
+
+TEST(what_a_host_has_not_cannot_be_had)
+{
+	struct kvm_cpus cpus = with("host,+avx512f,+sse4_2");
+
+	cpu_support(cpu_xeon);
+	set(&cpus, 0);
+	cpu_support(cpu_epyc);
+	assert_int_equal(kvm_cpuid_check(FAKE_KVM_FD, &cpus, &err), -ENOTSUP);
+	assert_non_null(strstr(err.what, "feature avx512f"));
+	assert_non_null(strstr(err.hint, "grep -w avx512f /proc/cpuinfo"));
+	/* Nor where there is no such leaf. */
+	err = (struct error){ 0 };
+	cpus = with("host,+avx_vnni");
+	assert_int_equal(kvm_cpuid_check(FAKE_KVM_FD, &cpus, &err), -ENOTSUP);
+	assert_non_null(strstr(err.what, "avx_vnni"));
+	/* What KVM adds of itself counts. */
+	err = (struct error){ 0 };
+	cpus = with("host,+tsc_deadline_timer,+hypervisor");
+	set(&cpus, 0);
+}
+
+/* One name, one bit, in the registers as the vendors have them. */
+TEST(names_are_those_of_the_bits)
+{
+	static const struct {
+		const char *cpu;
+		uint32_t function, index;
+		size_t reg;
+		unsigned bit;
+	} some[] = {
+		{ "host,-vme", 1, 0, offsetof(struct kvm_cpuid_entry2, edx), 1 },
+		{ "host,-pbe", 1, 0, offsetof(struct kvm_cpuid_entry2, edx), 31 },
+		{ "host,-x2apic", 1, 0, offsetof(struct kvm_cpuid_entry2, ecx), 21 },
+		{ "host,-hypervisor", 1, 0, offsetof(struct kvm_cpuid_entry2, ecx), 31 },
+		{ "host,-arat", 6, 0, offsetof(struct kvm_cpuid_entry2, eax), 2 },
+		{ "host,-smap", 7, 0, offsetof(struct kvm_cpuid_entry2, ebx), 20 },
+		{ "host,-avx512vl", 7, 0, offsetof(struct kvm_cpuid_entry2, ebx), 31 },
+		{ "host,-pku", 7, 0, offsetof(struct kvm_cpuid_entry2, ecx), 3 },
+		{ "host,-xsavec", 0xd, 1, offsetof(struct kvm_cpuid_entry2, eax), 1 },
+		{ "host,-rdtscp", 0x80000001, 0, offsetof(struct kvm_cpuid_entry2, edx), 27 },
+		{ "host,-lahf_lm", 0x80000001, 0, offsetof(struct kvm_cpuid_entry2, ecx), 0 },
+		{ "host,-nonstop_tsc", 0x80000007, 0, offsetof(struct kvm_cpuid_entry2, edx), 8 },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(some); i++) {
+		const struct kvm_cpuid_entry2 *entry;
+		uint32_t before, after;
+
+		set_features(cpu_xeon, "host");
+		entry = leaf(some[i].function, some[i].index);
+		memcpy(&before, (const char *)entry + some[i].reg, sizeof(before));
+		set_features(cpu_xeon, some[i].cpu);
+		entry = leaf(some[i].function, some[i].index);
+		memcpy(&after, (const char *)entry + some[i].reg, sizeof(after));
+		if (!(before >> some[i].bit & 1) || after >> some[i].bit & 1)
+			fail_msg("%s: %08x, %08x", some[i].cpu, before, after);
+	}
+}
+
 #define CPUID_TEST(name) cmocka_unit_test_setup(name, setup)
 
 int main(void)
@@ -156,6 +273,11 @@ int main(void)
 		CPUID_TEST(an_intel_cpu_shows_sockets_cores_and_threads),
 		CPUID_TEST(an_amd_cpu_shows_sockets_cores_and_threads),
 		CPUID_TEST(topology_extensions_come_with_threads),
+		CPUID_TEST(a_feature_goes_with_what_needs_it),
+		CPUID_TEST(without_xsave_there_is_no_extended_state),
+		CPUID_TEST(what_a_host_has_not_it_need_not_lose),
+		CPUID_TEST(what_a_host_has_not_cannot_be_had),
+		CPUID_TEST(names_are_those_of_the_bits),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

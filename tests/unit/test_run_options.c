@@ -110,8 +110,9 @@ static void assert_one_error(const struct outcome *outcome, int code, const char
 TEST(help_tells_of_every_option)
 {
 	static const char *const options[] = { "--kernel", "--initrd", "--cmdline", "--memory",
-		"--cpus", "--device", "--iommu", "--serial", "--name", "--hugepages", "--prealloc",
-		"--on-device-error", "--on-reboot", "--on-crash", "--force", "--help" };
+		"--cpus", "--cpu", "--device", "--iommu", "--serial", "--name", "--hugepages",
+		"--prealloc", "--on-device-error", "--on-reboot", "--on-crash", "--force",
+		"--help" };
 	struct outcome outcome = run("--help");
 
 	assert_int_equal(outcome.code, 0);
@@ -188,6 +189,27 @@ TEST(cpus_must_make_a_topology)
 	assert_failure("regular", "--kernel", "/dev/null", "--cpus", "8,sockets=2,threads=2");
 	assert_failure("regular", "--kernel", "/dev/null", "--cpus", "8,cores=2");
 	assert_failure("regular", "--kernel", "/dev/null", "--cpus", "4,pin=0-1+7+5");
+}
+
+TEST(features_must_be_known)
+{
+	static const struct {
+		const char *cpu, *words;
+	} bad[] = {
+		{ "", "a guest's CPU is the host's" },
+		{ "Skylake", "a guest's CPU is the host's" },
+		{ "host,avx", "'avx' is not +NAME or -NAME" },
+		{ "host,", "'' is not +NAME or -NAME" },
+		{ "host,-", "'' is none of the features" },
+		{ "host,-AVX", "'AVX' is none of the features" },
+		{ "host,-ibpb", "'ibpb' is none of the features" }, /* Linux makes it up */
+		{ "host,-lm", "no guest can do without lm" },
+		{ "host,+avx512f,-avx", "avx512f goes with what is to go" },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+		assert_bad(bad[i].words, "--cpu", bad[i].cpu);
+	assert_failure("regular", "--kernel", "/dev/null", "--cpu", "host,+sse4_2,-avx512f,-vnmi");
 }
 
 TEST(a_device_must_be_an_address)
@@ -317,6 +339,7 @@ int main(void)
 		cmocka_unit_test(memory_must_be_a_size),
 		cmocka_unit_test(cpus_must_be_a_number),
 		cmocka_unit_test(cpus_must_make_a_topology),
+		cmocka_unit_test(features_must_be_known),
 		cmocka_unit_test(a_device_must_be_an_address),
 		cmocka_unit_test(too_many_devices_are_refused),
 		cmocka_unit_test(iommu_must_be_one_that_there_is),
