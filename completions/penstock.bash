@@ -89,7 +89,7 @@ _penstock_value()
 	--user) _penstock_reply -u ;;
 	--trust) _penstock_reply -W 'on off' ;;
 	--method) _penstock_reply -W 'flr pm bus device_specific acpi af_flr cxl_bus' ;;
-	--cmdline | --memory | --cpus | --ports | --name | --mac | --vlan) COMPREPLY=() ;;
+	--cmdline | --memory | --cpus | --ports | --name | --hyperv-vendor | --mac | --vlan) COMPREPLY=() ;;
 	*) return 1 ;;
 	esac
 }

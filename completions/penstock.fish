@@ -51,7 +51,7 @@ function __penstock_at
 end
 
 set -l valued --device --kernel --initrd --iommu --serial --user --trust --method --cmdline --memory \
-    --cpus --cpu --ports --name --mac --vlan --monitor --on-reboot --on-crash --on-device-error
+    --cpus --cpu --ports --name --hyperv-vendor --mac --vlan --monitor --on-reboot --on-crash --on-device-error
 
 complete -c penstock -f
 complete -c penstock -n '__penstock_at 1' -a '(__penstock_commands)'

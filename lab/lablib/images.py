@@ -26,8 +26,8 @@ GUEST_MODULES = ("nvme", "e1000e", "e1000", "igb", "igbvf", "xhci_pci", "usb_sto
                  "pvpanic_mmio")
 
 # See tests/lab/guest/main.c
-GUEST_PROGRAMS = ("bulk", "disk", "edu", "edu-early", "edu-isolation", "edu-peer", "keyboard", "large-bar",
-                  "pci-abuse", "reads", "testdev", "touch-memory")
+GUEST_PROGRAMS = ("bulk", "disk", "edu", "edu-early", "edu-isolation", "edu-peer", "hypervisor", "keyboard",
+                  "large-bar", "pci-abuse", "reads", "testdev", "touch-memory")
 
 LSPCI_LIBRARIES = ("ld-linux-x86-64.so.2", "libc.so.6", "libcap.so.2", "libcrypto.so.3",
                    "libkmod.so.2", "libpci.so.3", "libudev.so.1", "libz.so.1", "libzstd.so.1")

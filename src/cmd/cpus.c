@@ -120,3 +120,20 @@ int cmd_cpus_parse(const char *text, struct kvm_cpus *cpus, struct error *err)
 		parse_pins(&wanted, cpus, err);
 	return err->code;
 }
+
+int cmd_cpus_parse_vendor(const char *text, struct kvm_cpus *cpus, struct error *err)
+{
+	size_t length = strlen(text);
+	bool printable = true;
+
+	for (size_t i = 0; i < length; i++)
+		printable = printable && text[i] >= ' ' && text[i] <= '~';
+	if (!printable || length < 1 || length > sizeof(cpus->hyperv_vendor))
+		return error_set(err, -EINVAL, NULL,
+			"--hyperv-vendor takes 1 to %zu characters of ASCII",
+			sizeof(cpus->hyperv_vendor));
+	memset(cpus->hyperv_vendor, 0, sizeof(cpus->hyperv_vendor));
+	memcpy(cpus->hyperv_vendor, text, length);
+	cpus->hyperv = true;
+	return 0;
+}

@@ -30,6 +30,10 @@ static const char help[] =
 	"                     everything else of the machine on others\n"
 	"  --cpu host[,+NAME][,-NAME]...  the guest's CPU is the host's: + is a feature that it must\n"
 	"                     have, - one that is left out, by their names in /proc/cpuinfo\n"
+	"  --hyperv           the enlightenments that Hyper-V gives its guests, for Windows\n"
+	"  --hyperv-vendor ID  the same, with up to 12 characters in place of \"Microsoft Hv\"\n"
+	"  --hide-hypervisor  nothing in the guest's CPUID tells of KVM, nor, without --hyperv, of any\n"
+	"                     hypervisor: for drivers that refuse to work in a guest\n"
 	"  --device ADDRESS   PCI device to pass through, such as 0000:01:00.0; may be repeated.\n"
 	"                     Devices that share its IOMMU group are taken along, for safety\n"
 	"  --iommu WHICH      the kernel's interface to the IOMMU: iommufd, type1, or auto, which\n"
@@ -67,6 +71,9 @@ enum {
 	OPT_MEMORY,
 	OPT_CPUS,
 	OPT_CPU,
+	OPT_HYPERV,
+	OPT_HYPERV_VENDOR,
+	OPT_HIDE_HYPERVISOR,
 	OPT_DEVICE,
 	OPT_IOMMU,
 	OPT_PORTS,
@@ -89,6 +96,9 @@ static const struct option options[] = {
 	{ "memory", required_argument, NULL, OPT_MEMORY },
 	{ "cpus", required_argument, NULL, OPT_CPUS },
 	{ "cpu", required_argument, NULL, OPT_CPU },
+	{ "hyperv", no_argument, NULL, OPT_HYPERV },
+	{ "hyperv-vendor", required_argument, NULL, OPT_HYPERV_VENDOR },
+	{ "hide-hypervisor", no_argument, NULL, OPT_HIDE_HYPERVISOR },
 	{ "device", required_argument, NULL, OPT_DEVICE },
 	{ "iommu", required_argument, NULL, OPT_IOMMU },
 	{ "ports", required_argument, NULL, OPT_PORTS },
@@ -269,6 +279,14 @@ static int parse_run_option(int option, struct broker_config *config, struct err
 		return cmd_cpus_parse(optarg, &config->cpus, err) ? usage(err) : 0;
 	case OPT_CPU:
 		return kvm_features_parse(optarg, &config->cpus, err) ? usage(err) : 0;
+	case OPT_HYPERV:
+		config->cpus.hyperv = true;
+		return 0;
+	case OPT_HYPERV_VENDOR:
+		return cmd_cpus_parse_vendor(optarg, &config->cpus, err) ? usage(err) : 0;
+	case OPT_HIDE_HYPERVISOR:
+		config->cpus.hidden = true;
+		return 0;
 	case OPT_DEVICE:
 		return parse_device(optarg, config, err);
 	case OPT_IOMMU:

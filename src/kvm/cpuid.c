@@ -3,8 +3,10 @@
 
 #include "base/fd.h"
 #include "kvm/features.h"
+#include "kvm/hyperv.h"
 #include "kvm/vm.h"
 
+#include <asm/kvm_para.h>
 #include <errno.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -12,6 +14,7 @@
 #define ENTRIES_MAX 256
 
 #define TOPOLOGY_EXTENSIONS (1U << 22) /* 80000001 ECX */
+#define BEHIND_HYPERV       0x100      /* where a second hypervisor's leaves are looked for */
 
 static struct kvm_cpuid2 *supported(int kvm_fd)
 {
@@ -20,8 +23,8 @@ static struct kvm_cpuid2 *supported(int kvm_fd)
 
 	if (!cpuid)
 		return NULL;
-	/* Room is left for the two topology entries that are added. */
-	cpuid->nent = ENTRIES_MAX - 2;
+	/* Room is left for what is added: two for the topology. */
+	cpuid->nent = ENTRIES_MAX - 2 - KVM_HYPERV_LEAVES;
 	if (ioctl(kvm_fd, KVM_GET_SUPPORTED_CPUID, cpuid) < 0) {
 		free(cpuid);
 		return NULL;
@@ -116,7 +119,6 @@ static void patch(
 		set_bits(&entry->ebx, 31, 24, topology->id);
 		set_bits(&entry->ebx, 23, 16, 1U << topology->package_bits);
 		set_bits(&entry->edx, 28, 28, topology->package > 1);
-		set_bits(&entry->ecx, 31, 31, 1); /* a hypervisor is present */
 		/* KVM leaves this bit to us: it emulates the timer on any CPU. It spares the guest
 		 * the calibration of the APIC timer. */
 		set_bits(&entry->ecx, 24, 24, deadline_timer);
@@ -170,6 +172,27 @@ static void add_topology(struct kvm_cpuid2 *cpuid, const struct topology *topolo
 		});
 }
 
+/* KVM's own leaves are the first ones of a hypervisor's, or those behind Hyper-V's. */
+static int show_hypervisor(int kvm_fd, struct kvm_cpuid2 *cpuid, const struct kvm_cpus *cpus)
+{
+	if (cpus->hidden) {
+		drop_leaf(cpuid, KVM_CPUID_SIGNATURE);
+		drop_leaf(cpuid, KVM_CPUID_FEATURES);
+	}
+	for (unsigned i = 0; i < cpuid->nent; i++) {
+		struct kvm_cpuid_entry2 *entry = &cpuid->entries[i];
+
+		if (entry->function == 1)
+			set_bits(&entry->ecx, 31, 31, !cpus->hidden || cpus->hyperv);
+		if (!cpus->hyperv || entry->function >> 8 != KVM_CPUID_SIGNATURE >> 8)
+			continue;
+		if (entry->function == KVM_CPUID_SIGNATURE)
+			entry->eax += BEHIND_HYPERV; /* the last one of them */
+		entry->function += BEHIND_HYPERV;
+	}
+	return cpus->hyperv ? kvm_hyperv_add(kvm_fd, cpuid, cpus) : 0;
+}
+
 /* NULL with errno set: it cannot be had. */
 static struct kvm_cpuid2 *make_cpuid(int kvm_fd, const struct kvm_cpus *cpus, unsigned index)
 {
@@ -177,6 +200,7 @@ static struct kvm_cpuid2 *make_cpuid(int kvm_fd, const struct kvm_cpus *cpus, un
 	bool deadline_timer = ioctl(kvm_fd, KVM_CHECK_EXTENSION, KVM_CAP_TSC_DEADLINE_TIMER) > 0;
 	struct topology topology = find_topology(cpus, index);
 	bool has_topology, amd;
+	int code;
 
 	if (!cpuid)
 		return NULL;
@@ -192,6 +216,12 @@ static struct kvm_cpuid2 *make_cpuid(int kvm_fd, const struct kvm_cpus *cpus, un
 	drop_leaf(cpuid, 0xb);
 	if (has_topology)
 		add_topology(cpuid, &topology);
+	code = show_hypervisor(kvm_fd, cpuid, cpus);
+	if (code) {
+		free(cpuid);
+		errno = -code;
+		return NULL;
+	}
 	kvm_features_remove(cpuid, cpus);
 	return cpuid;
 }
@@ -223,6 +253,9 @@ int kvm_cpuid_check(int kvm_fd, const struct kvm_cpus *cpus, struct error *err)
 	cleanup_free struct kvm_cpuid2 *cpuid = make_cpuid(kvm_fd, cpus, 0);
 	const char *lacking;
 
+	if (!cpuid && errno == ENOTSUP)
+		return error_set(err, -ENOTSUP, "/dev/kvm",
+			"this kernel's KVM has no enlightenments of Hyper-V's (Linux 5.11 has)");
 	if (!cpuid)
 		return error_sys(err, -errno, "/dev/kvm", "cannot tell what CPU a guest may have");
 	lacking = kvm_features_lacking(cpuid, cpus);

@@ -21,10 +21,17 @@ struct kvm_cpus {
 	uint16_t pins[KVM_CPUS_MAX]; /* the host's CPU that each runs on, where they are pinned */
 	uint32_t needed[KVM_FEATURE_WORDS];  /* the host's CPU must have these, */
 	uint32_t removed[KVM_FEATURE_WORDS]; /* and the guest's has not these */
+	bool hyperv;                         /* with Hyper-V's enlightenments, */
+	char hyperv_vendor[12];              /* and this for the hypervisor's maker */
+	bool hidden; /* nothing tells of KVM; without hyperv, of a hypervisor */
 };
 
 /* One socket of cores without threads beside them. */
-#define KVM_CPUS(number) ((struct kvm_cpus){ .count = (number), .cores = (number), .threads = 1 })
+#define KVM_CPUS(number)                       \
+	((struct kvm_cpus){ .count = (number), \
+		.cores = (number),             \
+		.threads = 1,                  \
+		.hyperv_vendor = "Microsoft Hv" })
 
 struct kvm_cpu_place {
 	unsigned socket;

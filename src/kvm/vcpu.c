@@ -4,6 +4,7 @@
 #include "base/fd.h"
 #include "base/size.h"
 #include "kvm/cpuid.h"
+#include "kvm/hyperv.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -101,6 +102,9 @@ int kvm_vcpu_open(struct kvm_vcpu *vcpu, struct kvm_vm *vm, const struct kvm_cpu
 	code = kvm_cpuid_set(vm->kvm_fd, vcpu->fd, cpus, index);
 	if (code)
 		return error_sys(err, code, object, "cannot set its CPUID");
+	code = cpus->hyperv ? kvm_hyperv_enable(vm->kvm_fd, vcpu->fd) : 0;
+	if (code)
+		return error_sys(err, code, object, "cannot have Hyper-V's enlightenments");
 	limit_machine_checks(vcpu);
 	allow_fast_strings(vcpu);
 	code = set_mtrr(vcpu);

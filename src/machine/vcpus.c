@@ -3,6 +3,7 @@
 
 #include "base/fd.h"
 #include "base/size.h"
+#include "kvm/hyperv.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -98,6 +99,9 @@ static bool serve_exit(struct vcpu_thread *thread)
 		return true;
 	case KVM_EXIT_MMIO:
 		serve_mmio(vcpus, run);
+		return true;
+	case KVM_EXIT_HYPERV:
+		kvm_hyperv_serve(run);
 		return true;
 	case KVM_EXIT_INTR:
 	case KVM_EXIT_IRQ_WINDOW_OPEN:

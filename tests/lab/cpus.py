@@ -64,3 +64,25 @@ def a_feature_is_left_out():
               more=["--cpu", "host,-avx,+aes"])
     refused(Penstock.command(devices=[NVME_A], more=["--cpu", "host,+avx512f"]), 1, "feature avx512f")
     refused(Penstock.command(devices=[NVME_A], more=["--cpu", "host,-penstock"]), 2, "'penstock' is none of the features")
+
+
+def hypervisor(detect, kvm, more=(), tests="hypervisor", cmdline=""):
+    return run_guest(tests, cmdline=f"hypervisor.detect={detect} hypervisor.kvm={kvm} {cmdline}", cpus="2", more=more)
+
+
+@test(only=Penstock, limit=600)
+def a_hypervisor_shows_itself_as_the_user_wants():
+    """Linux looks for it as systemd-detect-virt does, and says what it has found."""
+    hypervisor("kvm", "0x40000000")
+    hypervisor("none", "none", ["--hide-hypervisor"], "hypervisor,linux-sees,cpus", "sees=nothing")
+    hypervisor("microsoft", "0x40000100", ["--hyperv"], "hypervisor,linux-sees", "sees=KVM")
+    hypervisor("other", "none", ["--hide-hypervisor", "--hyperv-vendor", "penstock"],
+               cmdline="hypervisor.vendor=penstock")
+
+
+@test(only=Penstock, limit=600)
+def linux_runs_on_enlightenments():
+    """With Hyper-V's as all that it sees, Linux takes its clock, timers, IPIs and TLB flushes from these."""
+    output = hypervisor("microsoft", "none", ["--hyperv", "--hide-hypervisor", "--device", NVME_A],
+                        "hypervisor,linux-sees,cpus,nvme", "sees=Hyper-V nvme.stamp=enlightened")
+    check("hyperv_clocksource" in output, f"its clock is another one: {output}")

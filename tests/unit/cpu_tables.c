@@ -61,11 +61,26 @@ const struct cpu_leaf cpu_epyc[] = {
 	{ ~0U, 0, 0, 0, 0, 0 },
 };
 
-void cpu_support(const struct cpu_leaf *table)
+const struct cpu_leaf cpu_hyperv[] = {
+	{ 0x40000000, 0, 0x40000082, 0x756e694c, 0x564b2078, 0x7648204d },
+	{ 0x40000001, 0, 0x31237648, 0x00000000, 0x00000000, 0x00000000 },
+	{ 0x40000002, 0, 0x00003839, 0x000a0000, 0x00000000, 0x00000000 },
+	{ 0x40000003, 0, 0x0000aaff, 0x00100830, 0x00000000, 0x00084d12 },
+	{ 0x40000004, 0, 0x00040e2c, 0x00000fff, 0x00000000, 0x00000000 },
+	{ 0x40000005, 0, 0x00001000, 0x00000040, 0x00000000, 0x00000000 },
+	{ 0x40000080, 0, 0x00000000, 0x756e694c, 0x564b2078, 0x7648204d },
+	{ 0x40000081, 0, 0x31235356, 0x00000000, 0x00000000, 0x00000000 },
+	{ 0x40000082, 0, 0x00000002, 0x00000000, 0x00000000, 0x00000000 },
+	{ 0x4000000a, 0, 0x000a0000, 0x00000001, 0x00000000, 0x00000000 },
+	{ ~0U, 0, 0, 0, 0, 0 },
+};
+
+static unsigned copy_leaves(struct kvm_cpuid_entry2 *entries, const struct cpu_leaf *table)
 {
-	fake_kvm.supported_count = 0;
+	unsigned count = 0;
+
 	for (; table->function != ~0U; table++)
-		fake_kvm.supported[fake_kvm.supported_count++] = (struct kvm_cpuid_entry2){
+		entries[count++] = (struct kvm_cpuid_entry2){
 			.function = table->function,
 			.index = table->index,
 			.eax = table->eax,
@@ -73,4 +88,11 @@ void cpu_support(const struct cpu_leaf *table)
 			.ecx = table->ecx,
 			.edx = table->edx,
 		};
+	return count;
+}
+
+void cpu_support(const struct cpu_leaf *table)
+{
+	fake_kvm.supported_count = copy_leaves(fake_kvm.supported, table);
+	fake_kvm.hyperv_count = copy_leaves(fake_kvm.hyperv, cpu_hyperv);
 }

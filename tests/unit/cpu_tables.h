@@ -15,5 +15,8 @@ struct cpu_leaf {
 
 extern const struct cpu_leaf cpu_xeon[], cpu_epyc[]; /* an entry with function ~0 ends each */
 
-/* Have fake_kvm support these. */
+/* Linux 6.12's KVM, of Hyper-V. */
+extern const struct cpu_leaf cpu_hyperv[];
+
+/* Have fake_kvm support these, and that. */
 void cpu_support(const struct cpu_leaf *table);

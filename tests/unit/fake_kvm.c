@@ -79,6 +79,23 @@ static int get_supported(struct kvm_cpuid2 *cpuid)
 	return 0;
 }
 
+static int get_hyperv(struct kvm_cpuid2 *cpuid)
+{
+	if (cpuid->nent < fake_kvm.hyperv_count)
+		return -E2BIG;
+	cpuid->nent = fake_kvm.hyperv_count;
+	memcpy(cpuid->entries, fake_kvm.hyperv, cpuid->nent * sizeof(fake_kvm.hyperv[0]));
+	return 0;
+}
+
+static int enable_cap(const struct kvm_enable_cap *enable)
+{
+	fake_kvm.enabled = *enable;
+	if (enable->cap < ARRAY_SIZE(fake_kvm.enabled_caps))
+		fake_kvm.enabled_caps[enable->cap] = true;
+	return 0;
+}
+
 static int set_cpuid(const struct kvm_cpuid2 *cpuid)
 {
 	if (cpuid->nent > ARRAY_SIZE(fake_kvm.cpuid))
@@ -142,6 +159,8 @@ static int answer(int fd, unsigned long request, void *argument)
 		return fake_kvm.mmap_size;
 	case KVM_GET_SUPPORTED_CPUID:
 		return get_supported(argument);
+	case KVM_GET_SUPPORTED_HV_CPUID:
+		return get_hyperv(argument);
 	case KVM_CREATE_VM:
 		return eventfd(0, EFD_CLOEXEC);
 	case KVM_CREATE_VCPU:
@@ -181,8 +200,7 @@ static int answer(int fd, unsigned long request, void *argument)
 	case KVM_SET_DEVICE_ATTR:
 		return set_vfio_file(argument);
 	case KVM_ENABLE_CAP:
-		fake_kvm.enabled = *(struct kvm_enable_cap *)argument;
-		return 0;
+		return enable_cap(argument);
 	case KVM_X86_SETUP_MCE:
 		fake_kvm.banks = *(uint64_t *)argument;
 		return 0;

@@ -29,6 +29,8 @@ struct fake_kvm {
 	unsigned mmap_size;    /* FAKE_KVM_RUN */
 	struct kvm_cpuid_entry2 supported[256];
 	unsigned supported_count;
+	struct kvm_cpuid_entry2 hyperv[16]; /* Hyper-V's leaves, in KVM's own order */
+	unsigned hyperv_count;
 	/* KVM_RUN of vCPU id: 0 or a negative errno. NULL: waits for a kick or a signal. */
 	int (*run)(unsigned id, struct kvm_run *run);
 	/* KVM_PRE_FAULT_MEMORY; advances the range by what it does. NULL: does all. */
@@ -49,9 +51,10 @@ struct fake_kvm {
 	struct kvm_msr_entry msrs[8]; /* in their order */
 	unsigned msr_count;
 	struct kvm_enable_cap enabled;
-	uint64_t banks;       /* for machine checks */
-	int vfio_file;        /* the last one that it was told of, */
-	uint64_t vfio_change; /* and what to do with it */
+	bool enabled_caps[256]; /* all that were, by number */
+	uint64_t banks;         /* for machine checks */
+	int vfio_file;          /* the last one that it was told of, */
+	uint64_t vfio_change;   /* and what to do with it */
 	uint64_t identity_map;
 	unsigned long tss;
 };

@@ -270,6 +270,19 @@ static void all_memory_and_cpus_are_one_node(void **state)
 	assert_int_equal(field(srat, 48 + 32 + 16, 8), 16 * MIB);
 }
 
+/* 5.2.9: the hypervisor's vendor, at 268 of the FADT. */
+static void a_hypervisor_that_hides_is_not_named(void **state)
+{
+	struct fixture *fixture = *state;
+	struct kvm_cpus cpus = KVM_CPUS(1);
+
+	write_tables_of(fixture, &cpus);
+	assert_memory_equal(find(fixture, "FACP") + 268, "PENSTOCK", 8);
+	cpus.hidden = true;
+	write_tables_of(fixture, &cpus);
+	assert_int_equal(field(find(fixture, "FACP"), 268, 8), 0);
+}
+
 /* Of three cores with two threads each, IDs have a bit for the thread and two for the core. */
 static void ids_are_those_of_the_topology(void **state)
 {
@@ -600,6 +613,7 @@ int main(void)
 		ACPI_TEST(every_cpu_is_listed),
 		ACPI_TEST(ecam_is_told),
 		ACPI_TEST(all_memory_and_cpus_are_one_node),
+		ACPI_TEST(a_hypervisor_that_hides_is_not_named),
 		ACPI_TEST(ids_are_those_of_the_topology),
 		ACPI_TEST(tables_without_room_are_an_error),
 		ACPI_TEST(the_dsdt_disassembles_and_compiles),

@@ -4,6 +4,7 @@
 #include "fake_kvm.h"
 #include "kvm/cpuid.h"
 #include "kvm/features.h"
+#include "kvm/hyperv.h"
 #include "test.h"
 
 #include <errno.h>
@@ -263,6 +264,120 @@ TEST(names_are_those_of_the_bits)
 	}
 }
 
+/* Hypervisors */
+
+static struct kvm_cpus enlightened(void)
+{
+	struct kvm_cpus cpus = KVM_CPUS(2);
+
+	cpus.hyperv = true;
+	return cpus;
+}
+
+#define KVM_SIGNATURE 0x4b4d564b, 0x564b4d56, 0x4d /* "KVMKVMKVM" */
+#define MICROSOFT     0x7263694d, 0x666f736f, 0x76482074
+
+TEST(a_guest_sees_kvm)
+{
+	cpu_support(cpu_xeon);
+	set(&KVM_CPUS(2), 0);
+	assert_leaf(0x40000000, 0, 0x40000001, KVM_SIGNATURE);
+	assert_leaf(0x40000001, 0, 0x01007efb, 0, 0, 0);
+	assert_null(leaf(0x40000100, 0));
+	assert_true(leaf(1, 0)->ecx >> 31);
+}
+
+/* TLFS 2.3 and 2.4: the vendor and the last leaf, the interface, what may be used and what had better be. */
+TEST(enlightenments_come_before_kvm)
+{
+	struct kvm_cpus cpus = enlightened();
+
+	cpu_support(cpu_xeon);
+	set(&cpus, 0);
+	assert_leaf(0x40000000, 0, 0x40000005, MICROSOFT);
+	assert_leaf(0x40000001, 0, 0x31237648, 0, 0, 0); /* "Hv#1" */
+	assert_leaf(0x40000002, 0, 0x3839, 0xa0000, 0, 0);
+	/* Neither a reset by the hypervisor, nor what its debugger or nested guests would use. */
+	assert_leaf(0x40000003, 0, 0xa7f, 0, 0, 0x100);
+	assert_leaf(0x40000004, 0, 0xe2c, 0xfff, 0, 0);
+	assert_leaf(0x40000005, 0, 0x1000, 0x40, 0, 0);
+	assert_null(leaf(0x4000000a, 0));
+	assert_null(leaf(0x40000080, 0));
+	assert_leaf(0x40000100, 0, 0x40000101, KVM_SIGNATURE);
+	assert_leaf(0x40000101, 0, 0x01007efb, 0, 0, 0);
+	assert_true(leaf(1, 0)->ecx >> 31);
+}
+
+/* What needs the number of a CPU is not told of without; the timers need the counter, too. */
+TEST(enlightenments_go_with_what_they_need)
+{
+	struct kvm_cpus cpus = enlightened();
+
+	cpu_support(cpu_xeon);
+	fake_kvm.hyperv[3].eax &= ~(1U << 6);
+	set(&cpus, 0);
+	assert_leaf(0x40000003, 0, 0xa33, 0, 0, 0x100);
+	assert_leaf(0x40000004, 0, 0x228, 0xfff, 0, 0);
+	cpu_support(cpu_xeon);
+	fake_kvm.hyperv[3].eax &= ~(1U << 9);
+	set(&cpus, 0);
+	assert_leaf(0x40000003, 0, 0x875, 0, 0, 0x100);
+	cpu_support(cpu_xeon);
+	fake_kvm.hyperv[3].edx = 0;
+	fake_kvm.hyperv[4].eax = 0;
+	set(&cpus, 0);
+	assert_leaf(0x40000003, 0, 0x26f, 0, 0, 0);
+	assert_leaf(0x40000004, 0, 0, 0xfff, 0, 0);
+}
+
+TEST(a_kvm_without_enlightenments_is_told)
+{
+	struct kvm_cpus cpus = enlightened();
+
+	cpu_support(cpu_xeon);
+	fake_kvm.lacking = KVM_CAP_SYS_HYPERV_CPUID;
+	assert_int_equal(kvm_cpuid_check(FAKE_KVM_FD, &cpus, &err), -ENOTSUP);
+	assert_non_null(strstr(err.what, "Hyper-V"));
+	fake_kvm.lacking = -1;
+	fake_kvm.hyperv[3].eax &= ~(1U << 5); /* no hypercalls: nothing works then */
+	err = (struct error){ 0 };
+	assert_int_equal(kvm_cpuid_check(FAKE_KVM_FD, &cpus, &err), -ENOTSUP);
+}
+
+TEST(a_hypervisor_hides)
+{
+	struct kvm_cpus cpus = KVM_CPUS(2);
+
+	cpus.hidden = true;
+	cpu_support(cpu_xeon);
+	set(&cpus, 1);
+	for (unsigned i = 0; i < fake_kvm.cpuid_count; i++)
+		assert_true(fake_kvm.cpuid[i].function >> 28 != 4);
+	assert_false(leaf(1, 0)->ecx >> 31);
+	/* Behind another one, of a maker of the user's. */
+	cpus.hyperv = true;
+	memcpy(cpus.hyperv_vendor, "penstock\0\0\0\0", 12);
+	set(&cpus, 1);
+	assert_leaf(0x40000000, 0, 0x40000005, 0x736e6570, 0x6b636f74, 0);
+	assert_null(leaf(0x40000100, 0));
+	assert_null(leaf(0x40000101, 0));
+	assert_true(leaf(1, 0)->ecx >> 31);
+}
+
+TEST(a_hypercall_that_nobody_has_is_refused)
+{
+	struct kvm_run run = { .exit_reason = KVM_EXIT_HYPERV };
+
+	run.hyperv.type = KVM_EXIT_HYPERV_HCALL;
+	kvm_hyperv_serve(&run);
+	assert_int_equal(run.hyperv.u.hcall.result, 2); /* HV_STATUS_INVALID_HYPERCALL_CODE */
+	/* Of the interrupt controller's registers it is only told. */
+	run.hyperv.type = KVM_EXIT_HYPERV_SYNIC;
+	run.hyperv.u.synic.control = 1;
+	kvm_hyperv_serve(&run);
+	assert_int_equal(run.hyperv.u.synic.control, 1);
+}
+
 #define CPUID_TEST(name) cmocka_unit_test_setup(name, setup)
 
 int main(void)
@@ -278,6 +393,12 @@ int main(void)
 		CPUID_TEST(what_a_host_has_not_it_need_not_lose),
 		CPUID_TEST(what_a_host_has_not_cannot_be_had),
 		CPUID_TEST(names_are_those_of_the_bits),
+		CPUID_TEST(a_guest_sees_kvm),
+		CPUID_TEST(enlightenments_come_before_kvm),
+		CPUID_TEST(enlightenments_go_with_what_they_need),
+		CPUID_TEST(a_kvm_without_enlightenments_is_told),
+		CPUID_TEST(a_hypervisor_hides),
+		CPUID_TEST(a_hypercall_that_nobody_has_is_refused),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

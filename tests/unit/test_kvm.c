@@ -408,6 +408,30 @@ TEST(a_vcpu_is_set_up_as_firmware_would)
 	kvm_vcpu_close(&vcpu);
 }
 
+TEST(enlightenments_are_switched_on)
+{
+	struct kvm_cpus cpus = KVM_CPUS(1);
+	struct kvm_vcpu vcpu;
+
+	fake_kvm.supported_count = 0;
+	fake_kvm.hyperv_count = 1;
+	fake_kvm.hyperv[0] = (struct kvm_cpuid_entry2){ .function = 0x40000003, .eax = 1 << 5 };
+	assert_int_equal(kvm_vcpu_open(&vcpu, vm, &cpus, 0, &err), 0);
+	assert_false(fake_kvm.enabled_caps[KVM_CAP_HYPERV_SYNIC2]);
+	kvm_vcpu_close(&vcpu);
+	cpus.hyperv = true;
+	assert_int_equal(kvm_vcpu_open(&vcpu, vm, &cpus, 0, &err), 0);
+	assert_true(fake_kvm.enabled_caps[KVM_CAP_HYPERV_SYNIC2]);
+	assert_true(fake_kvm.enabled_caps[KVM_CAP_HYPERV_ENFORCE_CPUID]);
+	assert_int_equal(fake_kvm.enabled.args[0], 1);
+	kvm_vcpu_close(&vcpu);
+	fake_kvm.failing = KVM_ENABLE_CAP;
+	fake_kvm.code = EINVAL;
+	assert_int_equal(kvm_vcpu_open(&vcpu, vm, &cpus, 0, &err), -EINVAL);
+	assert_non_null(strstr(err.what, "Hyper-V"));
+	kvm_vcpu_close(&vcpu);
+}
+
 /* Intel SDM volume 3, 9.8.5: what IA-32e mode needs; boot protocol: selectors 10 and 18, flat. */
 TEST(a_vcpu_enters_long_mode)
 {
@@ -609,10 +633,10 @@ TEST(many_leaves_fit_or_are_refused)
 	support_cpu("Genu");
 	while (fake_kvm.supported_count < count)
 		support(0x40000000, fake_kvm.supported_count, 1, 2, 3, 4);
-	for (; fake_kvm.supported_count > count - 8; fake_kvm.supported_count--) {
+	for (; fake_kvm.supported_count > count - 12; fake_kvm.supported_count--) {
 		int code = kvm_cpuid_set(FAKE_KVM_FD, -1, &KVM_CPUS(1), 0);
 
-		assert_int_equal(code, fake_kvm.supported_count > count - 2 ? -E2BIG : 0);
+		assert_int_equal(code, fake_kvm.supported_count > count - 8 ? -E2BIG : 0);
 		if (code == 0)
 			assert_non_null(leaf(0xb, 1));
 	}
@@ -665,6 +689,7 @@ int main(void)
 		KVM_TEST(kvm_is_told_of_vfio_files),
 		KVM_TEST(a_vcpu_that_cannot_be_made_is_told),
 		KVM_TEST(a_vcpu_is_set_up_as_firmware_would),
+		KVM_TEST(enlightenments_are_switched_on),
 		KVM_TEST(a_vcpu_enters_long_mode),
 		KVM_TEST(the_table_holds_those_segments),
 		KVM_TEST(registers_that_cannot_be_set_are_told),

@@ -110,9 +110,9 @@ static void assert_one_error(const struct outcome *outcome, int code, const char
 TEST(help_tells_of_every_option)
 {
 	static const char *const options[] = { "--kernel", "--initrd", "--cmdline", "--memory",
-		"--cpus", "--cpu", "--device", "--iommu", "--serial", "--name", "--hugepages",
-		"--prealloc", "--on-device-error", "--on-reboot", "--on-crash", "--force",
-		"--help" };
+		"--cpus", "--cpu", "--hyperv", "--hyperv-vendor", "--hide-hypervisor", "--device",
+		"--iommu", "--serial", "--name", "--hugepages", "--prealloc", "--on-device-error",
+		"--on-reboot", "--on-crash", "--force", "--help" };
 	struct outcome outcome = run("--help");
 
 	assert_int_equal(outcome.code, 0);
@@ -210,6 +210,16 @@ TEST(features_must_be_known)
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
 		assert_bad(bad[i].words, "--cpu", bad[i].cpu);
 	assert_failure("regular", "--kernel", "/dev/null", "--cpu", "host,+sse4_2,-avx512f,-vnmi");
+}
+
+TEST(a_vendor_must_fit)
+{
+	static const char *const bad[] = { "", "thirteenchars", "t\xc3\xb6ll", "a\nb" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+		assert_bad("1 to 12 characters", "--hyperv-vendor", bad[i]);
+	assert_failure("regular", "--kernel", "/dev/null", "--hyperv-vendor", "twelve chars",
+		"--hide-hypervisor", "--hyperv");
 }
 
 TEST(a_device_must_be_an_address)
@@ -340,6 +350,7 @@ int main(void)
 		cmocka_unit_test(cpus_must_be_a_number),
 		cmocka_unit_test(cpus_must_make_a_topology),
 		cmocka_unit_test(features_must_be_known),
+		cmocka_unit_test(a_vendor_must_fit),
 		cmocka_unit_test(a_device_must_be_an_address),
 		cmocka_unit_test(too_many_devices_are_refused),
 		cmocka_unit_test(iommu_must_be_one_that_there_is),

@@ -381,12 +381,19 @@ static void window_open(struct kvm_run *run)
 	run->exit_reason = KVM_EXIT_IRQ_WINDOW_OPEN;
 }
 
+static void hypercall(struct kvm_run *run)
+{
+	run->exit_reason = KVM_EXIT_HYPERV;
+	run->hyperv.type = KVM_EXIT_HYPERV_HCALL;
+}
+
 TEST(an_exit_that_asks_for_nothing_goes_on)
 {
 	reasons[1] = window_open;
-	reasons[2] = write_eight;
+	reasons[2] = hypercall;
+	reasons[3] = write_eight;
 	reasons[0] = signalled;
-	reason_count = 3;
+	reason_count = 4;
 	fake_kvm.run = come_back;
 	assert_int_equal(start(1), 0);
 	wait_for(&fixture.resets, 1);

@@ -395,7 +395,7 @@ static struct generic_address port(uint16_t address)
 	return (struct generic_address){ .space = 1, .bits = 8, .access = 1, .address = address };
 }
 
-static uint64_t add_fadt(struct builder *b, uint64_t dsdt)
+static uint64_t add_fadt(struct builder *b, uint64_t dsdt, bool hidden)
 {
 	size_t start = open_table(b, "FACP", 6);
 	struct fadt fadt = {
@@ -413,7 +413,8 @@ static uint64_t add_fadt(struct builder *b, uint64_t dsdt)
 		.sleep_status_reg = port(POWER_SLEEP_PORT + 1),
 	};
 
-	memcpy(&fadt.hypervisor_id, "PENSTOCK", 8);
+	if (!hidden)
+		memcpy(&fadt.hypervisor_id, "PENSTOCK", 8);
 	aml_bytes(&b->out, &fadt.header + 1, sizeof(fadt) - sizeof(fadt.header));
 	return close_table(b, start);
 }
@@ -511,7 +512,7 @@ int acpi_write(const struct memory *memory, const struct pci_root *pci, const st
 
 	if (!b.out.bytes)
 		return error_set(err, -ENOSPC, NULL, "no room for the ACPI tables in guest RAM");
-	tables[0] = add_fadt(&b, add_dsdt(&b, pci));
+	tables[0] = add_fadt(&b, add_dsdt(&b, pci), cpus->hidden);
 	tables[1] = add_madt(&b, cpus);
 	tables[2] = add_mcfg(&b, pci);
 	tables[3] = add_srat(&b, memory, cpus);

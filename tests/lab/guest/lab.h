@@ -49,6 +49,7 @@ int edu_early_main(int argc, char **argv);
 int edu_main(int argc, char **argv);
 int edu_isolation_main(int argc, char **argv);
 int edu_peer_main(int argc, char **argv);
+int hypervisor_main(int argc, char **argv);
 int keyboard_main(int argc, char **argv);
 int large_bar_main(int argc, char **argv);
 int pci_abuse_main(int argc, char **argv);

@@ -22,6 +22,7 @@ static const struct {
 	{ "edu-early", edu_early_main },
 	{ "edu-isolation", edu_isolation_main },
 	{ "edu-peer", edu_peer_main },
+	{ "hypervisor", hypervisor_main },
 	{ "keyboard", keyboard_main },
 	{ "large-bar", large_bar_main },
 	{ "pci-abuse", pci_abuse_main },
