@@ -3,6 +3,7 @@
 
 #include "base/cpulist.h"
 #include "kvm/cpuid.h"
+#include "kvm/vm.h"
 
 #include <errno.h>
 #include <linux/kvm.h>
@@ -76,7 +77,8 @@ int broker_cpus_check(
 		return error_set(err, -EINVAL, NULL,
 			"%u vCPUs are too many: this host's KVM takes %d", config->cpus.count,
 			most);
-	if (kvm_cpuid_check(kvm_fd, &config->cpus, err))
+	if ((config->cpus.dedicated && kvm_dedicate_check(kvm_fd, err)) ||
+		kvm_cpuid_check(kvm_fd, &config->cpus, err))
 		return err->code;
 	return check_pins(host, &config->cpus, err);
 }

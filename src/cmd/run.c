@@ -28,6 +28,8 @@ static const char help[] =
 	"                     many cores, or as the keys sockets, cores and threads (of a core) say;\n"
 	"                     pin=LIST has each run on a CPU of the host's, as 2-5 or 2-3+6, and\n"
 	"                     everything else of the machine on others\n"
+	"  --dedicated        with pin: the guest's idle CPUs do not give those of the host back, which\n"
+	"                     spares the exits for it\n"
 	"  --cpu host[,+NAME][,-NAME]...  the guest's CPU is the host's: + is a feature that it must\n"
 	"                     have, - one that is left out, by their names in /proc/cpuinfo\n"
 	"  --hyperv           the enlightenments that Hyper-V gives its guests, for Windows\n"
@@ -70,6 +72,7 @@ enum {
 	OPT_CMDLINE,
 	OPT_MEMORY,
 	OPT_CPUS,
+	OPT_DEDICATED,
 	OPT_CPU,
 	OPT_HYPERV,
 	OPT_HYPERV_VENDOR,
@@ -95,6 +98,7 @@ static const struct option options[] = {
 	{ "cmdline", required_argument, NULL, OPT_CMDLINE },
 	{ "memory", required_argument, NULL, OPT_MEMORY },
 	{ "cpus", required_argument, NULL, OPT_CPUS },
+	{ "dedicated", no_argument, NULL, OPT_DEDICATED },
 	{ "cpu", required_argument, NULL, OPT_CPU },
 	{ "hyperv", no_argument, NULL, OPT_HYPERV },
 	{ "hyperv-vendor", required_argument, NULL, OPT_HYPERV_VENDOR },
@@ -277,6 +281,9 @@ static int parse_run_option(int option, struct broker_config *config, struct err
 		return parse_memory(optarg, config, err);
 	case OPT_CPUS:
 		return cmd_cpus_parse(optarg, &config->cpus, err) ? usage(err) : 0;
+	case OPT_DEDICATED:
+		config->cpus.dedicated = true;
+		return 0;
 	case OPT_CPU:
 		return kvm_features_parse(optarg, &config->cpus, err) ? usage(err) : 0;
 	case OPT_HYPERV:
@@ -343,6 +350,12 @@ static int parse_run(int argc, char **argv, struct broker_config *config, struct
 	}
 	if (!config->kernel) {
 		error_set(err, -EINVAL, NULL, "--kernel FILE is missing");
+		return usage(err);
+	}
+	if (config->cpus.dedicated && !config->cpus.pinned) {
+		error_set(err, -EINVAL, NULL,
+			"--dedicated needs --cpus N,pin=LIST: a CPU that is not given back must be the "
+			"guest's alone");
 		return usage(err);
 	}
 	return 0;

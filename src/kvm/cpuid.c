@@ -7,6 +7,7 @@
 #include "kvm/vm.h"
 
 #include <asm/kvm_para.h>
+#include <cpuid.h>
 #include <errno.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -193,6 +194,19 @@ static int show_hypervisor(int kvm_fd, struct kvm_cpuid2 *cpuid, const struct kv
 	return cpus->hyperv ? kvm_hyperv_add(kvm_fd, cpuid, cpus) : 0;
 }
 
+/* KVM leaves these to us. Leaf 5, the sizes and states of MWAIT, is the CPU's that we are on. */
+static void show_mwait(struct kvm_cpuid2 *cpuid)
+{
+	for (unsigned i = 0; i < cpuid->nent; i++) {
+		struct kvm_cpuid_entry2 *entry = &cpuid->entries[i];
+
+		if (entry->function == 1)
+			set_bits(&entry->ecx, 3, 3, 1);
+		if (entry->function == 5)
+			__cpuid(5, entry->eax, entry->ebx, entry->ecx, entry->edx);
+	}
+}
+
 /* NULL with errno set: it cannot be had. */
 static struct kvm_cpuid2 *make_cpuid(int kvm_fd, const struct kvm_cpus *cpus, unsigned index)
 {
@@ -216,6 +230,8 @@ static struct kvm_cpuid2 *make_cpuid(int kvm_fd, const struct kvm_cpus *cpus, un
 	drop_leaf(cpuid, 0xb);
 	if (has_topology)
 		add_topology(cpuid, &topology);
+	if (cpus->dedicated && kvm_leaves_mwait(kvm_fd))
+		show_mwait(cpuid);
 	code = show_hypervisor(kvm_fd, cpuid, cpus);
 	if (code) {
 		free(cpuid);

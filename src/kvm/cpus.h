@@ -23,7 +23,8 @@ struct kvm_cpus {
 	uint32_t removed[KVM_FEATURE_WORDS]; /* and the guest's has not these */
 	bool hyperv;                         /* with Hyper-V's enlightenments, */
 	char hyperv_vendor[12];              /* and this for the hypervisor's maker */
-	bool hidden; /* nothing tells of KVM; without hyperv, of a hypervisor */
+	bool hidden;    /* nothing tells of KVM; without hyperv, of a hypervisor */
+	bool dedicated; /* HLT, PAUSE and MWAIT do not give the host's CPU back */
 };
 
 /* One socket of cores without threads beside them. */

@@ -141,6 +141,45 @@ fail:
 	return NULL;
 }
 
+#define IDLE_EXITS (KVM_X86_DISABLE_EXITS_HLT | KVM_X86_DISABLE_EXITS_PAUSE)
+
+/* Bits of KVM_X86_DISABLE_EXITS_*; a negative one is a kernel that does not know the question. */
+static unsigned spared_exits(int kvm_fd)
+{
+	int can = ioctl(kvm_fd, KVM_CHECK_EXTENSION, KVM_CAP_X86_DISABLE_EXITS);
+
+	return can < 0 ? 0 : can & (IDLE_EXITS | KVM_X86_DISABLE_EXITS_MWAIT);
+}
+
+bool kvm_leaves_mwait(int kvm_fd)
+{
+	return spared_exits(kvm_fd) & KVM_X86_DISABLE_EXITS_MWAIT;
+}
+
+int kvm_dedicate_check(int kvm_fd, struct error *err)
+{
+	if ((spared_exits(kvm_fd) & IDLE_EXITS) == IDLE_EXITS)
+		return 0;
+	error_set(err, -ENOTSUP, "/dev/kvm",
+		"this host's KVM does not leave HLT and PAUSE to guests, which --dedicated needs");
+	error_hint(err,
+		"on AMD's CPUs with SMT it may be for safety: mitigate_smt_rsb of the module kvm");
+	return err->code;
+}
+
+int kvm_vm_dedicate(struct kvm_vm *vm, struct error *err)
+{
+	struct kvm_enable_cap exits = {
+		.cap = KVM_CAP_X86_DISABLE_EXITS,
+		.args = { spared_exits(vm->kvm_fd) },
+	};
+
+	return ioctl(vm->fd, KVM_ENABLE_CAP, &exits) < 0
+		       ? error_sys(
+				 err, -errno, "/dev/kvm", "cannot leave HLT and PAUSE to the guest")
+		       : 0;
+}
+
 void kvm_vm_free(struct kvm_vm *vm)
 {
 	if (!vm)

@@ -39,6 +39,14 @@ struct kvm_vm *kvm_vm_new(int kvm_fd, struct error *err);
 void kvm_vm_free(struct kvm_vm *vm);
 
 /*
+ * Leave HLT, PAUSE and, as far as the CPU lets it, MWAIT to the guest, which then never gives a CPU back:
+ * of a VM without vCPUs yet. Can it be done? Of MWAIT a guest is told by kvm_cpuid_set().
+ */
+int kvm_vm_dedicate(struct kvm_vm *vm, struct error *err);
+int kvm_dedicate_check(int kvm_fd, struct error *err);
+bool kvm_leaves_mwait(int kvm_fd);
+
+/*
  * Show size bytes of this process at hva to the guest at gpa; all three multiples of 4 KiB. flags:
  * 0 or KVM_MEM_READONLY. Returns the slot's number or a negative errno (-EEXIST: it would overlap).
  */

@@ -509,7 +509,7 @@ static int assemble(struct machine *machine, struct error *err)
 	if (code)
 		return error_sys(err, code, NULL, "cannot listen to the broker");
 	machine->vm = kvm_vm_new(config->kvm_fd, err);
-	if (!machine->vm)
+	if (!machine->vm || (config->cpus.dedicated && kvm_vm_dedicate(machine->vm, err)))
 		return err->code;
 	if (devices_open(&machine->devices, config, machine->vm, err) ||
 		make_memory(machine, err) || make_pci(machine, err) ||

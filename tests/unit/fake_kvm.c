@@ -40,6 +40,7 @@ void fake_kvm_reset(void)
 	fake_kvm.lacking = -1;
 	fake_kvm.version = KVM_API_VERSION;
 	fake_kvm.quirks = INT_MAX;
+	fake_kvm.exits = 15;
 	fake_kvm.mmap_size = FAKE_KVM_RUN;
 	fake_kvm.vfio_file = -1;
 }
@@ -125,7 +126,9 @@ static int check_extension(int cap)
 {
 	if (cap == fake_kvm.lacking)
 		return 0;
-	return cap == KVM_CAP_DISABLE_QUIRKS2 ? fake_kvm.quirks : 1;
+	return cap == KVM_CAP_DISABLE_QUIRKS2     ? fake_kvm.quirks
+	       : cap == KVM_CAP_X86_DISABLE_EXITS ? fake_kvm.exits
+						  : 1;
 }
 
 static int prefault(struct fake_kvm_range *range)

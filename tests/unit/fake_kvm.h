@@ -25,6 +25,7 @@ struct fake_kvm {
 	unsigned long failing; /* a request that fails */
 	int code;              /* with this errno */
 	int quirks;            /* those that can be switched off */
+	int exits;             /* likewise */
 	int version;           /* of the interface */
 	unsigned mmap_size;    /* FAKE_KVM_RUN */
 	struct kvm_cpuid_entry2 supported[256];

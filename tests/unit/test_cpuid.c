@@ -364,6 +364,23 @@ TEST(a_hypervisor_hides)
 	assert_true(leaf(1, 0)->ecx >> 31);
 }
 
+/* Leaf 5 is then the CPU's that the test runs on, so only leaf 1 tells. */
+TEST(mwait_is_told_of_where_it_is_left_to_the_guest)
+{
+	struct kvm_cpus cpus = KVM_CPUS(1);
+
+	cpu_support(cpu_xeon);
+	fake_kvm.supported[1].ecx &= ~8U;
+	set(&cpus, 0);
+	assert_false(leaf(1, 0)->ecx & 8);
+	cpus.dedicated = true;
+	set(&cpus, 0);
+	assert_true(leaf(1, 0)->ecx & 8);
+	fake_kvm.exits = 6;
+	set(&cpus, 0);
+	assert_false(leaf(1, 0)->ecx & 8);
+}
+
 TEST(a_hypercall_that_nobody_has_is_refused)
 {
 	struct kvm_run run = { .exit_reason = KVM_EXIT_HYPERV };
@@ -398,6 +415,7 @@ int main(void)
 		CPUID_TEST(enlightenments_go_with_what_they_need),
 		CPUID_TEST(a_kvm_without_enlightenments_is_told),
 		CPUID_TEST(a_hypervisor_hides),
+		CPUID_TEST(mwait_is_told_of_where_it_is_left_to_the_guest),
 		CPUID_TEST(a_hypercall_that_nobody_has_is_refused),
 	};
 

@@ -140,6 +140,35 @@ TEST(a_kernel_may_be_unable_to_fill_tables)
 	assert_false(vm->can_prefault);
 }
 
+/* HLT 2, PAUSE 4, and MWAIT 1 where it can be; C-states 8 are not ours to give. */
+TEST(idle_instructions_are_left_to_the_guest)
+{
+	assert_false(fake_kvm.enabled_caps[KVM_CAP_X86_DISABLE_EXITS]);
+	assert_int_equal(kvm_dedicate_check(FAKE_KVM_FD, &err), 0);
+	assert_int_equal(kvm_vm_dedicate(vm, &err), 0);
+	assert_int_equal(fake_kvm.enabled.cap, KVM_CAP_X86_DISABLE_EXITS);
+	assert_int_equal(fake_kvm.enabled.args[0], 7);
+	fake_kvm.exits = 6;
+	assert_int_equal(kvm_dedicate_check(FAKE_KVM_FD, &err), 0);
+	assert_int_equal(kvm_vm_dedicate(vm, &err), 0);
+	assert_int_equal(fake_kvm.enabled.args[0], 6);
+	fake_kvm.failing = KVM_ENABLE_CAP;
+	fake_kvm.code = EINVAL;
+	assert_int_equal(kvm_vm_dedicate(vm, &err), -EINVAL);
+}
+
+TEST(a_kvm_that_leaves_nothing_to_guests_is_told)
+{
+	static const int few[] = { 4, 5, 0, -1 };
+
+	for (size_t i = 0; i < ARRAY_SIZE(few); i++) {
+		err = (struct error){ 0 };
+		fake_kvm.exits = few[i];
+		assert_int_equal(kvm_dedicate_check(FAKE_KVM_FD, &err), -ENOTSUP);
+		assert_non_null(strstr(err.what, "HLT and PAUSE"));
+	}
+}
+
 /* Slots */
 
 TEST(slots_get_numbers_of_their_own)
@@ -676,6 +705,8 @@ int main(void)
 		KVM_TEST(a_vm_has_room_for_real_mode),
 		KVM_TEST(a_quirk_is_switched_off_where_it_can_be),
 		KVM_TEST(a_kernel_may_be_unable_to_fill_tables),
+		KVM_TEST(idle_instructions_are_left_to_the_guest),
+		KVM_TEST(a_kvm_that_leaves_nothing_to_guests_is_told),
 		KVM_TEST(slots_get_numbers_of_their_own),
 		KVM_TEST(a_slot_that_kvm_refuses_is_free_again),
 		KVM_TEST(slots_run_out),

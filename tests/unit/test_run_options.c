@@ -110,9 +110,10 @@ static void assert_one_error(const struct outcome *outcome, int code, const char
 TEST(help_tells_of_every_option)
 {
 	static const char *const options[] = { "--kernel", "--initrd", "--cmdline", "--memory",
-		"--cpus", "--cpu", "--hyperv", "--hyperv-vendor", "--hide-hypervisor", "--device",
-		"--iommu", "--serial", "--name", "--hugepages", "--prealloc", "--on-device-error",
-		"--on-reboot", "--on-crash", "--force", "--help" };
+		"--cpus", "--cpu", "--dedicated", "--hyperv", "--hyperv-vendor",
+		"--hide-hypervisor", "--device", "--iommu", "--serial", "--name", "--hugepages",
+		"--prealloc", "--on-device-error", "--on-reboot", "--on-crash", "--force",
+		"--help" };
 	struct outcome outcome = run("--help");
 
 	assert_int_equal(outcome.code, 0);
@@ -189,6 +190,9 @@ TEST(cpus_must_make_a_topology)
 	assert_failure("regular", "--kernel", "/dev/null", "--cpus", "8,sockets=2,threads=2");
 	assert_failure("regular", "--kernel", "/dev/null", "--cpus", "8,cores=2");
 	assert_failure("regular", "--kernel", "/dev/null", "--cpus", "4,pin=0-1+7+5");
+	assert_failure("regular", "--kernel", "/dev/null", "--dedicated", "--cpus", "1,pin=0");
+	assert_bad("--dedicated needs", "--dedicated");
+	assert_bad("--dedicated needs", "--cpus", "2", "--dedicated");
 }
 
 TEST(features_must_be_known)
