@@ -80,6 +80,7 @@ _penstock_value()
 	case $1 in
 	--device) _penstock_addresses run ;;
 	--kernel | --initrd) _penstock_files ;;
+	--rtc) _penstock_reply -W 'utc local' ;;
 	--cpu) _penstock_reply -W 'host' ;;
 	--iommu) _penstock_reply -W 'auto iommufd type1' ;;
 	--on-reboot | --on-crash) _penstock_reply -W 'reset pause stop' ;;

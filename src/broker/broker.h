@@ -40,6 +40,7 @@ struct broker_config {
 	bool hugepages;  /* RAM is of the host's pool of them */
 	bool prealloc;   /* all RAM is present before the guest starts */
 	struct kvm_cpus cpus;
+	bool rtc_local;
 	struct bdf devices[MACHINE_DEVICES_MAX];
 	unsigned device_count;
 	enum broker_iommu iommu;

@@ -72,6 +72,7 @@ static _Noreturn void run_machine(struct broker *broker, const struct broker_vfi
 		.memory_kind = ram->kind,
 		.prealloc = config->prealloc,
 		.cpus = config->cpus,
+		.rtc_local = config->rtc_local,
 		.console = broker->console.config,
 		.kvm_fd = broker->files.kvm,
 		.iommu = vfio->kind,

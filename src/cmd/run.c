@@ -36,6 +36,8 @@ static const char help[] =
 	"  --hyperv-vendor ID  the same, with up to 12 characters in place of \"Microsoft Hv\"\n"
 	"  --hide-hypervisor  nothing in the guest's CPUID tells of KVM, nor, without --hyperv, of any\n"
 	"                     hypervisor: for drivers that refuse to work in a guest\n"
+	"  --rtc WHAT         the guest's real-time clock at its start: utc (default), or local, which is\n"
+	"                     the host's time zone, as Windows wants it\n"
 	"  --device ADDRESS   PCI device to pass through, such as 0000:01:00.0; may be repeated.\n"
 	"                     Devices that share its IOMMU group are taken along, for safety\n"
 	"  --iommu WHICH      the kernel's interface to the IOMMU: iommufd, type1, or auto, which\n"
@@ -77,6 +79,7 @@ enum {
 	OPT_HYPERV,
 	OPT_HYPERV_VENDOR,
 	OPT_HIDE_HYPERVISOR,
+	OPT_RTC,
 	OPT_DEVICE,
 	OPT_IOMMU,
 	OPT_PORTS,
@@ -103,6 +106,7 @@ static const struct option options[] = {
 	{ "hyperv", no_argument, NULL, OPT_HYPERV },
 	{ "hyperv-vendor", required_argument, NULL, OPT_HYPERV_VENDOR },
 	{ "hide-hypervisor", no_argument, NULL, OPT_HIDE_HYPERVISOR },
+	{ "rtc", required_argument, NULL, OPT_RTC },
 	{ "device", required_argument, NULL, OPT_DEVICE },
 	{ "iommu", required_argument, NULL, OPT_IOMMU },
 	{ "ports", required_argument, NULL, OPT_PORTS },
@@ -255,6 +259,15 @@ static int parse_serial(const char *text, struct broker_config *config, struct e
 	return 0;
 }
 
+static int parse_rtc(const char *text, struct broker_config *config, struct error *err)
+{
+	config->rtc_local = strcmp(text, "local") == 0;
+	if (config->rtc_local || strcmp(text, "utc") == 0)
+		return 0;
+	error_set(err, -EINVAL, NULL, "--rtc %s is neither utc nor local", text);
+	return usage(err);
+}
+
 static int parse_monitor(const char *text, struct broker_config *config, struct error *err)
 {
 	if (strncmp(text, "unix:", 5) || !text[5]) {
@@ -294,6 +307,8 @@ static int parse_run_option(int option, struct broker_config *config, struct err
 	case OPT_HIDE_HYPERVISOR:
 		config->cpus.hidden = true;
 		return 0;
+	case OPT_RTC:
+		return parse_rtc(optarg, config, err);
 	case OPT_DEVICE:
 		return parse_device(optarg, config, err);
 	case OPT_IOMMU:

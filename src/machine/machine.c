@@ -444,7 +444,7 @@ static int make_platform(struct machine *machine, struct error *err)
 	machine->events.opaque = machine;
 	code = serial_init(&machine->serial, &machine->pio, machine->vm, &machine->console);
 	if (!code)
-		code = rtc_init(&machine->rtc, &machine->pio);
+		code = rtc_init(&machine->rtc, &machine->pio, machine->config->rtc_local);
 	if (!code)
 		code = power_init(&machine->power, &machine->pio);
 	if (!code)

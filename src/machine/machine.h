@@ -38,6 +38,7 @@ struct machine_config {
 	enum memory_kind memory_kind;
 	bool prealloc; /* the guest does not run before all RAM is present */
 	struct kvm_cpus cpus;
+	bool rtc_local; /* the RTC is in the host's time zone, not in UTC */
 	struct console_config console;
 	int kvm_fd;
 	enum vfio_iommu_kind iommu;

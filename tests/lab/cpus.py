@@ -1,5 +1,7 @@
 """CPUs as a guest wants them: their topology, where they run, what they say of themselves."""
 
+import re
+import time
 from pathlib import Path
 
 import harness
@@ -86,3 +88,12 @@ def linux_runs_on_enlightenments():
     output = hypervisor("microsoft", "none", ["--hyperv", "--hide-hypervisor", "--device", NVME_A],
                         "hypervisor,linux-sees,cpus,nvme", "sees=Hyper-V nvme.stamp=enlightened")
     check("hyperv_clocksource" in output, f"its clock is another one: {output}")
+
+
+@test(only=Penstock)
+def a_clock_shows_the_hosts_zone():
+    """Linux takes its RTC for UTC."""
+    now = time.time()
+    output = run_guest("clock", before=["env", "TZ=IST-5:30"], more=["--rtc", "local"])
+    found = int(re.search(r"clock: (\d+)", output)[1])
+    check(-5 < found - now - 19800 < 120, f"the guest's clock is {found - now} s ahead")

@@ -2,6 +2,7 @@
 #include "machine/platform/rtc.h"
 #include "test.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -62,7 +63,7 @@ static int setup(void **state)
 	space_init(&fixture.pio);
 	now = at(2026, 11, 28, 17, 58, 39); /* a Saturday */
 	*state = &fixture;
-	return rtc_init(&fixture.rtc, &fixture.pio);
+	return rtc_init(&fixture.rtc, &fixture.pio, false);
 }
 
 static int teardown(void **state)
@@ -99,6 +100,35 @@ static void assert_date(
 	assert_int_equal(get(fixture, YEAR), year);
 	assert_int_equal(get(fixture, MONTH), month);
 	assert_int_equal(get(fixture, DAY), day);
+}
+
+/* Of New Delhi, 5:30 ahead; and of a zone with summer time, which does not move the clock when it ends. */
+static void it_starts_with_the_time_of_the_hosts_zone(void **state)
+{
+	struct fixture local = { 0 };
+
+	(void)state;
+	setenv("TZ", "IST-5:30", 1);
+	tzset();
+	space_init(&local.pio);
+	assert_int_equal(rtc_init(&local.rtc, &local.pio, true), 0);
+	assert_time(&local, 0x23, 0x28, 0x39);
+	assert_date(&local, 0x20, 0x26, 0x11, 0x28);
+	now += 45 * 60;
+	assert_time(&local, 0, 0x13, 0x39);
+	assert_date(&local, 0x20, 0x26, 0x11, 0x29);
+	space_destroy(&local.pio);
+	setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3", 1);
+	tzset();
+	now = at(2026, 10, 25, 0, 30, 0);
+	space_init(&local.pio);
+	assert_int_equal(rtc_init(&local.rtc, &local.pio, true), 0);
+	assert_time(&local, 2, 0x30, 0);
+	now += 3600;
+	assert_time(&local, 3, 0x30, 0);
+	space_destroy(&local.pio);
+	unsetenv("TZ");
+	tzset();
 }
 
 static void it_starts_with_the_hosts_time(void **state)
@@ -301,6 +331,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		RTC_TEST(it_starts_with_the_hosts_time),
+		RTC_TEST(it_starts_with_the_time_of_the_hosts_zone),
 		RTC_TEST(it_counts_in_binary),
 		RTC_TEST(it_counts_to_twelve),
 		RTC_TEST(the_guest_sets_its_clock),

@@ -110,7 +110,7 @@ static void assert_one_error(const struct outcome *outcome, int code, const char
 TEST(help_tells_of_every_option)
 {
 	static const char *const options[] = { "--kernel", "--initrd", "--cmdline", "--memory",
-		"--cpus", "--cpu", "--dedicated", "--hyperv", "--hyperv-vendor",
+		"--cpus", "--cpu", "--rtc", "--dedicated", "--hyperv", "--hyperv-vendor",
 		"--hide-hypervisor", "--device", "--iommu", "--serial", "--name", "--hugepages",
 		"--prealloc", "--on-device-error", "--on-reboot", "--on-crash", "--force",
 		"--help" };
@@ -214,6 +214,14 @@ TEST(features_must_be_known)
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
 		assert_bad(bad[i].words, "--cpu", bad[i].cpu);
 	assert_failure("regular", "--kernel", "/dev/null", "--cpu", "host,+sse4_2,-avx512f,-vnmi");
+}
+
+TEST(a_clock_must_be_one_that_there_is)
+{
+	static const char *const bad[] = { "", "Local", "localtime", "utc " };
+
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+		assert_bad("neither utc nor local", "--rtc", bad[i]);
 }
 
 TEST(a_vendor_must_fit)
@@ -354,6 +362,7 @@ int main(void)
 		cmocka_unit_test(cpus_must_be_a_number),
 		cmocka_unit_test(cpus_must_make_a_topology),
 		cmocka_unit_test(features_must_be_known),
+		cmocka_unit_test(a_clock_must_be_one_that_there_is),
 		cmocka_unit_test(a_vendor_must_fit),
 		cmocka_unit_test(a_device_must_be_an_address),
 		cmocka_unit_test(too_many_devices_are_refused),

@@ -137,12 +137,22 @@ static void rtc_write(void *opaque, uint64_t offset, unsigned size, uint64_t val
 
 static const struct space_ops rtc_ops = { rtc_read, rtc_write };
 
-int rtc_init(struct rtc *rtc, struct space *pio)
+/* What a clock in the host's time zone is ahead of one in UTC now. The zone was read before the sandbox. */
+static int64_t zone_offset(void)
+{
+	time_t now = time(NULL);
+	struct tm tm;
+
+	return localtime_r(&now, &tm) ? tm.tm_gmtoff : 0;
+}
+
+int rtc_init(struct rtc *rtc, struct space *pio, bool local)
 {
 	memset(rtc->memory, 0, sizeof(rtc->memory));
 	rtc->memory[REG_A] = A_DIVIDER;
 	rtc->memory[REG_B] = B_24_HOURS;
 	rtc->memory[REG_D] = D_VALID;
+	rtc->offset = local ? zone_offset() : 0;
 	pthread_mutex_init(&rtc->lock, NULL);
 	return space_add(pio, RTC_PORT, RTC_PORTS, &rtc_ops, rtc);
 }

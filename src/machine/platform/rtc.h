@@ -4,10 +4,12 @@
 #include "pci/space.h"
 
 #include <pthread.h>
+#include <stdbool.h>
 
 /*
- * The PC's clock and CMOS memory (Motorola MC146818A): the host's time, in UTC. No alarm and no
- * periodic interrupt: systems of this century use other timers.
+ * The PC's clock and CMOS memory (Motorola MC146818A): the host's time, in UTC, or in the host's
+ * time zone as it is at the start. No alarm and no periodic interrupt: systems of this century use other
+ * timers.
  */
 
 #define RTC_PORT    0x70
@@ -21,4 +23,4 @@ struct rtc {
 	int64_t offset; /* seconds that the guest has set its clock ahead of the host's */
 };
 
-int rtc_init(struct rtc *rtc, struct space *pio);
+int rtc_init(struct rtc *rtc, struct space *pio, bool local);

@@ -95,6 +95,8 @@ penstock release |0000:01:00.1 0000:01:10.0 0000:2f:00.0
 penstock run --device 0000:2|0000:2f:00.0
 penstock run --device |$all
 penstock run --iommu |auto iommufd type1
+penstock run --rtc |local utc
+penstock run --cpu |host
 penstock run --on-reboot |pause reset stop
 penstock run --on-crash s|stop
 penstock run --on-device-error |report detach stop
