@@ -6,6 +6,7 @@
 #include "base/size.h"
 #include "broker/cpus.h"
 #include "broker/life.h"
+#include "broker/numa.h"
 #include "broker/places.h"
 #include "host/binding/bind.h"
 #include "host/journal/names.h"
@@ -318,6 +319,7 @@ int broker_run(const struct broker_config *config, struct error *err)
 		broker_console_open(&broker.console, config, err) == 0 &&
 		make_loop(&broker, err) == 0) {
 		broker_cpus_leave(config);
+		broker_numa_settle(&broker.host, config);
 		code = with_name(&broker, err);
 	}
 	broker_console_close(&broker.console);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "base/size.h"
 #include "broker/cpus.h"
+#include "broker/numa.h"
 #include "broker/resources.h"
 #include "broker/vfio.h"
 #include "host/fixture.h"
@@ -333,6 +334,39 @@ static void others_leave_the_cpus_of_the_guest(void **state)
 	CPU_CLR(2, &host.affinity);
 	broker_cpus_leave(&config);
 	assert_int_equal(CPU_COUNT(&host.affinity), 3);
+}
+
+/* NUMA */
+
+static int node_of(
+	struct fixture *fixture, const char *nodes, const char *first, const char *second)
+{
+	fixture_file(fixture, "/sys/devices/system/node/online", nodes);
+	fixture_file(fixture, NVME "/numa_node", first);
+	fixture_file(fixture, NIC "/numa_node", second);
+	config.device_count = 2;
+	bdf_parse("0000:01:00.0", &config.devices[0]);
+	bdf_parse("0000:02:00.0", &config.devices[1]);
+	return broker_numa_node(on, &config);
+}
+
+static void memory_is_next_to_the_devices(void **state)
+{
+	struct fixture *fixture = *state;
+
+	fixture_device(fixture, NVME, "0x010802", NULL, -1);
+	fixture_device(fixture, NIC, "0x020000", NULL, -1);
+	assert_int_equal(node_of(fixture, "0-1\n", "1\n", "1\n"), 1);
+	assert_int_equal(node_of(fixture, "0-1\n", "0\n", "0\n"), 0);
+	/* One that does not tell is at any. */
+	assert_int_equal(node_of(fixture, "0-1\n", "-1\n", "1\n"), 1);
+	assert_int_equal(node_of(fixture, "0-1\n", "-1\n", "-1\n"), -1);
+	assert_int_equal(node_of(fixture, "0-1\n", "0\n", "1\n"), -1);
+	assert_int_equal(node_of(fixture, "0\n", "0\n", "0\n"), -1);
+	assert_int_equal(node_of(fixture, "", "1\n", "1\n"), -1);
+	assert_int_equal(node_of(fixture, "0-1\n", "1024\n", "1024\n"), -1);
+	config.device_count = 0;
+	assert_int_equal(broker_numa_node(&fixture->host, &config), -1);
 }
 
 /* Memory */
@@ -696,6 +730,7 @@ int main(void)
 		RESOURCES_TEST(kvm_says_how_many_cpus),
 		RESOURCES_TEST(cpus_that_cannot_be_had_are_refused),
 		RESOURCES_TEST(others_leave_the_cpus_of_the_guest),
+		RESOURCES_TEST(memory_is_next_to_the_devices),
 		RESOURCES_TEST(memory_must_exist),
 		RESOURCES_TEST(hugepages_must_be_free),
 		RESOURCES_TEST(with_devices_memory_must_be_free),
