@@ -56,8 +56,8 @@ def per_second(machine):
     return found
 
 
-def exits(counting, machine):
-    """KVM exits by kind: for a read, for a MiB that is sent and one that is received."""
+def difference(counting, machine, less, more, units):
+    """A command that does next to nothing costs the same but for the work."""
 
     def of_command(command):
         counting.restart()
@@ -65,19 +65,24 @@ def exits(counting, machine):
         counting.pause()
         return counting.kinds()
 
-    def difference(less, more, units):
-        """A command that does next to nothing costs the same but for the work."""
-        less, more = of_command(less), of_command(more)
-        return {kind: (more.get(kind, 0) - less.get(kind, 0)) / units
-                for kind in less.keys() | more.keys()}
+    less, more = of_command(less), of_command(more)
+    return {kind: (more.get(kind, 0) - less.get(kind, 0)) / units
+            for kind in less.keys() | more.keys()}
 
-    found = {}
-    for depth, count in READS.items():
-        found[f"reads at depth {depth}"] = [
-            difference(read_command(machine, depth, 0), read_command(machine, depth, count), count)
+
+def exits_of_reads(counting, machine, depth):
+    """KVM exits by kind, for a read, several times."""
+    count = READS[depth]
+    return [difference(counting, machine, read_command(machine, depth, 0), read_command(machine, depth, count), count)
             for _ in range(REPEATS)]
+
+
+def exits(counting, machine):
+    """KVM exits by kind: for a read, for a MiB that is sent and one that is received."""
+    found = {f"reads at depth {depth}": exits_of_reads(counting, machine, depth) for depth in READS}
     with peer():
         machine.connect()
-        found["MiB both ways"] = [difference(bulk_command(1 << 10), bulk_command(BULK_MIB << 10), BULK_MIB - 1)
-                                  for _ in range(REPEATS)]
+        found["MiB both ways"] = [
+            difference(counting, machine, bulk_command(1 << 10), bulk_command(BULK_MIB << 10), BULK_MIB - 1)
+            for _ in range(REPEATS)]
     return found

@@ -124,3 +124,24 @@ def guest_ram_is_next_to_the_device():
             check(found.get(f"N{node}", 0) > 500 << 10, f"the guest's RAM is at {found}, not at node {node}")
             check(f"guest RAM is on NUMA node {node}" in machine.errors(), machine.errors())
             machine.succeed("nvme")
+
+
+def kvm_counter(name):
+    return int((Path("/sys/kernel/debug/kvm") / name).read_text())
+
+
+@test(only=Penstock)
+def a_dedicated_cpu_waits_without_an_exit():
+    """Its disk's interrupt ends a HLT that KVM does not see."""
+    refused(Penstock.command(devices=[NVME_A], more=["--dedicated"]), 2, "--dedicated needs")
+    for more, least, most in (["--dedicated"], 0, 0), ([], 100, 1 << 30):
+        with Machine(devices=[NVME_A], cpus="1,pin=1", more=more) as machine:
+            machine.expect("# ", BOOT_SECONDS)
+            before = kvm_counter("halt_exits")
+            machine.type("reads /dev/nvme0n1 1 1000; echo 'and do''ne'\n")
+            machine.expect("and done")
+            found = kvm_counter("halt_exits") - before
+            print(f"   {more}: {found} exits by HLT for 1000 reads", flush=True)
+            check(least <= found <= most, f"{more}: {found} exits by HLT")
+            machine.type("poweroff -f\n")
+            machine.succeed()
