@@ -51,6 +51,7 @@ static int create_vcpu(unsigned id)
 
 	if (fd < 0 || ftruncate(fd, FAKE_KVM_RUN) < 0)
 		return -errno;
+	fake_kvm.vcpu = id;
 	vcpus[id].fd = fd;
 	vcpus[id].run = mmap(NULL, FAKE_KVM_RUN, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	return vcpus[id].run == MAP_FAILED ? -errno : fd;

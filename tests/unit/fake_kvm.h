@@ -47,6 +47,7 @@ struct fake_kvm {
 	unsigned route_count;
 	struct kvm_cpuid_entry2 cpuid[256];
 	unsigned cpuid_count;
+	unsigned vcpu; /* the last one's ID */
 	struct kvm_regs regs;
 	struct kvm_sregs sregs;
 	struct kvm_msr_entry msrs[8]; /* in their order */

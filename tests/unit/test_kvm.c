@@ -437,6 +437,18 @@ TEST(a_vcpu_is_set_up_as_firmware_would)
 	kvm_vcpu_close(&vcpu);
 }
 
+/* KVM's ID of a vCPU is its local APIC's: of 3 cores with 2 threads, the second socket begins at 8. */
+TEST(a_vcpu_has_the_id_of_its_place)
+{
+	const struct kvm_cpus cpus = { .count = 12, .cores = 3, .threads = 2 };
+	struct kvm_vcpu vcpu;
+
+	assert_int_equal(kvm_vcpu_open(&vcpu, vm, &cpus, 7, &err), 0);
+	assert_int_equal(fake_kvm.vcpu, 9);
+	assert_int_equal(vcpu.index, 7);
+	kvm_vcpu_close(&vcpu);
+}
+
 TEST(enlightenments_are_switched_on)
 {
 	struct kvm_cpus cpus = KVM_CPUS(1);
@@ -720,6 +732,7 @@ int main(void)
 		KVM_TEST(kvm_is_told_of_vfio_files),
 		KVM_TEST(a_vcpu_that_cannot_be_made_is_told),
 		KVM_TEST(a_vcpu_is_set_up_as_firmware_would),
+		KVM_TEST(a_vcpu_has_the_id_of_its_place),
 		KVM_TEST(enlightenments_are_switched_on),
 		KVM_TEST(a_vcpu_enters_long_mode),
 		KVM_TEST(the_table_holds_those_segments),
