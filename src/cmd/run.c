@@ -34,8 +34,8 @@ static const char help[] =
 	"                     have, - one that is left out, by their names in /proc/cpuinfo\n"
 	"  --hyperv           the enlightenments that Hyper-V gives its guests, for Windows\n"
 	"  --hyperv-vendor ID  the same, with up to 12 characters in place of \"Microsoft Hv\"\n"
-	"  --hide-hypervisor  nothing in the guest's CPUID tells of KVM, nor, without --hyperv, of any\n"
-	"                     hypervisor: for drivers that refuse to work in a guest\n"
+	"  --hide-hypervisor  with --hyperv: nothing in the guest's CPUID tells of KVM, for drivers that\n"
+	"                     refuse to work in its guests\n"
 	"  --rtc WHAT         the guest's real-time clock at its start: utc (default), or local, which is\n"
 	"                     the host's time zone, as Windows wants it\n"
 	"  --device ADDRESS   PCI device to pass through, such as 0000:01:00.0; may be repeated.\n"
@@ -365,6 +365,12 @@ static int parse_run(int argc, char **argv, struct broker_config *config, struct
 	}
 	if (!config->kernel) {
 		error_set(err, -EINVAL, NULL, "--kernel FILE is missing");
+		return usage(err);
+	}
+	if (config->cpus.hidden && !config->cpus.hyperv) {
+		error_set(err, -EINVAL, NULL,
+			"--hide-hypervisor needs --hyperv: with neither's clock a guest has nothing to "
+			"measure its TSC by");
 		return usage(err);
 	}
 	if (config->cpus.dedicated && !config->cpus.pinned) {

@@ -23,7 +23,7 @@ struct kvm_cpus {
 	uint32_t removed[KVM_FEATURE_WORDS]; /* and the guest's has not these */
 	bool hyperv;                         /* with Hyper-V's enlightenments, */
 	char hyperv_vendor[12];              /* and this for the hypervisor's maker */
-	bool hidden;    /* nothing tells of KVM; without hyperv, of a hypervisor */
+	bool hidden;                         /* behind Hyper-V nothing tells of KVM */
 	bool dedicated; /* HLT, PAUSE and MWAIT do not give the host's CPU back */
 };
 

@@ -76,8 +76,8 @@ def hypervisor(detect, kvm, more=(), tests="hypervisor", cmdline=""):
 def a_hypervisor_shows_itself_as_the_user_wants():
     """Linux looks for it as systemd-detect-virt does, and says what it has found."""
     hypervisor("kvm", "0x40000000")
-    hypervisor("none", "none", ["--hide-hypervisor"], "hypervisor,linux-sees,cpus", "sees=nothing")
     hypervisor("microsoft", "0x40000100", ["--hyperv"], "hypervisor,linux-sees", "sees=KVM")
+    refused(Penstock.command(devices=[NVME_A], more=["--hide-hypervisor"]), 2, "needs --hyperv")
     hypervisor("other", "none", ["--hide-hypervisor", "--hyperv-vendor", "penstock"],
                cmdline="hypervisor.vendor=penstock")
 
