@@ -100,11 +100,30 @@ static int refuse_open_group(const struct broker *broker, const struct bdf *bdf,
 	return err->code;
 }
 
-/* Numbers for them, with the id, or their addresses for ids. */
+/* The id that a client has given, or its address for one. Nothing that is found by an id may be two devices. */
+static int name_device(const struct broker *broker, struct broker_device *device, const char *id,
+	unsigned count, struct error *err)
+{
+	struct bdf address;
+
+	bdf_format(&device->bdf, device->id);
+	if (id && count == 1)
+		snprintf(device->id, sizeof(device->id), "%s", id);
+	else if (id)
+		snprintf(device->id, sizeof(device->id), "%.50s.%u", id, device->bdf.function);
+	if (broker_devices_find(broker, device->id) >= 0)
+		return error_set(err, -EEXIST, device->id, "there is a device with this id");
+	if (bdf_parse(device->id, &address) == 0 && !bdf_equal(&address, &device->bdf))
+		return error_set(err, -EINVAL, device->id, "as an id this is another device's");
+	return 0;
+}
+
+/* Numbers for them. */
 static int take_in(struct broker *broker, uint32_t request, const struct bdf *devices,
 	unsigned count, const char *id, unsigned numbers[static HOST_ADDRESS_MAX],
 	struct error *err)
 {
+	struct broker_device coming[HOST_ADDRESS_MAX];
 	unsigned found = 0;
 
 	for (unsigned i = 0; i < ARRAY_SIZE(broker->devices) && found < count; i++)
@@ -114,18 +133,14 @@ static int take_in(struct broker *broker, uint32_t request, const struct bdf *de
 		return error_set(err, -ENOSPC, NULL, "a machine has %d devices at most",
 			MACHINE_DEVICES_MAX);
 	for (unsigned i = 0; i < count; i++) {
-		struct broker_device *device = &broker->devices[numbers[i]];
-
-		*device = (struct broker_device){
+		coming[i] = (struct broker_device){
 			.state = BROKER_DEVICE_COMING, .bdf = devices[i], .request = request
 		};
-		bdf_format(&devices[i], device->id);
-		if (id && count == 1)
-			snprintf(device->id, sizeof(device->id), "%s", id);
-		else if (id)
-			snprintf(device->id, sizeof(device->id), "%.50s.%u", id,
-				devices[i].function);
+		if (name_device(broker, &coming[i], id, count, err))
+			return err->code;
 	}
+	for (unsigned i = 0; i < count; i++)
+		broker->devices[numbers[i]] = coming[i];
 	return 0;
 }
 
@@ -225,8 +240,6 @@ int broker_devices_add(struct broker *broker, uint32_t request, const char *host
 	}
 	if (count < 0)
 		return err->code;
-	if (id && broker_devices_find(broker, id) >= 0)
-		return error_set(err, -EEXIST, id, "there is a device with this id");
 	if (take_in(broker, request, devices, count, id, numbers, err))
 		return err->code;
 	if (host_bind(&broker->host, devices, count, &options, err)) {

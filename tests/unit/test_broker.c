@@ -1344,6 +1344,7 @@ TEST(clients_attach_and_detach_devices)
 	ask(client, ATTACH("\"0000:07:00.0\""), "the machine has it already");
 	ask(client, ATTACH("\"0000:08:00.0\",\"id\":\"one\""), "a device with this id");
 	ask(client, ATTACH("\"0000:08:00.0\",\"id\":\"a\\u001b\""), "identifier");
+	ask(client, ATTACH("\"0000:08:00.0\",\"id\":\"0000:09:00.0\""), "as an id this is another");
 	assert_int_equal(seen->binds, 1);
 	ask(client, ATTACH("\"0000:08:00.0\""), "no port");
 	assert_int_equal(seen->binds, 2);
@@ -1373,6 +1374,23 @@ TEST(devices_that_come_and_go_leave_nothing_behind)
 	assert_int_equal(seen->returns, 500);
 	/* Less than a list's smallest member a cycle. */
 	assert_in_range(seen->heap[1], 1, seen->heap[0] + 4096);
+	ask(client, "{\"execute\":\"quit\"}", "SHUTDOWN");
+	assert_int_equal(end_of(&job), 0);
+	close(client);
+}
+
+/* Those of functions are made of it. */
+TEST(no_two_devices_have_one_id)
+{
+	struct job job;
+	int client = start_with_client(&job, take_one);
+
+	write_below_root("/sys/bus/pci/devices/0000:08:00.0/vendor", "0x8086\n");
+	write_below_root("/sys/bus/pci/devices/0000:08:00.1/vendor", "0x8086\n");
+	ask(client, ATTACH("\"0000:07:00.0\",\"id\":\"a.1\""), "return");
+	ask(client, ATTACH("\"0000:08:00\",\"id\":\"a\""), "there is a device with this id");
+	assert_int_equal(seen->binds, 1);
+	ask(client, DETACH("\"0000:08:00.0\""), "DeviceNotFound");
 	ask(client, "{\"execute\":\"quit\"}", "SHUTDOWN");
 	assert_int_equal(end_of(&job), 0);
 	close(client);
@@ -1873,6 +1891,7 @@ int main(void)
 		BROKER_TEST(what_a_machine_says_reaches_no_terminal),
 		BROKER_TEST(clients_attach_and_detach_devices),
 		BROKER_TEST(devices_that_come_and_go_leave_nothing_behind),
+		BROKER_TEST(no_two_devices_have_one_id),
 		BROKER_TEST(half_a_device_is_none),
 		BROKER_TEST(what_the_host_takes_at_the_end_of_a_life_sees_no_other),
 		BROKER_TEST(clients_hear_of_what_befalls_devices),
