@@ -15,6 +15,7 @@ SUITE = "trixie"
 BACKPORTS = f"{SUITE}-backports"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 SOURCES = Path(__file__).resolve().parent.parent / "root"
+MODULE = SOURCES.parent / "module"
 
 # With QEMU 10 a CPU loses its timer, or waits for the IOMMU for good, while devices come and go: README.md.
 NEWER = "src:qemu src:seabios"
@@ -37,7 +38,7 @@ def check_tools():
 
 
 def inputs():
-    return [SUITE, os.environ.get("PENSTOCK_LAB_MIRROR", ""), SOURCES, Path(__file__)]
+    return [SUITE, os.environ.get("PENSTOCK_LAB_MIRROR", ""), SOURCES, MODULE, Path(__file__)]
 
 
 def make(directory):
