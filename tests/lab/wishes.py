@@ -1,13 +1,15 @@
 """The host wants devices back while a guest has them, and devices report errors."""
 
 import contextlib
+import os
+import signal
 import subprocess
 from pathlib import Path
 
 import harness
 from control import Monitor
-from harness import (E1000E, EDU, NVME_A, NVME_B, PAIR_NIC, PAIR_NVME, QUICK_SECONDS, Penstock, check,
-                     command, device, driver, override, test, wait_until)
+from harness import (E1000E, EDU, NVME_A, NVME_B, PAIR_NIC, PAIR_NVME, QUICK_SECONDS, Machine, Penstock,
+                     check, command, device, driver, override, test, wait_until)
 from hotplug import NAME, attach, expect_times, running
 from journal import succeed
 from sriov import IGB, IGB_VF, MAC, network_vfs
@@ -115,6 +117,24 @@ def a_guest_that_does_not_let_go_loses_it():
             deleted(monitor, NVME_B)
         is_left_alone(NVME_B)
         probe(NVME_B)
+
+
+@test(only=Penstock)
+def what_the_host_takes_as_a_machine_dies_is_left_alone():
+    """The machine hears of it no more, and says nothing."""
+    with Machine("wait", devices=[NVME_A, NVME_B]) as machine:
+        machine.expect("WAITING")
+        held = machine.descendants()[-1]
+        os.kill(held, signal.SIGSTOP)
+        with unbinding(NVME_B):
+            wait_until(lambda: driver(NVME_B) is None, QUICK_SECONDS, "it is not taken")
+            os.kill(held, signal.SIGKILL)
+        code = machine.wait(QUICK_SECONDS)
+        check(code == 1 and "killed by signal 9" in machine.errors(), f"exit code {code}; {machine.last_words()}")
+        check(f"{NVME_B}: taken from vfio-pci" in machine.errors(), machine.last_words())
+    is_left_alone(NVME_B)
+    check(driver(NVME_A) == "nvme", f"{NVME_A} is at {driver(NVME_A)}")
+    probe(NVME_B)
 
 
 @test(only=Penstock)
