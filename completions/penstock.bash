@@ -79,7 +79,11 @@ _penstock_value()
 {
 	case $1 in
 	--device) _penstock_addresses run ;;
-	--kernel | --initrd) _penstock_files ;;
+	--kernel | --initrd | --nvram) _penstock_files ;;
+	--firmware)
+		_penstock_files
+		[[ uefi == "$cur"* ]] && COMPREPLY+=(uefi)
+		;;
 	--rtc) _penstock_reply -W 'utc local' ;;
 	--cpu) _penstock_reply -W 'host' ;;
 	--iommu) _penstock_reply -W 'auto iommufd type1' ;;

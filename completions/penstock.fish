@@ -50,14 +50,15 @@ function __penstock_at
     test (count (commandline -opc)) -eq $argv[1]
 end
 
-set -l valued --device --kernel --initrd --iommu --serial --user --trust --method --cmdline --memory \
+set -l valued --device --kernel --firmware --nvram --initrd --iommu --serial --user --trust --method --cmdline --memory \
     --cpus --cpu --rtc --ports --name --hyperv-vendor --mac --vlan --monitor --on-reboot --on-crash --on-device-error
 
 complete -c penstock -f
 complete -c penstock -n '__penstock_at 1' -a '(__penstock_commands)'
 complete -c penstock -n 'string match -q -- "-*" (commandline -ct)' -a '(__penstock_options)'
 complete -c penstock -n '__penstock_wants --device' -a '(__penstock_devices vendor)'
-complete -c penstock -n '__penstock_wants --kernel --initrd' -F
+complete -c penstock -n '__penstock_wants --kernel --initrd --nvram --firmware' -F
+complete -c penstock -n '__penstock_wants --firmware' -a uefi
 complete -c penstock -n '__penstock_wants --rtc' -a 'utc local'
 complete -c penstock -n '__penstock_wants --cpu' -a host
 complete -c penstock -n '__penstock_wants --iommu' -a 'auto iommufd type1'

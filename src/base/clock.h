@@ -3,5 +3,6 @@
 
 #include <stdint.h>
 
-/* Milliseconds of a clock that nobody sets and that only goes forward; only differences mean something. */
+/* A clock that nobody sets and that only goes forward; only differences mean something. */
 int64_t clock_ms(void);
+uint64_t clock_ns(void);

@@ -304,7 +304,7 @@ int broker_run(const struct broker_config *config, struct error *err)
 {
 	struct broker broker = {
 		.config = config,
-		.files = { -1, -1, -1 },
+		.files = BROKER_FILES_NONE,
 		.console = { .config = { .in = -1, .out = -1 }, .slave = -1 },
 		.signal_fd = -1,
 	};

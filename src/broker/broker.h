@@ -33,8 +33,10 @@ enum broker_policy {
 
 struct broker_config {
 	const char *name;
-	const char *kernel;
-	const char *initrd; /* NULL: none */
+	const char *firmware; /* "uefi" or a file; NULL: the kernel runs first */
+	const char *nvram;    /* the file of its variables; NULL: they are not kept */
+	const char *kernel;   /* NULL: firmware finds one */
+	const char *initrd;   /* NULL: none */
 	const char *cmdline;
 	uint64_t memory; /* bytes */
 	bool hugepages;  /* RAM is of the host's pool of them */

@@ -32,9 +32,11 @@
  */
 static int close_the_rest(const struct machine_config *machine, struct error *err)
 {
-	int keep[8 + MACHINE_DEVICES_MAX] = {
-		machine->kernel_fd,
-		machine->initrd_fd,
+	int keep[10 + MACHINE_DEVICES_MAX] = {
+		machine->boot.firmware_fd,
+		machine->boot.nvram_fd,
+		machine->boot.kernel_fd,
+		machine->boot.initrd_fd,
 		machine->console.in,
 		machine->console.out,
 		machine->kvm_fd,
@@ -42,7 +44,7 @@ static int close_the_rest(const struct machine_config *machine, struct error *er
 		machine->control_fd,
 		machine->memory_fd,
 	};
-	size_t count = 8;
+	size_t count = 10;
 	int code, null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
 	if (null >= 0) {
@@ -60,13 +62,20 @@ static _Noreturn void run_machine(struct broker *broker, const struct broker_vfi
 	const struct broker_ram *ram, int control)
 {
 	const struct broker_config *config = broker->config;
+	const struct broker_files *files = &broker->files;
 	struct machine_config machine = {
 		.name = config->name,
-		.kernel_fd = broker->files.kernel,
-		.kernel_name = config->kernel,
-		.initrd_fd = broker->files.initrd,
-		.initrd_name = config->initrd,
-		.cmdline = config->cmdline,
+		.boot = {
+			.firmware_fd = files->firmware.code_fd,
+			.firmware_name = files->firmware.code,
+			.nvram_fd = files->firmware.nvram_fd,
+			.nvram_name = files->firmware.nvram,
+			.kernel_fd = files->kernel,
+			.kernel_name = config->kernel,
+			.initrd_fd = files->initrd,
+			.initrd_name = config->initrd,
+			.cmdline = config->cmdline,
+		},
 		.memory = config->memory,
 		.memory_fd = ram->fd,
 		.memory_kind = ram->kind,

@@ -37,9 +37,10 @@ int broker_places_check(const struct broker_config *config, int kvm_fd, struct e
 
 	if (!topology)
 		return error_sys(err, -ENOMEM, NULL, "cannot look for the devices' places");
-	if (host_init(&host, NULL, NULL, err) ||
-		topology_windows(kvm_physical_bits(kvm_fd), 0, &topology->windows, err))
+	if (host_init(&host, NULL, NULL, err) || topology_windows(kvm_physical_bits(kvm_fd), 0,
+							 config->firmware, &topology->windows, err))
 		return err->code;
+	topology->firmware = config->firmware;
 	topology->device_count = config->device_count;
 	for (unsigned i = 0; i < config->device_count; i++)
 		describe_device(&host, &config->devices[i], &topology->devices[i]);

@@ -54,7 +54,11 @@ static int open_input(const char *path, const char *what, struct error *err)
 int broker_files_open(
 	struct broker_files *files, const struct broker_config *config, struct error *err)
 {
-	files->kernel = open_input(config->kernel, "kernel", err);
+	if (config->firmware &&
+		broker_firmware_open(&files->firmware, "", config->firmware, config->nvram, err))
+		return err->code;
+	if (config->kernel)
+		files->kernel = open_input(config->kernel, "kernel", err);
 	if (files->kernel >= 0 && config->initrd)
 		files->initrd = open_input(config->initrd, "initrd", err);
 	if (!err->code)
@@ -64,7 +68,8 @@ int broker_files_open(
 
 void broker_files_close(struct broker_files *files)
 {
-	const int all[] = { files->kvm, files->kernel, files->initrd };
+	const int all[] = { files->kvm, files->kernel, files->initrd, files->firmware.code_fd,
+		files->firmware.nvram_fd };
 
 	for (size_t i = 0; i < ARRAY_SIZE(all); i++)
 		if (all[i] >= 0)

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "broker/broker.h"
+#include "broker/firmware.h"
 #include "host/system/host.h"
 
 /*
@@ -11,11 +12,18 @@
 
 struct broker_files {
 	int kvm;
-	int kernel;
+	int kernel; /* -1: none, as firmware runs first */
 	int initrd; /* -1: none */
+	struct broker_firmware firmware;
 };
 
-/* files starts out with all descriptors -1. */
+#define BROKER_FILES_NONE                                      \
+	{                                                      \
+		.kvm = -1, .kernel = -1, .initrd = -1,         \
+		.firmware = { .code_fd = -1, .nvram_fd = -1 }, \
+	}
+
+/* files starts out as BROKER_FILES_NONE. */
 int broker_files_open(
 	struct broker_files *files, const struct broker_config *config, struct error *err);
 void broker_files_close(struct broker_files *files);

@@ -16,6 +16,7 @@
 
 static const char help[] =
 	"usage: penstock run --kernel FILE [OPTIONS]\n"
+	"       penstock run --firmware FILE|uefi [OPTIONS]\n"
 	"\n"
 	"Run a virtual machine. Each device is taken from its driver, given to the guest, and\n"
 	"given back when the machine ends, whichever way it ends.\n"
@@ -23,6 +24,11 @@ static const char help[] =
 	"  --kernel FILE      Linux kernel of the guest, a bzImage such as /boot/vmlinuz-*\n"
 	"  --initrd FILE      its initial RAM disk\n"
 	"  --cmdline TEXT     its command line\n"
+	"  --firmware FILE    firmware that runs first, such as /usr/share/OVMF/OVMF_CODE_4M.fd, and\n"
+	"                     starts a kernel from a disk, or that of --kernel; uefi takes the\n"
+	"                     distribution's\n"
+	"  --nvram FILE       where its variables are kept; made where it is not there. Without, they\n"
+	"                     last until the machine ends\n"
 	"  --memory SIZE      guest RAM, such as 512M or 8G (default 512M)\n"
 	"  --cpus N[,KEY=VALUE]...  number of virtual CPUs, 1 to 64 (default 1), in one socket of so\n"
 	"                     many cores, or as the keys sockets, cores and threads (of a core) say;\n"
@@ -70,6 +76,8 @@ static const char help[] =
 
 enum {
 	OPT_KERNEL = 256,
+	OPT_FIRMWARE,
+	OPT_NVRAM,
 	OPT_INITRD,
 	OPT_CMDLINE,
 	OPT_MEMORY,
@@ -97,6 +105,8 @@ enum {
 
 static const struct option options[] = {
 	{ "kernel", required_argument, NULL, OPT_KERNEL },
+	{ "firmware", required_argument, NULL, OPT_FIRMWARE },
+	{ "nvram", required_argument, NULL, OPT_NVRAM },
 	{ "initrd", required_argument, NULL, OPT_INITRD },
 	{ "cmdline", required_argument, NULL, OPT_CMDLINE },
 	{ "memory", required_argument, NULL, OPT_MEMORY },
@@ -284,6 +294,12 @@ static int parse_run_option(int option, struct broker_config *config, struct err
 	case OPT_KERNEL:
 		config->kernel = optarg;
 		return 0;
+	case OPT_FIRMWARE:
+		config->firmware = optarg;
+		return 0;
+	case OPT_NVRAM:
+		config->nvram = optarg;
+		return 0;
 	case OPT_INITRD:
 		config->initrd = optarg;
 		return 0;
@@ -342,6 +358,19 @@ static int parse_run_option(int option, struct broker_config *config, struct err
 	}
 }
 
+/* What runs first, and what goes with it. */
+static int check_first(const struct broker_config *config, struct error *err)
+{
+	if (!config->kernel && !config->firmware)
+		error_set(err, -EINVAL, NULL, "--kernel FILE is missing, or --firmware FILE");
+	else if (config->nvram && !config->firmware)
+		error_set(err, -EINVAL, NULL, "--nvram is of no use without --firmware");
+	else if (!config->kernel && (config->initrd || config->cmdline[0]))
+		error_set(err, -EINVAL, NULL, "--%s is of no use without --kernel",
+			config->initrd ? "initrd" : "cmdline");
+	return err->code ? usage(err) : 0;
+}
+
 /*
  * 0, 1 after --help, or a negative errno: -EINVAL for wrong usage, without an error where getopt has
  * printed its own.
@@ -363,10 +392,6 @@ static int parse_run(int argc, char **argv, struct broker_config *config, struct
 		error_set(err, -EINVAL, NULL, "'%s' is no option", argv[optind]);
 		return usage(err);
 	}
-	if (!config->kernel) {
-		error_set(err, -EINVAL, NULL, "--kernel FILE is missing");
-		return usage(err);
-	}
 	if (config->cpus.hidden && !config->cpus.hyperv) {
 		error_set(err, -EINVAL, NULL,
 			"--hide-hypervisor needs --hyperv: with neither's clock a guest has nothing to "
@@ -379,7 +404,7 @@ static int parse_run(int argc, char **argv, struct broker_config *config, struct
 			"guest's alone");
 		return usage(err);
 	}
-	return 0;
+	return check_first(config, err);
 }
 
 int cmd_run(int argc, char **argv)

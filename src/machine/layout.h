@@ -12,7 +12,8 @@
  *   E0000000   ECAM (PCI Express configuration space), 1 MiB for each bus
  *   FEC00000   IOAPIC
  *   FEE00000   local APICs, and the address window of MSIs
- *   FFC00000   firmware, later
+ *   below 4G   firmware, where it runs first: its variables, and its code up to the end. It then chooses
+ *              where ECAM and BARs are, from 2 GiB to FC000000
  *   4 GiB      the rest of the RAM, around what the host's IOMMU reserves
  *   half way   64-bit PCI window: the upper half of what addresses can reach
  */
@@ -23,6 +24,8 @@
 #define LAYOUT_IOAPIC      0xfec00000ULL
 #define LAYOUT_LOCAL_APIC  0xfee00000ULL
 #define LAYOUT_HIGH_RAM    0x100000000ULL
+#define LAYOUT_CHIPS       0xfc000000ULL
+#define LAYOUT_4G          0x100000000ULL
 
 #define LAYOUT_EBDA         0x0009fc00ULL /* end of conventional memory */
 #define LAYOUT_ACPI         0x000e0000ULL
@@ -33,6 +36,9 @@
 /* I/O ports that PCI devices may have. */
 #define LAYOUT_IO_BASE 0x6000
 #define LAYOUT_IO_SIZE 0xa000
+
+/* The slot of the ISA bridge on the root bus, on a Q35. */
+#define LAYOUT_ISA_SLOT 31
 
 /* Lines of the interrupt controllers (GSIs). */
 #define LAYOUT_GSI_SERIAL 4

@@ -6,13 +6,12 @@
 #include "base/size.h"
 #include "kvm/cpuid.h"
 #include "kvm/vcpu.h"
-#include "machine/boot/linux.h"
+#include "machine/boot/boot.h"
 #include "machine/devices.h"
 #include "machine/fill.h"
 #include "machine/layout.h"
 #include "machine/message.h"
 #include "machine/pci.h"
-#include "machine/platform/acpi.h"
 #include "machine/platform/events.h"
 #include "machine/platform/panic.h"
 #include "machine/platform/power.h"
@@ -46,6 +45,7 @@ struct machine {
 	struct panic panic;
 	struct events events;
 	struct machine_devices devices;
+	struct boot *boot;
 	struct vcpus *vcpus;
 	unsigned held_for; /* what the guest is held for, bits of enum machine_end; set by vCPUs */
 	bool crash_loaded; /* the broker has been told; atomic */
@@ -411,19 +411,25 @@ static int make_memory(struct machine *machine, struct error *err)
 	return 0;
 }
 
+static bool runs_firmware(const struct machine_config *config)
+{
+	return config->boot.firmware_fd >= 0;
+}
+
 static int make_pci(struct machine *machine, struct error *err)
 {
 	struct topology *topology = &machine->topology;
 
 	machine->pci.reset = on_reset;
 	machine->pci.opaque = machine;
+	topology->firmware = runs_firmware(machine->config);
 	if (topology_windows(kvm_physical_bits(machine->config->kvm_fd),
-		    memory_end(&machine->memory), &topology->windows, err) ||
+		    memory_end(&machine->memory), topology->firmware, &topology->windows, err) ||
 		devices_describe(&machine->devices, topology, err) ||
 		topology_plan(topology, machine->config->ports, err))
 		return err->code;
-	return machine_pci_init(
-		&machine->pci, machine->vm, &machine->mmio, &machine->pio, topology, err);
+	return machine_pci_init(&machine->pci, machine->vm, &machine->mmio, &machine->pio, topology,
+		topology->firmware, err);
 }
 
 static int make_platform(struct machine *machine, struct error *err)
@@ -444,7 +450,8 @@ static int make_platform(struct machine *machine, struct error *err)
 	machine->events.opaque = machine;
 	code = serial_init(&machine->serial, &machine->pio, machine->vm, &machine->console);
 	if (!code)
-		code = rtc_init(&machine->rtc, &machine->pio, machine->config->rtc_local);
+		code = rtc_init(
+			&machine->rtc, &machine->pio, machine->config->rtc_local, &machine->memory);
 	if (!code)
 		code = power_init(&machine->power, &machine->pio);
 	if (!code)
@@ -454,25 +461,39 @@ static int make_platform(struct machine *machine, struct error *err)
 	return code ? error_sys(err, code, NULL, "cannot make the platform's devices") : 0;
 }
 
-/* Whoever breaks out of the guest has no use of them. */
-static void close_inputs(const struct machine_config *config)
+/* Whoever breaks out of the guest has no use of them; firmware reads them as it runs. */
+static void close_inputs(const struct boot_files *files)
 {
-	close(config->kernel_fd);
-	if (config->initrd_fd >= 0)
-		close(config->initrd_fd);
+	if (files->firmware_fd >= 0)
+		return;
+	close(files->kernel_fd);
+	if (files->initrd_fd >= 0)
+		close(files->initrd_fd);
+}
+
+static int make_boot(struct machine *machine, struct error *err)
+{
+	const struct boot_machine what = {
+		.name = machine->config->name,
+		.vm = machine->vm,
+		.memory = &machine->memory,
+		.mmio = &machine->mmio,
+		.pio = &machine->pio,
+		.pci = &machine->pci,
+		.cpus = &machine->config->cpus,
+		.off = on_off,
+		.reset = on_reset,
+		.opaque = machine,
+	};
+
+	machine->boot = boot_load(&machine->config->boot, &what, err);
+	if (machine->boot)
+		close_inputs(&machine->config->boot);
+	return err->code;
 }
 
 static int make_vcpus(struct machine *machine, struct error *err)
 {
-	const struct machine_config *config = machine->config;
-	struct linux_boot boot = {
-		.kernel_fd = config->kernel_fd,
-		.kernel_name = config->kernel_name,
-		.initrd_fd = config->initrd_fd,
-		.initrd_name = config->initrd_name,
-		.cmdline = config->cmdline,
-		.ecam_size = machine->pci.root.buses * PCI_ECAM_BUS_SIZE,
-	};
 	const struct vcpus_ops ops = {
 		.triple_fault = on_triple_fault,
 		.failed = on_failure,
@@ -481,20 +502,12 @@ static int make_vcpus(struct machine *machine, struct error *err)
 		.wait = on_wait,
 		.opaque = machine,
 	};
-	struct linux_entry entry;
 
-	/* The first one to write there. */
-	if (memory_need(&machine->memory, LAYOUT_ACPI, LAYOUT_ACPI_SIZE, err) ||
-		acpi_write(&machine->memory, &machine->pci.root, &config->cpus, &boot.rsdp, err) ||
-		linux_load(&machine->memory, &boot, &entry, err))
-		return err->code;
-	close_inputs(config);
-	machine->vcpus =
-		vcpus_new(machine->vm, &machine->mmio, &machine->pio, &config->cpus, &ops, err);
+	machine->vcpus = vcpus_new(
+		machine->vm, &machine->mmio, &machine->pio, &machine->config->cpus, &ops, err);
 	if (!machine->vcpus)
 		return err->code;
-	return kvm_vcpu_enter_long_mode(
-		vcpus_first(machine->vcpus), entry.cr3, entry.gdt, entry.rip, entry.rsi, err);
+	return boot_enter(machine->boot, vcpus_first(machine->vcpus), err);
 }
 
 static int assemble(struct machine *machine, struct error *err)
@@ -515,7 +528,8 @@ static int assemble(struct machine *machine, struct error *err)
 		make_memory(machine, err) || make_pci(machine, err) ||
 		make_platform(machine, err) ||
 		devices_attach(
-			&machine->devices, &machine->pci, &machine->topology, machine->loop, err))
+			&machine->devices, &machine->pci, &machine->topology, machine->loop, err) ||
+		make_boot(machine, err))
 		return err->code;
 	return make_vcpus(machine, err);
 }
@@ -528,6 +542,7 @@ static void take_apart(struct machine *machine)
 	vcpus_free(machine->vcpus);
 	fill_free(machine->fill);
 	devices_close(&machine->devices);
+	boot_free(machine->boot);
 	machine_pci_destroy(&machine->pci);
 	if (machine->has_console)
 		console_destroy(&machine->console);

@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "kvm/cpus.h"
+#include "machine/boot/files.h"
 #include "machine/console.h"
 #include "machine/memory.h"
 #include "vfio/iommu.h"
@@ -28,11 +29,7 @@ enum machine_action {
 
 struct machine_config {
 	const char *name;
-	int kernel_fd;           /* this and initrd_fd are closed when they have been read */
-	const char *kernel_name; /* for messages */
-	int initrd_fd;           /* -1: none */
-	const char *initrd_name;
-	const char *cmdline;
+	struct boot_files boot;
 	uint64_t memory; /* bytes, a multiple of 4 KiB; of 2 MiB with hugetlb */
 	int memory_fd;   /* a file of that size, for guest RAM; the machine closes it */
 	enum memory_kind memory_kind;

@@ -13,8 +13,8 @@
 #define MEM32_SHARE  (256 * MIB) /* no device needs more that is not prefetchable */
 #define ADDRESS_BITS 47          /* which four levels of page tables reach */
 
-int topology_windows(
-	unsigned address_bits, uint64_t memory_end, struct pci_windows *windows, struct error *err)
+int topology_windows(unsigned address_bits, uint64_t memory_end, bool firmware,
+	struct pci_windows *windows, struct error *err)
 {
 	unsigned bits = min_u64(address_bits, ADDRESS_BITS);
 	uint64_t half = 1ULL << (bits - 1);
@@ -29,6 +29,8 @@ int topology_windows(
 		.mem32 = { LAYOUT_MEM32_BASE, LAYOUT_MEM32_SIZE, LAYOUT_MEM32_BASE },
 		.mem64 = { half, half, half },
 	};
+	if (firmware)
+		windows->mem32.size = LAYOUT_CHIPS - LAYOUT_MEM32_BASE;
 	return 0;
 }
 
@@ -55,13 +57,16 @@ static unsigned leader(const struct topology *topology, unsigned i)
 	return i;
 }
 
-static int next_slot(unsigned *slot, uint8_t *devfn, struct error *err)
+static int next_slot(
+	const struct topology *topology, unsigned *slot, uint8_t *devfn, struct error *err)
 {
-	if (*slot == TOPOLOGY_SLOTS)
+	unsigned end = topology->firmware ? TOPOLOGY_SLOTS - 1 : TOPOLOGY_SLOTS;
+
+	if (*slot == end)
 		return error_set(err, -ENOSPC, NULL,
 			"the guest's root bus has no slot left: devices and empty ports (--ports) "
-			"must be %d at most",
-			TOPOLOGY_SLOTS - 1);
+			"must be %u at most",
+			end - 1);
 	*devfn = (*slot)++ << 3;
 	return 0;
 }
@@ -70,7 +75,7 @@ static int add_port(struct topology *topology, unsigned *slot, struct error *err
 {
 	struct topology_port *port = &topology->ports[topology->port_count];
 
-	if (next_slot(slot, &port->devfn, err))
+	if (next_slot(topology, slot, &port->devfn, err))
 		return err->code;
 	topology->port_count++;
 	return 0;
@@ -93,7 +98,7 @@ static int give_slot(struct topology *topology, unsigned i, unsigned *slot, stru
 	if (!topology->devices[first].endpoint) {
 		uint8_t devfn = 0;
 
-		next_slot(slot, &devfn, err);
+		next_slot(topology, slot, &devfn, err);
 		device->devfn |= devfn;
 		return err->code;
 	}

@@ -41,11 +41,15 @@ struct topology {
 	struct topology_port ports[TOPOLOGY_SLOTS];
 	unsigned port_count;
 	struct pci_windows windows; /* of the root bus */
+	bool firmware;              /* runs first: the root bus's last slot is the ISA bridge's */
 };
 
-/* The windows of the guest's address map; address_bits are what the host's CPUs can map for a guest. */
-int topology_windows(
-	unsigned address_bits, uint64_t memory_end, struct pci_windows *windows, struct error *err);
+/*
+ * The windows of the guest's address map; address_bits are what the host's CPUs can map for a guest. Firmware
+ * chooses where below 4 GiB ECAM and BARs are: all is PCI's up to the chips.
+ */
+int topology_windows(unsigned address_bits, uint64_t memory_end, bool firmware,
+	struct pci_windows *windows, struct error *err);
 
 /*
  * topology->devices and windows are given; empty ports are to be left over. Fills in the answers.

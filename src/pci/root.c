@@ -4,6 +4,9 @@
 #include "base/size.h"
 #include "pci/bridge.h"
 
+#include <errno.h>
+#include <linux/pci_regs.h>
+
 #define CONFIG_ADDRESS 0xcf8
 #define RESET_CONTROL  0xcf9
 #define RESET_CPU      4
@@ -133,16 +136,40 @@ static void ports_write(void *opaque, uint64_t offset, unsigned size, uint64_t v
 
 static const struct space_ops ports_ops = { ports_read, ports_write };
 
+bool pci_root_place_ecam(struct pci_root *root, uint64_t ecam, unsigned buses)
+{
+	if (root->ecam_size)
+		space_remove(root->mmio, root->ecam);
+	root->ecam_size = buses * PCI_ECAM_BUS_SIZE;
+	__atomic_store_n(&root->ecam, ecam, __ATOMIC_RELAXED);
+	if (buses && space_add(root->mmio, ecam, root->ecam_size, &ecam_ops, root))
+		root->ecam_size = 0;
+	return root->ecam_size || !buses;
+}
+
+/* The registers, not what gets through: an empty port has a number, too. */
+uint8_t pci_root_last_bus(struct pci_root *root)
+{
+	uint8_t last = 0;
+
+	for (struct pci_bridge *bridge = root->bus.bridges; bridge; bridge = bridge->next) {
+		pthread_mutex_lock(&bridge->device.lock);
+		last = max_u64(last, bridge->device.config[PCI_SUBORDINATE_BUS]);
+		pthread_mutex_unlock(&bridge->device.lock);
+	}
+	return last;
+}
+
 int pci_root_init(struct pci_root *root, struct space *mmio, struct space *pio, uint64_t ecam,
 	unsigned buses, const struct pci_windows *windows, struct error *err)
 {
 	int code;
 
-	*root = (struct pci_root){ .mmio = mmio, .pio = pio, .ecam = ecam, .buses = buses };
+	*root = (struct pci_root){ .mmio = mmio, .pio = pio, .buses = buses };
 	pthread_mutex_init(&root->lock, NULL);
 	root->bus.root = root;
 	root->bus.windows = *windows;
-	code = space_add(mmio, ecam, buses * PCI_ECAM_BUS_SIZE, &ecam_ops, root);
+	code = pci_root_place_ecam(root, ecam, buses) ? 0 : -EEXIST;
 	if (!code)
 		code = space_add(pio, CONFIG_ADDRESS, 8, &ports_ops, root);
 	return code ? error_sys(err, code, NULL, "cannot place the PCI configuration space") : 0;

@@ -26,7 +26,8 @@ struct pci_root_ops {
 struct pci_root {
 	struct space *mmio;
 	struct space *pio;
-	uint64_t ecam; /* GPA */
+	uint64_t ecam;      /* GPA; changed and read by __atomic_*: firmware may move it */
+	uint64_t ecam_size; /* 0: there is none */
 	/*
 	 * How many buses the tables promise, and no more than there are: Linux asks each slot of a bus
 	 * that no bridge has, at an exit a slot.
@@ -40,7 +41,17 @@ struct pci_root {
 	struct pci_bus bus;
 };
 
-/* Claims ECAM and the ports. mmio and pio must outlive the root. */
+/* Claims ECAM, unless buses is 0, and the ports. mmio and pio must outlive the root. */
 int pci_root_init(struct pci_root *root, struct space *mmio, struct space *pio, uint64_t ecam,
 	unsigned buses, const struct pci_windows *windows, struct error *err);
+
+/*
+ * Move ECAM, or take it away, with buses 0. False: something else is there, and now there is none. One thread
+ * at a time.
+ */
+bool pci_root_place_ecam(struct pci_root *root, uint64_t ecam, unsigned buses);
+
+/* The highest number of a bus that the bridges have been given, at the moment; no device's lock is held. */
+uint8_t pci_root_last_bus(struct pci_root *root);
+
 void pci_root_destroy(struct pci_root *root);

@@ -7,6 +7,7 @@
 #include "base/size.h"
 #include "fuzz.h"
 #include "machine/boot/linux.h"
+#include "machine/layout.h"
 
 #include <asm/bootparam.h>
 #include <stdlib.h>
@@ -132,16 +133,16 @@ void fuzz_one(struct fuzz_input *input)
 	unsigned before = fuzz_descriptors();
 	uint64_t ram = (fuzz_byte(input) + 1) * 2 * MIB;
 	uint8_t how = fuzz_byte(input);
-	struct linux_boot boot = {
+	struct boot_files boot = {
 		.kernel_name = "kernel",
 		.initrd_name = "initrd",
 		.cmdline = "console=ttyS0",
-		.ecam_size = 3 * MIB,
 	};
 	size_t initrd_size = make_initrd(input, &boot.initrd_fd);
 	size_t length = min_u64(fuzz_number(input, 2) + input->size, sizeof(file));
 	struct linux_entry entry;
 	struct memory memory;
+	struct memory_map map;
 	struct error err = { 0 };
 
 	fuzz_bytes(input, file, sizeof(file));
@@ -152,7 +153,8 @@ void fuzz_one(struct fuzz_input *input)
 	boot.kernel_fd = make_file("kernel", file, length);
 	fuzz_check(memory_place(&memory, ram, NULL, 0, &err) == 0);
 	fuzz_check(memory_map(&memory, memory_file(memory.size, 0), MEMORY_HUGE, &err) == 0);
-	if (linux_load(&memory, &boot, &entry, &err) == 0) {
+	memory_map_for_kernel(&map, &memory, 3 * MIB);
+	if (linux_load(&memory, &boot, &map, LAYOUT_ACPI, &entry, &err) == 0) {
 		check_loaded(&memory, &entry, length, initrd_size);
 	} else {
 		fuzz_check(err.code && err.what[0]);

@@ -454,6 +454,7 @@ void fuzz_one(struct fuzz_input *input)
 {
 	static struct pc pc;
 	unsigned before = fuzz_descriptors();
+	struct memory memory = { .regions = { { 0, GIB, NULL } }, .count = 1, .size = GIB };
 	struct error err = { 0 };
 
 	kernel_reset(input);
@@ -465,7 +466,7 @@ void fuzz_one(struct fuzz_input *input)
 	space_init(&pc.pio);
 	open_console(&pc, fuzz_byte(input));
 	fuzz_check(serial_init(&pc.serial, &pc.pio, &pc.vm, &pc.console) == 0);
-	fuzz_check(rtc_init(&pc.rtc, &pc.pio, false) == 0);
+	fuzz_check(rtc_init(&pc.rtc, &pc.pio, false, &memory) == 0);
 	fuzz_check(power_init(&pc.power, &pc.pio) == 0);
 	fuzz_check(panic_init(&pc.panic_port, &pc.pio) == 0);
 	fuzz_check(events_init(&pc.events, &pc.pio, &pc.vm) == 0);

@@ -3,6 +3,7 @@
 #include "base/size.h"
 #include "machine/layout.h"
 #include "machine/platform/acpi.h"
+#include "machine/platform/acpi_loader.h"
 #include "machine/platform/aml.h"
 #include "machine/platform/power.h"
 #include "machine/platform/rtc.h"
@@ -323,6 +324,96 @@ static void tables_without_room_are_an_error(void **state)
 		assert_int_equal(*(uint8_t *)memory_at(&fixture->memory, end + i, 1), 0x5a);
 }
 
+/* Firmware's part: what it has loaded of each file, and where that is in guest RAM. */
+#define RSDP_AT (LAYOUT_ACPI + 0xf000)
+
+static uint64_t file_at(const uint8_t *name)
+{
+	if (strcmp((const char *)name, ACPI_LOADER_RSDP) == 0)
+		return RSDP_AT;
+	assert_string_equal(name, ACPI_LOADER_TABLES);
+	return LAYOUT_ACPI;
+}
+
+static void obey(struct fixture *fixture, const uint8_t *command)
+{
+	uint32_t kind = field(command, 0, 4);
+	const uint8_t *first = command + 4;
+	uint8_t *to, sum = 0;
+
+	if (kind == 1) {
+		/* A power of two; the RSDP where a BIOS has it. */
+		assert_int_equal(field(first, 56, 4), file_at(first) == RSDP_AT ? 16 : 64);
+		assert_int_equal(first[60], file_at(first) == RSDP_AT ? 2 : 1);
+	} else if (kind == 2) {
+		uint64_t value = file_at(first + 56);
+
+		assert_int_equal(first[116], 8);
+		to = memory_at(&fixture->memory, file_at(first) + field(first, 112, 4), 8);
+		value += field(to, 0, 8);
+		memcpy(to, &value, 8);
+	} else if (kind == 3) {
+		const uint8_t *from =
+			at(fixture, file_at(first) + field(first, 60, 4), field(first, 64, 4));
+
+		to = memory_at(&fixture->memory, file_at(first) + field(first, 56, 4), 1);
+		assert_int_equal(*to, 0);
+		for (unsigned i = 0; i < field(first, 64, 4); i++)
+			sum -= from[i];
+		*to = sum;
+	} else {
+		assert_int_equal(kind, 0);
+	}
+}
+
+/* As firmware does it, from files that know no address. */
+static void load_tables(struct fixture *fixture)
+{
+	static uint8_t bytes[0xf000];
+	struct acpi_loader_command script[ACPI_LOADER_COMMANDS];
+	struct acpi_links links;
+
+	memset(bytes, 0, sizeof(bytes));
+	assert_true(acpi_write_unplaced(
+		bytes, sizeof(bytes), &fixture->memory, &fixture->pci, &KVM_CPUS(2), &links));
+	acpi_loader_write(script, &links);
+	memcpy(memory_at(&fixture->memory, LAYOUT_ACPI, sizeof(bytes)), bytes, sizeof(bytes));
+	memcpy(memory_at(&fixture->memory, RSDP_AT, ACPI_RSDP_SIZE), bytes + links.rsdp,
+		ACPI_RSDP_SIZE);
+	for (unsigned i = 0; i < ARRAY_SIZE(script); i++)
+		obey(fixture, script[i].bytes);
+	fixture->rsdp = RSDP_AT;
+}
+
+static void firmware_finds_a_place_for_the_tables(void **state)
+{
+	struct fixture *fixture = *state;
+	const uint8_t *rsdp, *fadt;
+
+	load_tables(fixture);
+	rsdp = at(fixture, RSDP_AT, 36);
+	assert_memory_equal(rsdp, "RSD PTR ", 8);
+	assert_checksum(rsdp, 20);
+	assert_checksum(rsdp, 36);
+	fadt = find(fixture, "FACP");
+	table_at(fixture, field(fadt, 140, 8), "DSDT");
+	assert_int_equal(field(fadt, 109, 2) & 4, 0); /* there may be a VGA */
+	assert_int_equal(field(find(fixture, "APIC"), 4, 4), 36 + 8 + 2 * 8 + 12 + 10 + 6);
+	find(fixture, "MCFG");
+	find(fixture, "SRAT");
+}
+
+static void tables_for_firmware_need_room_too(void **state)
+{
+	struct fixture *fixture = *state;
+	uint8_t bytes[1024];
+	struct acpi_links links;
+
+	for (unsigned room = 0; room < sizeof(bytes); room++)
+		assert_false(acpi_write_unplaced(
+			bytes, room, &fixture->memory, &fixture->pci, &KVM_CPUS(2), &links));
+}
+
 /* The compiler of ACPI's own project reads it back. */
 
 static int run(const struct fixture *fixture, const char *command)
@@ -334,20 +425,25 @@ static int run(const struct fixture *fixture, const char *command)
 	return system(line);
 }
 
-static void save_dsdt(struct fixture *fixture)
+static void write_dsdt(struct fixture *fixture)
 {
 	const uint8_t *fadt = find(fixture, "FACP");
 	const uint8_t *dsdt = table_at(fixture, field(fadt, 140, 8), "DSDT");
 	char path[64];
 	FILE *file;
 
-	strcpy(fixture->directory, "/tmp/penstock-acpi-XXXXXX");
-	assert_non_null(mkdtemp(fixture->directory));
 	snprintf(path, sizeof(path), "%s/dsdt.aml", fixture->directory);
 	file = fopen(path, "w");
 	assert_non_null(file);
 	assert_int_equal(fwrite(dsdt, field(dsdt, 4, 4), 1, file), 1);
 	fclose(file);
+}
+
+static void save_dsdt(struct fixture *fixture)
+{
+	strcpy(fixture->directory, "/tmp/penstock-acpi-XXXXXX");
+	assert_non_null(mkdtemp(fixture->directory));
+	write_dsdt(fixture);
 }
 
 /* Without white space and comments. */
@@ -450,6 +546,44 @@ static void the_dsdt_disassembles_and_compiles(void **state)
 	assert_int_equal(run(fixture, "iasl -p again dsdt.dsl"), 0);
 	assert_int_equal(
 		run(fixture, "{ iasl -p again dsdt.dsl | grep '0 Errors, 0 Warnings'; }"), 0);
+}
+
+/* Where firmware puts ECAM there is no window, and what is left of it on both sides is two. */
+static void the_windows_leave_ecam_out(void **state)
+{
+	static const struct {
+		uint64_t ecam;
+		const char *windows[2];
+	} cases[] = {
+		{ 0xb0000000, { "0x00000000,0x80000000,0xAFFFFFFF,0x00000000,0x30000000,",
+				      "0x00000000,0xC0000000,0xFBFFFFFF,0x00000000,0x3C000000," } },
+		{ 0x80000000, { "0x00000000,0x90000000,0xFBFFFFFF,0x00000000,0x6C000000,",
+				      "Memory32Fixed(ReadWrite,0x80000000,0x10000000,)" } },
+		{ 0x1000000000,
+			{ "0x00000000,0x80000000,0xFBFFFFFF,0x00000000,0x7C000000,", "PCI0" } },
+	};
+	struct fixture *fixture = *state;
+	static char text[64 * KIB];
+	char path[64];
+
+	if (system("iasl -v >/dev/null 2>&1")) {
+		test_skip("iasl (package acpica-tools) is not installed");
+	}
+	fixture->pci.bus.windows.mem32.size = LAYOUT_CHIPS - LAYOUT_MEM32_BASE;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		assert_true(pci_root_place_ecam(&fixture->pci, cases[i].ecam, 256));
+		load_tables(fixture);
+		assert_int_equal(field(find(fixture, "MCFG"), 44, 8), cases[i].ecam);
+		if (i == 0)
+			save_dsdt(fixture);
+		write_dsdt(fixture);
+		assert_int_equal(run(fixture, "iasl -d dsdt.aml"), 0);
+		snprintf(path, sizeof(path), "%s/dsdt.dsl", fixture->directory);
+		assert_true(fd_read_file(path, text, sizeof(text)) > 0);
+		squeeze(text);
+		assert_non_null(strstr(text, cases[i].windows[0]));
+		assert_non_null(strstr(text, cases[i].windows[1]));
+	}
 }
 
 /* AML: against bytes that the specification gives (ACPI 6.4, chapter 20). */
@@ -616,7 +750,10 @@ int main(void)
 		ACPI_TEST(a_hypervisor_that_hides_is_not_named),
 		ACPI_TEST(ids_are_those_of_the_topology),
 		ACPI_TEST(tables_without_room_are_an_error),
+		ACPI_TEST(firmware_finds_a_place_for_the_tables),
+		ACPI_TEST(tables_for_firmware_need_room_too),
 		ACPI_TEST(the_dsdt_disassembles_and_compiles),
+		ACPI_TEST(the_windows_leave_ecam_out),
 		cmocka_unit_test(integers_are_as_short_as_they_can_be),
 		cmocka_unit_test(names_come_before_what_they_name),
 		cmocka_unit_test(packages_know_their_length),

@@ -889,9 +889,9 @@ static enum machine_end look_around(const struct machine_config *machine, struct
 
 	(void)err;
 	must(fcntl(test.leak, F_GETFD) == -1);
-	must(fcntl(machine->kernel_fd, F_GETFD) >= 0);
+	must(fcntl(machine->boot.kernel_fd, F_GETFD) >= 0);
 	must(fcntl(machine->kvm_fd, F_GETFD) >= 0);
-	must(machine->initrd_fd == -1 && machine->iommu_fd == -1);
+	must(machine->boot.initrd_fd == -1 && machine->iommu_fd == -1);
 	must(fd_read_file("/proc/self/status", text, sizeof(text)) > 0);
 	must(strstr(text, "SigBlk:\t0000000000000000\n"));
 	must(read(STDIN_FILENO, text, 1) == 0);

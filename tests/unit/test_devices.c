@@ -337,7 +337,7 @@ static void attach(struct fixture *fixture)
 	if (devices_describe(&fixture->devices, &fixture->topology, &err) ||
 		topology_plan(&fixture->topology, fixture->config.ports, &err) ||
 		machine_pci_init(&fixture->pci, &fixture->vm, &fixture->mmio, &fixture->pio,
-			&fixture->topology, &err) ||
+			&fixture->topology, false, &err) ||
 		devices_attach(
 			&fixture->devices, &fixture->pci, &fixture->topology, fixture->loop, &err))
 		fail_msg("%s", err.what);

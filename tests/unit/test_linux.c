@@ -20,7 +20,7 @@ struct fixture {
 	struct memory memory;
 	struct fake_kernel kernel;
 	struct setup_header *header; /* of kernel */
-	struct linux_boot boot;
+	struct boot_files boot;
 	struct linux_entry entry;
 	struct error err;
 };
@@ -45,14 +45,12 @@ static int setup(void **state)
 	memset(memory_at(&fixture->memory, 0, LAYOUT_1M), 0xff, LAYOUT_1M);
 	fake_kernel_make(&fixture->kernel, "\xf4", 1);
 	fixture->header = fake_kernel_header(&fixture->kernel);
-	fixture->boot = (struct linux_boot){
+	fixture->boot = (struct boot_files){
 		.kernel_fd = -1,
 		.kernel_name = "vmlinuz",
 		.initrd_fd = -1,
 		.initrd_name = "initrd",
 		.cmdline = "quiet",
-		.rsdp = RSDP,
-		.ecam_size = 3 * MIB,
 	};
 	*state = fixture;
 	return 0;
@@ -71,6 +69,15 @@ static int teardown(void **state)
 	return 0;
 }
 
+static int load_files(struct fixture *fixture)
+{
+	struct memory_map map;
+
+	memory_map_for_kernel(&map, &fixture->memory, 3 * MIB);
+	return linux_load(
+		&fixture->memory, &fixture->boot, &map, RSDP, &fixture->entry, &fixture->err);
+}
+
 /* Try what the fixture holds now. */
 static int load(struct fixture *fixture)
 {
@@ -80,7 +87,7 @@ static int load(struct fixture *fixture)
 		close(fixture->boot.kernel_fd);
 	fixture->boot.kernel_fd = fake_kernel_open(&fixture->kernel);
 	memset(&fixture->err, 0, sizeof(fixture->err));
-	code = linux_load(&fixture->memory, &fixture->boot, &fixture->entry, &fixture->err);
+	code = load_files(fixture);
 	assert_int_equal(code, fixture->err.code);
 	return code;
 }
@@ -333,9 +340,7 @@ static void a_kernel_that_is_no_file_is_refused(void **state)
 
 	assert_int_equal(pipe(pair), 0);
 	fixture->boot.kernel_fd = pair[0];
-	assert_int_equal(
-		linux_load(&fixture->memory, &fixture->boot, &fixture->entry, &fixture->err),
-		-ENOEXEC);
+	assert_int_equal(load_files(fixture), -ENOEXEC);
 	close(pair[1]);
 }
 
@@ -414,8 +419,7 @@ static void no_setup_sectors_are_four(void **state)
 	assert_int_equal(pwrite(fd, "first", 5, 5 * 512), 5);
 	assert_int_equal(ftruncate(fd, 5 * 512 + 4096), 0);
 	fixture->boot.kernel_fd = fd;
-	assert_int_equal(
-		linux_load(&fixture->memory, &fixture->boot, &fixture->entry, &fixture->err), 0);
+	assert_int_equal(load_files(fixture), 0);
 	assert_memory_equal(memory_at(&fixture->memory, FAKE_KERNEL_AT, 5), "first", 5);
 }
 

@@ -30,8 +30,8 @@
 #define IO_AT      2048 /* in what a vCPU shares with the kernel */
 
 int __wrap_sandbox_enter(struct error *err);
-int __wrap_linux_load(struct memory *memory, const struct linux_boot *boot,
-	struct linux_entry *entry, struct error *err);
+int __wrap_linux_load(struct memory *memory, const struct boot_files *boot,
+	const struct memory_map *map, uint64_t rsdp, struct linux_entry *entry, struct error *err);
 int __real_devices_open(struct machine_devices *devices, const struct machine_config *config,
 	struct kvm_vm *vm, struct error *err);
 int __wrap_devices_open(struct machine_devices *devices, const struct machine_config *config,
@@ -68,10 +68,10 @@ int __wrap_sandbox_enter(struct error *err)
 	return 0;
 }
 
-int __wrap_linux_load(struct memory *memory, const struct linux_boot *boot,
-	struct linux_entry *entry, struct error *err)
+int __wrap_linux_load(struct memory *memory, const struct boot_files *boot,
+	const struct memory_map *map, uint64_t rsdp, struct linux_entry *entry, struct error *err)
 {
-	(void)memory, (void)boot, (void)err;
+	(void)memory, (void)boot, (void)map, (void)rsdp, (void)err;
 	*entry = (struct linux_entry){ 0 };
 	return 0;
 }
@@ -148,7 +148,7 @@ static void start(int (*run)(unsigned id, struct kvm_run *run), unsigned cpus)
 	machine.config.control_fd = pair[1];
 	machine.config.cpus = KVM_CPUS(cpus);
 	machine.config.memory_fd = memfd_create("ram", MFD_CLOEXEC);
-	machine.config.kernel_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	machine.config.boot.kernel_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	assert_int_equal(ftruncate(machine.config.memory_fd, machine.config.memory), 0);
 	assert_int_equal(pthread_create(&machine.thread, NULL, run_machine, NULL), 0);
 }
@@ -190,8 +190,7 @@ static int setup(void **state)
 	memset(&late, 0, sizeof(late));
 	machine.config = (struct machine_config){
 		.name = "test",
-		.initrd_fd = -1,
-		.cmdline = "",
+		.boot = { .firmware_fd = -1, .nvram_fd = -1, .initrd_fd = -1, .cmdline = "" },
 		.memory = 32 * MIB,
 		.console = { .in = -1, .out = -1 },
 		.kvm_fd = FAKE_KVM_FD,

@@ -199,7 +199,7 @@ static void assert_error(
 
 static void refuse_files(int code, const char *object, const char *what, const char *hint)
 {
-	struct broker_files files = { -1, -1, -1 };
+	struct broker_files files = BROKER_FILES_NONE;
 	struct error err = { 0 };
 
 	assert_int_equal(broker_files_open(&files, &config, &err), code);
@@ -209,7 +209,7 @@ static void refuse_files(int code, const char *object, const char *what, const c
 
 static void files_are_open_until_they_are_closed(void **state)
 {
-	struct broker_files files = { -1, -1, -1 };
+	struct broker_files files = BROKER_FILES_NONE;
 	struct error err = { 0 };
 
 	(void)state;

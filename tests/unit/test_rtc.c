@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "base/size.h"
 #include "machine/platform/rtc.h"
 #include "test.h"
 
@@ -55,6 +56,13 @@ static time_t at(int year, int month, int day, int hour, int minute, int second)
 	return timegm(&tm);
 }
 
+/* All that is looked at of it is its size. */
+static const struct memory memory = {
+	.regions = { { 0, 2 * GIB, NULL }, { 4 * GIB, 3 * GIB, NULL } },
+	.count = 2,
+	.size = 5 * GIB,
+};
+
 static int setup(void **state)
 {
 	static struct fixture fixture;
@@ -63,7 +71,7 @@ static int setup(void **state)
 	space_init(&fixture.pio);
 	now = at(2026, 11, 28, 17, 58, 39); /* a Saturday */
 	*state = &fixture;
-	return rtc_init(&fixture.rtc, &fixture.pio, false);
+	return rtc_init(&fixture.rtc, &fixture.pio, false, &memory);
 }
 
 static int teardown(void **state)
@@ -111,7 +119,7 @@ static void it_starts_with_the_time_of_the_hosts_zone(void **state)
 	setenv("TZ", "IST-5:30", 1);
 	tzset();
 	space_init(&local.pio);
-	assert_int_equal(rtc_init(&local.rtc, &local.pio, true), 0);
+	assert_int_equal(rtc_init(&local.rtc, &local.pio, true, &memory), 0);
 	assert_time(&local, 0x23, 0x28, 0x39);
 	assert_date(&local, 0x20, 0x26, 0x11, 0x28);
 	now += 45 * 60;
@@ -122,7 +130,7 @@ static void it_starts_with_the_time_of_the_hosts_zone(void **state)
 	tzset();
 	now = at(2026, 10, 25, 0, 30, 0);
 	space_init(&local.pio);
-	assert_int_equal(rtc_init(&local.rtc, &local.pio, true), 0);
+	assert_int_equal(rtc_init(&local.rtc, &local.pio, true, &memory), 0);
 	assert_time(&local, 2, 0x30, 0);
 	now += 3600;
 	assert_time(&local, 3, 0x30, 0);

@@ -109,11 +109,11 @@ static void assert_one_error(const struct outcome *outcome, int code, const char
 
 TEST(help_tells_of_every_option)
 {
-	static const char *const options[] = { "--kernel", "--initrd", "--cmdline", "--memory",
-		"--cpus", "--cpu", "--rtc", "--dedicated", "--hyperv", "--hyperv-vendor",
-		"--hide-hypervisor", "--device", "--iommu", "--serial", "--name", "--hugepages",
-		"--prealloc", "--on-device-error", "--on-reboot", "--on-crash", "--force",
-		"--help" };
+	static const char *const options[] = { "--kernel", "--firmware", "--nvram", "--initrd",
+		"--cmdline", "--memory", "--cpus", "--cpu", "--rtc", "--dedicated", "--hyperv",
+		"--hyperv-vendor", "--hide-hypervisor", "--device", "--iommu", "--serial", "--name",
+		"--hugepages", "--prealloc", "--on-device-error", "--on-reboot", "--on-crash",
+		"--force", "--help" };
 	struct outcome outcome = run("--help");
 
 	assert_int_equal(outcome.code, 0);
@@ -132,6 +132,16 @@ TEST(a_kernel_is_needed)
 
 	assert_one_error(&outcome, 2, "--kernel");
 	assert_usage("--kernel", "--memory", "1G");
+}
+
+TEST(what_goes_with_firmware_must_make_sense)
+{
+	assert_bad("--nvram", "--nvram", "/dev/null");
+	assert_usage("--initrd", "--firmware", "/dev/null", "--initrd", "/dev/null");
+	assert_usage("--cmdline", "--firmware", "/dev/null", "--cmdline", "quiet");
+	assert_failure("/nonexistent", "--firmware", "/nonexistent");
+	assert_failure("cannot open the firmware", "--firmware", "/dev");
+	assert_failure("multiple of 4 KiB", "--firmware", getenv("PENSTOCK"));
 }
 
 TEST(memory_must_be_a_size)
@@ -359,6 +369,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(help_tells_of_every_option),
 		cmocka_unit_test(a_kernel_is_needed),
+		cmocka_unit_test(what_goes_with_firmware_must_make_sense),
 		cmocka_unit_test(memory_must_be_a_size),
 		cmocka_unit_test(cpus_must_be_a_number),
 		cmocka_unit_test(cpus_must_make_a_topology),

@@ -21,7 +21,7 @@ static int setup(void **state)
 	(void)state;
 	memset(&topology, 0, sizeof(topology));
 	err = (struct error){ 0 };
-	assert_int_equal(topology_windows(BITS, 4 * GIB, &topology.windows, &err), 0);
+	assert_int_equal(topology_windows(BITS, 4 * GIB, false, &topology.windows, &err), 0);
 	return 0;
 }
 
@@ -441,14 +441,14 @@ TEST(the_64_bit_window_is_the_upper_half)
 {
 	struct pci_windows windows;
 
-	assert_int_equal(topology_windows(39, 16 * GIB, &windows, &err), 0);
+	assert_int_equal(topology_windows(39, 16 * GIB, false, &windows, &err), 0);
 	assert_true(windows.mem64.base == 1ULL << 38 && windows.mem64.size == 1ULL << 38);
 	assert_true(windows.mem64.next == windows.mem64.base);
 	/* No more than four levels of page tables reach. */
-	assert_int_equal(topology_windows(52, 16 * GIB, &windows, &err), 0);
+	assert_int_equal(topology_windows(52, 16 * GIB, false, &windows, &err), 0);
 	assert_true(windows.mem64.base == 1ULL << 46 && windows.mem64.size == 1ULL << 46);
-	assert_int_equal(topology_windows(36, 32 * GIB, &windows, &err), 0);
-	assert_int_equal(topology_windows(36, 32 * GIB + 1, &windows, &err), -ENOSPC);
+	assert_int_equal(topology_windows(36, 32 * GIB, false, &windows, &err), 0);
+	assert_int_equal(topology_windows(36, 32 * GIB + 1, false, &windows, &err), -ENOSPC);
 	assert_non_null(strstr(err.what, "32 GiB"));
 	assert_non_null(strstr(err.what, "36"));
 }

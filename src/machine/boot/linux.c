@@ -32,14 +32,14 @@
 #define PTE_WRITE   2
 #define PTE_LARGE   (1 << 7)
 
-static int not_a_kernel(const struct linux_boot *boot, struct error *err, const char *why)
+static int not_a_kernel(const struct boot_files *boot, struct error *err, const char *why)
 {
 	error_set(err, -ENOEXEC, boot->kernel_name, "is no 64-bit Linux bzImage: %s", why);
 	error_hint(err, "--kernel takes the file that distributions install as /boot/vmlinuz-*");
 	return -ENOEXEC;
 }
 
-static int read_header(const struct linux_boot *boot, struct setup_header *header, uint64_t *size,
+static int read_header(const struct boot_files *boot, struct setup_header *header, uint64_t *size,
 	struct error *err)
 {
 	struct stat stat;
@@ -66,7 +66,7 @@ static int read_header(const struct linux_boot *boot, struct setup_header *heade
 }
 
 /* The protected-mode part of the file: from offset on, size bytes. */
-static int find_image(const struct linux_boot *boot, const struct setup_header *header,
+static int find_image(const struct boot_files *boot, const struct setup_header *header,
 	uint64_t file_size, uint64_t *offset, uint64_t *size, struct error *err)
 {
 	uint64_t stated = (uint64_t)header->syssize * 16;
@@ -88,7 +88,7 @@ static int find_image(const struct linux_boot *boot, const struct setup_header *
 }
 
 /* Where to load: the preferred address, so that the kernel need not move itself. */
-static int load_kernel(struct memory *memory, const struct linux_boot *boot,
+static int load_kernel(struct memory *memory, const struct boot_files *boot,
 	const struct setup_header *header, uint64_t file_size, uint64_t *start, uint64_t *end,
 	struct error *err)
 {
@@ -118,15 +118,12 @@ static int load_kernel(struct memory *memory, const struct linux_boot *boot,
 	return 0;
 }
 
-/* As high as the kernel takes it, so that it is out of the way of what the kernel unpacks. */
-static int load_initrd(struct memory *memory, const struct linux_boot *boot,
-	struct setup_header *header, uint64_t kernel_end, struct error *err)
+/* 0: there is none. */
+static int measure_initrd(const struct boot_files *boot, uint64_t *size, struct error *err)
 {
-	uint64_t limit = min_u64(memory->regions[0].size, (uint64_t)header->initrd_addr_max + 1);
 	struct stat stat;
-	uint64_t size, gpa;
-	char needed[24], there[24];
 
+	*size = 0;
 	if (boot->initrd_fd < 0)
 		return 0;
 	if (fstat(boot->initrd_fd, &stat) < 0)
@@ -134,7 +131,20 @@ static int load_initrd(struct memory *memory, const struct linux_boot *boot,
 	if (!S_ISREG(stat.st_mode) || stat.st_size == 0)
 		return error_set(err, -EINVAL, boot->initrd_name,
 			"is no initrd: it is empty or not a regular file");
-	size = stat.st_size;
+	*size = stat.st_size;
+	return 0;
+}
+
+/* As high as the kernel takes it, so that it is out of the way of what the kernel unpacks. */
+static int load_initrd(struct memory *memory, const struct boot_files *boot,
+	struct setup_header *header, uint64_t kernel_end, struct error *err)
+{
+	uint64_t limit = min_u64(memory->regions[0].size, (uint64_t)header->initrd_addr_max + 1);
+	uint64_t size, gpa;
+	char needed[24], there[24];
+
+	if (measure_initrd(boot, &size, err) || !size)
+		return err->code;
 	gpa = size <= limit ? align_down(limit - size, 4 * KIB) : 0;
 	if (gpa < kernel_end) {
 		error_set(err, -ENOSPC, boot->initrd_name,
@@ -153,7 +163,7 @@ static int load_initrd(struct memory *memory, const struct linux_boot *boot,
 	return 0;
 }
 
-static int write_cmdline(const struct memory *memory, const struct linux_boot *boot,
+static int write_cmdline(const struct memory *memory, const struct boot_files *boot,
 	struct setup_header *header, struct error *err)
 {
 	size_t size = strlen(boot->cmdline) + 1;
@@ -167,24 +177,15 @@ static int write_cmdline(const struct memory *memory, const struct linux_boot *b
 	return 0;
 }
 
-static void add_e820(struct boot_params *params, uint64_t start, uint64_t end, uint32_t type)
+static void fill_e820(struct boot_params *params, const struct memory_map *map)
 {
-	params->e820_table[params->e820_entries++] =
-		(struct boot_e820_entry){ start, end - start, type };
-}
-
-static void fill_e820(struct boot_params *params, const struct memory *memory, uint64_t ecam_size)
-{
-	const struct memory_region *first = &memory->regions[0];
-
-	add_e820(params, 0, LAYOUT_EBDA, 1);
-	add_e820(params, LAYOUT_EBDA, 0xa0000, 2);
-	add_e820(params, LAYOUT_ACPI, LAYOUT_1M, 2);
-	add_e820(params, LAYOUT_1M, first->size, 1);
-	for (unsigned i = 1; i < memory->count; i++)
-		add_e820(params, memory->regions[i].gpa,
-			memory->regions[i].gpa + memory->regions[i].size, 1);
-	add_e820(params, LAYOUT_ECAM, LAYOUT_ECAM + ecam_size, 2);
+	params->e820_entries = map->count;
+	for (unsigned i = 0; i < map->count; i++)
+		params->e820_table[i] = (struct boot_e820_entry){
+			map->ranges[i].base,
+			map->ranges[i].size,
+			map->ranges[i].type,
+		};
 }
 
 /* Identity-map the first 4 GiB by 2 MiB pages; the kernel makes its own tables at once. */
@@ -211,8 +212,8 @@ static void write_reset_vector(const struct memory *memory)
 	memcpy(memory_at(memory, LAYOUT_RESET_VECTOR, sizeof(code)), code, sizeof(code));
 }
 
-int linux_load(struct memory *memory, const struct linux_boot *boot, struct linux_entry *entry,
-	struct error *err)
+int linux_load(struct memory *memory, const struct boot_files *boot, const struct memory_map *map,
+	uint64_t rsdp, struct linux_entry *entry, struct error *err)
 {
 	struct boot_params *params = memory_at(memory, ZERO_PAGE, sizeof(*params));
 	struct setup_header header;
@@ -228,8 +229,8 @@ int linux_load(struct memory *memory, const struct linux_boot *boot, struct linu
 	header.type_of_loader = LOADER_UNKNOWN;
 	memset(params, 0, sizeof(*params));
 	params->hdr = header;
-	params->acpi_rsdp_addr = boot->rsdp;
-	fill_e820(params, memory, boot->ecam_size);
+	params->acpi_rsdp_addr = rsdp;
+	fill_e820(params, map);
 	write_page_tables(memory);
 	write_reset_vector(memory);
 	memcpy(memory_at(memory, GDT_AT, sizeof(kvm_vcpu_gdt)), kvm_vcpu_gdt, sizeof(kvm_vcpu_gdt));
@@ -239,5 +240,23 @@ int linux_load(struct memory *memory, const struct linux_boot *boot, struct linu
 		.rip = start + ENTRY_64,
 		.rsi = ZERO_PAGE,
 	};
+	return 0;
+}
+
+int linux_measure(const struct boot_files *boot, uint64_t *setup, uint64_t *size, uint64_t *initrd,
+	struct error *err)
+{
+	struct setup_header header;
+	uint64_t image;
+
+	if (read_header(boot, &header, size, err) ||
+		find_image(boot, &header, *size, setup, &image, err) ||
+		measure_initrd(boot, initrd, err))
+		return err->code;
+	/* Firmware is told sizes of 32 bits. */
+	if (*size > UINT32_MAX || *initrd > UINT32_MAX)
+		return error_set(err, -EFBIG,
+			*size > UINT32_MAX ? boot->kernel_name : boot->initrd_name,
+			"is too large for firmware: 4 GiB or more");
 	return 0;
 }

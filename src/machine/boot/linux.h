@@ -2,22 +2,13 @@
 #pragma once
 
 #include "base/error.h"
-#include "machine/memory.h"
+#include "machine/boot/boot.h"
+#include "machine/memory_map.h"
 
 /*
  * Load a Linux kernel by the 64-bit boot protocol (Linux Documentation/arch/x86/boot.rst). The files
  * are hostile input: every field of the header is checked against the file and guest RAM.
  */
-
-struct linux_boot {
-	int kernel_fd;
-	const char *kernel_name; /* for messages */
-	int initrd_fd;           /* -1: none */
-	const char *initrd_name;
-	const char *cmdline;
-	uint64_t ecam_size; /* bytes at LAYOUT_ECAM that are no RAM to the guest */
-	uint64_t rsdp;      /* GPA of the ACPI tables' root */
-};
 
 /* Registers for the first vCPU: see kvm_vcpu_enter_long_mode(). */
 struct linux_entry {
@@ -27,5 +18,10 @@ struct linux_entry {
 	uint64_t rsi;
 };
 
-int linux_load(struct memory *memory, const struct linux_boot *boot, struct linux_entry *entry,
+/* rsdp: the GPA of the ACPI tables' root. */
+int linux_load(struct memory *memory, const struct boot_files *boot, const struct memory_map *map,
+	uint64_t rsdp, struct linux_entry *entry, struct error *err);
+
+/* For firmware: how much of the kernel is its real-mode part, its size, and that of the initrd. */
+int linux_measure(const struct boot_files *boot, uint64_t *setup, uint64_t *size, uint64_t *initrd,
 	struct error *err);

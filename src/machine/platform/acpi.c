@@ -12,6 +12,7 @@
 #include "pci/bridge.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -140,9 +141,11 @@ struct mcfg {
 	uint32_t reserved1;
 } __attribute__((packed));
 
-/* Tables go one behind the other; out.bytes is guest RAM. */
+/* Tables go one behind the other; out.bytes is what the guest reads at gpa, or a file of firmware's. */
 struct builder {
 	struct aml out;
+	uint64_t gpa;
+	struct acpi_links *links; /* NULL: they are where they stay */
 };
 
 static uint8_t checksum(const void *bytes, size_t size)
@@ -187,11 +190,22 @@ static uint64_t close_table(struct builder *b, size_t start)
 {
 	struct header *header = (struct header *)(b->out.bytes + start);
 
-	if (!b->out.overflow) {
-		header->length = b->out.size - start;
+	if (b->out.overflow)
+		return 0;
+	header->length = b->out.size - start;
+	if (b->links)
+		b->links->tables[b->links->table_count++] =
+			(struct acpi_table){ start, header->length };
+	else
 		header->checksum = checksum(header, header->length);
-	}
-	return LAYOUT_ACPI + start;
+	return b->gpa + start;
+}
+
+/* The eight bytes here are the GPA of a table. */
+static void note_pointer(struct builder *b, size_t at)
+{
+	if (b->links)
+		b->links->pointers[b->links->pointer_count++] = at;
 }
 
 /* _PRT: pin INTA to INTD of each device on bus 0 to its GSI (6.2.13). */
@@ -250,6 +264,20 @@ static void add_card(struct aml *aml, const struct pci_bridge *port)
 	aml_close(aml, device);
 }
 
+/* Below 4 GiB: the window of the root bus, without an ECAM that firmware has put into it. */
+static void add_low_windows(struct aml *aml, const struct pci_root *pci)
+{
+	const struct pci_window *window = &pci->bus.windows.mem32;
+	uint64_t end = window->base + window->size;
+	uint64_t hole = min_u64(max_u64(pci->ecam, window->base), end);
+	uint64_t behind = min_u64(max_u64(pci->ecam + pci->ecam_size, window->base), end);
+
+	if (hole > window->base)
+		aml_window(aml, AML_MEMORY, 32, window->base, hole - window->base);
+	if (behind < end)
+		aml_window(aml, AML_MEMORY, 32, behind, end - behind);
+}
+
 static void add_host_bridge(struct aml *aml, const struct pci_root *pci)
 {
 	const struct pci_windows *windows = &pci->bus.windows;
@@ -266,7 +294,7 @@ static void add_host_bridge(struct aml *aml, const struct pci_root *pci)
 	if (pci->has_ports)
 		aml_io(aml, 0xcf8, 8);
 	aml_window(aml, AML_IO, 16, windows->io.base, windows->io.size);
-	aml_window(aml, AML_MEMORY, 32, windows->mem32.base, windows->mem32.size);
+	add_low_windows(aml, pci);
 	/* Not marked prefetchable: a 64-bit BAR that is not would then have to move below 4 GiB. */
 	aml_window(aml, AML_MEMORY, 64, windows->mem64.base, windows->mem64.size);
 	aml_close_template(aml, crs);
@@ -286,7 +314,8 @@ static void add_motherboard(struct aml *aml, const struct pci_root *pci)
 	aml_name_eisaid(aml, "_HID", "PNP0C02");
 	aml_name_integer(aml, "_UID", 0);
 	crs = aml_open_template(aml, "_CRS");
-	aml_fixed_memory(aml, pci->ecam, pci->buses * PCI_ECAM_BUS_SIZE);
+	if (pci->ecam + pci->ecam_size <= LAYOUT_4G)
+		aml_fixed_memory(aml, pci->ecam, pci->ecam_size);
 	aml_io(aml, POWER_SLEEP_PORT, POWER_PORTS);
 	aml_io(aml, EVENTS_PORT, EVENTS_PORTS);
 	aml_close_template(aml, crs);
@@ -402,7 +431,8 @@ static uint64_t add_fadt(struct builder *b, uint64_t dsdt, bool hidden)
 		.p_lvl2_lat = 0xfff, /* no C2, no C3 */
 		.p_lvl3_lat = 0xfff,
 		.century = RTC_CENTURY,
-		.iapc_boot_arch = BOOT_LEGACY_DEVS | BOOT_NO_VGA | BOOT_NO_ASPM,
+		/* Who starts without firmware has no VGA; else it may be a passed card's. */
+		.iapc_boot_arch = BOOT_LEGACY_DEVS | (b->links ? 0 : BOOT_NO_VGA) | BOOT_NO_ASPM,
 		.flags = FADT_WBINVD | FADT_PROC_C1 | FADT_BUTTONS | FADT_RESET_REG |
 			 FADT_HW_REDUCED,
 		.reset_reg = port(POWER_RESET_PORT),
@@ -415,6 +445,7 @@ static uint64_t add_fadt(struct builder *b, uint64_t dsdt, bool hidden)
 
 	if (!hidden)
 		memcpy(&fadt.hypervisor_id, "PENSTOCK", 8);
+	note_pointer(b, start + offsetof(struct fadt, x_dsdt));
 	aml_bytes(&b->out, &fadt.header + 1, sizeof(fadt) - sizeof(fadt.header));
 	return close_table(b, start);
 }
@@ -493,33 +524,59 @@ static uint64_t add_rsdp(struct builder *b, uint64_t xsdt)
 		.xsdt = xsdt,
 	};
 
-	rsdp.checksum = checksum(&rsdp, 20); /* the part that ACPI 1.0 knew */
-	rsdp.extended_checksum = checksum(&rsdp, sizeof(rsdp));
+	if (!b->links) {
+		rsdp.checksum = checksum(&rsdp, ACPI_RSDP_FIRST);
+		rsdp.extended_checksum = checksum(&rsdp, sizeof(rsdp));
+	}
 	align_table(b);
 	aml_bytes(&b->out, &rsdp, sizeof(rsdp));
-	return LAYOUT_ACPI + b->out.size - sizeof(rsdp);
+	return b->gpa + b->out.size - sizeof(rsdp);
+}
+
+/* Returns the GPA of the RSDP, which is the last. */
+static uint64_t add_tables(struct builder *b, const struct memory *memory,
+	const struct pci_root *pci, const struct kvm_cpus *cpus)
+{
+	uint64_t tables[4];
+	size_t start;
+
+	tables[0] = add_fadt(b, add_dsdt(b, pci), cpus->hidden);
+	tables[1] = add_madt(b, cpus);
+	tables[2] = add_mcfg(b, pci);
+	tables[3] = add_srat(b, memory, cpus);
+	start = open_table(b, "XSDT", 1);
+	for (unsigned i = 0; i < ARRAY_SIZE(tables); i++) {
+		note_pointer(b, b->out.size);
+		aml_bytes(&b->out, &tables[i], sizeof(tables[i]));
+	}
+	return add_rsdp(b, close_table(b, start));
 }
 
 int acpi_write(const struct memory *memory, const struct pci_root *pci, const struct kvm_cpus *cpus,
 	uint64_t *rsdp, struct error *err)
 {
-	struct builder b = { .out = {
-				     .bytes = memory_at(memory, LAYOUT_ACPI, LAYOUT_ACPI_SIZE),
-				     .room = LAYOUT_ACPI_SIZE,
-			     } };
-	uint64_t tables[4];
-	size_t start;
+	struct builder b = {
+		.out = {
+			.bytes = memory_at(memory, LAYOUT_ACPI, LAYOUT_ACPI_SIZE),
+			.room = LAYOUT_ACPI_SIZE,
+		},
+		.gpa = LAYOUT_ACPI,
+	};
 
 	if (!b.out.bytes)
 		return error_set(err, -ENOSPC, NULL, "no room for the ACPI tables in guest RAM");
-	tables[0] = add_fadt(&b, add_dsdt(&b, pci), cpus->hidden);
-	tables[1] = add_madt(&b, cpus);
-	tables[2] = add_mcfg(&b, pci);
-	tables[3] = add_srat(&b, memory, cpus);
-	start = open_table(&b, "XSDT", 1);
-	aml_bytes(&b.out, tables, sizeof(tables));
-	*rsdp = add_rsdp(&b, close_table(&b, start));
+	*rsdp = add_tables(&b, memory, pci, cpus);
 	if (b.out.overflow)
 		return error_set(err, -ENOSPC, NULL, "the ACPI tables are too long");
 	return 0;
+}
+
+bool acpi_write_unplaced(uint8_t *bytes, size_t room, const struct memory *memory,
+	const struct pci_root *pci, const struct kvm_cpus *cpus, struct acpi_links *links)
+{
+	struct builder b = { .out = { .bytes = bytes, .room = room }, .links = links };
+
+	*links = (struct acpi_links){ 0 };
+	links->rsdp = add_tables(&b, memory, pci, cpus);
+	return !b.out.overflow;
 }

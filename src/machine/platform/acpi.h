@@ -7,8 +7,39 @@
 #include "pci/root.h"
 
 /*
- * Write the ACPI tables (ACPI 6.4, chapter 5: RSDP, XSDT, FADT, MADT, MCFG, SRAT, DSDT) into guest
- * RAM at LAYOUT_ACPI, where a BIOS has them. Gives the GPA of the RSDP.
+ * The ACPI tables (ACPI 6.4, chapter 5: RSDP, XSDT, FADT, MADT, MCFG, SRAT, DSDT), as the machine is when they
+ * are written.
  */
+
+/* Write them into guest RAM at LAYOUT_ACPI, where a BIOS has them. Gives the GPA of the RSDP. */
 int acpi_write(const struct memory *memory, const struct pci_root *pci, const struct kvm_cpus *cpus,
 	uint64_t *rsdp, struct error *err);
+
+#define ACPI_RSDP_SIZE     36
+#define ACPI_RSDP_FIRST    20 /* bytes that ACPI 1.0 knew, with a checksum of their own */
+#define ACPI_LINKS_MAX     8
+#define ACPI_CHECKSUM      9 /* offsets in each table */
+#define ACPI_RSDP_CHECKSUM 8 /* and in the RSDP */
+#define ACPI_RSDP_XSDT     24
+#define ACPI_RSDP_EXTENDED 32
+
+struct acpi_table {
+	size_t offset;
+	size_t length;
+};
+
+/* What has to be filled in when it is known where the tables are. */
+struct acpi_links {
+	struct acpi_table tables[ACPI_LINKS_MAX]; /* each has a checksum */
+	unsigned table_count;
+	size_t pointers[ACPI_LINKS_MAX]; /* eight bytes each, which hold an offset */
+	unsigned pointer_count;
+	size_t rsdp; /* behind all tables, with one more pointer and two checksums */
+};
+
+/*
+ * Write them for firmware, which has yet to find a place for them: a GPA is an offset, a checksum 0. False:
+ * there is no room for them.
+ */
+bool acpi_write_unplaced(uint8_t *bytes, size_t room, const struct memory *memory,
+	const struct pci_root *pci, const struct kvm_cpus *cpus, struct acpi_links *links);

@@ -5,6 +5,7 @@
 #define SLEEP_TYPE(control)   ((control) >> 2 & 7)
 #define KEYBOARD_COMMAND_PORT 0x64
 #define KEYBOARD_RESET        0xfe
+#define KEYBOARD_ABSENT       0xc0 /* parity error and timeout at once */
 
 /* Neither register holds anything: the machine has never slept, so it has not woken either. */
 static uint64_t read_zero(void *opaque, uint64_t offset, unsigned size)
@@ -33,7 +34,17 @@ static void keyboard_write(void *opaque, uint64_t offset, unsigned size, uint64_
 		power->reset(power->opaque);
 }
 
-static const struct space_ops keyboard_ops = { read_zero, keyboard_write };
+/*
+ * Nothing is there but its reset line: firmware sees that by these bits, as they would float, and does not wait
+ * for an answer. The bit that says "busy" is clear: Linux waits for that before it resets.
+ */
+static uint64_t keyboard_read(void *opaque, uint64_t offset, unsigned size)
+{
+	(void)opaque, (void)offset, (void)size;
+	return KEYBOARD_ABSENT;
+}
+
+static const struct space_ops keyboard_ops = { keyboard_read, keyboard_write };
 
 int power_init(struct power *power, struct space *pio)
 {

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "machine/platform/rtc.h"
 
+#include "base/size.h"
+
 #include <stdbool.h>
 #include <string.h>
 #include <time.h>
@@ -17,6 +19,8 @@ enum {
 	REG_B = 11,
 	REG_C = 12,
 	REG_D = 13,
+	MEMORY_16M = 0x34, /* two bytes */
+	MEMORY_4G = 0x5b,  /* three */
 };
 
 #define A_DIVIDER  0x26 /* 32.768 kHz, 1.024 kHz rate; no update in progress */
@@ -146,9 +150,24 @@ static int64_t zone_offset(void)
 	return localtime_r(&now, &tm) ? tm.tm_gmtoff : 0;
 }
 
-int rtc_init(struct rtc *rtc, struct space *pio, bool local)
+/*
+ * Where a PC's firmware finds how much RAM there is: above 16 MiB, and above 4 GiB, in units of 64 KiB. OVMF
+ * looks there where nobody tells it better.
+ */
+static void note_memory(struct rtc *rtc, const struct memory *memory)
+{
+	uint64_t low = memory->regions[0].size, high = memory->size - low;
+
+	low = low > 16 * MIB ? (low - 16 * MIB) / (64 * KIB) : 0;
+	high /= 64 * KIB;
+	memcpy(&rtc->memory[MEMORY_16M], &low, 2);
+	memcpy(&rtc->memory[MEMORY_4G], &high, 3);
+}
+
+int rtc_init(struct rtc *rtc, struct space *pio, bool local, const struct memory *memory)
 {
 	memset(rtc->memory, 0, sizeof(rtc->memory));
+	note_memory(rtc, memory);
 	rtc->memory[REG_A] = A_DIVIDER;
 	rtc->memory[REG_B] = B_24_HOURS;
 	rtc->memory[REG_D] = D_VALID;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #pragma once
 
+#include "machine/memory.h"
 #include "pci/space.h"
 
 #include <pthread.h>
@@ -23,4 +24,4 @@ struct rtc {
 	int64_t offset; /* seconds that the guest has set its clock ahead of the host's */
 };
 
-int rtc_init(struct rtc *rtc, struct space *pio, bool local);
+int rtc_init(struct rtc *rtc, struct space *pio, bool local, const struct memory *memory);

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "machine/boot/boot.h"
+
+#include "machine/boot/firmware.h"
+#include "machine/boot/linux.h"
+#include "machine/layout.h"
+#include "machine/platform/acpi.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct boot {
+	struct boot_machine machine;
+	struct firmware *firmware; /* NULL: the kernel runs first */
+	struct linux_entry entry;
+};
+
+static int load_linux(struct boot *boot, const struct boot_files *files, struct error *err)
+{
+	const struct boot_machine *machine = &boot->machine;
+	struct memory_map map;
+	uint64_t rsdp;
+
+	memory_map_for_kernel(&map, machine->memory, machine->pci->root.ecam_size);
+	/* The first one to write there. */
+	if (memory_need(machine->memory, LAYOUT_ACPI, LAYOUT_ACPI_SIZE, err) ||
+		acpi_write(machine->memory, &machine->pci->root, machine->cpus, &rsdp, err))
+		return err->code;
+	return linux_load(machine->memory, files, &map, rsdp, &boot->entry, err);
+}
+
+static int load_firmware(struct boot *boot, const struct boot_files *files, struct error *err)
+{
+	boot->firmware = calloc(1, sizeof(*boot->firmware));
+	if (!boot->firmware)
+		return error_sys(err, -ENOMEM, NULL, "cannot make what firmware needs");
+	return firmware_load(boot->firmware, files, &boot->machine, err);
+}
+
+struct boot *boot_load(
+	const struct boot_files *files, const struct boot_machine *machine, struct error *err)
+{
+	struct boot *boot = calloc(1, sizeof(*boot));
+
+	if (!boot) {
+		error_sys(err, -ENOMEM, NULL, "cannot make ready what runs first");
+		return NULL;
+	}
+	boot->machine = *machine;
+	if (files->firmware_fd < 0 ? load_linux(boot, files, err)
+				   : load_firmware(boot, files, err)) {
+		boot_free(boot);
+		return NULL;
+	}
+	return boot;
+}
+
+int boot_enter(const struct boot *boot, struct kvm_vcpu *vcpu, struct error *err)
+{
+	const struct linux_entry *entry = &boot->entry;
+
+	/* Where a CPU starts after power-on there is firmware: nothing to be done. */
+	if (boot->firmware)
+		return 0;
+	return kvm_vcpu_enter_long_mode(vcpu, entry->cr3, entry->gdt, entry->rip, entry->rsi, err);
+}
+
+void boot_free(struct boot *boot)
+{
+	if (!boot)
+		return;
+	if (boot->firmware)
+		firmware_destroy(boot->firmware);
+	free(boot->firmware);
+	free(boot);
+}

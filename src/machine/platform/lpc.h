@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+
+#include "pci/bus.h"
+
+#include <stdbool.h>
+
+/*
+ * What stock firmware looks at of a Q35's ISA bridge (Intel I/O Controller Hub 9, 316972, chapter 13): by its
+ * class it finds COM1; at PMBASE it switches off, and has the timer by which it measures its own time. No system
+ * is told of these: the ACPI tables are those of a hardware-reduced platform (power.h).
+ */
+
+struct lpc {
+	struct pci_device device;
+	struct space *pio;
+	bool is_decoded; /* what follows */
+	uint16_t pm_base;
+	/* What the guest asked for; called on a vCPU's thread. */
+	void (*off)(void *opaque);
+	void (*reset)(void *opaque);
+	void *opaque;
+};
+
+/* off, reset and opaque are filled in; the bus is the root bus. */
+int lpc_init(struct lpc *lpc, struct pci_bus *bus, struct space *pio, struct error *err);
+/* One that was not made is left alone. */
+void lpc_destroy(struct lpc *lpc);

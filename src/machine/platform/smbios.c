@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "machine/platform/smbios.h"
+
+#include "base/size.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define MANUFACTURER "Penstock"
+#define STRING_MAX   64
+#define UNKNOWN      2      /* "unknown" of most fields; 1 is "other" */
+#define NO_HANDLE    0xfffe /* "not provided", of an error */
+
+enum type {
+	SYSTEM = 1,
+	CHASSIS = 3,
+	PROCESSOR = 4,
+	MEMORY_ARRAY = 16,
+	MEMORY_DEVICE = 17,
+	MEMORY_MAPPED = 19,
+	BOOT_INFORMATION = 32,
+	END = 127,
+};
+
+struct header {
+	uint8_t type;
+	uint8_t length; /* without the strings */
+	uint16_t handle;
+} __attribute__((packed));
+
+struct system {
+	struct header header;
+	uint8_t manufacturer, product, version, serial;
+	uint8_t uuid[16];
+	uint8_t wake_up, sku, family;
+} __attribute__((packed));
+
+struct chassis {
+	struct header header;
+	uint8_t manufacturer, type, version, serial, asset;
+	uint8_t boot_state, power_state, thermal_state, security;
+	uint32_t oem;
+	uint8_t height, cords, elements, element_length, sku;
+} __attribute__((packed));
+
+struct processor {
+	struct header header;
+	uint8_t socket, type, family, manufacturer;
+	uint64_t id;
+	uint8_t version, voltage;
+	uint16_t external_clock, max_speed, speed;
+	uint8_t status, upgrade;
+	uint16_t caches[3];
+	uint8_t serial, asset, part;
+	uint8_t cores, enabled, threads;
+	uint16_t characteristics, family_2;
+	uint16_t cores_2, enabled_2, threads_2;
+} __attribute__((packed));
+
+struct memory_array {
+	struct header header;
+	uint8_t location, use, correction;
+	uint32_t capacity;
+	uint16_t error, devices;
+	uint64_t extended_capacity;
+} __attribute__((packed));
+
+struct memory_device {
+	struct header header;
+	uint16_t array, error, total_width, data_width, size;
+	uint8_t form, set, locator, bank, type;
+	uint16_t detail, speed;
+	uint8_t manufacturer, serial, asset, part, attributes;
+	uint32_t extended_size;
+	uint16_t configured_speed, least_voltage, most_voltage, configured_voltage;
+} __attribute__((packed));
+
+struct memory_mapped {
+	struct header header;
+	uint32_t start, end;
+	uint16_t array;
+	uint8_t width;
+	uint64_t extended_start, extended_end;
+} __attribute__((packed));
+
+struct boot_information {
+	struct header header;
+	uint8_t reserved[6], status;
+} __attribute__((packed));
+
+struct anchor {
+	char signature[5];
+	uint8_t checksum, length, major, minor, revision, entry_revision, reserved;
+	uint32_t table_size;
+	uint64_t table;
+} __attribute__((packed));
+
+_Static_assert(sizeof(struct anchor) == SMBIOS_ANCHOR_SIZE, "6.2 of the specification");
+
+/* Handles: one a type, and for RAM one a region behind it. */
+static struct header header(enum type type, size_t size, unsigned number)
+{
+	return (struct header){ type, size, type << 8 | number };
+}
+
+/* The strings are numbered from 1 in a structure; "" after the last one. All fit: the table has room for them. */
+static void add_structure(struct smbios *smbios, const void *structure, const char *const *strings)
+{
+	uint8_t *at = smbios->tables + smbios->size;
+	const struct header *head = structure;
+	size_t size = head->length;
+
+	memcpy(at, structure, size);
+	for (; strings && *strings; strings++)
+		size += snprintf((char *)at + size, STRING_MAX, "%s", *strings) + 1;
+	if (!strings)
+		at[size++] = '\0';
+	at[size++] = '\0';
+	smbios->size += size;
+}
+
+/* FNV-1a of 64 bits, over the seed and the name. */
+static uint64_t hash(uint64_t seed, const char *name)
+{
+	uint64_t value = 0xcbf29ce484222325 ^ seed;
+
+	for (; *name; name++)
+		value = (value ^ (uint8_t)*name) * 0x100000001b3;
+	return (value ^ value >> 32) * 0x100000001b3;
+}
+
+/* Of the version that leaves its bits to whoever makes it, 8 (RFC 9562, 5.8). */
+static void make_uuid(const char *name, uint8_t uuid[static 16])
+{
+	const uint64_t words[] = { hash(0, name), hash(0x9e3779b97f4a7c15, name) };
+
+	memcpy(uuid, words, 16);
+	uuid[7] = (uuid[7] & 0x0f) | 0x80; /* little-endian fields: the high byte of the third */
+	uuid[8] = (uuid[8] & 0x3f) | 0x80;
+}
+
+static void add_system(struct smbios *smbios, const char *name)
+{
+	static const char *const strings[] = { MANUFACTURER, "Virtual Machine", PENSTOCK_VERSION,
+		NULL };
+	struct system system = {
+		.header = header(SYSTEM, sizeof(system), 0),
+		.manufacturer = 1,
+		.product = 2,
+		.version = 3,
+		.wake_up = 6, /* the power switch */
+	};
+
+	make_uuid(name, system.uuid);
+	add_structure(smbios, &system, strings);
+}
+
+static void add_chassis(struct smbios *smbios)
+{
+	static const char *const strings[] = { MANUFACTURER, NULL };
+	struct chassis chassis = {
+		.header = header(CHASSIS, sizeof(chassis), 0),
+		.manufacturer = 1,
+		.type = 1, /* other */
+		.boot_state = 3,
+		.power_state = 3, /* safe */
+		.thermal_state = 3,
+		.security = UNKNOWN,
+	};
+
+	add_structure(smbios, &chassis, strings);
+}
+
+static void add_processor(struct smbios *smbios, unsigned cpus)
+{
+	static const char *const strings[] = { "CPU 0", MANUFACTURER, NULL };
+	struct processor processor = {
+		.header = header(PROCESSOR, sizeof(processor), 0),
+		.socket = 1,
+		.type = 3, /* a central one */
+		.family = UNKNOWN,
+		.manufacturer = 2,
+		.status = 0x41, /* there is one, and it is on */
+		.upgrade = UNKNOWN,
+		.caches = { 0xffff, 0xffff, 0xffff },
+		.cores = cpus,
+		.enabled = cpus,
+		.threads = cpus,
+		.characteristics = 4, /* of 64 bits */
+		.family_2 = UNKNOWN,
+		.cores_2 = cpus,
+		.enabled_2 = cpus,
+		.threads_2 = cpus,
+	};
+
+	add_structure(smbios, &processor, strings);
+}
+
+static void add_memory(struct smbios *smbios, const struct memory *memory)
+{
+	static const char *const strings[] = { "RAM", MANUFACTURER, NULL };
+	struct memory_array array = {
+		.header = header(MEMORY_ARRAY, sizeof(array), 0),
+		.location = 1,
+		.use = 3, /* system memory */
+		.correction = UNKNOWN,
+		.capacity = 0x80000000, /* see the extended one */
+		.error = NO_HANDLE,
+		.devices = 1,
+		.extended_capacity = memory->size,
+	};
+	struct memory_device device = {
+		.header = header(MEMORY_DEVICE, sizeof(device), 0),
+		.array = array.header.handle,
+		.error = NO_HANDLE,
+		.total_width = 0xffff,
+		.data_width = 0xffff,
+		.size = 0x7fff, /* see the extended one */
+		.form = 9,      /* DIMM */
+		.locator = 1,
+		.type = 7,   /* RAM */
+		.detail = 2, /* other */
+		.manufacturer = 2,
+		.extended_size = memory->size / MIB,
+	};
+
+	add_structure(smbios, &array, NULL);
+	add_structure(smbios, &device, strings);
+	for (unsigned i = 0; i < memory->count; i++) {
+		const struct memory_region *region = &memory->regions[i];
+		struct memory_mapped mapped = {
+			.header = header(MEMORY_MAPPED, sizeof(mapped), i),
+			.start = UINT32_MAX, /* see the extended ones */
+			.end = UINT32_MAX,
+			.array = array.header.handle,
+			.width = 1,
+			.extended_start = region->gpa,
+			.extended_end = region->gpa + region->size - 1,
+		};
+
+		add_structure(smbios, &mapped, NULL);
+	}
+}
+
+static void write_anchor(struct smbios *smbios)
+{
+	struct anchor anchor = {
+		.signature = "_SM3_",
+		.length = sizeof(anchor),
+		.major = 3,
+		.entry_revision = 1,
+		.table_size = smbios->size,
+	};
+	const uint8_t *bytes = (const uint8_t *)&anchor;
+	uint8_t sum = 0;
+
+	for (size_t i = 0; i < sizeof(anchor); i++)
+		sum -= bytes[i];
+	anchor.checksum = sum;
+	memcpy(smbios->anchor, &anchor, sizeof(anchor));
+}
+
+void smbios_write(
+	struct smbios *smbios, const char *name, const struct memory *memory, unsigned cpus)
+{
+	struct boot_information boot = { .header = header(BOOT_INFORMATION, sizeof(boot), 0) };
+	struct header end = header(END, sizeof(end), 0);
+
+	smbios->size = 0;
+	add_system(smbios, name);
+	add_chassis(smbios);
+	add_processor(smbios, cpus);
+	add_memory(smbios, memory);
+	add_structure(smbios, &boot, NULL);
+	add_structure(smbios, &end, NULL);
+	write_anchor(smbios);
+}

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "base/size.h"
+#include "machine/platform/smbios.h"
+#include "test.h"
+
+#include <string.h>
+
+static struct smbios smbios;
+
+static int setup(void **state)
+{
+	const struct memory memory = {
+		.regions = { { 0, 2 * GIB, NULL }, { 4 * GIB, 6 * GIB, NULL } },
+		.count = 2,
+		.size = 8 * GIB,
+	};
+
+	(void)state;
+	memset(&smbios, 0xee, sizeof(smbios));
+	smbios_write(&smbios, "vm1", &memory, 4);
+	return 0;
+}
+
+/* The structures one behind the other: the end of each is that of its strings, two zeros. */
+static const uint8_t *after(const uint8_t *structure)
+{
+	const uint8_t *at = structure + structure[1];
+
+	while (at[0] || at[1])
+		at++;
+	return at + 2;
+}
+
+static const uint8_t *find(uint8_t type)
+{
+	const uint8_t *at = smbios.tables;
+
+	while (at < smbios.tables + smbios.size && *at != type)
+		at = after(at);
+	assert_true(at < smbios.tables + smbios.size);
+	return at;
+}
+
+static const char *text(const uint8_t *structure, unsigned number)
+{
+	const char *at = (const char *)structure + structure[1];
+
+	while (--number)
+		at += strlen(at) + 1;
+	return at;
+}
+
+static uint64_t field(const uint8_t *structure, unsigned offset, unsigned size)
+{
+	uint64_t value = 0;
+
+	memcpy(&value, structure + offset, size);
+	return value;
+}
+
+static void the_anchor_leads_to_whole_tables(void **state)
+{
+	const uint8_t *at = smbios.tables;
+	uint8_t sum = 0, last = 0;
+
+	(void)state;
+	assert_memory_equal(smbios.anchor, "_SM3_", 5);
+	for (unsigned i = 0; i < sizeof(smbios.anchor); i++)
+		sum += smbios.anchor[i];
+	assert_int_equal(sum, 0);
+	assert_int_equal(field(smbios.anchor, 12, 4), smbios.size);
+	while (at < smbios.tables + smbios.size) {
+		last = *at;
+		at = after(at);
+	}
+	assert_ptr_equal(at, smbios.tables + smbios.size);
+	assert_int_equal(last, 127);
+	assert_int_equal(*at, 0xee);
+}
+
+static void the_system_is_known_by_its_name(void **state)
+{
+	uint8_t uuid[16];
+	struct memory memory = { .regions = { { 0, GIB, NULL } }, .count = 1, .size = GIB };
+
+	(void)state;
+	assert_string_equal(text(find(1), find(1)[4]), "Penstock");
+	memcpy(uuid, find(1) + 8, 16);
+	assert_int_equal(uuid[7] >> 4, 8);
+	assert_int_equal(uuid[8] >> 6, 2);
+	/* Whatever else it is; and another one has another. */
+	smbios_write(&smbios, "vm1", &memory, 1);
+	assert_memory_equal(uuid, find(1) + 8, 16);
+	smbios_write(&smbios, "vm2", &memory, 1);
+	assert_memory_not_equal(uuid, find(1) + 8, 8);
+	assert_memory_not_equal(uuid + 9, find(1) + 8 + 9, 7);
+}
+
+static void cpus_and_memory_are_what_they_are(void **state)
+{
+	(void)state;
+	assert_int_equal(find(4)[0x23], 4);
+	assert_int_equal(field(find(4), 0x2a, 2), 4);
+	assert_int_equal(field(find(16), 0x0f, 8), 8 * GIB);
+	assert_int_equal(field(find(17), 0x0c, 2), 0x7fff);
+	assert_int_equal(field(find(17), 0x1c, 4), 8 * KIB);
+	assert_int_equal(field(find(17), 4, 2), field(find(16), 2, 2));
+	assert_int_equal(field(find(19), 0x17, 8), 2 * GIB - 1);
+	assert_int_equal(field(after(find(19)), 0x0f, 8), 4 * GIB);
+	assert_int_equal(field(after(find(19)), 0x17, 8), 10 * GIB - 1);
+	assert_true(field(after(find(19)), 2, 2) != field(find(19), 2, 2));
+}
+
+/* As much as there can be. */
+static void it_always_fits(void **state)
+{
+	struct memory memory = { .count = MEMORY_REGIONS_MAX };
+
+	(void)state;
+	smbios_write(&smbios, "vm", &memory, 64);
+	assert_true(smbios.size <= sizeof(smbios.tables));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup(the_anchor_leads_to_whole_tables, setup),
+		cmocka_unit_test_setup(the_system_is_known_by_its_name, setup),
+		cmocka_unit_test_setup(cpus_and_memory_are_what_they_are, setup),
+		cmocka_unit_test_setup(it_always_fits, setup),
+	};
+
+	return test_run(tests);
+}
