@@ -43,6 +43,7 @@ struct pc {
 	struct space mmio, pio;
 	struct memory memory;
 	struct topology topology;
+	struct kvm_cpus cpus;
 	struct machine_pci pci;
 	struct boot_machine machine;
 	struct boot_files files;
@@ -209,6 +210,7 @@ static bool open_pc(struct pc *pc, struct error *err)
 	pc->vm = kvm_vm_new(3, err);
 	if (!pc->vm)
 		return false;
+	pc->cpus = KVM_CPUS(2); /* for as long as the firmware */
 	pc->topology.firmware = true;
 	if (topology_windows(40, RAM, true, &pc->topology.windows, err) ||
 		topology_plan(&pc->topology, PORTS, err) ||
@@ -229,7 +231,7 @@ static bool open_pc(struct pc *pc, struct error *err)
 		.mmio = &pc->mmio,
 		.pio = &pc->pio,
 		.pci = &pc->pci,
-		.cpus = &KVM_CPUS(2),
+		.cpus = &pc->cpus,
 		.off = on_end,
 		.reset = on_end,
 	};
