@@ -398,6 +398,15 @@ static int parse_run(int argc, char **argv, struct broker_config *config, struct
 			"measure its TSC by");
 		return usage(err);
 	}
+	if (config->cpus.hidden && !config->firmware &&
+		memcmp(config->cpus.hyperv_vendor, KVM_HYPERV_VENDOR,
+			sizeof(config->cpus.hyperv_vendor))) {
+		error_set(err, -EINVAL, NULL,
+			"--hide-hypervisor and --hyperv-vendor need --firmware: Linux takes the clock "
+			"of \"" KVM_HYPERV_VENDOR
+			"\" alone, and only firmware's machine has another");
+		return usage(err);
+	}
 	if (config->cpus.dedicated && !config->cpus.pinned) {
 		error_set(err, -EINVAL, NULL,
 			"--dedicated needs --cpus N,pin=LIST: a CPU that is not given back must be the "

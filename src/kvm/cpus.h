@@ -11,6 +11,7 @@
  */
 
 #define KVM_CPUS_MAX      64 /* an APIC ID then always fits into 8 bits */
+#define KVM_HYPERV_VENDOR "Microsoft Hv"
 #define KVM_FEATURE_WORDS 13 /* registers of feature bits, of kvm/features.c */
 
 struct kvm_cpus {
@@ -32,7 +33,7 @@ struct kvm_cpus {
 	((struct kvm_cpus){ .count = (number), \
 		.cores = (number),             \
 		.threads = 1,                  \
-		.hyperv_vendor = "Microsoft Hv" })
+		.hyperv_vendor = KVM_HYPERV_VENDOR })
 
 struct kvm_cpu_place {
 	unsigned socket;

@@ -78,8 +78,9 @@ def a_hypervisor_shows_itself_as_the_user_wants():
     hypervisor("kvm", "0x40000000")
     hypervisor("microsoft", "0x40000100", ["--hyperv"], "hypervisor,linux-sees", "sees=KVM")
     refused(Penstock.command(devices=[NVME_A], more=["--hide-hypervisor"]), 2, "needs --hyperv")
-    hypervisor("other", "none", ["--hide-hypervisor", "--hyperv-vendor", "penstock"],
-               cmdline="hypervisor.vendor=penstock")
+    refused(Penstock.command(devices=[NVME_A], more=["--hide-hypervisor", "--hyperv-vendor", "penstock"]), 2,
+            "need --firmware")
+    hypervisor("other", "0x40000100", ["--hyperv-vendor", "penstock"], cmdline="hypervisor.vendor=penstock")
 
 
 @test(only=Penstock, limit=600)

@@ -121,9 +121,9 @@ class Penstock:
     def command(kernel=KERNEL, initrd=INITRD, cmdline="", memory="512M", cpus=1, devices=(),
                 serial="stdio", reboot=True, name=None, more=()):
         words = ["penstock", "run", *on_this_host]
-        for option, value in (("--kernel", kernel), ("--initrd", initrd), ("--cmdline", cmdline),
-                              ("--memory", memory), ("--cpus", cpus), ("--serial", serial),
-                              ("--name", name)):
+        for option, value in (("--kernel", kernel), ("--initrd", initrd),
+                              ("--cmdline", cmdline if kernel else None), ("--memory", memory),
+                              ("--cpus", cpus), ("--serial", serial), ("--name", name)):
             words += [option, str(value)] if value is not None else []
         for bdf in devices:
             words += ["--device", bdf]

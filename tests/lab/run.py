@@ -19,6 +19,7 @@ import bad_input                    # noqa: E402,F401
 import control                      # noqa: E402,F401
 import cpus                         # noqa: E402,F401
 import crash                        # noqa: E402,F401
+import firmware                     # noqa: E402,F401
 import gate                         # noqa: E402,F401
 import host_commands                # noqa: E402,F401
 import hotplug                      # noqa: E402,F401
