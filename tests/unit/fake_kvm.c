@@ -7,6 +7,7 @@
 #include <limits.h>
 #include <pthread.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
@@ -239,4 +240,17 @@ int __wrap_ioctl(int fd, unsigned long request, ...)
 		return code;
 	errno = -code;
 	return -1;
+}
+
+const struct kvm_cpuid_entry2 *fake_kvm_leaf(uint32_t function, uint32_t index)
+{
+	const struct kvm_cpuid_entry2 *found = NULL;
+
+	for (unsigned i = 0; i < fake_kvm.cpuid_count; i++)
+		if (fake_kvm.cpuid[i].function == function && fake_kvm.cpuid[i].index == index) {
+			if (found)
+				abort();
+			found = &fake_kvm.cpuid[i];
+		}
+	return found;
 }

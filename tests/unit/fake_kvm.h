@@ -66,4 +66,7 @@ extern struct fake_kvm fake_kvm;
 /* A kernel that can do everything, and has done nothing yet. */
 void fake_kvm_reset(void);
 
+/* Of the CPUID leaves that a vCPU was given the one that there is; NULL: none. Two of a kind end the test. */
+const struct kvm_cpuid_entry2 *fake_kvm_leaf(uint32_t function, uint32_t index);
+
 #define fake_kvm_calls(request) (fake_kvm.calls[_IOC_NR(request)])

@@ -22,22 +22,10 @@ static int setup(void **state)
 	return 0;
 }
 
-static const struct kvm_cpuid_entry2 *leaf(uint32_t function, uint32_t index)
-{
-	const struct kvm_cpuid_entry2 *found = NULL;
-
-	for (unsigned i = 0; i < fake_kvm.cpuid_count; i++)
-		if (fake_kvm.cpuid[i].function == function && fake_kvm.cpuid[i].index == index) {
-			assert_null(found); /* twice */
-			found = &fake_kvm.cpuid[i];
-		}
-	return found;
-}
-
 static void assert_leaf(
 	uint32_t function, uint32_t index, uint32_t eax, uint32_t ebx, uint32_t ecx, uint32_t edx)
 {
-	const struct kvm_cpuid_entry2 *entry = leaf(function, index);
+	const struct kvm_cpuid_entry2 *entry = fake_kvm_leaf(function, index);
 
 	if (!entry)
 		fail_msg("there is no leaf %x.%x", function, index);
@@ -104,7 +92,7 @@ TEST(an_intel_cpu_shows_sockets_cores_and_threads)
 	assert_leaf(4, 3, 0x1c02c163, 0x0280003f, 0x9fff, 4);
 	assert_leaf(0xb, 0, 1, 2, 0x100, ID);
 	assert_leaf(0xb, 1, 4, 12, 0x201, ID);
-	assert_null(leaf(0x1f, 0));
+	assert_null(fake_kvm_leaf(0x1f, 0));
 	/* AMD's leaves are AMD's. */
 	assert_leaf(0x80000001, 0, 0, 0, 0x121, 0x2c100800);
 	assert_leaf(0x80000008, 0, 0x302e, 0, 0, 0);
@@ -135,9 +123,9 @@ TEST(topology_extensions_come_with_threads)
 		if (fake_kvm.supported[i].function == 0x80000001)
 			fake_kvm.supported[i].ecx &= ~(1U << 22);
 	set(&KVM_CPUS(4), 3);
-	assert_int_equal(leaf(0x80000001, 0)->ecx, 0x758237ff);
+	assert_int_equal(fake_kvm_leaf(0x80000001, 0)->ecx, 0x758237ff);
 	set(&cpus, 3);
-	assert_int_equal(leaf(0x80000001, 0)->ecx, 0x75c237ff);
+	assert_int_equal(fake_kvm_leaf(0x80000001, 0)->ecx, 0x75c237ff);
 	/* The leaves themselves are not made up. */
 	for (unsigned i = 0; i < fake_kvm.supported_count; i++)
 		if (fake_kvm.supported[i].function == 0x8000001e)
@@ -172,16 +160,16 @@ TEST(a_feature_goes_with_what_needs_it)
 	/* AVX512F, DQ, CD, BW and VL: bits 16, 17, 28, 30, 31 */
 	assert_leaf(7, 0, 0, 0xd39ffffb & ~0xd0030000, 8, 0);
 	assert_leaf(0xd, 0, 0x21f, 0xa80, 0xa88, 0);
-	assert_null(leaf(0xd, 5));
-	assert_null(leaf(0xd, 7));
-	assert_non_null(leaf(0xd, 4));
-	assert_non_null(leaf(0xd, 9));
+	assert_null(fake_kvm_leaf(0xd, 5));
+	assert_null(fake_kvm_leaf(0xd, 7));
+	assert_non_null(fake_kvm_leaf(0xd, 4));
+	assert_non_null(fake_kvm_leaf(0xd, 9));
 	set_features(cpu_xeon, "host,-avx512f,-pku");
 	assert_leaf(0xd, 0, 0x1f, 0xa80, 0x440, 0);
 	set_features(cpu_epyc, "host,-avx");
 	/* FMA, AVX and F16C; AVX2; of AMD's own XOP and FMA4 this CPU has none. */
-	assert_int_equal(leaf(1, 0)->ecx, 0xffd8320b & ~0x30001000U);
-	assert_int_equal(leaf(7, 0)->ebx, 0x219c91a9 & ~0x20U);
+	assert_int_equal(fake_kvm_leaf(1, 0)->ecx, 0xffd8320b & ~0x30001000U);
+	assert_int_equal(fake_kvm_leaf(7, 0)->ebx, 0x219c91a9 & ~0x20U);
 	assert_leaf(0xd, 0, 0x203, 0x340, 0x380, 0);
 }
 
@@ -190,11 +178,11 @@ TEST(without_xsave_there_is_no_extended_state)
 	set_features(cpu_xeon, "host,-xsave");
 	for (unsigned i = 0; i < fake_kvm.cpuid_count; i++)
 		assert_true(fake_kvm.cpuid[i].function != 0xd);
-	assert_int_equal(leaf(1, 0)->ecx & 0x34001000, 0);
-	assert_int_equal(leaf(7, 0)->ebx & 0xd0034020, 0);
+	assert_int_equal(fake_kvm_leaf(1, 0)->ecx & 0x34001000, 0);
+	assert_int_equal(fake_kvm_leaf(7, 0)->ebx & 0xd0034020, 0);
 	set_features(cpu_xeon, "host,-xsaves");
 	assert_leaf(0xd, 1, 7, 0, 0, 0);
-	assert_null(leaf(0xd, 8));
+	assert_null(fake_kvm_leaf(0xd, 8));
 	assert_leaf(0xd, 0, 0x2ff, 0xa80, 0xa88, 0);
 }
 
@@ -254,10 +242,10 @@ TEST(names_are_those_of_the_bits)
 		uint32_t before, after;
 
 		set_features(cpu_xeon, "host");
-		entry = leaf(some[i].function, some[i].index);
+		entry = fake_kvm_leaf(some[i].function, some[i].index);
 		memcpy(&before, (const char *)entry + some[i].reg, sizeof(before));
 		set_features(cpu_xeon, some[i].cpu);
-		entry = leaf(some[i].function, some[i].index);
+		entry = fake_kvm_leaf(some[i].function, some[i].index);
 		memcpy(&after, (const char *)entry + some[i].reg, sizeof(after));
 		if (!(before >> some[i].bit & 1) || after >> some[i].bit & 1)
 			fail_msg("%s: %08x, %08x", some[i].cpu, before, after);
@@ -283,8 +271,8 @@ TEST(a_guest_sees_kvm)
 	set(&KVM_CPUS(2), 0);
 	assert_leaf(0x40000000, 0, 0x40000001, KVM_SIGNATURE);
 	assert_leaf(0x40000001, 0, 0x01007efb, 0, 0, 0);
-	assert_null(leaf(0x40000100, 0));
-	assert_true(leaf(1, 0)->ecx >> 31);
+	assert_null(fake_kvm_leaf(0x40000100, 0));
+	assert_true(fake_kvm_leaf(1, 0)->ecx >> 31);
 }
 
 /* TLFS 2.3 and 2.4: the vendor and the last leaf, the interface, what may be used and what had better be. */
@@ -301,11 +289,11 @@ TEST(enlightenments_come_before_kvm)
 	assert_leaf(0x40000003, 0, 0xa7f, 0, 0, 0x100);
 	assert_leaf(0x40000004, 0, 0xe2c, 0xfff, 0, 0);
 	assert_leaf(0x40000005, 0, 0x1000, 0x40, 0, 0);
-	assert_null(leaf(0x4000000a, 0));
-	assert_null(leaf(0x40000080, 0));
+	assert_null(fake_kvm_leaf(0x4000000a, 0));
+	assert_null(fake_kvm_leaf(0x40000080, 0));
 	assert_leaf(0x40000100, 0, 0x40000101, KVM_SIGNATURE);
 	assert_leaf(0x40000101, 0, 0x01007efb, 0, 0, 0);
-	assert_true(leaf(1, 0)->ecx >> 31);
+	assert_true(fake_kvm_leaf(1, 0)->ecx >> 31);
 }
 
 /* What needs the number of a CPU is not told of without; the timers need the counter, too. */
@@ -353,9 +341,9 @@ TEST(a_hypervisor_hides)
 	memcpy(cpus.hyperv_vendor, "penstock\0\0\0\0", 12);
 	set(&cpus, 1);
 	assert_leaf(0x40000000, 0, 0x40000005, 0x736e6570, 0x6b636f74, 0);
-	assert_null(leaf(0x40000100, 0));
-	assert_null(leaf(0x40000101, 0));
-	assert_true(leaf(1, 0)->ecx >> 31);
+	assert_null(fake_kvm_leaf(0x40000100, 0));
+	assert_null(fake_kvm_leaf(0x40000101, 0));
+	assert_true(fake_kvm_leaf(1, 0)->ecx >> 31);
 }
 
 /* Leaf 5 is then the CPU's that the test runs on, so only leaf 1 tells. */
@@ -366,13 +354,13 @@ TEST(mwait_is_told_of_where_it_is_left_to_the_guest)
 	cpu_support(cpu_xeon);
 	fake_kvm.supported[1].ecx &= ~8U;
 	set(&cpus, 0);
-	assert_false(leaf(1, 0)->ecx & 8);
+	assert_false(fake_kvm_leaf(1, 0)->ecx & 8);
 	cpus.dedicated = true;
 	set(&cpus, 0);
-	assert_true(leaf(1, 0)->ecx & 8);
+	assert_true(fake_kvm_leaf(1, 0)->ecx & 8);
 	fake_kvm.exits = 6;
 	set(&cpus, 0);
-	assert_false(leaf(1, 0)->ecx & 8);
+	assert_false(fake_kvm_leaf(1, 0)->ecx & 8);
 }
 
 TEST(a_hypercall_that_nobody_has_is_refused)

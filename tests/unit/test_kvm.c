@@ -574,18 +574,6 @@ static void support_cpu(const char *vendor)
 	support(0x80000026, 0, 1, 2, 3, 77);
 }
 
-static const struct kvm_cpuid_entry2 *leaf(uint32_t function, uint32_t index)
-{
-	const struct kvm_cpuid_entry2 *found = NULL;
-
-	for (unsigned i = 0; i < fake_kvm.cpuid_count; i++)
-		if (fake_kvm.cpuid[i].function == function && fake_kvm.cpuid[i].index == index) {
-			assert_null(found); /* twice */
-			found = &fake_kvm.cpuid[i];
-		}
-	return found;
-}
-
 static void set_cpuid(const char *vendor, unsigned id, unsigned count)
 {
 	support_cpu(vendor);
@@ -595,7 +583,7 @@ static void set_cpuid(const char *vendor, unsigned id, unsigned count)
 static void assert_leaf(
 	uint32_t function, uint32_t index, uint32_t eax, uint32_t ebx, uint32_t ecx, uint32_t edx)
 {
-	const struct kvm_cpuid_entry2 *entry = leaf(function, index);
+	const struct kvm_cpuid_entry2 *entry = fake_kvm_leaf(function, index);
 
 	assert_non_null(entry);
 	assert_int_equal(entry->eax, eax);
@@ -614,9 +602,9 @@ TEST(an_intel_cpu_has_one_socket_of_cores)
 	assert_leaf(4, 4, 0, 0, 0, 0);
 	assert_leaf(0xb, 0, 0, 1, 0x100, 5);
 	assert_leaf(0xb, 1, 3, 6, 0x201, 5);
-	assert_int_equal(leaf(0xb, 1)->flags, KVM_CPUID_FLAG_SIGNIFCANT_INDEX);
-	assert_null(leaf(0x1f, 0));
-	assert_null(leaf(0x80000026, 0));
+	assert_int_equal(fake_kvm_leaf(0xb, 1)->flags, KVM_CPUID_FLAG_SIGNIFCANT_INDEX);
+	assert_null(fake_kvm_leaf(0x1f, 0));
+	assert_null(fake_kvm_leaf(0x80000026, 0));
 	/* AMD's leaves are left as they are. */
 	assert_leaf(0x80000001, 0, 9, 9, 2, 9);
 	assert_leaf(0x8000001e, 0, 77, 0x177, 0x777, 9);
@@ -643,7 +631,7 @@ TEST(an_amd_cpu_has_one_socket_of_cores)
 		assert_leaf(0x8000001d, 3, 0xfc00c163, 1, 2, 3);
 		assert_leaf(0x8000001d, 4, 0, 0, 0, 0);
 		assert_leaf(0x8000001e, 0, 2, 2, 0, 9);
-		assert_null(leaf(0x80000026, 0));
+		assert_null(fake_kvm_leaf(0x80000026, 0));
 	}
 	set_cpuid("Auth", 0, 1);
 	assert_leaf(0x80000001, 0, 9, 9, 0, 9);
@@ -654,7 +642,7 @@ TEST(the_deadline_timer_is_told_where_kvm_has_it)
 {
 	fake_kvm.lacking = KVM_CAP_TSC_DEADLINE_TIMER;
 	set_cpuid("Genu", 0, 1);
-	assert_int_equal(leaf(1, 0)->ecx, 0xfeffffff);
+	assert_int_equal(fake_kvm_leaf(1, 0)->ecx, 0xfeffffff);
 }
 
 TEST(a_topology_is_not_made_up)
@@ -662,7 +650,7 @@ TEST(a_topology_is_not_made_up)
 	fake_kvm.supported_count = 0;
 	support(0, 0, 1, VENDOR("Genu"), 0, 0);
 	assert_int_equal(kvm_cpuid_set(FAKE_KVM_FD, -1, &KVM_CPUS(2), 0), 0);
-	assert_null(leaf(0xb, 0));
+	assert_null(fake_kvm_leaf(0xb, 0));
 	assert_int_equal(fake_kvm.cpuid_count, 1);
 }
 
@@ -679,7 +667,7 @@ TEST(many_leaves_fit_or_are_refused)
 
 		assert_int_equal(code, fake_kvm.supported_count > count - 8 ? -E2BIG : 0);
 		if (code == 0)
-			assert_non_null(leaf(0xb, 1));
+			assert_non_null(fake_kvm_leaf(0xb, 1));
 	}
 }
 
