@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Runs the lab's tests on every kind of host that lab/hosts has: tests/lab/suite.py [NAME...]
 
-It starts the hosts, two at a time, follows tests/lab/run.py in them, and adds up. A host that dies or hangs under a
+It starts the hosts, two at a time and two of the kind that has most tests, follows tests/lab/run.py in them,
+and adds up. A host that dies or hangs under a
 test is started anew for the tests that have not ended. Whether that test is run again, too, depends on
 what brought the host down: what is known to be the emulator's fault (emulator.py) is told and counted;
 anything else is a failure, and so is a test under which the host dies twice.
@@ -38,15 +39,17 @@ LEFT_OUT = "not asked for:"         # scripts/test repeats what begins so
 # run.py keeps each test's own limit; what is silent for longer than any may take has hung as a whole.
 SILENCE_SECONDS = 600
 AT_ONCE = 2             # one keeps little more than one CPU busy
+HALVED_ABOVE = 40       # tests, or the others would long have ended when this one does
 TAIL_LINES = 40
 
 
 class Suite:
     """The tests of one kind of host."""
 
-    def __init__(self, host, names, options):
-        self.host, self.names, self.options = host, names, options
+    def __init__(self, host, options):
+        self.host, self.options = host, options
         self.label = ""         # what its lines begin with, where it is not the only one
+        self.left = []          # the tests that are still to run
         self.ended = {}         # the word for each test
         self.running = None
         self.stuck = False      # run.py says that the emulator has stopped a guest
@@ -54,6 +57,17 @@ class Suite:
         self.lost = []          # interrupts that the emulator did not deliver
         self.left_out = 0       # tests that it has, and that were not asked for
         self.died_under = set()
+
+    def choose(self, short):
+        """All of its tests, or the most telling of them."""
+        self.left = self._wanted("--short") if short else self._wanted()
+        self.left_out = len(self._wanted()) - len(self.left)
+
+    def halved(self):
+        """This one and another of its kind, which has every other test."""
+        other = Suite(self.host, self.options)
+        self.left, other.left = self.left[::2], self.left[1::2]
+        return [self, other]
 
     def leave_out(self, kernel):
         """Where none of its tests was meant there is nothing to say."""
@@ -65,22 +79,20 @@ class Suite:
     def _say(self, line):
         print(f"{self.label}{line}\n", end="", flush=True)
 
-    def run(self, short=False):
-        left = self._wanted("--short") if short else self._wanted()
-        self.left_out = len(self._wanted()) - len(left)
-        while left:
+    def run(self):
+        while self.left:
             before = len(self.ended), len(self.died_under)
-            complete = self._run_host(left)
-            left = [name for name in left if name not in self.ended]
+            complete = self._run_host(self.left)
+            self.left = [name for name in self.left if name not in self.ended]
             if complete or before == (len(self.ended), len(self.died_under)):
                 break
-        for name in left:
+        for name in self.left:
             self._fail(name, "was not run")
 
     def _wanted(self, *how):
         """The names as given to run.py, and the tests that these are."""
         done = subprocess.run([CHECKOUT / "tests/lab/run.py", "--list", "--host", self.host,
-                               *how, *self.names], stdout=subprocess.PIPE, text=True, check=True)
+                               *how, *self.options.names], stdout=subprocess.PIPE, text=True, check=True)
         return done.stdout.split()
 
     def _run_host(self, names):
@@ -197,22 +209,25 @@ def kernel_of(host):
 
 def main():
     options = parse_arguments()
-    suites = [Suite(host, options.names, options) for host in options.host or kinds()
-              if options.kernel in (None, kernel_of(host))]
+    suites = [suite for host in options.host or kinds() if options.kernel in (None, kernel_of(host))
+              for suite in with_tests(host, options)]
     if len(suites) > 1:
         for suite in suites:
-            suite.label = f"{suite.host}: "
+            mates = [mate for mate in suites if mate.host == suite.host]
+            suite.label = f"{suite.host}{f'/{mates.index(suite) + 1}' if mates[1:] else ''}: "
     with ThreadPoolExecutor(options.at_once) as pool:
-        list(pool.map(lambda suite: run(suite, options), suites))
+        list(pool.map(Suite.run, suites))
     return summary(suites)
 
 
-def run(suite, options):
-    kernel = kernel_of(suite.host)
+def with_tests(host, options):
+    """The host with what it has to run, or two of its kind that share that."""
+    suite, kernel = Suite(host, options), kernel_of(host)
     if options.host or options.kernel or images.has_kernel(kernel):
-        suite.run(short=not (options.host or options.kernel or options.names))
+        suite.choose(short=not (options.host or options.kernel or options.names))
     else:
         suite.leave_out(kernel)
+    return suite.halved() if options.at_once > 1 and len(suite.left) > HALVED_ABOVE else [suite]
 
 
 def summary(suites):

@@ -198,6 +198,17 @@ class Host(Base):
         self.assertEqual(sorted(self.started), ["default", "type1"])
         self.assertIn(f"{failed}: FAIL {FIRST}", self.output)
 
+    def test_two_hosts_share_many_tests(self):
+        self.suite(*[("", "", 3)] * 2, names=(), at_once=2)
+        self.assertEqual(self.started, ["default"] * 2)
+        first, second = map(set, self.asked)
+        self.assertFalse(first & second)
+        self.assertLessEqual(abs(len(first) - len(second)), 1)
+        self.assertEqual(first | second, {one.name for one in harness.selected("default", [])})
+        self.assertIn("default/2: FAIL ", self.output)
+        self.suite(("", "", 0), names=(), at_once=1)
+        self.assertEqual(len(self.asked), 1)
+
     def test_a_host_that_says_nothing_is_ended(self):
         hung = (f"RUN {FIRST}\n", f"lab: begin {FIRST}\n", "exec sleep 60")
         rest = (result("ok", SECOND) + result("ok", THIRD), "", 0)
