@@ -211,6 +211,8 @@ def main():
     options = parse_arguments()
     suites = [suite for host in options.host or kinds() if options.kernel in (None, kernel_of(host))
               for suite in with_tests(host, options)]
+    # Who has most begins first, so that none goes on alone for long.
+    suites.sort(key=lambda suite: -len(suite.left))
     if len(suites) > 1:
         for suite in suites:
             mates = [mate for mate in suites if mate.host == suite.host]
