@@ -4,6 +4,7 @@ import re
 import shlex
 from pathlib import Path
 
+from lablib import installed
 from lablib.report import LabError
 
 SECTOR = 512
@@ -38,6 +39,8 @@ def options(path, run_directory):
 
 def _filled_in(word, run_directory):
     word = word.replace("{run}", str(run_directory))
+    if "{installed}" in word:
+        word = word.replace("{installed}", str(installed.disk()))
     return DISK.sub(lambda match: _disk(match, run_directory), word)
 
 
