@@ -418,10 +418,10 @@ static void tables_for_firmware_need_room_too(void **state)
 
 static int run(const struct fixture *fixture, const char *command)
 {
-	char line[256];
+	cleanup_free char *line = NULL;
 
-	snprintf(line, sizeof(line), "cd %s && %s >log 2>&1 </dev/null", fixture->directory,
-		command);
+	assert_true(asprintf(&line, "cd %s && %s >log 2>&1 </dev/null", fixture->directory,
+			    command) > 0);
 	return system(line);
 }
 
@@ -546,6 +546,45 @@ static void the_dsdt_disassembles_and_compiles(void **state)
 	assert_int_equal(run(fixture, "iasl -p again dsdt.dsl"), 0);
 	assert_int_equal(
 		run(fixture, "{ iasl -p again dsdt.dsl | grep '0 Errors, 0 Warnings'; }"), 0);
+}
+
+/*
+ * ACPI's own interpreter evaluates it: every predefined name, what resources there are, _OSC as a system asks
+ * (6.2.11.3), and the events, of which a port that reads 05 has the power button's and the one of slot 2.
+ */
+static void the_methods_are_evaluated(void **state)
+{
+	static const char command[] =
+		"acpiexec -r -fv 5 -b 'evaluate \\_SB.GED._EVT 9;namespace;resources;test predefined;"
+		"evaluate \\_SB.PCI0._OSC (5B 4D DB 33 F7 1F 1C 40 96 57 74 41 C0 3D D7 66)"
+		" 1 3 (00 00 00 00 1F 00 00 00 1F 00 00 00)' dsdt.aml";
+	static const char *const results[] = {
+		"0000: 10 00 00 00 1F 00 00 00 1B 00 00 00", /* all but power management events */
+		"Notify on [PWRB]",
+		"Notify on [CARD]",
+		"Evaluated ",
+		"CARD._EJ0         returned AE_OK",
+		"Namespace node count",
+	};
+	static const char *const complaints[] = { "Error", "Exception", "Warning", "ismatch" };
+	struct fixture *fixture = *state;
+	static char text[256 * KIB];
+	char path[64];
+
+	if (system("acpiexec -v >/dev/null 2>&1")) {
+		test_skip("acpiexec (package acpica-tools) is not installed");
+	}
+	write_tables(fixture, 2);
+	save_dsdt(fixture);
+	assert_int_equal(run(fixture, command), 0);
+	snprintf(path, sizeof(path), "%s/log", fixture->directory);
+	assert_true(fd_read_file(path, text, sizeof(text)) > 0);
+	for (size_t i = 0; i < ARRAY_SIZE(complaints); i++)
+		if (strstr(text, complaints[i]))
+			fail_msg("%.400s", strstr(text, complaints[i]));
+	for (size_t i = 0; i < ARRAY_SIZE(results); i++)
+		if (!strstr(text, results[i]))
+			fail_msg("the interpreter does not say: %s", results[i]);
 }
 
 /* Where firmware puts ECAM there is no window, and what is left of it on both sides is two. */
@@ -753,6 +792,7 @@ int main(void)
 		ACPI_TEST(firmware_finds_a_place_for_the_tables),
 		ACPI_TEST(tables_for_firmware_need_room_too),
 		ACPI_TEST(the_dsdt_disassembles_and_compiles),
+		ACPI_TEST(the_methods_are_evaluated),
 		ACPI_TEST(the_windows_leave_ecam_out),
 		cmocka_unit_test(integers_are_as_short_as_they_can_be),
 		cmocka_unit_test(names_come_before_what_they_name),
