@@ -7,8 +7,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define CODE      (64 * KIB)
@@ -197,6 +199,71 @@ static void an_access_may_have_any_size(void **state)
 	assert_int_equal(kept(fixture, VARIABLES - 1), 0);
 }
 
+/* Command n of a firmware that writes its variables for ever: a block is erased, then filled byte by byte. */
+
+#define STEPS 33
+
+static uint64_t written_at(uint64_t n, uint8_t *byte)
+{
+	uint64_t block = n / STEPS % (VARIABLES / FLASH_BLOCK) * FLASH_BLOCK;
+
+	*byte = n / STEPS;
+	return block + n % STEPS * 124;
+}
+
+static void give_command(struct fixture *fixture, uint64_t n)
+{
+	uint8_t byte;
+	uint64_t offset = written_at(n, &byte);
+
+	set(fixture, offset, n % STEPS ? 0x10 : 0x20);
+	set(fixture, offset, n % STEPS ? byte : 0xd0);
+}
+
+static void assert_kept_after(struct fixture *fixture, uint64_t commands)
+{
+	uint8_t expected[VARIABLES], kept[VARIABLES], byte;
+	uint64_t offset = 0;
+
+	memset(expected, 0x5a, sizeof(expected));
+	assert_int_equal(pread(fixture->nvram, kept, sizeof(kept), 0), sizeof(kept));
+	for (uint64_t n = 0; n <= commands; n++) {
+		/* The one that was under way may have been done. */
+		if (n == commands && memcmp(kept, expected, sizeof(kept)) == 0)
+			return;
+		offset = written_at(n, &byte);
+		if (n % STEPS)
+			expected[offset] = byte;
+		else
+			memset(expected + offset, 0xff, FLASH_BLOCK);
+	}
+	assert_memory_equal(kept, expected, sizeof(kept));
+}
+
+static void a_kill_loses_no_more_than_one_command(void **state)
+{
+	struct fixture *fixture = *state;
+	uint64_t *done = mmap(
+		NULL, sizeof(*done), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	uint64_t before;
+	pid_t child;
+
+	assert_int_equal(try(fixture), 0);
+	for (unsigned i = 0; i < 20; i++) {
+		before = *done;
+		child = fork();
+		if (!child)
+			for (;; __atomic_add_fetch(done, 1, __ATOMIC_RELAXED))
+				give_command(fixture, *done);
+		while (__atomic_load_n(done, __ATOMIC_RELAXED) < before + 50 + 7 * i)
+			;
+		kill(child, SIGKILL);
+		assert_int_equal(waitpid(child, NULL, 0), child);
+		assert_kept_after(fixture, *done);
+	}
+	munmap(done, sizeof(*done));
+}
+
 /* What could not be kept is not shown as if it were. */
 static void what_cannot_be_written_is_told(void **state)
 {
@@ -262,6 +329,8 @@ int main(void)
 			a_byte_is_in_the_file_when_it_is_written, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_block_is_erased, setup, teardown),
 		cmocka_unit_test_setup_teardown(an_access_may_have_any_size, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			a_kill_loses_no_more_than_one_command, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_cannot_be_written_is_told, setup, teardown),
 		cmocka_unit_test_setup_teardown(without_a_slot_reads_are_served, setup, teardown),
 		cmocka_unit_test_setup_teardown(an_odd_size_is_refused, setup, teardown),
