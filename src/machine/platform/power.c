@@ -5,7 +5,7 @@
 #define SLEEP_TYPE(control)   ((control) >> 2 & 7)
 #define KEYBOARD_COMMAND_PORT 0x64
 #define KEYBOARD_RESET        0xfe
-#define KEYBOARD_ABSENT       0xc0 /* parity error and timeout at once */
+#define KEYBOARD_ABSENT       0xc1 /* parity error and timeout at once, and something to read */
 
 /* Neither register holds anything: the machine has never slept, so it has not woken either. */
 static uint64_t read_zero(void *opaque, uint64_t offset, unsigned size)
@@ -35,8 +35,8 @@ static void keyboard_write(void *opaque, uint64_t offset, unsigned size, uint64_
 }
 
 /*
- * Nothing is there but its reset line: firmware sees that by these bits, as they would float, and does not wait
- * for an answer. The bit that says "busy" is clear: Linux waits for that before it resets.
+ * Nothing is there but its reset line: firmware sees that by these bits, as they would float. It reads first, and
+ * would wait for something to read. The bit that says "busy" is clear: Linux waits for that before it resets.
  */
 static uint64_t keyboard_read(void *opaque, uint64_t offset, unsigned size)
 {
