@@ -119,6 +119,38 @@ static void code_alone_is_a_rom(void **state)
 	assert_int_equal(get(fixture, 0), 0xff);
 }
 
+/* Of the code's pages, how many this process has. */
+static unsigned pages_there(const struct flash *flash)
+{
+	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	unsigned there = 0;
+	uint64_t entry;
+
+	for (uint64_t page = 0; page < CODE / 4096; page++) {
+		assert_int_equal(pread(fd, &entry, sizeof(entry),
+					 ((uintptr_t)flash->code / 4096 + page) * sizeof(entry)),
+			sizeof(entry));
+		there += entry >> 63;
+	}
+	close(fd);
+	return there;
+}
+
+static void code_that_has_run_takes_no_memory(void **state)
+{
+	struct fixture *fixture = *state;
+	unsigned sum = 0;
+
+	assert_int_equal(try(fixture), 0);
+	for (unsigned at = 0; at < CODE; at += 4096)
+		sum += fixture->flash.code[at];
+	assert_int_equal(sum, CODE / 4096 * 0xc0);
+	assert_int_equal(pages_there(&fixture->flash), CODE / 4096);
+	flash_forget_code(&fixture->flash);
+	assert_int_equal(pages_there(&fixture->flash), 0);
+	assert_int_equal(fixture->flash.code[CODE - 1], 0xc0);
+}
+
 /* As OVMF finds out whether this is RAM, ROM or flash. */
 static void firmware_recognizes_a_flash(void **state)
 {
@@ -324,6 +356,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(code_and_variables_end_at_4_gib, setup, teardown),
 		cmocka_unit_test_setup_teardown(code_alone_is_a_rom, setup, teardown),
+		cmocka_unit_test_setup_teardown(code_that_has_run_takes_no_memory, setup, teardown),
 		cmocka_unit_test_setup_teardown(firmware_recognizes_a_flash, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			a_byte_is_in_the_file_when_it_is_written, setup, teardown),

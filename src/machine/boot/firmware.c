@@ -11,9 +11,8 @@
  * Firmware asks for the tables when it has set up PCI, and asks for the loader's script first: from here on they
  * say where ECAM is and how many buses there are.
  */
-static void write_tables(void *opaque)
+static void write_tables(struct firmware *firmware)
 {
-	struct firmware *firmware = opaque;
 	const struct boot_machine *machine = firmware->machine;
 	struct machine_pci *pci = machine->pci;
 	struct acpi_links links;
@@ -30,6 +29,15 @@ static void write_tables(void *opaque)
 	pthread_mutex_unlock(&pci->host_bridge.lock);
 }
 
+/* As few things come after this one that are still in the flash. */
+static void give_tables(void *opaque)
+{
+	struct firmware *firmware = opaque;
+
+	write_tables(firmware);
+	flash_forget_code(&firmware->flash);
+}
+
 static void add_machine(struct firmware *firmware)
 {
 	const struct boot_machine *machine = firmware->machine;
@@ -42,7 +50,7 @@ static void add_machine(struct firmware *firmware)
 		firmware->map.count * sizeof(firmware->map.ranges[0]), NULL, NULL);
 	write_tables(firmware);
 	fw_cfg_add_file(fw_cfg, ACPI_LOADER_FILE, firmware->loader, sizeof(firmware->loader),
-		write_tables, firmware);
+		give_tables, firmware);
 	fw_cfg_add_file(
 		fw_cfg, ACPI_LOADER_TABLES, firmware->tables, sizeof(firmware->tables), NULL, NULL);
 	fw_cfg_add_file(

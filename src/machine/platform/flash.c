@@ -192,6 +192,11 @@ int flash_init(struct flash *flash, struct kvm_vm *vm, struct space *mmio, int c
 	return 0;
 }
 
+void flash_forget_code(const struct flash *flash)
+{
+	madvise(flash->code, flash->code_size, MADV_DONTNEED);
+}
+
 void flash_destroy(struct flash *flash)
 {
 	if (!flash->vm)

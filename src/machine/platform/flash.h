@@ -44,5 +44,10 @@ struct flash {
  */
 int flash_init(struct flash *flash, struct kvm_vm *vm, struct space *mmio, int code_fd,
 	const char *code_name, int nvram_fd, const char *nvram_name, struct error *err);
+/*
+ * Firmware has unpacked itself to RAM. Pages of its code are none of this process' any more, and come back from the
+ * file where the guest reads them again, as after a reset.
+ */
+void flash_forget_code(const struct flash *flash);
 /* The guest does not run any more. One that was not made is left alone. */
 void flash_destroy(struct flash *flash);
