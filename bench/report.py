@@ -10,6 +10,7 @@ PEERS = ("QEMU q35", "QEMU microvm", "Penstock")
 US, REFERENCE = "Penstock", "QEMU q35"
 NATIVE, GUESTS = "native", ("QEMU q35", "Penstock")
 NATIVE_HOTPLUG = "QEMU q35, native hotplug"
+STAGES = ("boot loader", "login")
 WORK = ("reads at depth 1", "reads at depth 32", "MiB sent", "MiB received")
 # The guest's reprogramming of its own timer, and that timer's interrupts, grow with time alone, as HOST does.
 TIMER, WINDOW = "timer MSR", "interrupt window"
@@ -103,6 +104,21 @@ class Results:
         (few, less), (many, more) = sorted(machine["ports"].items(), key=lambda item: int(item[0]))
         return (without_time(more) - without_time(less)) / (int(many) - int(few))
 
+    def firmware_exits(self, machine, stage):
+        return middle([found[stage] for found in machine["firmware exits"]])
+
+    def firmware_exit_ratio(self, machine, stage):
+        return (without_timer(self.firmware_exits(machine, stage)) /
+                without_timer(self.firmware_exits(self.machines[REFERENCE], stage)))
+
+    def firmware_time_ratios(self, machine, stage):
+        return [mine[stage] / reference[stage]
+                for mine, reference in zip(machine["firmware seconds"], self.machines[REFERENCE]["firmware seconds"])]
+
+    @staticmethod
+    def firmware_memory(machine):
+        return median(sum(found[kind] for kind in MAPPED) for found in machine["firmware memory"]) / 1024
+
     def rates(self, name, what):
         """How much of it a second, round by round."""
         return [median(found[what]) for found in self.speed[name]]
@@ -153,6 +169,13 @@ class Results:
             Aim("of them MMIO or port I/O", 0, "{:.2f}",
                 lambda m: round(m["read"].get("MMIO", 0) + m["read"].get("port I/O", 0), 2),
                 lambda m: largest(m["read"], "{:.2f}")),
+            Aim("time from start to an installed system's login, by UEFI, QEMU q35 = 1", 0.7, "{:.2f}",
+                lambda m: median(self.firmware_time_ratios(m, "login")), lambda m: "see below"),
+            Aim("KVM exits for that, QEMU q35 = 1", 0.5, "{:.2f}",
+                lambda m: self.firmware_exit_ratio(m, "login"),
+                lambda m: largest(self.firmware_exits(m, "login"))),
+            Aim("memory beside guest RAM that the processes then map, MiB", 4, "{:.1f}", self.firmware_memory,
+                lambda m: "see below"),
         )
 
 
@@ -237,6 +260,18 @@ def shares(results):
     return table(["", "native, a second", *GUESTS], rows)
 
 
+def by_firmware(results):
+    """To the boot loader, and to the login."""
+    machines = [results.machines[peer] for peer in GUESTS]
+    stages = [(machine, stage) for stage in STAGES for machine in machines]
+    exits = [results.firmware_exits(*one) for one in stages]
+    times = [results.firmware_time_ratios(*one) for one in stages]
+    rows = [["time, QEMU q35 = 1", *(f"{median(found):.2f} ({min(found):.2f} to {max(found):.2f})" for found in times)],
+            *([kind, *(f"{found.get(kind, 0):,.0f}" for found in exits)] for kind in KINDS),
+            ["**exits in all**", *(f"{own(found):,.0f}" for found in exits)]]
+    return table(["", *(f"{peer}, {stage}" for stage in STAGES for peer in GUESTS)], rows)
+
+
 def page(results):
     return "\n".join([
         "# Results", "",
@@ -259,6 +294,9 @@ def page(results):
         "seconds, in which whoever has pressed it may think better of it; by ACPI's, as on the q35, it does "
         "not.", "",
         *plugging(results), "",
+        "## An installed system, started by UEFI", "",
+        "Debian's OVMF, with GRUB and Debian on a passed disk, until GRUB has the word and until somebody is logged in.",
+        "", *by_firmware(results), "",
         "## Memory beside guest RAM", "",
         *memory(results), "",
         "## KVM exits for a read of 4 KiB at queue depth 1", "",

@@ -31,7 +31,6 @@ class Counting:
         self._triggers = {event: f"hist:keys={fields}:size=8192" for event, fields in keys.items()}
 
     def __enter__(self):
-        as_on_hardware()
         # Else the first trigger would patch the scheduler, to record the names of tasks.
         (EVENTS.parent / "options/record-cmd").write_text("0")
         self._write_all("", "")
