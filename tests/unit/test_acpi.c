@@ -502,6 +502,7 @@ static void the_dsdt_disassembles_and_compiles(void **state)
 		/* The windows: granularity, minimum, maximum, translation, length. */
 		"WordBusNumber(ResourceProducer,MinFixed,MaxFixed,PosDecode,"
 		"0x0000,0x0000,0x0002,0x0000,0x0003,,,)",
+		"PosDecode,EntireRange,0x0000,0x0000,0x0CF7,0x0000,0x0CF8,",
 		"PosDecode,EntireRange,0x0000,0x6000,0xFFFF,0x0000,0xA000,",
 		"ReadWrite,0x00000000,0x80000000,0xDFFFFFFF,0x00000000,0x60000000,",
 		"ReadWrite,0x0000000000000000,0x0000200000000000,0x00003FFFFFFFFFFF,"

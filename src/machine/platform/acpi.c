@@ -291,8 +291,11 @@ static void add_host_bridge(struct aml *aml, const struct pci_root *pci)
 	aml_name_integer(aml, "_BBN", 0);
 	crs = aml_open_template(aml, "_CRS");
 	aml_window(aml, AML_BUS, 16, 0, pci->buses);
-	if (pci->has_ports)
+	/* The ports below are the ISA bridge's: Linux finds PMBASE's, and looks for a window that they are in. */
+	if (pci->has_ports) {
+		aml_window(aml, AML_IO, 16, 0, 0xcf8);
 		aml_io(aml, 0xcf8, 8);
+	}
 	aml_window(aml, AML_IO, 16, windows->io.base, windows->io.size);
 	add_low_windows(aml, pci);
 	/* Not marked prefetchable: a 64-bit BAR that is not would then have to move below 4 GiB. */
