@@ -340,16 +340,17 @@ class Test(typing.NamedTuple):
     limit: int          # seconds; what hangs for longer is a failure
     faults: bool        # it makes devices do DMA that the IOMMU refuses
     function: typing.Callable
+    long: bool = False  # it takes minutes, and runs where it, its host or its kernel is asked for
 
 
 tests = []
 
 
-def test(host="default", only=None, limit=300, faults=False):
+def test(host="default", only=None, limit=300, long=False, faults=False):
     """Marks a test: see Test."""
     def mark(function):
         name = function.__name__.replace("_", "-")
-        tests.append(Test(name, host, only, limit, faults, function))
+        tests.append(Test(name, host, only, limit, faults, function, long))
         return function
     return mark
 
@@ -383,7 +384,7 @@ NOTHING = Again(None, (), [], ())
 def selected(host, patterns, short=False):
     again = AGAIN.get(host, NOTHING)
     return [one for one in tests
-            if (one.host == host or
+            if (one.host == host and not (short and one.long) or
                 one.host == again.host and one.function.__module__ in again.files and
                 (one.name in again.short or not short)) and
             (not patterns or any(fnmatch.fnmatch(one.name, pattern) for pattern in patterns))]
