@@ -23,6 +23,7 @@ import firmware                     # noqa: E402,F401
 import gate                         # noqa: E402,F401
 import host_commands                # noqa: E402,F401
 import hotplug                      # noqa: E402,F401
+import installed                    # noqa: E402,F401
 import journal                      # noqa: E402,F401
 import kvm                          # noqa: E402,F401
 import lifecycle                    # noqa: E402,F401
@@ -51,7 +52,7 @@ def main():
     parser.add_argument("--host", default=kind_of_host(), metavar="KIND",
                         help="the kind of host, for --list elsewhere than on it")
     parser.add_argument("--short", action="store_true",
-                        help="of another host's tests that this one runs again, only the most telling")
+                        help="no long tests, and of another host's that this one runs again only the most telling")
     parser.add_argument("--list", action="store_true", help="only list the tests")
     parser.add_argument("names", nargs="*", metavar="NAME", help="tests to run; may be globs")
     options = parser.parse_args()

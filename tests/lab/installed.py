@@ -1,0 +1,88 @@
+"""Firmware starts an installed Debian from its own disk (lab/installed)."""
+
+import contextlib
+import re
+import shutil
+
+from firmware import firmware
+from harness import Machine, Penstock, check, test
+
+# Of lab/devices/firmware.conf
+INSTALLED = "0000:01:00.0"
+PROMPT = "root@installed:~# "
+GRUB_SECONDS, LOGIN_SECONDS, COMMAND_SECONDS, END_SECONDS = 200, 300, 60, 120
+
+
+class System:
+    """A machine whose installed system root is logged in to."""
+
+    def __init__(self, machine):
+        self.machine = machine
+        self._commands = 0
+
+    def run(self, command):
+        """What it says, once it has ended well."""
+        self._commands += 1
+        before = len(self.machine.output)
+        # What is typed comes back, so it must not be what is waited for.
+        self.machine.type(f"{command}; echo status=$? end-'{self._commands}'\n")
+        self.machine.expect(f"end-{self._commands}", COMMAND_SECONDS)
+        said = self.machine.output[before:]
+        check(f"status=0 end-{self._commands}" in said, f"{command}: {said}")
+        return said
+
+    def power_off(self):
+        self.machine.type("systemctl poweroff\n")
+        code = self.machine.wait(END_SECONDS)
+        check(code == 0, f"exit code {code} after the guest's power-off; {self.machine.last_words()}")
+
+
+@contextlib.contextmanager
+def installed_system(options):
+    """Its own boot loader, kernel, initramfs and systemd, to a login."""
+    with Machine(kernel=None, initrd=None, devices=[INSTALLED], more=options) as machine:
+        machine.expect("GNU GRUB", GRUB_SECONDS)
+        machine.expect(PROMPT, LOGIN_SECONDS)
+        yield System(machine)
+
+
+def boot_current(listing):
+    """The label of the entry that the system was started by, of what efibootmgr says."""
+    number = re.search(r"^BootCurrent: (\w+)$", listing, re.MULTILINE)
+    check(number, f"no BootCurrent in {listing}")
+    return re.search(rf"^Boot{number[1]}\* ([^\t]*)", listing, re.MULTILINE)[1]
+
+
+def check_kernel_log(system):
+    """What its kernel finds wrong with ACPI and PCI. amd_pstate says of each machine, QEMU's as well, that has a
+    CPU of Zen 2 that it misses _CPC."""
+    said = system.run("dmesg --level=emerg,alert,crit,err,warn")
+    complaints = [line for line in said.splitlines()
+                  if re.search(r"^\[.*(ACPI|AML|PCI|acpi|pci)", line) and "amd_pstate" not in line]
+    check(not complaints, "the guest's kernel complains:\n" + "\n".join(complaints))
+
+
+@test(host="firmware", only=Penstock, limit=590, long=True)
+def uefi_starts_an_installed_system():
+    """The second time by the boot entry that the system itself has made."""
+    with firmware() as (options, _):
+        with installed_system(options) as system:
+            check_kernel_log(system)
+            check(boot_current(system.run("efibootmgr")) != "lab", "the entry is there before it is made")
+            system.run(r"efibootmgr --quiet --create --disk /dev/nvme0n1 --part 2 --label lab "
+                       r"--loader '\EFI\debian\shimx64.efi'")
+            system.power_off()
+        with installed_system(options) as system:
+            started_by = boot_current(system.run("efibootmgr"))
+            check(started_by == "lab", f"started by the entry '{started_by}'")
+            system.power_off()
+
+
+@test(host="firmware", only=Penstock, limit=590, long=True)
+def uefi_of_the_release_before_starts_it_too():
+    """No descriptor names that one, so its variables begin as a copy of its template."""
+    with firmware("/usr/share/OVMF-bookworm/OVMF_CODE_4M.fd") as (options, nvram):
+        shutil.copyfile("/usr/share/OVMF-bookworm/OVMF_VARS_4M.fd", nvram)
+        with installed_system(options) as system:
+            check_kernel_log(system)
+            system.power_off()
