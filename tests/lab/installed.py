@@ -79,10 +79,12 @@ def uefi_starts_an_installed_system():
 
 
 @test(host="firmware", only=Penstock, limit=590, long=True)
-def uefi_of_the_release_before_starts_it_too():
-    """No descriptor names that one, so its variables begin as a copy of its template."""
+def uefi_of_the_release_before_checks_its_signatures():
+    """Its plain image has Secure Boot, which that of the lab's own release leaves out. No descriptor names it, so its
+    variables begin as a copy of those with keys."""
     with firmware("/usr/share/OVMF-bookworm/OVMF_CODE_4M.fd") as (options, nvram):
-        shutil.copyfile("/usr/share/OVMF-bookworm/OVMF_VARS_4M.fd", nvram)
+        shutil.copyfile("/usr/share/OVMF-bookworm/OVMF_VARS_4M.ms.fd", nvram)
         with installed_system(options) as system:
             check_kernel_log(system)
+            check("Secure boot enabled" in system.run("dmesg"), "Secure Boot is off")
             system.power_off()
