@@ -83,6 +83,7 @@ _penstock_value()
 	--firmware)
 		_penstock_files
 		[[ uefi == "$cur"* ]] && COMPREPLY+=(uefi)
+		[[ bios == "$cur"* ]] && COMPREPLY+=(bios)
 		;;
 	--rtc) _penstock_reply -W 'utc local' ;;
 	--cpu) _penstock_reply -W 'host' ;;

@@ -58,7 +58,7 @@ complete -c penstock -n '__penstock_at 1' -a '(__penstock_commands)'
 complete -c penstock -n 'string match -q -- "-*" (commandline -ct)' -a '(__penstock_options)'
 complete -c penstock -n '__penstock_wants --device' -a '(__penstock_devices vendor)'
 complete -c penstock -n '__penstock_wants --kernel --initrd --nvram --firmware' -F
-complete -c penstock -n '__penstock_wants --firmware' -a uefi
+complete -c penstock -n '__penstock_wants --firmware' -a 'uefi bios'
 complete -c penstock -n '__penstock_wants --rtc' -a 'utc local'
 complete -c penstock -n '__penstock_wants --cpu' -a host
 complete -c penstock -n '__penstock_wants --iommu' -a 'auto iommufd type1'

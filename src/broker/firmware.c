@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #define DESCRIPTORS_MAX 64
 #define DESCRIPTOR_MAX  (64 * KIB)
@@ -27,9 +28,19 @@ struct descriptor {
 
 struct image {
 	char code[PATH_MAX], template[PATH_MAX];
-	bool fits; /* UEFI for a PC like this one, in a flash */
+	bool fits; /* for a PC like this one: UEFI in a flash, or a BIOS in memory */
+	bool bios;
 	bool requires_smm;
 };
+
+/* Where distributions have SeaBIOS; not all describe it. */
+static const char *const bios_files[] = { "/usr/share/seabios/bios-256k.bin",
+	"/usr/share/qemu/bios-256k.bin" };
+
+/* A CPU starts sixteen bytes before the end, where a BIOS jumps to its segment F000. */
+#define BIOS_GRAIN (64 * KIB)
+#define BIOS_START 16
+#define FAR_JUMP   0xea
 
 /* An array; NULL: there is none. */
 static struct json_object *list_in(struct json_object *json, const char *key)
@@ -81,8 +92,14 @@ static void read_mapping(struct json_object *json, struct image *image)
 	struct json_object *mapping;
 	const char *mode;
 
-	if (!json_object_object_get_ex(json, "mapping", &mapping) ||
-		strcmp(member_text(mapping, "device", ""), "flash"))
+	if (!json_object_object_get_ex(json, "mapping", &mapping))
+		return;
+	if (strcmp(member_text(mapping, "device", ""), "memory") == 0) {
+		snprintf(image->code, PATH_MAX, "%s", member_text(mapping, "filename", ""));
+		image->bios = true;
+		return;
+	}
+	if (strcmp(member_text(mapping, "device", ""), "flash"))
 		return;
 	mode = member_text(mapping, "mode", "");
 	if (*mode && strcmp(mode, "split"))
@@ -105,8 +122,9 @@ static void read_image(const char *path, struct image *image)
 		return;
 	read_mapping(json, image);
 	image->requires_smm = has_text(list_in(json, "features"), "requires-smm", SIZE_MAX);
-	image->fits = image->code[0] && image->template[0] && suits_machine(json) &&
-		      has_text(list_in(json, "interface-types"), "uefi", SIZE_MAX);
+	image->fits =
+		image->code[0] && (image->bios || image->template[0]) && suits_machine(json) &&
+		has_text(list_in(json, "interface-types"), image->bios ? "bios" : "uefi", SIZE_MAX);
 	json_object_put(json);
 }
 
@@ -183,10 +201,10 @@ static const struct image *find_by_name(
 	return NULL;
 }
 
-static const struct image *first_without_smm(const struct image *images, unsigned count)
+static const struct image *first_usable(const struct image *images, unsigned count, bool bios)
 {
 	for (unsigned i = 0; i < count; i++)
-		if (!images[i].requires_smm)
+		if (!images[i].requires_smm && images[i].bios == bios)
 			return &images[i];
 	return NULL;
 }
@@ -219,13 +237,41 @@ static int refuse_no_image(struct error *err)
 	return err->code;
 }
 
+static int refuse_no_bios(struct error *err)
+{
+	error_set(err, -ENOENT, NULL,
+		"there is no BIOS: no descriptor in %s and %s has one, nor is %s there",
+		directories[0], directories[1], bios_files[0]);
+	error_hint(err, "apt install seabios, or name an image: --firmware FILE");
+	return err->code;
+}
+
+static int choose_bios(struct broker_firmware *firmware, const char *root,
+	const struct image *images, unsigned count, struct error *err)
+{
+	const struct image *chosen = first_usable(images, count, true);
+
+	if (chosen) {
+		snprintf(firmware->code, sizeof(firmware->code), "%s", chosen->code);
+		return 0;
+	}
+	for (unsigned i = 0; i < ARRAY_SIZE(bios_files); i++) {
+		snprintf(firmware->code, sizeof(firmware->code), "%s%s", root, bios_files[i]);
+		if (access(firmware->code, F_OK) == 0)
+			return 0;
+	}
+	return refuse_no_bios(err);
+}
+
 static int choose_image(struct broker_firmware *firmware, const char *root, const char *which,
 	struct image *images, struct error *err)
 {
 	unsigned count = list_images(root, images);
-	const struct image *usable = first_without_smm(images, count), *chosen = usable;
+	const struct image *usable = first_usable(images, count, false), *chosen = usable;
 	const char *file = chosen ? chosen->code : NULL;
 
+	if (strcmp(which, BROKER_FIRMWARE_BIOS) == 0)
+		return choose_bios(firmware, root, images, count, err);
 	if (strcmp(which, BROKER_FIRMWARE_UEFI)) {
 		file = which;
 		chosen = find_by_name(images, count, which);
@@ -242,36 +288,77 @@ static int choose_image(struct broker_firmware *firmware, const char *root, cons
 
 static int not_firmware(const char *file, const char *why, struct error *err)
 {
-	error_set(err, -EINVAL, file, "is no UEFI firmware: %s", why);
+	error_set(err, -EINVAL, file, "is no firmware: %s", why);
 	error_hint(err,
-		"an image is, for instance, /usr/share/OVMF/OVMF_CODE_4M.fd; 'uefi' finds the "
-		"distribution's");
+		"an image is, for instance, /usr/share/OVMF/OVMF_CODE_4M.fd or %s; 'uefi' and 'bios' "
+		"find the distribution's",
+		bios_files[0]);
 	return err->code;
 }
 
-/* It begins with a firmware volume, and ends where the CPU starts. */
+static bool starts_as_bios(const uint8_t start[static BIOS_START])
+{
+	return start[0] == FAR_JUMP && start[3] == 0x00 && start[4] == 0xf0;
+}
+
+/* UEFI firmware begins with a firmware volume, and a BIOS ends where the CPU starts. */
+static int check_code(struct broker_firmware *firmware, uint64_t size, struct error *err)
+{
+	const char *file = firmware->code;
+	uint8_t head[NVRAM_HEAD], start[BIOS_START];
+
+	if (fd_pread_all(firmware->code_fd, head, sizeof(head), 0) ||
+		fd_pread_all(firmware->code_fd, start, sizeof(start), size - sizeof(start)))
+		return error_set(err, -EIO, file, "cannot be read");
+	if (nvram_is_whole(head, size))
+		return not_firmware(file, "it holds variables and no code", err);
+	if (nvram_is_volume(head))
+		return 0;
+	firmware->bios = starts_as_bios(start);
+	if (!firmware->bios)
+		return not_firmware(file,
+			"it does not begin with a firmware volume, as UEFI does, nor does it end as a "
+			"BIOS",
+			err);
+	return size % BIOS_GRAIN ? not_firmware(file, "a BIOS has a multiple of 64 KiB", err) : 0;
+}
+
 static int open_code(struct broker_firmware *firmware, struct error *err)
 {
 	const char *file = firmware->code;
-	uint8_t head[NVRAM_HEAD];
 	struct stat stat;
 
 	firmware->code_fd = fd_open_regular(file);
 	if (firmware->code_fd < 0 || fstat(firmware->code_fd, &stat) < 0) {
 		error_sys(err, firmware->code_fd < 0 ? firmware->code_fd : -errno, file,
 			"cannot open the firmware");
-		error_hint(
-			err, "ls -l %s shows what is there; 'uefi' finds the distribution's", file);
+		error_hint(err,
+			"ls -l %s shows what is there; 'uefi' and 'bios' find the distribution's",
+			file);
 		return err->code;
 	}
 	if (!stat.st_size || stat.st_size % FLASH_BLOCK || stat.st_size > (off_t)FLASH_MAX)
 		return not_firmware(
 			file, "its size is no multiple of 4 KiB from 4 KiB to 16 MiB", err);
-	if (fd_pread_all(firmware->code_fd, head, sizeof(head), 0) || !nvram_is_volume(head))
-		return not_firmware(file, "it does not begin with a firmware volume", err);
-	if (nvram_is_whole(head, stat.st_size))
-		return not_firmware(file, "it holds variables and no code", err);
-	return 0;
+	return check_code(firmware, stat.st_size, err);
+}
+
+/* A word for a kind is kept: no descriptor makes the one of the other. */
+static int check_kind(const struct broker_firmware *firmware, const char *which, const char *nvram,
+	struct error *err)
+{
+	const char *file = firmware->code;
+
+	if (strcmp(which, BROKER_FIRMWARE_BIOS) == 0 && !firmware->bios)
+		return not_firmware(file, "a descriptor calls it a BIOS, but it is UEFI's", err);
+	if (strcmp(which, BROKER_FIRMWARE_UEFI) == 0 && firmware->bios)
+		return not_firmware(file, "a descriptor calls it UEFI's, but it is a BIOS", err);
+	if (!firmware->bios || !nvram)
+		return 0;
+	error_set(
+		err, -EINVAL, file, "this is a BIOS, and has no variables to be kept in %s", nvram);
+	error_hint(err, "leave out --nvram, or take --firmware uefi");
+	return err->code;
 }
 
 int broker_firmware_open(struct broker_firmware *firmware, const char *root, const char *which,
@@ -282,7 +369,8 @@ int broker_firmware_open(struct broker_firmware *firmware, const char *root, con
 
 	if (!images)
 		return error_sys(err, -ENOMEM, NULL, "cannot look for firmware");
-	if (choose_image(firmware, root, which, images, err) || open_code(firmware, err))
+	if (choose_image(firmware, root, which, images, err) || open_code(firmware, err) ||
+		check_kind(firmware, which, nvram, err) || firmware->bios)
 		return err->code;
 	template = firmware->template[0] ? firmware->template : NULL;
 	snprintf(firmware->nvram, sizeof(firmware->nvram), "%s",

@@ -12,10 +12,13 @@
  * name, the first that fits counts.
  */
 
-#define BROKER_FIRMWARE_UEFI "uefi" /* in place of a file: whatever the distribution has */
+/* In place of a file: whatever the distribution has. */
+#define BROKER_FIRMWARE_UEFI "uefi"
+#define BROKER_FIRMWARE_BIOS "bios"
 
 struct broker_firmware {
 	char code[PATH_MAX];
+	bool bios;               /* it is one, and no UEFI firmware */
 	char template[PATH_MAX]; /* of its variables; "": unknown */
 	char nvram[PATH_MAX];    /* where they are kept, for messages */
 	int code_fd;
@@ -23,7 +26,7 @@ struct broker_firmware {
 };
 
 /*
- * Find and open a firmware, "uefi" or a file, and its variables: the file nvram, which is made where it is not
+ * Find and open a firmware, "uefi", "bios" or a file, and its variables: the file nvram, which is made where it is not
  * there, or NULL, and then they last as long as the broker. root is what the descriptors' directories are below,
  * "" but in tests. All that can be wrong with these files is an error. The descriptors start out as -1.
  */

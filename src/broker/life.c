@@ -68,6 +68,7 @@ static _Noreturn void run_machine(struct broker *broker, const struct broker_vfi
 		.boot = {
 			.firmware_fd = files->firmware.code_fd,
 			.firmware_name = files->firmware.code,
+			.bios = files->firmware.bios,
 			.nvram_fd = files->firmware.nvram_fd,
 			.nvram_name = files->firmware.nvram,
 			.kernel_fd = files->kernel,

@@ -51,12 +51,23 @@ static int open_input(const char *path, const char *what, struct error *err)
 	return error_set(err, -EINVAL, path, "the %s must be a regular file", what);
 }
 
+static int refuse_kernel(const char *kernel, struct error *err)
+{
+	error_set(err, -EINVAL, kernel,
+		"a BIOS starts what is on a disk, and no kernel from a file of the host's");
+	error_hint(
+		err, "leave out --firmware, and the kernel runs at once; or take --firmware uefi");
+	return err->code;
+}
+
 int broker_files_open(
 	struct broker_files *files, const struct broker_config *config, struct error *err)
 {
 	if (config->firmware &&
 		broker_firmware_open(&files->firmware, "", config->firmware, config->nvram, err))
 		return err->code;
+	if (files->firmware.bios && config->kernel)
+		return refuse_kernel(config->kernel, err);
 	if (config->kernel)
 		files->kernel = open_input(config->kernel, "kernel", err);
 	if (files->kernel >= 0 && config->initrd)

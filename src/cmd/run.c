@@ -16,7 +16,7 @@
 
 static const char help[] =
 	"usage: penstock run --kernel FILE [OPTIONS]\n"
-	"       penstock run --firmware FILE|uefi [OPTIONS]\n"
+	"       penstock run --firmware FILE|uefi|bios [OPTIONS]\n"
 	"\n"
 	"Run a virtual machine. Each device is taken from its driver, given to the guest, and\n"
 	"given back when the machine ends, whichever way it ends.\n"
@@ -26,8 +26,8 @@ static const char help[] =
 	"  --cmdline TEXT     its command line\n"
 	"  --firmware FILE    firmware that runs first, such as /usr/share/OVMF/OVMF_CODE_4M.fd, and\n"
 	"                     starts a kernel from a disk, or that of --kernel; uefi takes the\n"
-	"                     distribution's\n"
-	"  --nvram FILE       where its variables are kept; made where it is not there. Without, they\n"
+	"                     distribution's, and bios its SeaBIOS, which starts a disk alone\n"
+	"  --nvram FILE       where UEFI's variables are kept; made where it is not there. Without, they\n"
 	"                     last until the machine ends\n"
 	"  --memory SIZE      guest RAM, such as 512M or 8G (default 512M)\n"
 	"  --cpus N[,KEY=VALUE]...  number of virtual CPUs, 1 to 64 (default 1), in one socket of so\n"

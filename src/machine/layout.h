@@ -36,6 +36,8 @@
 /* I/O ports that PCI devices may have. */
 #define LAYOUT_IO_BASE 0x6000
 #define LAYOUT_IO_SIZE 0xa000
+#define LAYOUT_IO_LOW  0x1000 /* where a BIOS may begin */
+#define LAYOUT_IO_END  0x10000
 
 /* The slot of the ISA bridge on the root bus, on a Q35. */
 #define LAYOUT_ISA_SLOT 31
@@ -43,6 +45,7 @@
 /* Lines of the interrupt controllers (GSIs). */
 #define LAYOUT_GSI_SERIAL 4
 #define LAYOUT_GSI_EVENTS 9
+#define LAYOUT_GSI_SCI    10 /* nothing raises it */
 #define LAYOUT_GSI_PCI    16 /* eight of them: see layout_pci_gsi() */
 
 /* The line of a PCI device's interrupt pin, 1 (INTA) to 4; the ACPI tables say the same. */

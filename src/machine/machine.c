@@ -428,6 +428,8 @@ static int make_pci(struct machine *machine, struct error *err)
 		devices_describe(&machine->devices, topology, err) ||
 		topology_plan(topology, machine->config->ports, err))
 		return err->code;
+	if (machine->config->boot.bios)
+		topology_widen(&topology->windows, memory_end(&machine->memory));
 	return machine_pci_init(&machine->pci, machine->vm, &machine->mmio, &machine->pio, topology,
 		topology->firmware, err);
 }

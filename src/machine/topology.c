@@ -34,6 +34,17 @@ int topology_windows(unsigned address_bits, uint64_t memory_end, bool firmware,
 	return 0;
 }
 
+void topology_widen(struct pci_windows *windows, uint64_t memory_end)
+{
+	uint64_t end = windows->mem64.base + windows->mem64.size;
+
+	windows->io.base = LAYOUT_IO_LOW;
+	windows->io.size = LAYOUT_IO_END - LAYOUT_IO_LOW;
+	windows->mem32.size = LAYOUT_IOAPIC - LAYOUT_MEM32_BASE;
+	windows->mem64.base = max_u64(memory_end, LAYOUT_4G);
+	windows->mem64.size = end - windows->mem64.base;
+}
+
 /* Another function of device i's slot that is passed too; its function 0 where number is 0. */
 static bool has_sibling(const struct topology *topology, unsigned i, bool function_0)
 {

@@ -52,6 +52,12 @@ int topology_windows(unsigned address_bits, uint64_t memory_end, bool firmware,
 	struct pci_windows *windows, struct error *err);
 
 /*
+ * A BIOS puts BARs right below the IOAPIC, I/O ports from 1000 on where C000 has too few, and 64-bit windows right behind
+ * the RAM: the root bus has all that. Once it is planned where things are before that.
+ */
+void topology_widen(struct pci_windows *windows, uint64_t memory_end);
+
+/*
  * topology->devices and windows are given; empty ports are to be left over. Fills in the answers.
  * -ENOSPC: it does not fit, and err says what and how large it is.
  */

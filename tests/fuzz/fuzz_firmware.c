@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What of a PC firmware looks at: flash, fw_cfg, ISA bridge, PCIEXBAR. The input is a guest's accesses to them and
- * to configuration space, and which call into the kernel fails.
+ * What of a PC firmware looks at: flash, fw_cfg, ISA bridge, PCIEXBAR, and a BIOS's PAM. The input is a guest's
+ * accesses to them and to configuration space, which of both it is, and which call into the kernel fails.
  */
 #include "fuzz.h"
 
@@ -23,9 +23,11 @@
 #define VARIABLES (8 * KIB)
 #define FLASH     (LAYOUT_4G - CODE - VARIABLES)
 #define PORTS     2
+#define PAM       0x90
+#define BIOS      0x80   /* in the first byte of an input: it is one */
 #define COMMAND   0x1000 /* where in RAM transfers by DMA are put */
 
-enum { ACCESSES, WRITTEN, MODES, DMA, TABLES, MOVED, ENDS };
+enum { ACCESSES, WRITTEN, MODES, DMA, TABLES, MOVED, ENDS, FIXED };
 
 struct fuzz_goal fuzz_goals[] = {
 	[ACCESSES] = { "accesses", 2, 0 },
@@ -35,6 +37,7 @@ struct fuzz_goal fuzz_goals[] = {
 	[TABLES] = { "ACPI tables written anew", 200, 0 },
 	[MOVED] = { "steps with ECAM where it was put", 100, 0 },
 	[ENDS] = { "requests to power off or reset", 200, 0 },
+	[FIXED] = { "a BIOS's tables with the ports of power management", 2000, 0 },
 	{ 0 },
 };
 
@@ -70,6 +73,8 @@ static void check_flash(struct pc *pc)
 	const struct flash *flash = &pc->firmware.flash;
 	uint8_t kept[VARIABLES];
 
+	if (pc->files.bios)
+		return;
 	fuzz_check(pread(pc->files.nvram_fd, kept, sizeof(kept), 0) == sizeof(kept));
 	fuzz_check(memcmp(kept, flash->bytes, sizeof(kept)) == 0);
 	fuzz_goals[WRITTEN].count += memcmp(kept, pc->before, sizeof(kept)) != 0;
@@ -101,10 +106,12 @@ static uint8_t *file_of(struct firmware *firmware, const uint8_t *name, size_t *
 /* Whatever the guest has done to PCI, the script and the tables fit together. */
 static void check_tables(struct firmware *firmware)
 {
+	uint16_t pm_base = firmware->is_bios ? lpc_pm_base(&firmware->lpc) : 0;
+
 	for (unsigned i = 0; i < ACPI_LOADER_COMMANDS; i++) {
 		const uint8_t *command = firmware->loader[i].bytes;
 		uint32_t kind = number_at(command), offset, length;
-		uint64_t pointer;
+		uint64_t pointer = 0;
 		uint8_t *file;
 		size_t size;
 
@@ -113,8 +120,9 @@ static void check_tables(struct firmware *firmware)
 		file = file_of(firmware, command + 4, &size);
 		if (kind == 2) {
 			offset = number_at(command + 4 + 2 * FW_CFG_NAME);
-			fuzz_check(offset + sizeof(pointer) <= size);
-			memcpy(&pointer, file + offset, sizeof(pointer));
+			length = command[4 + 2 * FW_CFG_NAME + 4];
+			fuzz_check((length == 4 || length == 8) && offset + length <= size);
+			memcpy(&pointer, file + offset, length);
 			fuzz_check(pointer + 36 <= sizeof(firmware->tables));
 		} else if (kind == 3) {
 			offset = number_at(command + 4 + FW_CFG_NAME + 4);
@@ -123,6 +131,7 @@ static void check_tables(struct firmware *firmware)
 		}
 	}
 	fuzz_goals[TABLES].count++;
+	fuzz_goals[FIXED].count += pm_base != 0;
 }
 
 static void dma(struct pc *pc, struct fuzz_input *input)
@@ -145,7 +154,10 @@ static uint64_t port_of(uint8_t which)
 	static const uint16_t ports[] = { FW_CFG_PORT, FW_CFG_PORT + 1, FW_CFG_PORT + 4,
 		FW_CFG_PORT + 8, 0xcf8, 0xcfc, 0xcfe, 0xcff, 0xcf9, 0x92, 0x600, 0x604, 0x608,
 		0x609, 0xcf8, 0xcfc };
+	static const uint16_t fixed[] = { 0x600, 0x602, 0x604, 0x630 };
 
+	if (which >= 0xf0)
+		return fixed[which % ARRAY_SIZE(fixed)];
 	return ports[which % ARRAY_SIZE(ports)];
 }
 
@@ -156,7 +168,9 @@ static void config(struct pc *pc, struct fuzz_input *input, uint8_t how)
 	static const uint8_t registers[] = { 0x60, 0x64, 0x40, 0x44, 0x04, 0x18, 0x1c, 0x20, 0x24,
 		0x3c, 0xf0 };
 	unsigned slot = devices[how & 3];
-	unsigned offset = registers[fuzz_byte(input) % ARRAY_SIZE(registers)];
+	uint8_t which = fuzz_byte(input);
+	unsigned offset =
+		which >= 0xf0 ? PAM + (which & 4) : registers[which % ARRAY_SIZE(registers)];
 
 	space_write(&pc->pio, 0xcf8, 4, 1U << 31 | slot << 11 | offset);
 	space_write(&pc->pio, 0xcfc, 4, fuzz_number(input, 4));
@@ -205,7 +219,7 @@ static void step(struct pc *pc, struct fuzz_input *input)
 }
 
 /* False where the kernel fails. */
-static bool open_pc(struct pc *pc, struct error *err)
+static bool open_pc(struct pc *pc, bool bios, struct error *err)
 {
 	pc->vm = kvm_vm_new(3, err);
 	if (!pc->vm)
@@ -219,7 +233,8 @@ static bool open_pc(struct pc *pc, struct error *err)
 	pc->files = (struct boot_files){
 		.firmware_fd = make_file(CODE),
 		.firmware_name = "code",
-		.nvram_fd = make_file(VARIABLES),
+		.bios = bios,
+		.nvram_fd = bios ? -1 : make_file(VARIABLES),
 		.nvram_name = "variables",
 		.kernel_fd = -1,
 		.initrd_fd = -1,
@@ -243,10 +258,10 @@ static void close_pc(struct pc *pc)
 	firmware_destroy(&pc->firmware);
 	machine_pci_destroy(&pc->pci);
 	kvm_vm_free(pc->vm);
-	if (pc->files.firmware_name) {
+	if (pc->files.firmware_name)
 		close(pc->files.firmware_fd);
+	if (pc->files.firmware_name && !pc->files.bios)
 		close(pc->files.nvram_fd);
-	}
 	space_destroy(&pc->pio);
 	space_destroy(&pc->mmio);
 }
@@ -257,16 +272,18 @@ void fuzz_one(struct fuzz_input *input)
 	static struct pc pc;
 	unsigned before = fuzz_descriptors();
 	struct error err = { 0 };
+	uint8_t first;
 
 	kernel_reset(input);
-	kernel.fail_in = fuzz_byte(input);
+	first = fuzz_byte(input);
+	kernel.fail_in = first & ~BIOS;
 	kernel.fail_code = ENOMEM;
 	memset(&pc, 0, sizeof(pc));
 	pc.memory = (struct memory){ .regions = { { 0, RAM, ram } }, .count = 1, .size = RAM };
 	pc.pci.reset = on_end;
 	space_init(&pc.mmio);
 	space_init(&pc.pio);
-	if (open_pc(&pc, &err))
+	if (open_pc(&pc, first & BIOS, &err))
 		for (unsigned i = 0; i < STEPS_MAX && input->size; i++)
 			step(&pc, input);
 	else

@@ -348,10 +348,10 @@ static void obey(struct fixture *fixture, const uint8_t *command)
 	} else if (kind == 2) {
 		uint64_t value = file_at(first + 56);
 
-		assert_int_equal(first[116], 8);
-		to = memory_at(&fixture->memory, file_at(first) + field(first, 112, 4), 8);
-		value += field(to, 0, 8);
-		memcpy(to, &value, 8);
+		assert_true(first[116] == 8 || first[116] == 4);
+		to = memory_at(&fixture->memory, file_at(first) + field(first, 112, 4), first[116]);
+		value += field(to, 0, first[116]);
+		memcpy(to, &value, first[116]);
 	} else if (kind == 3) {
 		const uint8_t *from =
 			at(fixture, file_at(first) + field(first, 60, 4), field(first, 64, 4));
@@ -367,15 +367,15 @@ static void obey(struct fixture *fixture, const uint8_t *command)
 }
 
 /* As firmware does it, from files that know no address. */
-static void load_tables(struct fixture *fixture)
+static void load_tables_for(struct fixture *fixture, uint16_t pm_base)
 {
 	static uint8_t bytes[0xf000];
 	struct acpi_loader_command script[ACPI_LOADER_COMMANDS];
 	struct acpi_links links;
 
 	memset(bytes, 0, sizeof(bytes));
-	assert_true(acpi_write_unplaced(
-		bytes, sizeof(bytes), &fixture->memory, &fixture->pci, &KVM_CPUS(2), &links));
+	assert_true(acpi_write_unplaced(bytes, sizeof(bytes), &fixture->memory, &fixture->pci,
+		&KVM_CPUS(2), pm_base, &links));
 	acpi_loader_write(script, &links);
 	memcpy(memory_at(&fixture->memory, LAYOUT_ACPI, sizeof(bytes)), bytes, sizeof(bytes));
 	memcpy(memory_at(&fixture->memory, RSDP_AT, ACPI_RSDP_SIZE), bytes + links.rsdp,
@@ -383,6 +383,11 @@ static void load_tables(struct fixture *fixture)
 	for (unsigned i = 0; i < ARRAY_SIZE(script); i++)
 		obey(fixture, script[i].bytes);
 	fixture->rsdp = RSDP_AT;
+}
+
+static void load_tables(struct fixture *fixture)
+{
+	load_tables_for(fixture, 0);
 }
 
 static void firmware_finds_a_place_for_the_tables(void **state)
@@ -411,7 +416,43 @@ static void tables_for_firmware_need_room_too(void **state)
 
 	for (unsigned room = 0; room < sizeof(bytes); room++)
 		assert_false(acpi_write_unplaced(
-			bytes, room, &fixture->memory, &fixture->pci, &KVM_CPUS(2), &links));
+			bytes, room, &fixture->memory, &fixture->pci, &KVM_CPUS(2), 0x600, &links));
+}
+
+/* A BIOS leaves 8259s and 8254 at work, which a system only takes over where the platform is not reduced. */
+static void behind_a_bios_the_hardware_is_told_of(void **state)
+{
+	struct fixture *fixture = *state;
+	const uint8_t *fadt, *facs, *rsdt;
+
+	load_tables_for(fixture, 0x600);
+	fadt = find(fixture, "FACP");
+	/* Old loaders know 32-bit addresses alone. */
+	rsdt = table_at(fixture, field(at(fixture, RSDP_AT, 36), 16, 4), "RSDT");
+	assert_checksum(at(fixture, RSDP_AT, 20), 20);
+	assert_checksum(at(fixture, RSDP_AT, 36), 36);
+	assert_int_equal(field(rsdt, 4, 4), 36 + 4 * 4);
+	for (unsigned i = 0; i < 4; i++)
+		assert_int_equal(field(rsdt, 36 + 4 * i, 4), field(root(fixture), 36 + 8 * i, 8));
+	assert_int_equal(field(fadt, 40, 4), field(fadt, 140, 8));
+	assert_int_equal(field(fadt, 112, 4) & 1 << 20, 0);
+	/* Neither button is fixed hardware, and the clock wakes nobody. */
+	assert_int_equal(field(fadt, 112, 4) & (7 << 4 | 1 << 10), 7 << 4 | 1 << 10);
+	assert_int_equal(field(fadt, 46, 2), LAYOUT_GSI_SCI);
+	assert_int_equal(field(fadt, 48, 4), 0); /* always ACPI's */
+	assert_int_equal(field(fadt, 56, 4), 0x600);
+	assert_int_equal(field(fadt, 64, 4), 0x604);
+	assert_int_equal(field(fadt, 76, 4), 0x608);
+	assert_int_equal(field(fadt, 88, 4), 0x04000204);
+	for (unsigned offset = 244; offset < 268; offset += 4)
+		assert_int_equal(field(fadt, offset, 4), 0);
+	table_at(fixture, field(fadt, 140, 8), "DSDT");
+	facs = at(fixture, field(fadt, 36, 4), 64);
+	assert_int_equal(field(fadt, 36, 4) % 64, 0);
+	assert_int_equal(field(fadt, 132, 8), 0); /* one address of it is enough */
+	assert_memory_equal(facs, "FACS", 4);
+	assert_int_equal(field(facs, 4, 4), 64);
+	assert_int_equal(facs[32], 2);
 }
 
 /* The compiler of ACPI's own project reads it back. */
@@ -626,6 +667,33 @@ static void the_windows_leave_ecam_out(void **state)
 	}
 }
 
+/* ACPI's own compiler has nothing to say about it. */
+static void the_hardware_is_told_of_as_it_should_be(void **state)
+{
+	struct fixture *fixture = *state;
+	static char text[4 * KIB];
+	const uint8_t *fadt;
+	char path[64];
+	FILE *file;
+
+	if (system("iasl -v >/dev/null 2>&1"))
+		test_skip("iasl (package acpica-tools) is not installed");
+	strcpy(fixture->directory, "/tmp/penstock-acpi-XXXXXX");
+	assert_non_null(mkdtemp(fixture->directory));
+	load_tables_for(fixture, 0x600);
+	fadt = find(fixture, "FACP");
+	snprintf(path, sizeof(path), "%s/facp.aml", fixture->directory);
+	file = fopen(path, "w");
+	assert_non_null(file);
+	assert_int_equal(fwrite(fadt, field(fadt, 4, 4), 1, file), 1);
+	fclose(file);
+	assert_int_equal(run(fixture, "iasl -d facp.aml"), 0);
+	assert_int_equal(run(fixture, "iasl facp.dsl"), 0);
+	snprintf(path, sizeof(path), "%s/log", fixture->directory);
+	assert_true(fd_read_file(path, text, sizeof(text)) > 0);
+	assert_non_null(strstr(text, "0 Errors, 0 Warnings, 0 Remarks"));
+}
+
 /* AML: against bytes that the specification gives (ACPI 6.4, chapter 20). */
 
 #define assert_aml(aml, bytes) assert_bytes(aml, (const uint8_t *)(bytes), sizeof(bytes) - 1)
@@ -792,6 +860,8 @@ int main(void)
 		ACPI_TEST(tables_without_room_are_an_error),
 		ACPI_TEST(firmware_finds_a_place_for_the_tables),
 		ACPI_TEST(tables_for_firmware_need_room_too),
+		ACPI_TEST(behind_a_bios_the_hardware_is_told_of),
+		ACPI_TEST(the_hardware_is_told_of_as_it_should_be),
 		ACPI_TEST(the_dsdt_disassembles_and_compiles),
 		ACPI_TEST(the_methods_are_evaluated),
 		ACPI_TEST(the_windows_leave_ecam_out),

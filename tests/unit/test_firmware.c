@@ -93,6 +93,30 @@ static void write_code(const char *path, size_t size)
 	free(bytes);
 }
 
+/* As it ends: a jump to F000:E05B, and a date. */
+static void write_bios(const char *path, size_t size)
+{
+	static const uint8_t start[] = { 0xea, 0x5b, 0xe0, 0x00, 0xf0 };
+	uint8_t *bytes = calloc(1, size);
+
+	memcpy(bytes + size - 16, start, sizeof(start));
+	write_file(path, bytes, size);
+	free(bytes);
+}
+
+static void describe_bios(const char *name, const char *code)
+{
+	char text[1024], path[256];
+
+	snprintf(path, sizeof(path), "%s%s", root, name);
+	snprintf(text, sizeof(text),
+		"{ \"interface-types\": [ \"bios\" ], \"mapping\": { \"device\": \"memory\","
+		" \"filename\": \"%s\" }, \"targets\": [ { \"architecture\": \"x86_64\","
+		" \"machines\": [ \"pc-q35-*\" ] } ], \"features\": [], \"tags\": [] }",
+		code);
+	write_file(path, text, strlen(text));
+}
+
 static void make_directory(const char *name)
 {
 	char path[128];
@@ -205,6 +229,71 @@ static void descriptors_that_do_not_fit_are_passed_over(void **state)
 		write_file(path, texts[i], strlen(texts[i]));
 	}
 	assert_opens("uefi", plain);
+}
+
+static void assert_bios(const char *which, const char *code)
+{
+	assert_opens(which, code);
+	assert_true(firmware.bios);
+}
+
+static void a_bios_is_found(void **state)
+{
+	char own[128], seabios[256];
+
+	(void)state;
+	refuse("bios", NULL, "", "there is no BIOS");
+	assert_non_null(strstr(err.hint, "apt install seabios"));
+	/* Debian describes none. */
+	make_directory("usr/share/seabios");
+	snprintf(seabios, sizeof(seabios), "%s/usr/share/seabios/bios-256k.bin", root);
+	write_bios(seabios, 256 * KIB);
+	assert_bios("bios", seabios);
+	path_of(own, "OWN.bin");
+	write_bios(own, 128 * KIB);
+	describe_bios("/etc/qemu/firmware/10-own.json", own);
+	assert_bios("bios", own);
+	assert_bios(seabios, seabios);
+	/* It is none of UEFI's, which come behind it. */
+	assert_opens("uefi", plain);
+	assert_false(firmware.bios);
+}
+
+static void what_is_no_bios_is_refused(void **state)
+{
+	char path[128];
+
+	(void)state;
+	path_of(path, "OWN.bin");
+	describe_bios("/etc/qemu/firmware/10-own.json", path);
+	refuse("bios", NULL, path, "cannot open the firmware");
+	write_bios(path, 128 * KIB - 1);
+	refuse("bios", NULL, path, "multiple of 4 KiB");
+	write_bios(path, 124 * KIB);
+	refuse("bios", NULL, path, "multiple of 64 KiB");
+	write_bios(path, 32 * MIB);
+	refuse("bios", NULL, path, "multiple of 4 KiB");
+	write_bios(path, 128 * KIB);
+	assert_int_equal(truncate(path, 64 * KIB), 0);
+	refuse("bios", NULL, path, "nor does it end as a BIOS");
+	write_code(path, CODE);
+	refuse("bios", NULL, path, "it is UEFI's");
+	write_bios(plain, 128 * KIB);
+	refuse("uefi", NULL, plain, "it is a BIOS");
+}
+
+static void a_bios_has_no_variables(void **state)
+{
+	char path[128];
+
+	(void)state;
+	path_of(path, "OWN.bin");
+	write_bios(path, 128 * KIB);
+	assert_int_equal(open_it(path, NULL), 0);
+	assert_int_equal(firmware.nvram_fd, -1);
+	close_all();
+	refuse(path, nvram, path, "has no variables");
+	assert_int_equal(access(nvram, F_OK), -1);
 }
 
 static void an_image_that_needs_smm_is_refused(void **state)
@@ -394,6 +483,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(
 			an_image_that_needs_smm_is_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_is_no_firmware_is_refused, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_bios_is_found, setup, teardown),
+		cmocka_unit_test_setup_teardown(what_is_no_bios_is_refused, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_bios_has_no_variables, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			without_a_file_variables_are_a_copy, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_missing_file_is_made, setup, teardown),

@@ -161,12 +161,14 @@ static void the_timer_runs_at_its_frequency(void **state)
 		get(fixture, PMBASE + 8, 4), (100000000 * 3579545ULL + 3579545 / 2) & 0xffffff);
 }
 
-static void sleep_of_type_0_is_off(void **state)
+/* As firmware has it, and as the ACPI tables do. */
+static void sleep_of_two_types_is_off(void **state)
 {
 	struct fixture *fixture = *state;
 
 	decode(fixture);
-	set(fixture, PMBASE + 4, 2, 1 << 13 | 5 << 10);
+	set(fixture, PMBASE + 4, 2, 1 << 13 | 1 << 10);
+	set(fixture, PMBASE + 4, 2, 5 << 10);
 	set(fixture, PMBASE + 4, 2, 0);
 	set(fixture, PMBASE + 4, 1, 0xff);
 	set(fixture, PMBASE + 6, 2, 1 << 13);
@@ -175,6 +177,51 @@ static void sleep_of_type_0_is_off(void **state)
 	assert_int_equal(fixture->offs, 1);
 	set(fixture, PMBASE + 4, 4, 1 << 13);
 	assert_int_equal(fixture->offs, 2);
+	set(fixture, PMBASE + 4, 2, 1 << 13 | 5 << 10);
+	assert_int_equal(fixture->offs, 3);
+}
+
+/* Of PM1: nothing happens, and what is enabled stays so; power management is ACPI's from the start. */
+static void events_can_be_enabled(void **state)
+{
+	struct fixture *fixture = *state;
+
+	decode(fixture);
+	assert_int_equal(get(fixture, PMBASE, 4), 0);
+	assert_int_equal(get(fixture, PMBASE + 4, 2), 1);
+	set(fixture, PMBASE + 2, 2, 0x0120);
+	assert_int_equal(get(fixture, PMBASE + 2, 2), 0x0120);
+	assert_int_equal(get(fixture, PMBASE + 3, 1), 0x01);
+	assert_int_equal(get(fixture, PMBASE, 4), 0x01200000);
+	set(fixture, PMBASE, 2, 0xffff);
+	set(fixture, PMBASE + 4, 2, 0);
+	assert_int_equal(get(fixture, PMBASE, 4), 0x01200000);
+	assert_int_equal(get(fixture, PMBASE + 4, 2), 1);
+	set(fixture, PMBASE + 2, 2, 0);
+	assert_int_equal(get(fixture, PMBASE + 2, 2), 0);
+}
+
+/* A BIOS would otherwise put its code for system management mode in place, and wait for it to run. */
+static void system_management_is_taken(void **state)
+{
+	struct fixture *fixture = *state;
+
+	decode(fixture);
+	assert_int_equal(get(fixture, PMBASE + 0x30, 4), 0x20);
+	set(fixture, PMBASE + 0x30, 4, 0);
+	assert_int_equal(get(fixture, PMBASE + 0x30, 4), 0x20);
+	assert_int_equal(get(fixture, PMBASE + 0x20, 4), 0);
+}
+
+static void it_is_told_where_the_ports_are(void **state)
+{
+	struct fixture *fixture = *state;
+
+	assert_int_equal(lpc_pm_base(&fixture->lpc), 0);
+	decode(fixture);
+	assert_int_equal(lpc_pm_base(&fixture->lpc), PMBASE);
+	set_config(fixture, 0x44, 1, 0);
+	assert_int_equal(lpc_pm_base(&fixture->lpc), 0);
 }
 
 static void port_92_resets(void **state)
@@ -194,7 +241,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(firmware_finds_an_isa_bridge, setup, teardown),
 		cmocka_unit_test_setup_teardown(the_ports_are_where_pmbase_says, setup, teardown),
 		cmocka_unit_test_setup_teardown(the_timer_runs_at_its_frequency, setup, teardown),
-		cmocka_unit_test_setup_teardown(sleep_of_type_0_is_off, setup, teardown),
+		cmocka_unit_test_setup_teardown(sleep_of_two_types_is_off, setup, teardown),
+		cmocka_unit_test_setup_teardown(events_can_be_enabled, setup, teardown),
+		cmocka_unit_test_setup_teardown(system_management_is_taken, setup, teardown),
+		cmocka_unit_test_setup_teardown(it_is_told_where_the_ports_are, setup, teardown),
 		cmocka_unit_test_setup_teardown(port_92_resets, setup, teardown),
 	};
 

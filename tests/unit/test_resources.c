@@ -249,6 +249,24 @@ static void a_kernel_must_be_a_file(void **state)
 		"ls -l /nonexistent");
 }
 
+/* Written by hand: it ends as one does. */
+static void a_bios_starts_no_kernel(void **state)
+{
+	static char image[64 * KIB];
+	char path[PATH_MAX];
+	int fd;
+
+	memcpy(image + sizeof(image) - 16, "\xea\x5b\xe0\x00\xf0", 5);
+	snprintf(path, sizeof(path), "%s/bios", ((struct fixture *)*state)->tree);
+	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	assert_int_equal(write(fd, image, sizeof(image)), sizeof(image));
+	close(fd);
+	config.firmware = path;
+	refuse_files(-EINVAL, config.kernel, "a BIOS starts what is on a disk", "--firmware uefi");
+	config.kernel = NULL;
+	refuse_files(0, "", "", "");
+}
+
 static void kvm_must_be_there(void **state)
 {
 	(void)state;
@@ -726,6 +744,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		RESOURCES_TEST(files_are_open_until_they_are_closed),
 		RESOURCES_TEST(a_kernel_must_be_a_file),
+		RESOURCES_TEST(a_bios_starts_no_kernel),
 		RESOURCES_TEST(kvm_must_be_there),
 		RESOURCES_TEST(kvm_says_how_many_cpus),
 		RESOURCES_TEST(cpus_that_cannot_be_had_are_refused),

@@ -325,6 +325,26 @@ TEST(a_large_device_narrows_the_shares)
 		assert_int_equal(topology.ports[i].windows.mem32.size, 128 * MIB);
 }
 
+TEST(a_bios_has_all_that_is_no_ram)
+{
+	struct pci_windows *windows = &topology.windows;
+
+	assert_int_equal(topology_windows(BITS, 4 * GIB + 2 * MIB, true, windows, &err), 0);
+	topology_widen(windows, 4 * GIB + 2 * MIB);
+	assert_int_equal(windows->io.base, 0x1000);
+	assert_int_equal(windows->io.base + windows->io.size, 0x10000);
+	assert_true(windows->mem32.base == 2 * GIB);
+	assert_true(windows->mem32.base + windows->mem32.size == LAYOUT_IOAPIC);
+	assert_true(windows->mem64.base == 4 * GIB + 2 * MIB);
+	assert_true(windows->mem64.base + windows->mem64.size == 2 * HALF);
+	/* What is placed before it runs stays where it is else. */
+	assert_int_equal(windows->io.next, LAYOUT_IO_BASE);
+	assert_true(windows->mem64.next == HALF);
+	assert_int_equal(topology_windows(BITS, GIB, true, windows, &err), 0);
+	topology_widen(windows, GIB);
+	assert_true(windows->mem64.base == 4 * GIB);
+}
+
 TEST(root_bus_and_ports_share_the_windows)
 {
 	struct topology_device *device = add(0, 8, 0, false);
@@ -503,6 +523,7 @@ int main(void)
 		TOPOLOGY_TEST(empty_ports_share_what_there_is),
 		TOPOLOGY_TEST(a_device_gets_what_it_needs),
 		TOPOLOGY_TEST(a_large_device_narrows_the_shares),
+		TOPOLOGY_TEST(a_bios_has_all_that_is_no_ram),
 		TOPOLOGY_TEST(root_bus_and_ports_share_the_windows),
 		TOPOLOGY_TEST(kinds_of_memory_go_to_their_windows),
 		TOPOLOGY_TEST(ports_are_given_as_far_as_they_go),

@@ -15,6 +15,7 @@ static void write_tables(struct firmware *firmware)
 {
 	const struct boot_machine *machine = firmware->machine;
 	struct machine_pci *pci = machine->pci;
+	uint16_t pm_base = firmware->is_bios ? lpc_pm_base(&firmware->lpc) : 0;
 	struct acpi_links links;
 
 	pci->root.buses = pci_root_last_bus(&pci->root) + 1U;
@@ -22,7 +23,7 @@ static void write_tables(struct firmware *firmware)
 	/* The same tables have had the room before; whatever the buses' numbers are. */
 	memset(firmware->tables, 0, sizeof(firmware->tables));
 	if (acpi_write_unplaced(firmware->tables, sizeof(firmware->tables), machine->memory,
-		    &pci->root, machine->cpus, &links)) {
+		    &pci->root, machine->cpus, pm_base, &links)) {
 		memcpy(firmware->rsdp, firmware->tables + links.rsdp, sizeof(firmware->rsdp));
 		acpi_loader_write(firmware->loader, &links);
 	}
@@ -89,6 +90,7 @@ int firmware_load(struct firmware *firmware, const struct boot_files *files,
 	int code;
 
 	firmware->machine = machine;
+	firmware->is_bios = files->bios;
 	firmware->lpc.off = machine->off;
 	firmware->lpc.reset = machine->reset;
 	firmware->lpc.opaque = machine->opaque;
@@ -100,11 +102,15 @@ int firmware_load(struct firmware *firmware, const struct boot_files *files,
 	if (code)
 		return error_sys(err, code, NULL, "cannot make fw_cfg");
 	add_machine(firmware);
+	if (files->bios)
+		return bios_load(
+			&firmware->bios, &firmware->flash, machine, &firmware->fw_cfg, err);
 	return add_kernel(firmware, files, err);
 }
 
 void firmware_destroy(struct firmware *firmware)
 {
+	bios_destroy(&firmware->bios);
 	lpc_destroy(&firmware->lpc);
 	flash_destroy(&firmware->flash);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #pragma once
 
+#include "machine/boot/bios.h"
 #include "machine/boot/boot.h"
 #include "machine/layout.h"
 #include "machine/memory_map.h"
@@ -22,6 +23,8 @@ struct firmware {
 	struct fw_cfg fw_cfg;
 	struct memory_map map;
 	struct smbios smbios;
+	bool is_bios;
+	struct bios bios;
 	struct acpi_loader_command loader[ACPI_LOADER_COMMANDS];
 	uint8_t tables[LAYOUT_ACPI_SIZE];
 	uint8_t rsdp[ACPI_RSDP_SIZE];

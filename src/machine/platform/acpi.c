@@ -5,6 +5,7 @@
 #include "machine/layout.h"
 #include "machine/platform/aml.h"
 #include "machine/platform/events.h"
+#include "machine/platform/lpc.h"
 #include "machine/platform/panic.h"
 #include "machine/platform/power.h"
 #include "machine/platform/rtc.h"
@@ -77,11 +78,23 @@ struct fadt {
 #define FADT_WBINVD      (1U << 0)
 #define FADT_PROC_C1     (1U << 2)
 #define FADT_BUTTONS     (3U << 4) /* none is a fixed feature: power and sleep */
+#define FADT_NO_RTC_WAKE (1U << 6)
 #define FADT_RESET_REG   (1U << 10)
 #define FADT_HW_REDUCED  (1U << 20)
 #define BOOT_LEGACY_DEVS (1U << 0) /* there are devices on an ISA bus: the serial port */
 #define BOOT_NO_VGA      (1U << 2)
 #define BOOT_NO_ASPM     (1U << 4)
+
+/* 5.2.10: without a checksum. */
+struct facs {
+	char signature[4];
+	uint32_t length;
+	uint8_t unused[24];
+	uint8_t version;
+	uint8_t reserved[31];
+} __attribute__((packed));
+
+_Static_assert(sizeof(struct facs) == 64, "a FACS");
 
 struct rsdp {
 	char signature[8];
@@ -145,6 +158,7 @@ struct mcfg {
 struct builder {
 	struct aml out;
 	uint64_t gpa;
+	uint16_t pm_base;         /* 0: the platform is hardware-reduced */
 	struct acpi_links *links; /* NULL: they are where they stay */
 };
 
@@ -201,11 +215,11 @@ static uint64_t close_table(struct builder *b, size_t start)
 	return b->gpa + start;
 }
 
-/* The eight bytes here are the GPA of a table. */
-static void note_pointer(struct builder *b, size_t at)
+/* So many bytes here are the GPA of a table. */
+static void note_pointer(struct builder *b, size_t at, uint8_t size)
 {
 	if (b->links)
-		b->links->pointers[b->links->pointer_count++] = at;
+		b->links->pointers[b->links->pointer_count++] = (struct acpi_pointer){ at, size };
 }
 
 /* _PRT: pin INTA to INTD of each device on bus 0 to its GSI (6.2.13). */
@@ -427,8 +441,35 @@ static struct generic_address port(uint16_t address)
 	return (struct generic_address){ .space = 1, .bits = 8, .access = 1, .address = address };
 }
 
+/* The firmware's and the system's common memory, of which nobody needs anything; without it there is no such platform. */
+static uint64_t add_facs(struct builder *b)
+{
+	const struct facs facs = { .signature = "FACS", .length = sizeof(facs), .version = 2 };
+
+	align_table(b);
+	aml_bytes(&b->out, &facs, sizeof(facs));
+	return b->gpa + b->out.size - sizeof(facs);
+}
+
+/* In place of the sleep registers (4.8.3.1 to 4.8.3.3), and the pointers of ACPI 1.0. */
+static void set_fixed_hardware(struct fadt *fadt, uint16_t pm_base, uint64_t facs)
+{
+	fadt->firmware_ctrl = facs;
+	fadt->dsdt = fadt->x_dsdt;
+	fadt->flags = (fadt->flags & ~FADT_HW_REDUCED) | FADT_NO_RTC_WAKE;
+	fadt->sci_int = LAYOUT_GSI_SCI;
+	fadt->pm1a_evt_blk = pm_base + LPC_PM1_EVENTS;
+	fadt->pm1_evt_len = 4;
+	fadt->pm1a_cnt_blk = pm_base + LPC_PM1_CONTROL;
+	fadt->pm1_cnt_len = 2;
+	fadt->pm_tmr_blk = pm_base + LPC_PM_TIMER;
+	fadt->pm_tmr_len = 4;
+	fadt->sleep_control_reg = fadt->sleep_status_reg = (struct generic_address){ 0 };
+}
+
 static uint64_t add_fadt(struct builder *b, uint64_t dsdt, bool hidden)
 {
+	uint64_t facs = b->pm_base ? add_facs(b) : 0;
 	size_t start = open_table(b, "FACP", 6);
 	struct fadt fadt = {
 		.p_lvl2_lat = 0xfff, /* no C2, no C3 */
@@ -448,7 +489,12 @@ static uint64_t add_fadt(struct builder *b, uint64_t dsdt, bool hidden)
 
 	if (!hidden)
 		memcpy(&fadt.hypervisor_id, "PENSTOCK", 8);
-	note_pointer(b, start + offsetof(struct fadt, x_dsdt));
+	note_pointer(b, start + offsetof(struct fadt, x_dsdt), 8);
+	if (b->pm_base) {
+		set_fixed_hardware(&fadt, b->pm_base, facs);
+		note_pointer(b, start + offsetof(struct fadt, firmware_ctrl), 4);
+		note_pointer(b, start + offsetof(struct fadt, dsdt), 4);
+	}
 	aml_bytes(&b->out, &fadt.header + 1, sizeof(fadt) - sizeof(fadt.header));
 	return close_table(b, start);
 }
@@ -517,12 +563,26 @@ static uint64_t add_mcfg(struct builder *b, const struct pci_root *pci)
 	return close_table(b, start);
 }
 
-static uint64_t add_rsdp(struct builder *b, uint64_t xsdt)
+/* RSDT or XSDT: one pointer of so many bytes behind the other. */
+static uint64_t add_root(struct builder *b, const char *signature, uint8_t size,
+	const uint64_t *tables, unsigned count)
+{
+	size_t start = open_table(b, signature, 1);
+
+	for (unsigned i = 0; i < count; i++) {
+		note_pointer(b, b->out.size, size);
+		aml_bytes(&b->out, &tables[i], size);
+	}
+	return close_table(b, start);
+}
+
+static uint64_t add_rsdp(struct builder *b, uint32_t rsdt, uint64_t xsdt)
 {
 	struct rsdp rsdp = {
 		.signature = "RSD PTR ",
 		.oem_id = OEM_ID,
 		.revision = 2,
+		.rsdt = rsdt,
 		.length = sizeof(rsdp),
 		.xsdt = xsdt,
 	};
@@ -540,19 +600,17 @@ static uint64_t add_rsdp(struct builder *b, uint64_t xsdt)
 static uint64_t add_tables(struct builder *b, const struct memory *memory,
 	const struct pci_root *pci, const struct kvm_cpus *cpus)
 {
-	uint64_t tables[4];
-	size_t start;
+	uint64_t tables[4], rsdt = 0;
 
 	tables[0] = add_fadt(b, add_dsdt(b, pci), cpus->hidden);
 	tables[1] = add_madt(b, cpus);
 	tables[2] = add_mcfg(b, pci);
 	tables[3] = add_srat(b, memory, cpus);
-	start = open_table(b, "XSDT", 1);
-	for (unsigned i = 0; i < ARRAY_SIZE(tables); i++) {
-		note_pointer(b, b->out.size);
-		aml_bytes(&b->out, &tables[i], sizeof(tables[i]));
+	if (b->pm_base) {
+		rsdt = add_root(b, "RSDT", 4, tables, ARRAY_SIZE(tables));
+		b->links->has_rsdt = true;
 	}
-	return add_rsdp(b, close_table(b, start));
+	return add_rsdp(b, rsdt, add_root(b, "XSDT", 8, tables, ARRAY_SIZE(tables)));
 }
 
 int acpi_write(const struct memory *memory, const struct pci_root *pci, const struct kvm_cpus *cpus,
@@ -575,9 +633,14 @@ int acpi_write(const struct memory *memory, const struct pci_root *pci, const st
 }
 
 bool acpi_write_unplaced(uint8_t *bytes, size_t room, const struct memory *memory,
-	const struct pci_root *pci, const struct kvm_cpus *cpus, struct acpi_links *links)
+	const struct pci_root *pci, const struct kvm_cpus *cpus, uint16_t pm_base,
+	struct acpi_links *links)
 {
-	struct builder b = { .out = { .bytes = bytes, .room = room }, .links = links };
+	struct builder b = {
+		.out = { .bytes = bytes, .room = room },
+		.pm_base = pm_base,
+		.links = links,
+	};
 
 	*links = (struct acpi_links){ 0 };
 	links->rsdp = add_tables(&b, memory, pci, cpus);

@@ -7,7 +7,7 @@
 #include "pci/root.h"
 
 /*
- * The ACPI tables (ACPI 6.4, chapter 5: RSDP, XSDT, FADT, MADT, MCFG, SRAT, DSDT), as the machine is when they
+ * The ACPI tables (ACPI 6.4, chapter 5: RSDP, XSDT, FADT, FACS, MADT, MCFG, SRAT, DSDT), as the machine is when they
  * are written.
  */
 
@@ -17,9 +17,10 @@ int acpi_write(const struct memory *memory, const struct pci_root *pci, const st
 
 #define ACPI_RSDP_SIZE     36
 #define ACPI_RSDP_FIRST    20 /* bytes that ACPI 1.0 knew, with a checksum of their own */
-#define ACPI_LINKS_MAX     8
+#define ACPI_LINKS_MAX     16
 #define ACPI_CHECKSUM      9 /* offsets in each table */
 #define ACPI_RSDP_CHECKSUM 8 /* and in the RSDP */
+#define ACPI_RSDP_RSDT     16
 #define ACPI_RSDP_XSDT     24
 #define ACPI_RSDP_EXTENDED 32
 
@@ -28,18 +29,27 @@ struct acpi_table {
 	size_t length;
 };
 
+struct acpi_pointer {
+	size_t offset; /* where it is, and holds an offset */
+	uint8_t size;  /* in bytes */
+};
+
 /* What has to be filled in when it is known where the tables are. */
 struct acpi_links {
 	struct acpi_table tables[ACPI_LINKS_MAX]; /* each has a checksum */
 	unsigned table_count;
-	size_t pointers[ACPI_LINKS_MAX]; /* eight bytes each, which hold an offset */
+	struct acpi_pointer pointers[ACPI_LINKS_MAX];
 	unsigned pointer_count;
-	size_t rsdp; /* behind all tables, with one more pointer and two checksums */
+	bool has_rsdt;
+	size_t rsdp; /* behind all tables, with a pointer or two more and two checksums */
 };
 
 /*
- * Write them for firmware, which has yet to find a place for them: a GPA is an offset, a checksum 0. False:
- * there is no room for them.
+ * Write them for firmware, which has yet to find a place for them: a GPA is an offset, a checksum 0. With the ports
+ * at pm_base (lpc.h) the platform is not hardware-reduced: a system then sets up 8259s and 8254 anew, which a BIOS
+ * leaves at work; a reduced one has none of them to look at. There is an RSDT, too, which is all that boot loaders
+ * of a BIOS know. 0: it is, and there is none. False: there is no room for them.
  */
 bool acpi_write_unplaced(uint8_t *bytes, size_t room, const struct memory *memory,
-	const struct pci_root *pci, const struct kvm_cpus *cpus, struct acpi_links *links);
+	const struct pci_root *pci, const struct kvm_cpus *cpus, uint16_t pm_base,
+	struct acpi_links *links);

@@ -58,14 +58,15 @@ static void add_allocate(
 	next->allocate.zone = zone;
 }
 
-static void add_pointer(struct acpi_loader_command **at, const char *in, uint32_t offset)
+static void add_pointer(
+	struct acpi_loader_command **at, const char *in, uint32_t offset, uint8_t size)
 {
 	struct loader_command *next = next_command(at, ADD_POINTER);
 
 	set_file(next->pointer.in, in);
 	set_file(next->pointer.to, ACPI_LOADER_TABLES);
 	next->pointer.offset = offset;
-	next->pointer.size = 8;
+	next->pointer.size = size;
 }
 
 static void add_checksum(struct acpi_loader_command **at, const char *file, uint32_t offset,
@@ -88,8 +89,11 @@ void acpi_loader_write(struct acpi_loader_command commands[static ACPI_LOADER_CO
 	add_allocate(&at, ACPI_LOADER_TABLES, TABLES_ALIGNMENT, ZONE_HIGH);
 	add_allocate(&at, ACPI_LOADER_RSDP, RSDP_ALIGNMENT, ZONE_F_SEGMENT);
 	for (unsigned i = 0; i < links->pointer_count; i++)
-		add_pointer(&at, ACPI_LOADER_TABLES, links->pointers[i]);
-	add_pointer(&at, ACPI_LOADER_RSDP, ACPI_RSDP_XSDT);
+		add_pointer(&at, ACPI_LOADER_TABLES, links->pointers[i].offset,
+			links->pointers[i].size);
+	if (links->has_rsdt)
+		add_pointer(&at, ACPI_LOADER_RSDP, ACPI_RSDP_RSDT, 4);
+	add_pointer(&at, ACPI_LOADER_RSDP, ACPI_RSDP_XSDT, 8);
 	for (unsigned i = 0; i < links->table_count; i++) {
 		const struct acpi_table *table = &links->tables[i];
 

@@ -17,8 +17,8 @@ struct acpi_loader_command {
 	uint8_t bytes[128];
 };
 
-/* Two files, a pointer each and that in the RSDP, a checksum each and its two. */
-#define ACPI_LOADER_COMMANDS (2 + ACPI_LINKS_MAX + 1 + ACPI_LINKS_MAX + 2)
+/* Two files, a pointer each and those in the RSDP, a checksum each and its two. */
+#define ACPI_LOADER_COMMANDS (2 + ACPI_LINKS_MAX + 2 + ACPI_LINKS_MAX + 2)
 
 /* What is left over does nothing. */
 void acpi_loader_write(struct acpi_loader_command commands[static ACPI_LOADER_COMMANDS],

@@ -30,7 +30,7 @@
 
 #define FW_CFG_NAME      56 /* with the end */
 #define FW_CFG_ITEMS_MAX 32
-#define FW_CFG_FILES_MAX 8
+#define FW_CFG_FILES_MAX 12
 
 struct fw_cfg_item {
 	uint16_t key;

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/container.h"
 #include "machine/layout.h"
+#include "machine/platform/power.h"
 #include "pci/space.h"
 
 #include <linux/pci_regs.h>
@@ -23,15 +24,17 @@
 #define RCBA             0xf0
 #define RCBA_WRITABLE    0xffffc001
 
-/* At PMBASE (13.8.3). */
+/* At PMBASE, beside those of lpc.h. */
 #define PM_PORTS        128
-#define PM1_CNT         0x04
+#define PM1_EN          0x02
+#define PM1_ACPI        1U /* SCI_EN: power management is a system's, by ACPI */
 #define PM1_SLEEP       (1U << 13)
 #define PM1_TYPE(value) ((value) >> 10 & 7)
 #define PM1_TYPE_OFF    0 /* as firmware has it in a virtual machine */
-#define PM1_TMR         0x08
 #define PM1_TMR_BITS    0xffffffU
 #define PM1_TMR_HZ      3579545
+#define SMI_EN          0x30
+#define SMI_EN_APMC     0x20
 #define SECOND          1000000000ULL
 
 /* Port 92 (13.7.4). */
@@ -46,18 +49,39 @@ static uint32_t pm_timer(void)
 	return (now / SECOND * PM1_TMR_HZ + now % SECOND * PM1_TMR_HZ / SECOND) & PM1_TMR_BITS;
 }
 
+/*
+ * PM1's enable bits hold what is written, for a system sees by that which events there are; none comes. A BIOS that
+ * finds APMC_EN set takes system management mode, which the machine has not, for something that is in use.
+ */
 static uint64_t pm_read(void *opaque, uint64_t offset, unsigned size)
 {
-	(void)opaque, (void)size;
-	return offset >= PM1_TMR && offset < PM1_TMR + 4 ? pm_timer() >> 8 * (offset - PM1_TMR) : 0;
+	struct lpc *lpc = opaque;
+	uint64_t pm1 = (uint64_t)PM1_ACPI << 8 * LPC_PM1_CONTROL |
+		       (uint64_t)__atomic_load_n(&lpc->pm1_enable, __ATOMIC_RELAXED) << 8 * PM1_EN;
+
+	(void)size;
+	if (offset < LPC_PM_TIMER)
+		return pm1 >> 8 * offset;
+	if (offset < LPC_PM_TIMER + 4)
+		return pm_timer() >> 8 * (offset - LPC_PM_TIMER);
+	return offset == SMI_EN ? SMI_EN_APMC : 0;
+}
+
+static bool is_off(uint16_t control)
+{
+	unsigned type = PM1_TYPE(control);
+
+	return control & PM1_SLEEP && (type == PM1_TYPE_OFF || type == POWER_SLEEP_TYPE_OFF);
 }
 
 static void pm_write(void *opaque, uint64_t offset, unsigned size, uint64_t value)
 {
 	struct lpc *lpc = opaque;
 
-	if (offset == PM1_CNT && size >= 2 && value & PM1_SLEEP && PM1_TYPE(value) == PM1_TYPE_OFF)
+	if (offset == LPC_PM1_CONTROL && size >= 2 && is_off(value))
 		lpc->off(lpc->opaque);
+	if (offset == PM1_EN && size == 2)
+		__atomic_store_n(&lpc->pm1_enable, value, __ATOMIC_RELAXED);
 }
 
 static const struct space_ops pm_ops = { pm_read, pm_write };
@@ -129,6 +153,16 @@ int lpc_init(struct lpc *lpc, struct pci_bus *bus, struct space *pio, struct err
 	if (code)
 		return error_sys(err, code, NULL, "cannot make the guest's ISA bridge");
 	return pci_bus_add(bus, device, LAYOUT_ISA_SLOT << 3, err);
+}
+
+uint16_t lpc_pm_base(struct lpc *lpc)
+{
+	uint16_t base;
+
+	pthread_mutex_lock(&lpc->device.lock);
+	base = lpc->is_decoded ? lpc->pm_base : 0;
+	pthread_mutex_unlock(&lpc->device.lock);
+	return base;
 }
 
 void lpc_destroy(struct lpc *lpc)

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+
+#include "machine/boot/boot.h"
+#include "machine/platform/flash.h"
+#include "machine/platform/fw_cfg.h"
+
+/*
+ * What a BIOS has beyond what all firmware has: it runs below 1 MiB, speaks by the serial port as it has no display, and
+ * keeps no order of boot devices, so that it is told one.
+ */
+
+/* The end of its image that is shown below 1 MiB, too; there it unpacks itself. */
+#define BIOS_SHADOW 0x20000
+
+struct bios {
+	uint64_t console; /* the port, as fw_cfg has it */
+	char *order;      /* paths of OpenFirmware, one a line; NULL: there are no devices */
+};
+
+/* Its image is in the flash; all of these outlive it. */
+int bios_load(struct bios *bios, const struct flash *flash, const struct boot_machine *machine,
+	struct fw_cfg *fw_cfg, struct error *err);
+void bios_destroy(struct bios *bios);
