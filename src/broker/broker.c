@@ -8,6 +8,7 @@
 #include "broker/life.h"
 #include "broker/numa.h"
 #include "broker/places.h"
+#include "broker/rom.h"
 #include "host/binding/bind.h"
 #include "host/journal/names.h"
 #include "host/system/guard.h"
@@ -261,6 +262,7 @@ static int with_devices(struct broker *broker, struct error *err)
 		host_bind(host, config->devices, config->device_count, &options, err))
 		return 1;
 	broker_devices_init(broker);
+	broker_roms_tell(host, config);
 	code = live(broker, err);
 	if (broker_devices_release(broker, &release)) {
 		if (err->code)
@@ -314,7 +316,8 @@ int broker_run(const struct broker_config *config, struct error *err)
 	if (host_init(&broker.host, NULL, NULL, err) == 0 &&
 		broker_files_open(&broker.files, config, err) == 0 &&
 		broker_cpus_check(config, &broker.host, broker.files.kvm, err) == 0 &&
-		broker_places_check(config, broker.files.kvm, err) == 0 &&
+		broker_roms_open(broker.roms, &broker.host, config, err) == 0 &&
+		broker_places_check(config, broker.roms, broker.files.kvm, err) == 0 &&
 		broker_check_memory(config, &broker.host, err) == 0 &&
 		broker_console_open(&broker.console, config, err) == 0 &&
 		make_loop(&broker, err) == 0) {
@@ -324,6 +327,7 @@ int broker_run(const struct broker_config *config, struct error *err)
 	}
 	broker_console_close(&broker.console);
 	broker_files_close(&broker.files);
+	broker_roms_close(broker.roms);
 	loop_free(broker.loop);
 	if (broker.signal_fd >= 0)
 		close(broker.signal_fd);

@@ -44,6 +44,7 @@ struct broker_config {
 	struct kvm_cpus cpus;
 	bool rtc_local;
 	struct bdf devices[MACHINE_DEVICES_MAX];
+	const char *roms[MACHINE_DEVICES_MAX]; /* of each: a file, "off", or NULL for its own */
 	unsigned device_count;
 	enum broker_iommu iommu;
 	unsigned ports;                      /* empty root ports, for devices to come */

@@ -20,6 +20,7 @@ struct broker {
 	struct loop *loop;
 	struct monitor *monitor;
 	struct broker_request requests[BROKER_REQUESTS_MAX];
+	struct passthrough_rom roms[MACHINE_DEVICES_MAX]; /* of the configuration's devices */
 	struct broker_device devices[MACHINE_DEVICES_MAX];
 	enum vfio_iommu_kind iommu; /* of this life of the machine */
 	int signal_fd;              /* where signals arrive instead of at a handler */

@@ -2,14 +2,24 @@
 #include "broker/places.h"
 
 #include "base/fd.h"
+#include "base/size.h"
 #include "host/device/bars.h"
 #include "kvm/cpuid.h"
 #include "machine/topology.h"
 
 #include <errno.h>
 
-static void describe_device(
-	const struct host *host, const struct bdf *bdf, struct topology_device *device)
+static void describe_rom_bar(const struct host *host, const struct bdf *bdf,
+	const struct passthrough_rom *rom, struct pci_bar *bar)
+{
+	uint64_t size = rom->bytes ? rom->size : host_device_rom_size(host, bdf);
+
+	if (size && !rom->hidden)
+		*bar = (struct pci_bar){ .kind = PCI_BAR_MEM32, .size = max_u64(size, 4 * KIB) };
+}
+
+static void describe_device(const struct host *host, const struct bdf *bdf,
+	const struct passthrough_rom *rom, struct topology_device *device)
 {
 	struct host_bar bars[HOST_BARS];
 
@@ -27,10 +37,12 @@ static void describe_device(
 				.prefetchable = bars[i].prefetchable,
 				.size = bars[i].size,
 			};
+	describe_rom_bar(host, bdf, rom, &device->bars[PCI_ROM]);
 }
 
 /* The machine does the same, once it has the devices; until then their BARs are what sysfs says. */
-int broker_places_check(const struct broker_config *config, int kvm_fd, struct error *err)
+int broker_places_check(const struct broker_config *config, const struct passthrough_rom *roms,
+	int kvm_fd, struct error *err)
 {
 	cleanup_free struct topology *topology = calloc(1, sizeof(*topology));
 	struct host host;
@@ -43,6 +55,6 @@ int broker_places_check(const struct broker_config *config, int kvm_fd, struct e
 	topology->firmware = config->firmware;
 	topology->device_count = config->device_count;
 	for (unsigned i = 0; i < config->device_count; i++)
-		describe_device(&host, &config->devices[i], &topology->devices[i]);
+		describe_device(&host, &config->devices[i], &roms[i], &topology->devices[i]);
 	return topology_plan(topology, config->ports, err);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "base/size.h"
 #include "broker/broker.h"
+#include "broker/rom.h"
 #include "cmd/cmd.h"
 #include "cmd/cpus.h"
 #include "host/device/address.h"
@@ -44,8 +45,9 @@ static const char help[] =
 	"                     refuse to work in its guests\n"
 	"  --rtc WHAT         the guest's real-time clock at its start: utc (default), or local, which is\n"
 	"                     the host's time zone, as Windows wants it\n"
-	"  --device ADDRESS   PCI device to pass through, such as 0000:01:00.0; may be repeated.\n"
-	"                     Devices that share its IOMMU group are taken along, for safety\n"
+	"  --device ADDRESS[,rom=FILE|off]  PCI device to pass through, such as 0000:01:00.0; may be\n"
+	"                     repeated. Devices that share its IOMMU group are taken along, for safety.\n"
+	"                     Its option ROM is its own, or FILE, or with off there is none\n"
 	"  --iommu WHICH      the kernel's interface to the IOMMU: iommufd, type1, or auto, which\n"
 	"                     takes iommufd where the kernel and all devices have it (default)\n"
 	"  --ports N          empty PCI Express ports, for devices to be attached while the guest\n"
@@ -167,8 +169,8 @@ static int parse_number(const char *option, const char *text, unsigned least, un
 	return 0;
 }
 
-static int add_run_device(
-	const char *text, const struct bdf *bdf, struct broker_config *config, struct error *err)
+static int add_run_device(const char *text, const struct bdf *bdf, const char *rom,
+	struct broker_config *config, struct error *err)
 {
 	for (unsigned i = 0; i < config->device_count; i++)
 		if (bdf_equal(bdf, &config->devices[i])) {
@@ -177,18 +179,45 @@ static int add_run_device(
 		}
 	if (config->device_count == MACHINE_DEVICES_MAX)
 		return error_set(err, -EINVAL, NULL, "more than %d devices", MACHINE_DEVICES_MAX);
+	config->roms[config->device_count] = rom;
 	config->devices[config->device_count++] = *bdf;
 	return 0;
 }
 
-static int parse_device(const char *text, struct broker_config *config, struct error *err)
+/* ADDRESS[,rom=FILE]; the comma ends text, and a file's name may have more of them. */
+static int parse_rom(char *text, const char **rom, struct error *err)
+{
+	char *comma = strchr(text, ',');
+
+	*rom = NULL;
+	if (!comma)
+		return 0;
+	*comma = '\0';
+	if (strncmp(comma + 1, "rom=", 4) || !comma[5]) {
+		error_set(err, -EINVAL, NULL,
+			"--device %s: '%s' is neither rom=FILE nor rom=" BROKER_ROM_OFF, text,
+			comma + 1);
+		return usage(err);
+	}
+	*rom = comma + 5;
+	return 0;
+}
+
+/* Of the functions of one device the first one is the card, the others its sound and what else. */
+static const char *rom_of(const char *rom, int i)
+{
+	return i == 0 || (rom && strcmp(rom, BROKER_ROM_OFF) == 0) ? rom : NULL;
+}
+
+static int parse_device(char *text, struct broker_config *config, struct error *err)
 {
 	struct bdf devices[HOST_ADDRESS_MAX];
 	struct error no_address = { 0 };
 	struct host host;
+	const char *rom;
 	int count;
 
-	if (host_init(&host, NULL, NULL, err))
+	if (host_init(&host, NULL, NULL, err) || parse_rom(text, &rom, err))
 		return err->code;
 	count = host_address_find(&host, text, devices, &no_address);
 	if (count == -EINVAL) {
@@ -199,7 +228,7 @@ static int parse_device(const char *text, struct broker_config *config, struct e
 		*err = no_address;
 	}
 	for (int i = 0; i < count; i++)
-		if (add_run_device(text, &devices[i], config, err))
+		if (add_run_device(text, &devices[i], rom_of(rom, i), config, err))
 			return err->code;
 	return err->code;
 }

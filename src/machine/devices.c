@@ -72,6 +72,7 @@ static int open_all(struct machine_devices *devices, struct error *err)
 		device->number = i;
 		device->source = devices->config->devices[i];
 		device->passthrough.vfio.fd = -1;
+		device->passthrough.rom = devices->config->roms[i];
 		devices->table[i] = device;
 	}
 	return for_all(devices, open_job, err);
@@ -125,7 +126,7 @@ int devices_describe_one(
 {
 	struct passthrough_traits traits;
 
-	if (passthrough_describe(&device->passthrough.vfio, &traits, err))
+	if (passthrough_describe(&device->passthrough, &traits, err))
 		return err->code;
 	*where = (struct topology_device){
 		.bdf = device->source.bdf,

@@ -6,6 +6,7 @@
 #include "machine/boot/files.h"
 #include "machine/console.h"
 #include "machine/memory.h"
+#include "passthrough/rom.h"
 #include "vfio/iommu.h"
 
 #include <stdbool.h>
@@ -39,8 +40,9 @@ struct machine_config {
 	struct console_config console;
 	int kvm_fd;
 	enum vfio_iommu_kind iommu;
-	int iommu_fd;                                    /* -1: no device, now or later */
-	struct vfio_source devices[MACHINE_DEVICES_MAX]; /* theirs are closed with the devices */
+	int iommu_fd;                                     /* -1: no device, now or later */
+	struct vfio_source devices[MACHINE_DEVICES_MAX];  /* theirs are closed with the devices */
+	struct passthrough_rom roms[MACHINE_DEVICES_MAX]; /* theirs; bytes are the caller's */
 	unsigned device_count;
 	unsigned ports;      /* empty root ports, for devices to come */
 	bool hold_at_reboot; /* hold the vCPUs, and tell the broker, instead of ending */

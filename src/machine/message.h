@@ -70,7 +70,7 @@ struct message_function {
 	struct {
 		uint64_t address, size; /* size 0: none */
 		uint8_t is_io, is_64, prefetchable;
-	} bars[6];
+	} bars[7]; /* the last is the ROM */
 	struct {
 		uint8_t is, secondary, subordinate;
 		struct message_range io, memory, prefetchable;

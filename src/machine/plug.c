@@ -136,9 +136,9 @@ static int check_windows(const struct machine_slot *slot, struct error *err)
 	uint64_t wanted[2] = { 0 }, there[2] = { windows->mem32.size, windows->mem64.size };
 	char text[2][24];
 
-	for (unsigned i = 0; i < slot->count * PCI_BARS; i++) {
+	for (unsigned i = 0; i < slot->count * PCI_RANGES; i++) {
 		const struct pci_bar *bar =
-			&slot->functions[i / PCI_BARS]->place.bars[i % PCI_BARS];
+			&slot->functions[i / PCI_RANGES]->place.bars[i % PCI_RANGES];
 
 		if (bar->kind == PCI_BAR_MEM32 || bar->kind == PCI_BAR_MEM64)
 			wanted[bar->kind == PCI_BAR_MEM64 && bar->prefetchable] += bar->size;

@@ -11,7 +11,7 @@
 
 static void describe_pci_bars(const struct pci_device *device, struct message_function *function)
 {
-	for (unsigned i = 0; i < PCI_BARS; i++) {
+	for (unsigned i = 0; i < PCI_RANGES; i++) {
 		const struct pci_bar *bar = &device->bars[i];
 
 		if (bar->kind == PCI_BAR_NONE)

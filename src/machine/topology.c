@@ -152,7 +152,7 @@ static uint64_t power_of_two_from(uint64_t size)
 static uint64_t place_after(uint64_t next, const struct topology_device *device, enum which which)
 {
 	for (uint64_t size = TOO_MUCH; size; size /= 2)
-		for (unsigned j = 0; j < PCI_BARS; j++) {
+		for (unsigned j = 0; j < PCI_RANGES; j++) {
 			const struct pci_bar *bar = &device->bars[j];
 
 			if (bar->kind != PCI_BAR_NONE && window_of(device, bar) == which &&
@@ -242,7 +242,7 @@ static int does_not_fit(const struct topology *topology, enum which which, struc
 	char name[BDF_TEXT] = "", wanted[24], there[24];
 
 	for (unsigned i = 0; i < topology->device_count; i++)
-		for (unsigned j = 0; j < PCI_BARS; j++) {
+		for (unsigned j = 0; j < PCI_RANGES; j++) {
 			const struct topology_device *device = &topology->devices[i];
 			const struct pci_bar *bar = &device->bars[j];
 

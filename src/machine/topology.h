@@ -21,7 +21,7 @@ struct topology_device {
 	struct bdf bdf; /* on the host */
 	bool endpoint;  /* a PCI Express endpoint, which has a link */
 	struct pci_link link;
-	struct pci_bar bars[PCI_BARS];
+	struct pci_bar bars[PCI_RANGES];
 	/* The answer. */
 	int port; /* index of its port; -1: on the root bus */
 	uint8_t devfn;

@@ -83,7 +83,7 @@ static void forward_command(struct passthrough *device)
 {
 	uint16_t command = pci_get16(&device->pci, PCI_COMMAND) & COMMAND_FORWARDED;
 
-	for (unsigned i = 0; i < PCI_BARS; i++) {
+	for (unsigned i = 0; i < PCI_RANGES; i++) {
 		enum pci_bar_kind kind = device->pci.bars[i].kind;
 
 		if (kind == PCI_BAR_IO)
@@ -476,17 +476,38 @@ static int describe_bar(const struct vfio_device *vfio, unsigned i, const uint8_
 	return 0;
 }
 
-/* All six. What a device has at the upper half of a 64-bit BAR is no BAR, whatever it says. */
-static int describe_all_bars(const struct vfio_device *vfio, const uint8_t *original,
-	struct pci_bar bars[static PCI_BARS], struct error *err)
+static int describe_rom(const struct passthrough *device, struct pci_bar *bar, struct error *err)
+{
+	const struct passthrough_rom *rom = &device->rom;
+	uint64_t size = device->vfio.regions[VFIO_PCI_ROM_REGION_INDEX].size;
+
+	*bar = (struct pci_bar){ 0 };
+	if (rom->bytes)
+		size = rom->size;
+	if (!size || rom->hidden)
+		return 0;
+	if (size & (size - 1) || size > PASSTHROUGH_ROM_MAX) {
+		error_set(err, -EINVAL, device->vfio.name,
+			"its option ROM has a size that none can have: %#llx",
+			(unsigned long long)size);
+		error_hint(err, "--device %s,rom=off goes without", device->vfio.name);
+		return -EINVAL;
+	}
+	*bar = (struct pci_bar){ .kind = PCI_BAR_MEM32, .size = max_u64(size, 4 * KIB) };
+	return 0;
+}
+
+/* All of them. What a device has at the upper half of a 64-bit BAR is no BAR, whatever it says. */
+static int describe_all_bars(const struct passthrough *device, const uint8_t *original,
+	struct pci_bar bars[static PCI_RANGES], struct error *err)
 {
 	for (unsigned i = 0; i < PCI_BARS; i++) {
-		if (describe_bar(vfio, i, original, &bars[i], err))
+		if (describe_bar(&device->vfio, i, original, &bars[i], err))
 			return err->code;
 		if (i && bars[i - 1].kind == PCI_BAR_MEM64)
 			bars[i] = (struct pci_bar){ 0 };
 	}
-	return 0;
+	return describe_rom(device, &bars[PCI_ROM], err);
 }
 
 /* The device's own configuration space, as far as it has one; size is a multiple of 4. */
@@ -540,15 +561,15 @@ static struct pci_link read_link(const uint8_t *original, unsigned at)
 }
 
 int passthrough_describe(
-	struct vfio_device *vfio, struct passthrough_traits *traits, struct error *err)
+	struct passthrough *device, struct passthrough_traits *traits, struct error *err)
 {
 	uint8_t original[PCI_CFG_SPACE_SIZE + 8] = { 0 };
 	unsigned at;
 
 	*traits = (struct passthrough_traits){ 0 };
-	if (read_original(vfio, original, PCI_CFG_SPACE_SIZE, err))
+	if (read_original(&device->vfio, original, PCI_CFG_SPACE_SIZE, err))
 		return err->code;
-	if (describe_all_bars(vfio, original, traits->bars, err))
+	if (describe_all_bars(device, original, traits->bars, err))
 		return err->code;
 	at = find_express(original);
 	if (!at || at + LINK_V1_SIZE > PCI_CFG_SPACE_SIZE || !has_link(original, at))
@@ -564,15 +585,15 @@ int passthrough_config_init(
 	uint8_t original[PCI_CONFIG_SIZE + 8] = { 0 };
 	const struct vfio_region *region = &device->vfio.regions[VFIO_PCI_CONFIG_REGION_INDEX];
 	struct capabilities list;
-	struct pci_bar bars[PCI_BARS];
+	struct pci_bar bars[PCI_RANGES];
 
 	device->pci.bus = place->bus;
 	if (read_original(&device->vfio, original, PCI_CONFIG_SIZE, err))
 		return err->code;
 	show_header(device, original, place->multifunction);
-	if (describe_all_bars(&device->vfio, original, bars, err))
+	if (describe_all_bars(device, original, bars, err))
 		return err->code;
-	for (unsigned i = 0; i < PCI_BARS; i++)
+	for (unsigned i = 0; i < PCI_RANGES; i++)
 		if (bars[i].kind != PCI_BAR_NONE)
 			pci_device_set_bar(
 				&device->pci, i, bars[i].kind, bars[i].prefetchable, bars[i].size);

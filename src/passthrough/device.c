@@ -14,7 +14,7 @@ int passthrough_attach(struct passthrough *device, struct kvm_vm *vm,
 	int code;
 
 	device->vm = vm;
-	device->request_fd = device->error_fd = -1;
+	device->request_fd = device->error_fd = device->rom_slot = -1;
 	code = pci_device_init(&device->pci, &passthrough_pci_ops);
 	if (code)
 		return error_sys(err, code, device->vfio.name, "cannot become a guest's device");
@@ -22,7 +22,8 @@ int passthrough_attach(struct passthrough *device, struct kvm_vm *vm,
 		return err->code;
 	pin = device->pci.config[PCI_INTERRUPT_PIN];
 	device->gsi = pin ? pci_bus_line(place->bus, place->devfn >> 3, pin) : 0;
-	if (passthrough_registers_init(device, err) || passthrough_interrupts_init(device, err))
+	if (passthrough_registers_init(device, err) || passthrough_rom_init(device, err) ||
+		passthrough_interrupts_init(device, err))
 		return err->code;
 	return pci_bus_add(place->bus, &device->pci, place->devfn, err);
 }
@@ -30,6 +31,7 @@ int passthrough_attach(struct passthrough *device, struct kvm_vm *vm,
 void passthrough_detach(struct passthrough *device)
 {
 	passthrough_interrupts_destroy(device);
+	passthrough_rom_destroy(device);
 	passthrough_registers_destroy(device);
 	msix_destroy(&device->msix);
 	if (device->request_fd >= 0)

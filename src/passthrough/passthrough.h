@@ -3,6 +3,7 @@
 
 #include "base/loop.h"
 #include "kvm/vm.h"
+#include "passthrough/rom.h"
 #include "pci/bus.h"
 #include "pci/msi.h"
 #include "pci/port.h"
@@ -10,8 +11,8 @@
 
 /*
  * Where a VFIO device becomes a guest's PCI device. The three ways in which they meet have a file
- * each: registers.c (configuration space in config.c), dma.c, interrupts.c. Direct wherever the
- * hardware can do it; trapped is only what must be guarded.
+ * each: registers.c (configuration space in config.c, the option ROM in rom.c), dma.c, interrupts.c. Direct
+ * wherever the hardware can do it; trapped is only what must be guarded.
  */
 
 /* A part of a BAR that the guest reaches without an exit. */
@@ -60,6 +61,7 @@ struct passthrough_events {
 struct passthrough {
 	struct pci_device pci;
 	struct vfio_device vfio;
+	struct passthrough_rom rom; /* set before passthrough_describe() */
 	struct kvm_vm *vm;
 	unsigned gsi;     /* the line that its interrupt pin is wired to */
 	unsigned pm;      /* offset of the power-management capability; 0: none */
@@ -68,6 +70,9 @@ struct passthrough {
 	struct msix msix;
 	uint8_t direct[PCI_CONFIG_SIZE / 8]; /* a bit a byte: the device itself answers */
 	struct passthrough_bar bars[PCI_BARS];
+	void *rom_bytes; /* what the guest sees of rom; NULL: none */
+	bool rom_known;  /* they are in rom_bytes, where they are the device's own */
+	int rom_slot;    /* KVM memory slot while the ROM is decoded; -1 */
 	struct passthrough_interrupts interrupts;
 	/*
 	 * Is all that the device may reach by DMA mapped? Asked, with its lock held, before a write that gives
@@ -85,11 +90,11 @@ struct passthrough {
 struct passthrough_traits {
 	bool endpoint;        /* a PCI Express endpoint: it belongs behind a port */
 	struct pci_link link; /* of an endpoint */
-	struct pci_bar bars[PCI_BARS];
+	struct pci_bar bars[PCI_RANGES];
 };
 
 int passthrough_describe(
-	struct vfio_device *vfio, struct passthrough_traits *traits, struct error *err);
+	struct passthrough *device, struct passthrough_traits *traits, struct error *err);
 
 /* Where in the guest a device goes. */
 struct passthrough_place {
@@ -99,7 +104,7 @@ struct passthrough_place {
 };
 
 /*
- * Take an opened VFIO device (vfio is filled in by vfio_device_open()) and make it a device of the
+ * Take an opened VFIO device (vfio is filled in by vfio_device_open(), and rom) and make it a device of the
  * guest at a place.
  */
 int passthrough_attach(struct passthrough *device, struct kvm_vm *vm,
@@ -140,6 +145,13 @@ void passthrough_config_write(
 	struct pci_device *pci, unsigned offset, unsigned size, uint32_t value);
 int passthrough_registers_init(struct passthrough *device, struct error *err);
 void passthrough_registers_destroy(struct passthrough *device);
+int passthrough_rom_init(struct passthrough *device, struct error *err);
+void passthrough_rom_destroy(struct passthrough *device);
+/* The guest decodes the ROM's BAR, or not any more. Lock held. */
+void passthrough_rom_show(struct passthrough *device);
+void passthrough_rom_hide(struct passthrough *device);
+/* Within the BAR. */
+uint64_t passthrough_rom_read(const struct passthrough *device, uint64_t offset, unsigned size);
 int passthrough_interrupts_init(struct passthrough *device, struct error *err);
 void passthrough_interrupts_destroy(struct passthrough *device);
 /* The guest has changed something that interrupts depend on: bring VFIO and KVM in line with it. */

@@ -108,6 +108,10 @@ static void bar_mapped(struct pci_device *pci, unsigned i)
 	struct passthrough_bar *bar = &device->bars[i];
 	uint64_t address = pci->bars[i].address;
 
+	if (i == PCI_ROM) {
+		passthrough_rom_show(device);
+		return;
+	}
 	for (unsigned j = 0; j < bar->count; j++) {
 		struct passthrough_window *window = &bar->windows[j];
 
@@ -126,6 +130,10 @@ static void bar_unmapped(struct pci_device *pci, unsigned i)
 	struct passthrough *device = container_of(pci, struct passthrough, pci);
 	struct passthrough_bar *bar = &device->bars[i];
 
+	if (i == PCI_ROM) {
+		passthrough_rom_hide(device);
+		return;
+	}
 	for (unsigned j = 0; j < bar->count; j++) {
 		passthrough_unreach_window(device, i, &bar->windows[j]);
 		if (bar->windows[j].slot >= 0)
@@ -161,6 +169,8 @@ static uint64_t registers_read(struct pci_device *pci, unsigned bar, uint64_t of
 	struct passthrough *device = container_of(pci, struct passthrough, pci);
 	uint64_t start;
 
+	if (bar == PCI_ROM)
+		return passthrough_rom_read(device, offset, size);
 	if (in_table(device, bar, offset, size))
 		return msix_table_read(&device->msix, offset - device->msix.table_offset, size);
 	if (in_pba(device, bar, offset, size)) {
@@ -183,7 +193,7 @@ static void registers_write(
 		msix_table_write(&device->msix, start, size, value);
 		passthrough_vectors_update(
 			device, start / MSIX_ENTRY_SIZE, (start + size - 1) / MSIX_ENTRY_SIZE);
-	} else if (!in_pba(device, bar, offset, size)) {
+	} else if (bar != PCI_ROM && !in_pba(device, bar, offset, size)) {
 		vfio_region_write(&device->vfio, bar, offset, size, value);
 	}
 }

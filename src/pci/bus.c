@@ -15,7 +15,7 @@ int pci_bus_add(struct pci_bus *bus, struct pci_device *device, uint8_t devfn, s
 			devfn >> 3, devfn & 7);
 	device->bus = bus;
 	device->devfn = devfn;
-	for (unsigned i = 0; i < PCI_BARS; i++)
+	for (unsigned i = 0; i < PCI_RANGES; i++)
 		device->handles[i] = (struct pci_bar_handle){ device, i };
 	bus->devices[devfn] = device;
 	return 0;
@@ -68,14 +68,14 @@ static int place_bar(struct pci_device *device, unsigned i, struct error *err)
 	return 0;
 }
 
-/* The largest one that has not been placed; PCI_BARS: none. */
+/* The largest one that has not been placed; PCI_RANGES: none. */
 static unsigned largest(const struct pci_device *device, unsigned placed)
 {
-	unsigned found = PCI_BARS;
+	unsigned found = PCI_RANGES;
 
-	for (unsigned i = 0; i < PCI_BARS; i++)
+	for (unsigned i = 0; i < PCI_RANGES; i++)
 		if (device->bars[i].kind != PCI_BAR_NONE && !(placed >> i & 1) &&
-			(found == PCI_BARS || device->bars[i].size > device->bars[found].size))
+			(found == PCI_RANGES || device->bars[i].size > device->bars[found].size))
 			found = i;
 	return found;
 }
@@ -84,7 +84,7 @@ int pci_bus_place(struct pci_device *device, struct error *err)
 {
 	unsigned placed = 0, i;
 
-	while ((i = largest(device, placed)) < PCI_BARS) {
+	while ((i = largest(device, placed)) < PCI_RANGES) {
 		if (place_bar(device, i, err))
 			return err->code;
 		placed |= 1U << i;

@@ -64,7 +64,16 @@ void pci_set_writable(struct pci_device *device, unsigned offset, unsigned size,
 
 static unsigned bar_offset(unsigned bar)
 {
-	return PCI_BASE_ADDRESS_0 + 4 * bar;
+	return bar == PCI_ROM ? PCI_ROM_ADDRESS : PCI_BASE_ADDRESS_0 + 4 * bar;
+}
+
+/* Bits of a BAR's register that are no part of its address. */
+static uint32_t flag_bits(const struct pci_device *device, unsigned bar)
+{
+	if (bar == PCI_ROM)
+		return ~PCI_ROM_ADDRESS_MASK;
+	return device->bars[bar].kind == PCI_BAR_IO ? ~PCI_BASE_ADDRESS_IO_MASK
+						    : ~PCI_BASE_ADDRESS_MEM_MASK;
 }
 
 void pci_device_set_bar(struct pci_device *device, unsigned bar, enum pci_bar_kind kind,
@@ -85,7 +94,8 @@ void pci_device_set_bar(struct pci_device *device, unsigned bar, enum pci_bar_ki
 	if (prefetchable)
 		type |= PCI_BASE_ADDRESS_MEM_PREFETCH;
 	pci_set32(device, bar_offset(bar), type);
-	pci_set_writable(device, bar_offset(bar), 4, mask & (kind == PCI_BAR_IO ? ~3U : ~15U));
+	pci_set_writable(device, bar_offset(bar), 4,
+		(mask & ~flag_bits(device, bar)) | (bar == PCI_ROM ? PCI_ROM_ADDRESS_ENABLE : 0));
 	if (kind == PCI_BAR_MEM64)
 		pci_set_writable(device, bar_offset(bar + 1), 4, mask >> 32);
 	/* A device decodes only the kinds of address that it has BARs for. */
@@ -94,11 +104,8 @@ void pci_device_set_bar(struct pci_device *device, unsigned bar, enum pci_bar_ki
 
 uint64_t pci_device_bar_register(const struct pci_device *device, unsigned bar)
 {
-	uint32_t low = pci_get32(device, bar_offset(bar));
+	uint32_t low = pci_get32(device, bar_offset(bar)) & ~flag_bits(device, bar);
 
-	if (device->bars[bar].kind == PCI_BAR_IO)
-		return low & ~3U;
-	low &= ~15U;
 	if (device->bars[bar].kind == PCI_BAR_MEM64)
 		return low | (uint64_t)pci_get32(device, bar_offset(bar + 1)) << 32;
 	return low;
@@ -106,7 +113,7 @@ uint64_t pci_device_bar_register(const struct pci_device *device, unsigned bar)
 
 void pci_device_set_bar_register(struct pci_device *device, unsigned bar, uint64_t address)
 {
-	uint32_t type = pci_get32(device, bar_offset(bar)) & 15;
+	uint32_t type = pci_get32(device, bar_offset(bar)) & flag_bits(device, bar);
 
 	pci_set32(device, bar_offset(bar), (uint32_t)address | type);
 	if (device->bars[bar].kind == PCI_BAR_MEM64)
@@ -147,6 +154,8 @@ static bool wants_decoding(const struct pci_device *device, unsigned i)
 {
 	uint16_t command = pci_get16(device, PCI_COMMAND);
 
+	if (i == PCI_ROM && !(device->config[PCI_ROM_ADDRESS] & PCI_ROM_ADDRESS_ENABLE))
+		return false;
 	switch (device->bars[i].kind) {
 	case PCI_BAR_NONE:
 		return false;
@@ -168,17 +177,17 @@ static bool may_stay(const struct pci_device *device, unsigned i)
 /* First away with what moves, for one BAR may take the place that another leaves. */
 void pci_device_update(struct pci_device *device)
 {
-	for (unsigned i = 0; i < PCI_BARS; i++)
+	for (unsigned i = 0; i < PCI_RANGES; i++)
 		if (device->bars[i].decoded && !may_stay(device, i))
 			unmap_bar(device, i);
-	for (unsigned i = 0; i < PCI_BARS; i++)
+	for (unsigned i = 0; i < PCI_RANGES; i++)
 		if (!device->bars[i].decoded && wants_decoding(device, i))
 			map_bar(device, i, pci_device_bar_register(device, i));
 }
 
 void pci_device_undecode(struct pci_device *device)
 {
-	for (unsigned i = 0; i < PCI_BARS; i++)
+	for (unsigned i = 0; i < PCI_RANGES; i++)
 		if (device->bars[i].decoded)
 			unmap_bar(device, i);
 }
@@ -188,7 +197,7 @@ void pci_device_set_asleep(struct pci_device *device, bool asleep)
 	if (device->asleep == asleep)
 		return;
 	device->asleep = asleep;
-	for (unsigned i = 0; i < PCI_BARS; i++)
+	for (unsigned i = 0; i < PCI_RANGES; i++)
 		if (device->bars[i].decoded)
 			tell_owner(device, i, !asleep);
 }

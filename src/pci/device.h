@@ -6,13 +6,16 @@
 #include <stdint.h>
 
 /*
- * A PCI function as the guest sees it: 4 KiB of configuration space and up to six BARs (PCI Local
- * Bus 3.0, chapter 6; PCI Express Base, chapter 7). What the guest writes is taken through a mask;
- * a BAR is decoded where the command register and the bridge's windows allow it.
+ * A PCI function as the guest sees it: 4 KiB of configuration space, up to six BARs and an expansion
+ * ROM (PCI Local Bus 3.0, chapter 6; PCI Express Base, chapter 7). What the guest writes is taken through
+ * a mask; a BAR is decoded where the command register and the bridge's windows allow it.
  */
 
 #define PCI_CONFIG_SIZE 4096
 #define PCI_BARS        6
+/* The ROM's address register is one more BAR, with an enable bit of its own (PCI 3.0, 6.2.5.2). */
+#define PCI_ROM    PCI_BARS
+#define PCI_RANGES (PCI_BARS + 1)
 
 struct pci_bus;
 struct pci_device;
@@ -70,17 +73,20 @@ struct pci_device {
 	/* PCI_CONFIG_SIZE bytes, a page: a guest may be shown it where what it reads is only a copy. */
 	uint8_t *config;
 	uint8_t writable[PCI_CONFIG_SIZE]; /* bits that a guest's write changes */
-	struct pci_bar bars[PCI_BARS];
+	struct pci_bar bars[PCI_RANGES];
 	bool asleep;   /* not in D0: BARs keep their places and read as ones */
 	bool gave_way; /* a BAR has left its place, or a window its, since bus.c looked last */
-	struct pci_bar_handle handles[PCI_BARS];
+	struct pci_bar_handle handles[PCI_RANGES];
 };
 
 /* Make all of it empty; config is then filled in before pci_bus_add(). 0 or -ENOMEM. */
 int pci_device_init(struct pci_device *device, const struct pci_device_ops *ops);
 void pci_device_destroy(struct pci_device *device);
 
-/* Describe a BAR; also sets its type bits and which address bits are writable. */
+/*
+ * Describe a BAR, or with PCI_ROM a ROM, which is a PCI_BAR_MEM32; also sets its type bits and which address
+ * bits are writable.
+ */
 void pci_device_set_bar(struct pci_device *device, unsigned bar, enum pci_bar_kind kind,
 	bool prefetchable, uint64_t size);
 

@@ -64,6 +64,9 @@ uint64_t vfio_region_read(
 void vfio_region_write(struct vfio_device *device, unsigned region, uint64_t offset, unsigned size,
 	uint64_t value);
 
+/* A readable region whole, into as many bytes. 0 or a negative errno. */
+int vfio_region_copy(struct vfio_device *device, unsigned region, void *bytes);
+
 /*
  * Map part of a region into this process, at an address that is congruent to the region's offset
  * modulo the region's size up to 1 GiB, so that the kernel can use large pages. NULL on failure.

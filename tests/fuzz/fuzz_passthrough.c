@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A hostile device and a hostile guest. The device is a file: its configuration space and BARs are
+ * A hostile device and a hostile guest. The device is a file: its configuration space, BARs and ROM are
  * the input's, and so are the guest's accesses to configuration space (ECAM, CF8 and CFC), to memory
  * and to ports, of every size and alignment. The kernel does as it is told: fuzz_vfio.c has one that
  * does not.
@@ -19,7 +19,7 @@
 #define ACCESSES_MAX 300
 #define BAR_ROOM     (64 * KIB) /* what the file holds of each BAR */
 
-enum { ATTACHED, ACCESSES, DECODED, SLOTS, VECTORS, REACHED };
+enum { ATTACHED, ACCESSES, DECODED, SLOTS, VECTORS, REACHED, ROMS };
 
 struct fuzz_goal fuzz_goals[] = {
 	[ATTACHED] = { "devices attached", 10, 0 },
@@ -28,6 +28,7 @@ struct fuzz_goal fuzz_goals[] = {
 	[SLOTS] = { "mappings into the guest", 100, 0 },
 	[VECTORS] = { "vectors that reach the guest", 200, 0 },
 	[REACHED] = { "mappings for other devices", 100, 0 },
+	[ROMS] = { "ROMs that were read", 5000, 0 },
 	{ 0 },
 };
 
@@ -57,7 +58,7 @@ static void make_regions(struct vfio_device *vfio, struct fuzz_input *input)
 	vfio->regions[VFIO_PCI_CONFIG_REGION_INDEX] = (struct vfio_region){
 		.size = fuzz_byte(input) & 1 ? PCI_CONFIG_SIZE : PCI_CFG_SPACE_SIZE,
 	};
-	for (unsigned i = 0; i < PCI_BARS; i++) {
+	for (unsigned i = 0; i < PCI_RANGES; i++) {
 		struct vfio_region *region = &vfio->regions[i];
 
 		region->size = bar_size(fuzz_byte(input));
@@ -136,7 +137,7 @@ static void make_vfio(struct vfio_device *vfio, struct fuzz_input *input, unsign
 	for (unsigned i = 0; i <= VFIO_PCI_MSIX_IRQ_INDEX; i++)
 		vfio->irqs[i] = (struct vfio_irq){ .count = fuzz_byte(input),
 			.can_grow = fuzz_byte(input) & 1 };
-	fuzz_check(ftruncate(vfio->fd, PCI_CONFIG_SIZE + PCI_BARS * BAR_ROOM) == 0);
+	fuzz_check(ftruncate(vfio->fd, PCI_CONFIG_SIZE + PCI_RANGES * BAR_ROOM) == 0);
 }
 
 void fuzz_one(struct fuzz_input *input)
@@ -157,6 +158,8 @@ void fuzz_one(struct fuzz_input *input)
 			guest_check_vectors(&guest);
 	}
 	guest_check_vectors(&guest);
+	for (unsigned i = 0; i < GUEST_DEVICES; i++)
+		fuzz_goals[ROMS].count += guest.devices[i].rom_known;
 	guest_close(&guest);
 	kernel_check_idle();
 	fuzz_check(!part_count);

@@ -123,14 +123,17 @@ static void check_windows(const struct passthrough *device, unsigned bar)
 
 static void check_bars(struct guest *guest)
 {
-	const struct pci_bar *decoded[GUEST_DEVICES * PCI_BARS];
+	const struct pci_bar *decoded[GUEST_DEVICES * PCI_RANGES];
 	unsigned count = 0;
 
 	for (unsigned i = 0; i < guest->count; i++)
-		for (unsigned j = 0; j < PCI_BARS; j++) {
+		for (unsigned j = 0; j < PCI_RANGES; j++) {
 			const struct passthrough *device = &guest->devices[i];
 
-			check_windows(device, j);
+			if (j < PCI_BARS)
+				check_windows(device, j);
+			else
+				fuzz_check(device->rom_slot < 0 || device->pci.bars[j].decoded);
 			if (device->pci.bars[j].decoded)
 				decoded[count++] = &device->pci.bars[j];
 		}
@@ -178,7 +181,7 @@ static uint64_t choose_address(struct guest *guest, struct fuzz_input *input, bo
 		return *port ? 0xcf8 + offset % 8 : ECAM + offset;
 	if (kind & 4 || !guest->count)
 		return fuzz_number(input, 8);
-	bar = &guest->devices[(kind >> 3) % guest->count].pci.bars[(kind >> 4) % PCI_BARS];
+	bar = &guest->devices[(kind >> 3) % guest->count].pci.bars[(kind >> 4) % PCI_RANGES];
 	*port = bar->kind == PCI_BAR_IO;
 	return bar->address + offset % (bar->size + 16);
 }

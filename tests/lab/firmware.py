@@ -10,11 +10,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from harness import NVME_A, NVME_B, Machine, Penstock, check, test, wait_until
+from harness import E1000E, NVME_A, NVME_B, Machine, Penstock, check, test, wait_until
 from journal import succeed, wait_for_machines
 from lifecycle import machine_process
 
-SHELL_SECONDS = START_SECONDS = 200
+SHELL_SECONDS = START_SECONDS = BOOT_SECONDS = 200
 MARKS = 20
 
 
@@ -52,6 +52,18 @@ def uefi_tells_of_a_disk_without_a_boot_loader():
                   machine.last_words())
             machine.type("reset -s\r")
             check(machine.wait() == 0, machine.last_words())
+
+
+@test(only=Penstock, limit=590, long=True)
+def uefi_runs_a_cards_rom():
+    """iPXE's driver is in the network card's own, and firmware boots by that; without the ROM it does not."""
+    with firmware() as (options, _):
+        with Machine(kernel=None, initrd=None, devices=[E1000E], more=options) as machine:
+            machine.expect(">>Start PXE over IPv4", BOOT_SECONDS)
+            machine.process.terminate()
+            check(machine.wait() == 128 + signal.SIGTERM, machine.last_words())
+        with shell(options, [f"{E1000E},rom=off"]) as machine:
+            check("PXE" not in machine.output, machine.last_words())
 
 
 def count_marks(machine):

@@ -2,16 +2,19 @@
 
 import contextlib
 import ctypes
+import hashlib
 import mmap
+import re
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 from pathlib import Path
 
 import harness
 from harness import (E1000E, EDU, IVSHMEM, NVME_A, NVME_B, PAIR_NIC, PAIR_NVME, TESTDEV, XHCI, Machine,
-                     UsersPenstock, check, run_guest, test, verify_stamp)
+                     Penstock, UsersPenstock, check, run_guest, test, verify_stamp)
 
 
 @test()
@@ -117,6 +120,24 @@ def config_space_and_bars_abused():
     output = run_guest("pciinfo", cmdline=f"stamp=abused abuse={abuse}", devices=[NVME_A])
     check("Non-Volatile memory controller" in output, "lspci in the guest does not list the disk")
     verify_stamp(NVME_A, "abused")
+
+
+@test(only=Penstock, long=True)
+def option_roms():
+    """One network card's own, as the emulator has it, and for the other's a file."""
+    own, other = (Path("/usr/share/qemu", f"efi-{name}.rom").read_bytes() for name in ("e1000e", "e1000"))
+    other = bytearray(other)
+    other[64 << 10] ^= 1
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(other)
+        file.flush()
+        output = run_guest("rom", devices=[E1000E, PAIR_NVME, f"{PAIR_NIC},rom={file.name}"])
+    for ids, rom in (("0x8086 0x10d3", own), ("0x8086 0x100e", other)):
+        found = re.search(f"rom: {ids} ([0-9]+) ([0-9a-f]+)", output)
+        check(found, f"the guest does not find the ROM of {ids}: {output}")
+        seen = bytes(rom).ljust(int(found[1]), b"\xff")[:int(found[1])]
+        check(len(seen) > 64 << 10 and hashlib.sha256(seen).hexdigest() == found[2],
+              f"the ROM of {ids} is another: {found[0]}")
 
 
 # --- isolation ------------------------------------------------------------------------------------

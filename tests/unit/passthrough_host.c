@@ -423,10 +423,12 @@ int teardown(void **state)
 static void start_over(struct fixture *fixture)
 {
 	struct vfio_device vfio = fixture->device.vfio;
+	struct passthrough_rom rom = fixture->device.rom;
 
+	passthrough_rom_destroy(&fixture->device);
 	msix_destroy(&fixture->device.msix);
 	pci_device_destroy(&fixture->device.pci);
-	fixture->device = (struct passthrough){ .vfio = vfio };
+	fixture->device = (struct passthrough){ .vfio = vfio, .rom = rom, .rom_slot = -1 };
 	fixture->device.request_fd = fixture->device.error_fd = -1;
 	fixture->device.vfio.irqs[VFIO_PCI_MSIX_IRQ_INDEX].can_grow = host.can_grow;
 	if (fixture->root.bus.devices[DEVFN] == &fixture->device.pci)
@@ -434,7 +436,7 @@ static void start_over(struct fixture *fixture)
 	fixture->root.bus.windows.mem32.next = MEM32;
 	assert_int_equal(
 		pwrite(vfio.fd, fixture->config, sizeof(fixture->config), 0), PCI_CONFIG_SIZE);
-	assert_int_equal(ftruncate(vfio.fd, BAR_AT(PCI_BARS)), 0);
+	assert_int_equal(ftruncate(vfio.fd, BAR_AT(PCI_RANGES)), 0);
 }
 
 int config_init(struct fixture *fixture, struct error *err)

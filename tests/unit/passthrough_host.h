@@ -10,7 +10,7 @@
 
 /*
  * A guest with one passed device, on a host that is made up: the device is a file, its configuration
- * space, then its BARs. The linker hands us the ioctls (-Wl,--wrap=ioctl): KVM's and VFIO's are noted
+ * space, then its BARs and its ROM. The linker hands us the ioctls (-Wl,--wrap=ioctl): KVM's and VFIO's are noted
  * and answered as the kernel does. Accesses to the file come by here as well (--wrap=pread64 and pwrite64).
  */
 

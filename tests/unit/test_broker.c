@@ -3,6 +3,7 @@
 #include "base/size.h"
 #include "broker/broker.h"
 #include "broker/resources.h"
+#include "broker/rom.h"
 #include "broker/vfio.h"
 #include "control/socket.h"
 #include "host/binding/bind.h"
@@ -691,11 +692,13 @@ static enum machine_end take_half(const struct machine_config *machine, struct e
 	return MACHINE_QUIT;
 }
 
-/* The first of two devices is taken from it in the midst of its first end. */
+/* The first of two devices is taken from it in the midst of its first end; the second is without a ROM. */
 static enum machine_end lose_one(const struct machine_config *machine, struct error *err)
 {
 	must(machine->device_count == (seen->lives == 1 ? 2 : 1));
 	must(machine->devices[0].bdf.bus == (seen->lives == 1 ? 7 : 8));
+	must(machine->roms[0].hidden == (seen->lives == 2));
+	must(machine->roms[1].hidden == (seen->lives == 1));
 	if (seen->lives == 2)
 		return be_good(machine, err);
 	tell(machine, MESSAGE_READY);
@@ -967,6 +970,129 @@ static void write_below_root(const char *path, const char *text)
 	assert_non_null(file);
 	fputs(text, file);
 	fclose(file);
+}
+
+/* Option ROMs */
+
+#define ROM_DEVICE "/sys/bus/pci/devices/0000:07:00.0"
+#define ROM_BYTES  5120
+
+static void make_rom_device(void)
+{
+	static const char *const files[][2] = { { "vendor", "0x8086\n" }, { "device", "0x10d3\n" },
+		{ "class", "0x020000\n" }, { "resource", "" } };
+
+	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
+		char path[128];
+
+		snprintf(path, sizeof(path), ROM_DEVICE "/%s", files[i][0]);
+		write_below_root(path, files[i][1]);
+	}
+}
+
+/* A legacy image for it, whose sum nobody looks at where nothing runs it. */
+static void make_rom_file(char path[static 64], uint16_t vendor, size_t size)
+{
+	static const uint8_t pcir[] = "PCIR";
+	uint8_t bytes[ROM_BYTES] = { 0x55, 0xaa,
+		1, [0x18] = 0x1c, [0x20] = vendor, [0x21] = vendor >> 8, [0x22] = 0xd3,
+		[0x23] = 0x10, [0x26] = 0x18, [0x2b] = 2, [0x2c] = ROM_BYTES / 512, [0x31] = 0x80 };
+	int fd;
+
+	memcpy(bytes + 0x1c, pcir, 4);
+	snprintf(path, 64, "%s/card.rom", root);
+	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+	assert_int_equal(write(fd, bytes, size), size);
+	close(fd);
+}
+
+/* As much as a BAR can have, and none of it to be written. */
+static enum machine_end look_at_rom(const struct machine_config *machine, struct error *err)
+{
+	const struct passthrough_rom *rom = &machine->roms[0];
+	const uint8_t *bytes = rom->bytes;
+
+	(void)err;
+	must(machine->device_count == 1 && !rom->hidden && bytes);
+	must(rom->size == 8192 && (uintptr_t)bytes % 4096 == 0);
+	must(bytes[0] == 0x55 && bytes[1] == 0xaa && !memcmp(bytes + 0x1c, "PCIR", 4));
+	must(bytes[ROM_BYTES - 1] == 0 && bytes[ROM_BYTES] == 0xff && bytes[rom->size - 1] == 0xff);
+	return MACHINE_OFF;
+}
+
+TEST(a_rom_file_is_checked_before_a_device_is_touched)
+{
+	static const struct {
+		uint16_t vendor;
+		size_t size;
+		const char *words;
+	} files[] = {
+		{ 0x8086, ROM_BYTES, NULL },
+		{ 0x8087, ROM_BYTES, "another vendor" },
+		{ 0x8086, ROM_BYTES - 1, "ends before" },
+		{ 0x8086, 0, "it is empty" },
+	};
+	char path[64];
+
+	make_rom_device();
+	config.device_count = 1;
+	config.devices[0] = (struct bdf){ .bus = 7 };
+	config.roms[0] = path;
+	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
+		struct job job;
+
+		seen->binds = seen->lives = 0;
+		make_rom_file(path, files[i].vendor, files[i].size);
+		start(&job, look_at_rom);
+		assert_int_equal(end_of(&job), files[i].words ? 1 : 0);
+		assert_int_equal(seen->binds, files[i].words ? 0 : 1);
+		assert_int_equal(seen->lives, files[i].words ? 0 : 1);
+		if (files[i].words)
+			assert_says(job.errors, files[i].words);
+	}
+	unlink(path);
+}
+
+/* What broker_roms_tell() writes of the device. */
+static void tell_rom(const struct host *host, char *text, size_t size)
+{
+	int errors = memfd_create("stderr", MFD_CLOEXEC), before = dup(STDERR_FILENO);
+
+	dup2(errors, STDERR_FILENO);
+	broker_roms_tell(host, &config);
+	dup2(before, STDERR_FILENO);
+	close(before);
+	take_text(errors, text, size);
+	close(errors);
+}
+
+TEST(a_card_without_a_rom_for_the_firmware_is_told)
+{
+	struct error err = { 0 };
+	struct host host;
+	char text[2048];
+
+	make_rom_device();
+	config.device_count = 1;
+	config.devices[0] = (struct bdf){ .bus = 7 };
+	assert_int_equal(host_init(&host, NULL, NULL, &err), 0);
+	config.firmware = "uefi";
+	tell_rom(&host, text, sizeof(text));
+	assert_string_equal(text, ""); /* of a network card firmware expects nothing */
+	write_below_root(ROM_DEVICE "/class", "0x030000\n");
+	tell_rom(&host, text, sizeof(text));
+	assert_non_null(strstr(text, "0000:07:00.0: it has no option ROM"));
+	assert_non_null(strstr(text, "rom=FILE"));
+	assert_null(strstr(text, "boot display,"));
+	write_below_root(ROM_DEVICE "/boot_vga", "1\n");
+	tell_rom(&host, text, sizeof(text));
+	assert_non_null(strstr(text, "which was the host's boot display"));
+	config.roms[0] = "off";
+	tell_rom(&host, text, sizeof(text));
+	assert_string_equal(text, "");
+	config.roms[0] = config.firmware = NULL;
+	tell_rom(&host, text, sizeof(text));
+	assert_string_equal(text, "");
 }
 
 /* As the kernel does where the group's memory runs out. */
@@ -1423,6 +1549,7 @@ TEST(what_the_host_takes_at_the_end_of_a_life_sees_no_other)
 
 	memcpy(config.devices, devices, sizeof(devices));
 	config.device_count = ARRAY_SIZE(devices);
+	config.roms[1] = "off";
 	client = start_with_client(&job, lose_one);
 	seen->ready = 1;
 	assert_non_null(hear(client, "\"RESET\""));
@@ -1875,6 +2002,8 @@ int main(void)
 		BROKER_TEST(a_machine_that_hangs_is_killed),
 		BROKER_TEST(an_end_that_takes_long_is_told_and_has_a_limit),
 		BROKER_TEST(a_machine_that_is_killed_for_memory_says_whose),
+		BROKER_TEST(a_rom_file_is_checked_before_a_device_is_touched),
+		BROKER_TEST(a_card_without_a_rom_for_the_firmware_is_told),
 		BROKER_TEST(a_machine_that_is_on_its_way_out_gets_more_time),
 		BROKER_TEST(a_machine_that_cannot_be_killed_is_given_up),
 		BROKER_TEST(words_that_are_not_known_mean_nothing),

@@ -174,7 +174,7 @@ static void attach_both(struct fixture *fixture, struct passthrough *other)
 	*other = (struct passthrough){ .vfio = fixture->device.vfio };
 	other->vfio.irqs[VFIO_PCI_INTX_IRQ_INDEX].count = 0;
 	other->vfio.fd = memfd_create("other", MFD_CLOEXEC);
-	assert_int_equal(ftruncate(other->vfio.fd, BAR_AT(PCI_BARS)), 0);
+	assert_int_equal(ftruncate(other->vfio.fd, BAR_AT(PCI_RANGES)), 0);
 	assert_int_equal(pwrite(other->vfio.fd, config, sizeof(config), 0), sizeof(config));
 	vfio_region_write(&other->vfio, 0, 0x10, 4, CONTENT);
 	if (passthrough_attach(other, &fixture->vm, &slot, &err) ||

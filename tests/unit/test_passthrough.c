@@ -627,7 +627,7 @@ static void a_link_is_told_for_the_port_above(void **state)
 		put16(cap + PCI_EXP_LNKSTA, links[i].status);
 		put16(cap + PCI_EXP_LNKCAP, links[i].capable);
 		assert_int_equal(config_init(fixture, &err), 0);
-		assert_int_equal(passthrough_describe(&fixture->device.vfio, &traits, &err), 0);
+		assert_int_equal(passthrough_describe(&fixture->device, &traits, &err), 0);
 		assert_int_equal(traits.endpoint, links[i].type != PCI_EXP_TYPE_RC_END);
 		assert_int_equal(traits.link.speed, links[i].speed);
 		assert_int_equal(traits.link.width, links[i].width);

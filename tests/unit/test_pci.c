@@ -41,8 +41,8 @@ struct fixture {
 	struct space mmio, pio;
 	struct pci_root root;
 	struct access read, write;
-	unsigned mapped[PCI_BARS], unmapped[PCI_BARS];
-	uint64_t mapped_at[PCI_BARS];
+	unsigned mapped[PCI_RANGES], unmapped[PCI_RANGES];
+	uint64_t mapped_at[PCI_RANGES];
 	bool was_decoded_at_unmap;
 	unsigned resets;
 };
@@ -495,6 +495,38 @@ static void sizing_tells_the_size_and_the_kind(void **state)
 	/* Neither a ROM: its register would be behind the BARs. */
 	set(fixture, PCI_ROM_ADDRESS, 4, UINT32_MAX);
 	assert_int_equal(get(fixture, PCI_ROM_ADDRESS, 4), 0);
+}
+
+static void a_rom_has_an_enable_bit_of_its_own(void **state)
+{
+	struct fixture *fixture = *state;
+	struct pci_device other;
+	struct error err = { 0 };
+	uint64_t address;
+
+	pci_device_init(&other, &ops);
+	pci_device_set_bar(&other, PCI_ROM, PCI_BAR_MEM32, false, 64 * KIB);
+	assert_int_equal(add(fixture, &other, DEVFN + 1, &err), 0);
+	address = pci_device_bar_register(&other, PCI_ROM);
+	assert_int_equal(address % (64 * KIB), 0);
+	assert_true(address >= MEM32_BASE);
+	pci_device_config_write(&other, PCI_ROM_ADDRESS, 4, UINT32_MAX);
+	assert_int_equal(pci_device_config_read(&other, PCI_ROM_ADDRESS, 4), 0xffff0001);
+	assert_int_equal(pci_device_bar_register(&other, PCI_ROM), 0xffff0000);
+	pci_device_config_write(&other, PCI_ROM_ADDRESS, 4, address);
+	pci_device_config_write(&other, PCI_COMMAND, 2, PCI_COMMAND_MEMORY | PCI_COMMAND_IO);
+	assert_int_equal(pci_get16(&other, PCI_COMMAND), PCI_COMMAND_MEMORY);
+	assert_false(other.bars[PCI_ROM].decoded);
+	pci_device_config_write(&other, PCI_ROM_ADDRESS, 1, PCI_ROM_ADDRESS_ENABLE);
+	assert_true(other.bars[PCI_ROM].decoded);
+	assert_int_equal(other.bars[PCI_ROM].address, address);
+	/* The address may change under the bit. */
+	pci_device_set_bar_register(&other, PCI_ROM, address + 64 * KIB);
+	assert_int_equal(pci_get32(&other, PCI_ROM_ADDRESS), (address + 64 * KIB) | 1);
+	pci_device_config_write(&other, PCI_COMMAND, 2, 0);
+	assert_false(other.bars[PCI_ROM].decoded);
+	pci_bus_remove(&other);
+	pci_device_destroy(&other);
 }
 
 static void bars_are_placed_like_firmware_does(void **state)
@@ -952,6 +984,7 @@ int main(void)
 		PCI_TEST(the_smallest_bars_keep_their_type),
 		PCI_TEST(a_bar_may_fill_its_window),
 		PCI_TEST(sizing_tells_the_size_and_the_kind),
+		PCI_TEST(a_rom_has_an_enable_bit_of_its_own),
 		PCI_TEST(bars_are_placed_like_firmware_does),
 		PCI_TEST(a_second_device_lies_behind_the_first),
 		PCI_TEST(a_bar_without_room_is_an_error),

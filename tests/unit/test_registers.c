@@ -781,6 +781,213 @@ static void what_changes_in_sleep_counts_afterwards(void **state)
 	assert_int_equal(slot_count(), 1);
 }
 
+/* The option ROM */
+
+#define ROM_SIZE (8 * KIB)
+#define ROM_AT   (MEM32 + 0x4000) /* behind BAR 0 */
+
+/* Each byte tells where it is, behind the signature. */
+static uint8_t rom_byte(uint64_t at)
+{
+	return at == 0 ? 0x55 : at == 1 ? 0xaa : at * 7 + at / 256;
+}
+
+static void add_rom(struct fixture *fixture, uint64_t size)
+{
+	fixture->device.vfio.regions[PCI_ROM] = (struct vfio_region){
+		.size = size,
+		.fd_offset = BAR_AT(PCI_ROM),
+		.readable = true,
+	};
+}
+
+static void fill_rom(struct fixture *fixture)
+{
+	uint8_t bytes[ROM_SIZE];
+
+	for (unsigned i = 0; i < ROM_SIZE; i++)
+		bytes[i] = rom_byte(i);
+	assert_int_equal(
+		pwrite(fixture->device.vfio.fd, bytes, ROM_SIZE, BAR_AT(PCI_ROM)), ROM_SIZE);
+}
+
+static void enable_rom(struct fixture *fixture, uint32_t address)
+{
+	set(fixture, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	set(fixture, PCI_ROM_ADDRESS, 4, address | PCI_ROM_ADDRESS_ENABLE);
+}
+
+static void assert_shown(uint64_t address, uint64_t size)
+{
+	const struct kvm_userspace_memory_region *slot = slot_at(address);
+
+	assert_non_null(slot);
+	assert_int_equal(slot->guest_phys_addr, address);
+	assert_int_equal(slot->memory_size, size);
+	assert_int_equal(slot->flags, KVM_MEM_READONLY);
+	for (unsigned i = 0; i < size; i++)
+		assert_int_equal(((uint8_t *)slot->userspace_addr)[i], rom_byte(i));
+}
+
+static void a_rom_is_shown_where_it_is_enabled(void **state)
+{
+	struct fixture *fixture = *state;
+
+	add_rom(fixture, ROM_SIZE);
+	attach(fixture);
+	fill_rom(fixture);
+	assert_int_equal(get(fixture, PCI_ROM_ADDRESS, 4), ROM_AT);
+	set(fixture, PCI_ROM_ADDRESS, 4, UINT32_MAX & ~PCI_ROM_ADDRESS_ENABLE);
+	assert_int_equal(get(fixture, PCI_ROM_ADDRESS, 4), 0xffffe000);
+	/* Neither enabled alone, nor memory. */
+	set(fixture, PCI_ROM_ADDRESS, 4, ROM_AT | PCI_ROM_ADDRESS_ENABLE);
+	assert_null(slot_at(ROM_AT));
+	set(fixture, PCI_ROM_ADDRESS, 4, ROM_AT);
+	set(fixture, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	assert_null(slot_at(ROM_AT));
+	assert_int_equal(slot_count(), 1);
+	enable_rom(fixture, ROM_AT);
+	assert_int_equal(get(fixture, PCI_ROM_ADDRESS, 4), ROM_AT | PCI_ROM_ADDRESS_ENABLE);
+	assert_shown(ROM_AT, ROM_SIZE);
+	assert_int_equal(slot_count(), 2);
+	set(fixture, PCI_ROM_ADDRESS, 4, (ROM_AT + 0x10000) | PCI_ROM_ADDRESS_ENABLE);
+	assert_null(slot_at(ROM_AT));
+	assert_shown(ROM_AT + 0x10000, ROM_SIZE);
+	set(fixture, PCI_ROM_ADDRESS, 4, ROM_AT + 0x10000);
+	assert_null(slot_at(ROM_AT + 0x10000));
+	assert_int_equal(slot_count(), 1);
+	/* Other devices' DMA has no business with it. */
+	assert_int_equal(part_count(), 0);
+}
+
+/* Of the device itself once, and not before somebody looks: a kernel only asks for the size. */
+static void a_rom_is_read_when_it_is_first_enabled(void **state)
+{
+	struct fixture *fixture = *state;
+	unsigned before;
+
+	add_rom(fixture, ROM_SIZE);
+	decode(fixture);
+	fill_rom(fixture);
+	before = host.accesses;
+	set(fixture, PCI_ROM_ADDRESS, 4, 0xfffff800);
+	get(fixture, PCI_ROM_ADDRESS, 4);
+	set(fixture, PCI_ROM_ADDRESS, 4, ROM_AT);
+	assert_int_equal(host.accesses, before);
+	enable_rom(fixture, ROM_AT);
+	assert_int_equal(host.accesses, before + 1);
+	set(fixture, PCI_ROM_ADDRESS, 4, ROM_AT);
+	enable_rom(fixture, ROM_AT);
+	assert_int_equal(host.accesses, before + 1);
+	assert_shown(ROM_AT, ROM_SIZE);
+}
+
+static void a_rom_is_only_read(void **state)
+{
+	struct fixture *fixture = *state;
+
+	add_rom(fixture, ROM_SIZE);
+	attach(fixture);
+	fill_rom(fixture);
+	enable_rom(fixture, ROM_AT);
+	/* What a guest writes is trapped, as is a read where there is no slot. */
+	space_write(&fixture->mmio, ROM_AT + 4, 4, 0);
+	assert_shown(ROM_AT, ROM_SIZE);
+	assert_int_equal(own(fixture, PCI_ROM, 4, 1), rom_byte(4));
+	assert_int_equal(bar_get(fixture, 0x4000, 2), 0xaa55);
+	assert_int_equal(bar_get(fixture, 0x4000 + ROM_SIZE - 1, 1), rom_byte(ROM_SIZE - 1));
+	host.failing = KVM_SET_USER_MEMORY_REGION;
+	host.error = ENOSPC;
+	enable_rom(fixture, ROM_AT + 0x10000);
+	assert_int_equal(bar_get(fixture, 0x14000, 2), 0xaa55);
+}
+
+static void a_rom_sleeps_with_its_device(void **state)
+{
+	struct fixture *fixture = *state;
+
+	fixture->config[PCI_CAPABILITY_LIST] = PM;
+	add_cap(fixture, PM, 0, PCI_CAP_ID_PM);
+	add_rom(fixture, ROM_SIZE);
+	attach(fixture);
+	fill_rom(fixture);
+	enable_rom(fixture, ROM_AT);
+	set(fixture, PM + PCI_PM_CTRL, 2, PCI_D3hot);
+	assert_null(slot_at(ROM_AT));
+	set(fixture, PM + PCI_PM_CTRL, 2, PCI_D0);
+	assert_shown(ROM_AT, ROM_SIZE);
+}
+
+static void a_small_rom_has_its_page_for_itself(void **state)
+{
+	struct fixture *fixture = *state;
+	const uint8_t *bytes;
+
+	add_rom(fixture, 2 * KIB);
+	attach(fixture);
+	fill_rom(fixture);
+	set(fixture, PCI_ROM_ADDRESS, 4, 0xfffff800);
+	assert_int_equal(get(fixture, PCI_ROM_ADDRESS, 4), 0xfffff000);
+	enable_rom(fixture, ROM_AT);
+	assert_int_equal(slot_at(ROM_AT)->memory_size, 4 * KIB);
+	bytes = (uint8_t *)slot_at(ROM_AT)->userspace_addr;
+	assert_int_equal(bytes[2 * KIB - 1], rom_byte(2 * KIB - 1));
+	assert_int_equal(bytes[2 * KIB], 0xff);
+}
+
+static void a_rom_that_cannot_be_read_is_empty(void **state)
+{
+	struct fixture *fixture = *state;
+
+	add_rom(fixture, ROM_SIZE);
+	fixture->device.vfio.regions[PCI_ROM].fd_offset = BAR_AT(PCI_RANGES);
+	attach(fixture);
+	enable_rom(fixture, ROM_AT);
+	assert_int_equal(bar_get(fixture, 0x4000, 4), UINT32_MAX);
+	assert_int_equal(slot_at(ROM_AT)->memory_size, ROM_SIZE);
+}
+
+static void a_rom_may_be_another_or_none(void **state)
+{
+	struct fixture *fixture = *state;
+	static uint8_t bytes[ROM_SIZE] __attribute__((aligned(4096)));
+
+	for (unsigned i = 0; i < ROM_SIZE; i++)
+		bytes[i] = rom_byte(i);
+	/* Whether or not the device has one itself. */
+	for (unsigned i = 0; i < 2; i++) {
+		add_rom(fixture, i * 64 * KIB);
+		fixture->device.rom = (struct passthrough_rom){ .bytes = bytes, .size = ROM_SIZE };
+		attach(fixture);
+		enable_rom(fixture, ROM_AT);
+		assert_shown(ROM_AT, ROM_SIZE);
+		assert_ptr_equal((void *)slot_at(ROM_AT)->userspace_addr, bytes);
+		detach(fixture);
+	}
+	fixture->device.rom = (struct passthrough_rom){ .hidden = true };
+	attach(fixture);
+	enable_rom(fixture, ROM_AT);
+	assert_int_equal(get(fixture, PCI_ROM_ADDRESS, 4), 0);
+	assert_int_equal(slot_count(), 1);
+}
+
+static void no_rom_has_such_a_size(void **state)
+{
+	static const uint64_t sizes[] = { 12345, 6 * KIB, 32 * MIB, UINT64_MAX };
+	struct fixture *fixture = *state;
+
+	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
+		struct error err = { 0 };
+
+		add_rom(fixture, sizes[i]);
+		assert_int_equal(try_attach(fixture, &err), -EINVAL);
+		assert_non_null(strstr(err.what, "option ROM"));
+		assert_non_null(strstr(err.hint, "rom=off"));
+	}
+	add_rom(fixture, 16 * MIB);
+	attach(fixture);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -814,6 +1021,14 @@ int main(void)
 		PASSTHROUGH_TEST(accesses_wait_until_the_device_sleeps),
 		PASSTHROUGH_TEST(accesses_wait_and_go_on_where_it_does_not_sleep),
 		PASSTHROUGH_TEST(what_changes_in_sleep_counts_afterwards),
+		PASSTHROUGH_TEST(a_rom_is_shown_where_it_is_enabled),
+		PASSTHROUGH_TEST(a_rom_is_read_when_it_is_first_enabled),
+		PASSTHROUGH_TEST(a_rom_is_only_read),
+		PASSTHROUGH_TEST(a_rom_sleeps_with_its_device),
+		PASSTHROUGH_TEST(a_small_rom_has_its_page_for_itself),
+		PASSTHROUGH_TEST(a_rom_that_cannot_be_read_is_empty),
+		PASSTHROUGH_TEST(a_rom_may_be_another_or_none),
+		PASSTHROUGH_TEST(no_rom_has_such_a_size),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -258,6 +258,17 @@ TEST(a_device_must_be_an_address)
 	assert_bad("twice", "--device", "01:00.0", "--device", "0000:01:00.0");
 }
 
+TEST(a_devices_rom_is_a_file_or_off)
+{
+	static const char *const bad[] = { "01:00.0,", "01:00.0,rom",
+		"01:00.0,rom=", "01:00.0,row=off", "01:00.0,,rom=off" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+		assert_bad("rom=FILE", "--device", bad[i]);
+	assert_bad("no PCI address", "--device", ",rom=off");
+	assert_bad("twice", "--device", "01:00.0,rom=off", "--device", "01:00.0");
+}
+
 TEST(too_many_devices_are_refused)
 {
 	const char *arguments[ARGUMENTS_MAX + 1] = { "run", "--kernel", "/dev/null" };
@@ -377,6 +388,7 @@ int main(void)
 		cmocka_unit_test(a_clock_must_be_one_that_there_is),
 		cmocka_unit_test(a_vendor_must_fit),
 		cmocka_unit_test(a_device_must_be_an_address),
+		cmocka_unit_test(a_devices_rom_is_a_file_or_off),
 		cmocka_unit_test(too_many_devices_are_refused),
 		cmocka_unit_test(iommu_must_be_one_that_there_is),
 		cmocka_unit_test(a_policy_must_be_one_that_there_is),

@@ -16,17 +16,18 @@
 
 #define LINK_WIDTH_MAX 32 /* what is no link has 255 */
 
-void host_device_read_bars(
-	const struct host *host, const struct bdf *bdf, struct host_bar bars[static HOST_BARS])
+/* The lines of "resource" stand for the BARs, and one more for the ROM. */
+static void read_resources(
+	const struct host *host, const struct bdf *bdf, struct host_bar *bars, unsigned count)
 {
 	char path[PATH_MAX], name[BDF_TEXT], text[2048], *line, *save;
 
-	memset(bars, 0, HOST_BARS * sizeof(*bars));
+	memset(bars, 0, count * sizeof(*bars));
 	if (host_path(host, path, DEVICES "%s/resource", bdf_format(bdf, name)) ||
 		fd_read_file(path, text, sizeof(text)) <= 0)
 		return;
 	line = strtok_r(text, "\n", &save);
-	for (unsigned i = 0; i < HOST_BARS && line; i++, line = strtok_r(NULL, "\n", &save)) {
+	for (unsigned i = 0; i < count && line; i++, line = strtok_r(NULL, "\n", &save)) {
 		unsigned long long start, end, flags;
 
 		if (sscanf(line, "%llx %llx %llx", &start, &end, &flags) != 3 || end < start ||
@@ -41,6 +42,20 @@ void host_device_read_bars(
 			.prefetchable = flags & RESOURCE_PREFETCH,
 		};
 	}
+}
+
+void host_device_read_bars(
+	const struct host *host, const struct bdf *bdf, struct host_bar bars[static HOST_BARS])
+{
+	read_resources(host, bdf, bars, HOST_BARS);
+}
+
+uint64_t host_device_rom_size(const struct host *host, const struct bdf *bdf)
+{
+	struct host_bar bars[HOST_BARS + 1];
+
+	read_resources(host, bdf, bars, HOST_BARS + 1);
+	return bars[HOST_BARS].size;
 }
 
 bool host_device_has_link(const struct host *host, const struct bdf *bdf)

@@ -22,5 +22,8 @@ struct host_bar {
 void host_device_read_bars(
 	const struct host *host, const struct bdf *bdf, struct host_bar bars[static HOST_BARS]);
 
+/* The BAR of its option ROM, by the same; 0: it has none. */
+uint64_t host_device_rom_size(const struct host *host, const struct bdf *bdf);
+
 /* Has the device a PCI Express link: is it an endpoint, and not a part of the root complex? */
 bool host_device_has_link(const struct host *host, const struct bdf *bdf);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fixture.h"
 
+#include "host/rom/fit.h"
 #include "host/rom/read.h"
 #include "host/rom/rom.h"
 
@@ -449,6 +450,105 @@ static void a_device_that_a_host_driver_has_is_left_alone(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
 
+/* What a guest may be shown. */
+
+static void assert_fits(const struct sample *sample, size_t size, int runs, const char *words)
+{
+	struct error err = { 0 };
+	struct rom rom;
+	int code;
+
+	rom_parse(&rom, sample->data, size, &card);
+	code = rom_fit_file("a.rom", &rom, &card, runs, &err);
+	assert_int_equal(code, words ? -EINVAL : 0);
+	if (!words)
+		return;
+	assert_string_equal(err.object, "a.rom");
+	if (!strstr(err.what, words))
+		fail_msg("'%s' is not in: %s", words, err.what);
+	assert_non_null(strstr(err.hint, "rom check"));
+}
+
+static void assert_fits_all(const struct sample *sample, const char *words)
+{
+	assert_fits(sample, sizeof(sample->data), ROM_RUNS_NONE, words);
+	assert_fits(sample, sizeof(sample->data), ROM_TYPE_UEFI, words);
+	assert_fits(sample, sizeof(sample->data), ROM_TYPE_LEGACY, words);
+}
+
+static void what_runs_has_to_be_there_and_sound(void **state)
+{
+	struct sample sample = make_sample();
+
+	(void)state;
+	assert_fits_all(&sample, NULL);
+	sample.data[100] ^= 1; /* of the legacy image the sum */
+	assert_fits(&sample, sizeof(sample.data), ROM_RUNS_NONE, NULL);
+	assert_fits(&sample, sizeof(sample.data), ROM_TYPE_UEFI, NULL);
+	assert_fits(&sample, sizeof(sample.data), ROM_TYPE_LEGACY, "checksum");
+	sample = make_sample();
+	put(sample.data + 2 * UNIT + 4, 0, 4);
+	assert_fits(&sample, sizeof(sample.data), ROM_RUNS_NONE, NULL);
+	assert_fits(&sample, sizeof(sample.data), ROM_TYPE_UEFI, "no EFI header");
+	assert_fits(&sample, sizeof(sample.data), ROM_TYPE_LEGACY, NULL);
+	sample = make_sample();
+	put(sample.data + 2 * UNIT + 0x0a, 0xaa64, 2);
+	assert_fits(&sample, sizeof(sample.data), ROM_TYPE_UEFI, "no UEFI image for x86-64");
+	make_image(sample.data, 3, ROM_TYPE_LEGACY, true);
+	assert_fits(&sample, sizeof(sample.data), ROM_TYPE_UEFI, "no UEFI image for x86-64");
+	assert_fits(&sample, sizeof(sample.data), ROM_TYPE_LEGACY, NULL);
+	make_image(sample.data, 3, ROM_TYPE_UEFI, true);
+	assert_fits(&sample, sizeof(sample.data), ROM_TYPE_UEFI, NULL);
+	assert_fits(&sample, sizeof(sample.data), ROM_TYPE_LEGACY, "no image for a BIOS");
+	assert_fits(&sample, sizeof(sample.data), ROM_RUNS_NONE, NULL);
+}
+
+static void what_is_no_rom_or_cut_fits_nothing(void **state)
+{
+	struct sample sample = make_sample();
+
+	(void)state;
+	for (int runs = ROM_RUNS_NONE; runs <= ROM_TYPE_UEFI; runs += 4) {
+		assert_fits(&sample, 0, runs, "empty");
+		assert_fits(&sample, 3 * UNIT - 1, runs, "ends before");
+		assert_fits(&sample, 2 * UNIT, runs, "no image at byte 1024");
+	}
+	sample.data[0] = 0;
+	assert_fits_all(&sample, "only at byte 1024");
+	memset(sample.data, 0, sizeof(sample.data));
+	assert_fits_all(&sample, "55 aa");
+}
+
+static void a_rom_is_for_its_vendors_devices(void **state)
+{
+	struct sample sample = make_sample();
+
+	(void)state;
+	put(sample.data + PCIR + 6, 0x1111, 2);
+	mend_sum(&sample);
+	assert_fits_all(&sample, NULL);
+	put(sample.data + PCIR + 4, 0x1002, 2);
+	mend_sum(&sample);
+	assert_fits_all(&sample, "another vendor");
+}
+
+static void of_its_own_a_device_has_what_it_has(void **state)
+{
+	struct sample sample = make_sample();
+	struct rom rom = parse(&sample);
+
+	(void)state;
+	assert_null(rom_fit_own(&rom, ROM_TYPE_UEFI));
+	assert_null(rom_fit_own(&rom, ROM_TYPE_LEGACY));
+	make_image(sample.data, 3, ROM_TYPE_LEGACY, true);
+	rom = parse(&sample);
+	assert_non_null(rom_fit_own(&rom, ROM_TYPE_UEFI));
+	assert_null(rom_fit_own(&rom, ROM_RUNS_NONE));
+	memset(sample.data, 0xff, sizeof(sample.data));
+	rom = parse(&sample);
+	assert_non_null(strstr(rom_fit_own(&rom, ROM_TYPE_UEFI), "ff ff"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -468,6 +568,10 @@ int main(void)
 		TEST(a_sleeping_device_is_woken_for_it),
 		TEST(a_device_that_does_not_wake_is_told),
 		TEST(a_device_that_a_host_driver_has_is_left_alone),
+		cmocka_unit_test(what_runs_has_to_be_there_and_sound),
+		cmocka_unit_test(what_is_no_rom_or_cut_fits_nothing),
+		cmocka_unit_test(a_rom_is_for_its_vendors_devices),
+		cmocka_unit_test(of_its_own_a_device_has_what_it_has),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
