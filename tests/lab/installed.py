@@ -38,10 +38,16 @@ class System:
 
 
 @contextlib.contextmanager
-def installed_system(options):
-    """Its own boot loader, kernel, initramfs and systemd, to a login."""
+def boot_loader(options):
     with Machine(kernel=None, initrd=None, devices=[INSTALLED], more=options) as machine:
         machine.expect("GNU GRUB", GRUB_SECONDS)
+        yield machine
+
+
+@contextlib.contextmanager
+def installed_system(options):
+    """Its own boot loader, kernel, initramfs and systemd, to a login."""
+    with boot_loader(options) as machine:
         machine.expect(PROMPT, LOGIN_SECONDS)
         yield System(machine)
 
@@ -60,6 +66,16 @@ def check_kernel_log(system):
     complaints = [line for line in said.splitlines()
                   if re.search(r"^\[.*(ACPI|AML|PCI|acpi|pci)", line) and "amd_pstate" not in line]
     check(not complaints, "the guest's kernel complains:\n" + "\n".join(complaints))
+
+
+@test(host="firmware", only=Penstock, limit=300)
+def uefi_starts_the_boot_loader_of_a_disk():
+    """What comes then is for the long tests."""
+    with firmware() as (options, _):
+        with boot_loader(options) as machine:
+            machine.expect("Booting `Debian'")
+            machine.process.terminate()
+            machine.wait()
 
 
 @test(host="firmware", only=Penstock, limit=590, long=True)
