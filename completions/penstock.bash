@@ -86,6 +86,7 @@ _penstock_value()
 		[[ bios == "$cur"* ]] && COMPREPLY+=(bios)
 		;;
 	--rtc) _penstock_reply -W 'utc local' ;;
+	--smbios) _penstock_reply -W 'type=' ;;
 	--cpu) _penstock_reply -W 'host' ;;
 	--iommu) _penstock_reply -W 'auto iommufd type1' ;;
 	--on-reboot | --on-crash) _penstock_reply -W 'reset pause stop' ;;

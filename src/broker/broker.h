@@ -33,6 +33,7 @@ enum broker_policy {
 
 struct broker_config {
 	const char *name;
+	const struct smbios_config *smbios;
 	const char *firmware; /* "uefi" or a file; NULL: the kernel runs first */
 	const char *nvram;    /* the file of its variables; NULL: they are not kept */
 	const char *kernel;   /* NULL: firmware finds one */

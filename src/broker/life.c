@@ -65,6 +65,7 @@ static _Noreturn void run_machine(struct broker *broker, const struct broker_vfi
 	const struct broker_files *files = &broker->files;
 	struct machine_config machine = {
 		.name = config->name,
+		.smbios = config->smbios,
 		.boot = {
 			.firmware_fd = files->firmware.code_fd,
 			.firmware_name = files->firmware.code,

@@ -4,6 +4,7 @@
 #include "broker/rom.h"
 #include "cmd/cmd.h"
 #include "cmd/cpus.h"
+#include "cmd/smbios.h"
 #include "host/device/address.h"
 #include "kvm/features.h"
 
@@ -45,6 +46,12 @@ static const char help[] =
 	"                     refuse to work in its guests\n"
 	"  --rtc WHAT         the guest's real-time clock at its start: utc (default), or local, which is\n"
 	"                     the host's time zone, as Windows wants it\n"
+	"  --smbios type=N,FIELD=VALUE[,FIELD=VALUE]...  what the guest is told of the machine, by N:\n"
+	"                     0 (BIOS) vendor, version, date; 1 (system) manufacturer, product,\n"
+	"                     version, serial, uuid, sku, family; 2 (board) manufacturer, product,\n"
+	"                     version, serial, asset, location; 3 (chassis) manufacturer, version,\n"
+	"                     serial, asset, sku; 11 (OEM strings) value; may be repeated. A comma in\n"
+	"                     a value is written twice. Without uuid it follows from the name\n"
 	"  --device ADDRESS[,rom=FILE|off]  PCI device to pass through, such as 0000:01:00.0; may be\n"
 	"                     repeated. Devices that share its IOMMU group are taken along, for safety.\n"
 	"                     Its option ROM is its own, or FILE, or with off there is none\n"
@@ -90,6 +97,7 @@ enum {
 	OPT_HYPERV_VENDOR,
 	OPT_HIDE_HYPERVISOR,
 	OPT_RTC,
+	OPT_SMBIOS,
 	OPT_DEVICE,
 	OPT_IOMMU,
 	OPT_PORTS,
@@ -119,6 +127,7 @@ static const struct option options[] = {
 	{ "hyperv-vendor", required_argument, NULL, OPT_HYPERV_VENDOR },
 	{ "hide-hypervisor", no_argument, NULL, OPT_HIDE_HYPERVISOR },
 	{ "rtc", required_argument, NULL, OPT_RTC },
+	{ "smbios", required_argument, NULL, OPT_SMBIOS },
 	{ "device", required_argument, NULL, OPT_DEVICE },
 	{ "iommu", required_argument, NULL, OPT_IOMMU },
 	{ "ports", required_argument, NULL, OPT_PORTS },
@@ -134,6 +143,9 @@ static const struct option options[] = {
 	{ "help", no_argument, NULL, OPT_HELP },
 	{ NULL, 0, NULL, 0 },
 };
+
+/* Some 20 KiB that nobody needs who does not ask for them: not on the stack. */
+static struct smbios_config smbios;
 
 #define MEMORY_LEAST (2 * MIB)
 
@@ -354,6 +366,8 @@ static int parse_run_option(int option, struct broker_config *config, struct err
 		return 0;
 	case OPT_RTC:
 		return parse_rtc(optarg, config, err);
+	case OPT_SMBIOS:
+		return cmd_smbios_parse(optarg, &smbios, err) ? usage(err) : 0;
 	case OPT_DEVICE:
 		return parse_device(optarg, config, err);
 	case OPT_IOMMU:
@@ -450,6 +464,7 @@ int cmd_run(int argc, char **argv)
 	char default_name[32];
 	struct broker_config config = {
 		.name = default_name,
+		.smbios = &smbios,
 		.cmdline = "",
 		.memory = 512 * MIB,
 		.cpus = KVM_CPUS(1),

@@ -477,6 +477,7 @@ static int make_boot(struct machine *machine, struct error *err)
 {
 	const struct boot_machine what = {
 		.name = machine->config->name,
+		.smbios = machine->config->smbios,
 		.vm = machine->vm,
 		.memory = &machine->memory,
 		.mmio = &machine->mmio,

@@ -6,6 +6,7 @@
 #include "machine/boot/files.h"
 #include "machine/console.h"
 #include "machine/memory.h"
+#include "machine/platform/smbios.h"
 #include "passthrough/rom.h"
 #include "vfio/iommu.h"
 
@@ -30,6 +31,7 @@ enum machine_action {
 
 struct machine_config {
 	const char *name;
+	const struct smbios_config *smbios;
 	struct boot_files boot;
 	uint64_t memory; /* bytes, a multiple of 4 KiB; of 2 MiB with hugetlb */
 	int memory_fd;   /* a file of that size, for guest RAM; the machine closes it */

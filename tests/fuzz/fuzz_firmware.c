@@ -218,6 +218,8 @@ static void step(struct pc *pc, struct fuzz_input *input)
 	check_flash(pc);
 }
 
+static const struct smbios_config nothing_said;
+
 /* False where the kernel fails. */
 static bool open_pc(struct pc *pc, bool bios, struct error *err)
 {
@@ -241,6 +243,7 @@ static bool open_pc(struct pc *pc, bool bios, struct error *err)
 	};
 	pc->machine = (struct boot_machine){
 		.name = "fuzz",
+		.smbios = &nothing_said,
 		.vm = pc->vm,
 		.memory = &pc->memory,
 		.mmio = &pc->mmio,

@@ -91,11 +91,23 @@ def linux_runs_on_enlightenments():
     check("hyperv_clocksource" in output, f"its clock is another one: {output}")
 
 
+UUID = "5b7c2e10-93d4-4a6f-8e21-0c9f3d6b7a58"
+IDENTITY = ["--smbios", f"type=1,manufacturer=Dam,, Sluice & Co.,uuid={UUID},serial=S1", "--smbios", "type=0,vendor=Weir",
+            "--smbios", "type=2,product=Board", "--smbios", "type=3,asset=A7", "--smbios", "type=11,value=oem:one,value=oem:two"]
+
+
+def check_identity(output):
+    for line in ("bios_vendor=Weir", "sys_vendor=Dam, Sluice & Co.", "product_name=Virtual Machine", "product_serial=S1",
+                 f"product_uuid={UUID}", "board_name=Board", "chassis_asset_tag=A7", "oem=one", "oem=two"):
+        check(f"identity: {line}\n" in output.replace("\r", ""), f"no {line} in: {output}")
+
+
 @test(only=Penstock)
-def a_clock_shows_the_hosts_zone():
+def a_machine_is_what_its_user_says():
     """Linux takes its RTC for UTC."""
     now = time.time()
-    output = run_guest("clock", before=["env", "TZ=IST-5:30"], more=["--rtc", "local"])
+    output = run_guest("clock,identity", before=["env", "TZ=IST-5:30"], more=["--rtc", "local", *IDENTITY])
+    check_identity(output)
     found = int(re.search(r"clock: (\d+)", output)[1])
     check(-5 < found - now - 19800 < 120, f"the guest's clock is {found - now} s ahead")
 

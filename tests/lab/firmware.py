@@ -10,6 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from cpus import IDENTITY, check_identity
 from harness import E1000E, NVME_A, NVME_B, Machine, Penstock, check, test, wait_until
 from journal import succeed, wait_for_machines
 from lifecycle import machine_process
@@ -115,9 +116,11 @@ def uefi_starts_a_kernel_with_a_device():
     """The kernel comes through fw_cfg, the disk is passed, and the variables last."""
     seen = []
     with firmware() as (options, nvram):
-        with Machine("nvme", cmdline="stamp=uefi nvme.count=1", devices=[NVME_A], more=options) as machine:
+        with Machine("nvme,identity", cmdline="stamp=uefi nvme.count=1", devices=[NVME_A],
+                     more=[*options, *IDENTITY]) as machine:
             machine.expect("USERSPACE-UP", START_SECONDS)
-            machine.succeed("nvme")
+            machine.succeed("nvme", "identity")
+            check_identity(machine.output)
         seen.append(hashlib.sha256(nvram.read_bytes()).digest())
         template = Path("/usr/share/OVMF/OVMF_VARS_4M.fd").read_bytes()
         check(hashlib.sha256(template).digest() not in seen, "nothing was written to the variables")

@@ -179,6 +179,8 @@ static unsigned hear(enum message_type type, enum message_type counted, struct m
 	}
 }
 
+static const struct smbios_config nothing_said;
+
 static int setup(void **state)
 {
 	(void)state;
@@ -190,6 +192,7 @@ static int setup(void **state)
 	memset(&late, 0, sizeof(late));
 	machine.config = (struct machine_config){
 		.name = "test",
+		.smbios = &nothing_said,
 		.boot = { .firmware_fd = -1, .nvram_fd = -1, .initrd_fd = -1, .cmdline = "" },
 		.memory = 32 * MIB,
 		.console = { .in = -1, .out = -1 },

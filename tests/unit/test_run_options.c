@@ -110,10 +110,10 @@ static void assert_one_error(const struct outcome *outcome, int code, const char
 TEST(help_tells_of_every_option)
 {
 	static const char *const options[] = { "--kernel", "--firmware", "--nvram", "--initrd",
-		"--cmdline", "--memory", "--cpus", "--cpu", "--rtc", "--dedicated", "--hyperv",
-		"--hyperv-vendor", "--hide-hypervisor", "--device", "--iommu", "--serial", "--name",
-		"--hugepages", "--prealloc", "--on-device-error", "--on-reboot", "--on-crash",
-		"--force", "--help" };
+		"--cmdline", "--memory", "--cpus", "--cpu", "--rtc", "--smbios", "--dedicated",
+		"--hyperv", "--hyperv-vendor", "--hide-hypervisor", "--device", "--iommu",
+		"--serial", "--name", "--hugepages", "--prealloc", "--on-device-error",
+		"--on-reboot", "--on-crash", "--force", "--help" };
 	struct outcome outcome = run("--help");
 
 	assert_int_equal(outcome.code, 0);
@@ -232,6 +232,67 @@ TEST(a_clock_must_be_one_that_there_is)
 
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
 		assert_bad("neither utc nor local", "--rtc", bad[i]);
+}
+
+/* Too long by a byte for what is said first. */
+#define OF_64 "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+
+TEST(what_smbios_says_must_have_a_place)
+{
+	static const struct {
+		const char *value, *words, *next;
+	} bad[] = {
+		{ "", "does not begin with type=N", "--help" },
+		{ "manufacturer=x", "does not begin with type=N", "--help" },
+		{ "type=4,version=x", "does not begin with type=N", "--help" },
+		{ "type=-1,version=x", "does not begin with type=N", "--help" },
+		{ "type=01x,version=x", "does not begin with type=N", "--help" },
+		{ "type=1", "says nothing", "--help" },
+		{ "type=1,", "'' is none of its fields: manufacturer, product", "" },
+		{ "type=1,manufactuer=x", "'manufactuer' is none", "did you mean manufacturer?" },
+		{ "type=1,Serail=x", "'Serail' is none", "did you mean serial?" },
+		{ "type=2,vendor=x", "'vendor' is none", "vendor is a field of type=0" },
+		{ "type=3,uuid=x", "'uuid' is none", "uuid is a field of type=1" },
+		{ "type=1,product=", "product is empty", "" },
+		{ "type=1,product", "product is empty", "" },
+		{ "type=1,product=a\nb", "product has a control character", "" },
+		{ "type=1,serial=a,serial=b", "serial is given twice", "" },
+		{ "type=1,serial=" OF_64 OF_64 OF_64 OF_64, "serial has 256 bytes", "" },
+		{ "type=0,date=2026-11-29", "date is no date", "" },
+		{ "type=0,date=13/01/2026", "date is no date", "" },
+		{ "type=0,date= 1/01/2026", "date is no date", "" },
+		{ "type=1,uuid=x", "uuid=x is no UUID", "uuidgen" },
+		{ "type=1,uuid=5b7c2e10-93d4-4a6f-8e21-0c9f3d6b7a5", "is no UUID", "uuidgen" },
+		{ "type=1,uuid=5b7c2e10-93d4-4a6f-8e21-0c9f3d6b7a5g", "is no UUID", "uuidgen" },
+		{ "type=1,uuid=5b7c2e1-093d4-4a6f-8e21-0c9f3d6b7a58", "is no UUID", "uuidgen" },
+		{ "type=1,uuid=00000000-0000-0000-0000-000000000000", "is no UUID", "uuidgen" },
+		{ "type=1,uuid=FFFFFFFF-ffff-ffff-ffff-ffffffffffff", "is no UUID", "uuidgen" },
+		{ "type=11,value=1,value=2,value=3,value=4,value=5,value=6,value=7,value=8,value=9,"
+		  "value=10,value=11,value=12,value=13,value=14,value=15,value=16,value=17",
+			"value is one too many", "" },
+	};
+
+	static const char *const good[] = {
+		"type=1,serial=a,,b,product=,,,uuid=5B7C2e10-93d4-4a6f-8e21-0c9f3d6b7a58",
+		"type=3,serial=c,asset=" OF_64,
+		"type=0,date=11/29/2026",
+		"type=11,value=a=b,value=" OF_64 OF_64 OF_64 OF_64,
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		struct outcome outcome = run("--kernel", "/dev/null", "--smbios", bad[i].value);
+
+		assert_one_error(&outcome, 2, bad[i].words);
+		if (!strstr(outcome.err, bad[i].next))
+			fail_msg("'%s' is not in: %s", bad[i].next, outcome.err);
+	}
+	assert_bad("serial is given twice", "--smbios", "type=1,serial=a", "--smbios",
+		"type=1,serial=b");
+	/* These are, so that the kernel, which is none, is what is wrong. */
+	for (size_t i = 0; i < ARRAY_SIZE(good); i++)
+		assert_failure("regular", "--kernel", "/dev/null", "--smbios", good[i]);
+	assert_failure(
+		"regular", "--kernel", "/dev/null", "--smbios", good[0], "--smbios", good[1]);
 }
 
 TEST(a_vendor_must_fit)
@@ -386,6 +447,7 @@ int main(void)
 		cmocka_unit_test(cpus_must_make_a_topology),
 		cmocka_unit_test(features_must_be_known),
 		cmocka_unit_test(a_clock_must_be_one_that_there_is),
+		cmocka_unit_test(what_smbios_says_must_have_a_place),
 		cmocka_unit_test(a_vendor_must_fit),
 		cmocka_unit_test(a_device_must_be_an_address),
 		cmocka_unit_test(a_devices_rom_is_a_file_or_off),

@@ -16,6 +16,17 @@ struct boot {
 	struct linux_entry entry;
 };
 
+/* Where a BIOS leaves them: a kernel looks for the anchor on each 16th byte of F0000 to FFFFF (5.2.2). */
+static void write_smbios(const struct boot_machine *machine)
+{
+	struct smbios *smbios = memory_at(machine->memory, LAYOUT_SMBIOS, sizeof(*smbios));
+
+	smbios_write(smbios, machine->smbios, machine->name, machine->memory, machine->cpus->count);
+	smbios_place(smbios, LAYOUT_SMBIOS + offsetof(struct smbios, tables));
+}
+
+_Static_assert(sizeof(struct smbios) <= LAYOUT_RESET_VECTOR - LAYOUT_SMBIOS, "it fits in between");
+
 static int load_linux(struct boot *boot, const struct boot_files *files, struct error *err)
 {
 	const struct boot_machine *machine = &boot->machine;
@@ -24,9 +35,10 @@ static int load_linux(struct boot *boot, const struct boot_files *files, struct 
 
 	memory_map_for_kernel(&map, machine->memory, machine->pci->root.ecam_size);
 	/* The first one to write there. */
-	if (memory_need(machine->memory, LAYOUT_ACPI, LAYOUT_ACPI_SIZE, err) ||
+	if (memory_need(machine->memory, LAYOUT_ACPI, LAYOUT_1M - LAYOUT_ACPI, err) ||
 		acpi_write(machine->memory, &machine->pci->root, machine->cpus, &rsdp, err))
 		return err->code;
+	write_smbios(machine);
 	return linux_load(machine->memory, files, &map, rsdp, &boot->entry, err);
 }
 

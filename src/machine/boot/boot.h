@@ -6,6 +6,7 @@
 #include "machine/boot/files.h"
 #include "machine/memory.h"
 #include "machine/pci.h"
+#include "machine/platform/smbios.h"
 
 /*
  * Who runs first: a Linux kernel, which is put into guest RAM with all that firmware would have prepared, or
@@ -14,6 +15,7 @@
 
 struct boot_machine {
 	const char *name;
+	const struct smbios_config *smbios;
 	struct kvm_vm *vm;
 	struct memory *memory;
 	struct space *mmio, *pio;

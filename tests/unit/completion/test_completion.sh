@@ -96,6 +96,7 @@ penstock run --device 0000:2|0000:2f:00.0
 penstock run --device |$all
 penstock run --iommu |auto iommufd type1
 penstock run --rtc |local utc
+penstock run --smbios |type=
 penstock run --cpu |host
 penstock run --on-reboot |pause reset stop
 penstock run --on-crash s|stop
