@@ -27,7 +27,7 @@ GUEST_MODULES = ("nvme", "e1000e", "e1000", "igb", "igbvf", "xhci_pci", "usb_sto
 
 # See tests/lab/guest/main.c
 GUEST_PROGRAMS = ("bulk", "disk", "edu", "edu-early", "edu-isolation", "edu-peer", "hypervisor", "keyboard",
-                  "large-bar", "pci-abuse", "reads", "testdev", "touch-memory")
+                  "large-bar", "pci-abuse", "reads", "testdev", "touch-memory", "tpm")
 
 LSPCI_LIBRARIES = ("ld-linux-x86-64.so.2", "libc.so.6", "libcap.so.2", "libcrypto.so.3",
                    "libkmod.so.2", "libpci.so.3", "libudev.so.1", "libz.so.1", "libzstd.so.1")

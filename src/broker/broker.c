@@ -323,7 +323,10 @@ int broker_run(const struct broker_config *config, struct error *err)
 		make_loop(&broker, err) == 0) {
 		broker_cpus_leave(config);
 		broker_numa_settle(&broker.host, config);
-		code = with_name(&broker, err);
+		/* For the first life, before there is anything that an error would have to undo. */
+		if (broker_tpm_start(&broker.files.tpm, err) == 0)
+			code = with_name(&broker, err);
+		broker_tpm_end(&broker.files.tpm, broker.loop);
 	}
 	broker_console_close(&broker.console);
 	broker_files_close(&broker.files);

@@ -35,6 +35,7 @@ struct broker_config {
 	const char *name;
 	const struct smbios_config *smbios;
 	const char *firmware; /* "uefi" or a file; NULL: the kernel runs first */
+	bool tpm;             /* its state is next to nvram, or not kept */
 	const char *nvram;    /* the file of its variables; NULL: they are not kept */
 	const char *kernel;   /* NULL: firmware finds one */
 	const char *initrd;   /* NULL: none */

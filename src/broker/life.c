@@ -32,7 +32,7 @@
  */
 static int close_the_rest(const struct machine_config *machine, struct error *err)
 {
-	int keep[10 + MACHINE_DEVICES_MAX] = {
+	int keep[12 + MACHINE_DEVICES_MAX] = {
 		machine->boot.firmware_fd,
 		machine->boot.nvram_fd,
 		machine->boot.kernel_fd,
@@ -43,8 +43,10 @@ static int close_the_rest(const struct machine_config *machine, struct error *er
 		machine->iommu_fd,
 		machine->control_fd,
 		machine->memory_fd,
+		machine->tpm.fd,
+		machine->tpm.cancel_fd,
 	};
-	size_t count = 10;
+	size_t count = 12;
 	int code, null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
 	if (null >= 0) {
@@ -85,6 +87,7 @@ static _Noreturn void run_machine(struct broker *broker, const struct broker_vfi
 		.cpus = config->cpus,
 		.rtc_local = config->rtc_local,
 		.console = broker->console.config,
+		.tpm = files->tpm.machine,
 		.kvm_fd = broker->files.kvm,
 		.iommu = vfio->kind,
 		.iommu_fd = vfio->iommu,
@@ -471,8 +474,12 @@ int broker_life(struct broker *broker, struct broker_life *life, struct error *e
 	struct watch watch = { .broker = broker, .control = -1, .open = UINT64_MAX };
 
 	*life = (struct broker_life){ 0 };
-	if (start_machine(broker, &watch.control, &watch.pid, err))
+	if (broker_tpm_start(&broker->files.tpm, err) ||
+		start_machine(broker, &watch.control, &watch.pid, err)) {
+		broker_tpm_end(&broker->files.tpm, broker->loop);
 		return err->code;
+	}
+	broker_tpm_handed_over(&broker->files.tpm, broker->loop);
 	broker->watch = &watch;
 	if (loop_add(broker->loop, watch.control, EPOLLIN, on_message, &watch)) {
 		error_set(err, -ENOMEM, broker->config->name, "cannot listen to the machine");
@@ -480,6 +487,7 @@ int broker_life(struct broker *broker, struct broker_life *life, struct error *e
 	}
 	if (wait_for_end(&watch, &life->status, err) == 0)
 		hear_last_words(&watch);
+	broker_tpm_end(&broker->files.tpm, broker->loop);
 	broker->watch = NULL;
 	broker_console_leave(&broker->console);
 	stop_listening(&watch);

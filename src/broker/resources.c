@@ -72,6 +72,8 @@ int broker_files_open(
 		files->kernel = open_input(config->kernel, "kernel", err);
 	if (files->kernel >= 0 && config->initrd)
 		files->initrd = open_input(config->initrd, "initrd", err);
+	if (!err->code && config->tpm)
+		broker_tpm_open(&files->tpm, config->nvram, config->firmware, err);
 	if (!err->code)
 		files->kvm = open_kvm(err);
 	return err->code;
@@ -82,6 +84,7 @@ void broker_files_close(struct broker_files *files)
 	const int all[] = { files->kvm, files->kernel, files->initrd, files->firmware.code_fd,
 		files->firmware.nvram_fd };
 
+	broker_tpm_close(&files->tpm);
 	for (size_t i = 0; i < ARRAY_SIZE(all); i++)
 		if (all[i] >= 0)
 			close(all[i]);

@@ -3,6 +3,7 @@
 
 #include "broker/broker.h"
 #include "broker/firmware.h"
+#include "broker/tpm.h"
 #include "host/system/host.h"
 
 /*
@@ -15,12 +16,13 @@ struct broker_files {
 	int kernel; /* -1: none, as firmware runs first */
 	int initrd; /* -1: none */
 	struct broker_firmware firmware;
+	struct broker_tpm tpm;
 };
 
-#define BROKER_FILES_NONE                                      \
-	{                                                      \
-		.kvm = -1, .kernel = -1, .initrd = -1,         \
-		.firmware = { .code_fd = -1, .nvram_fd = -1 }, \
+#define BROKER_FILES_NONE                                                              \
+	{                                                                              \
+		.kvm = -1, .kernel = -1, .initrd = -1,                                 \
+		.firmware = { .code_fd = -1, .nvram_fd = -1 }, .tpm = BROKER_TPM_NONE, \
 	}
 
 /* files starts out as BROKER_FILES_NONE. */

@@ -31,6 +31,8 @@ static const char help[] =
 	"                     distribution's, and bios its SeaBIOS, which starts a disk alone\n"
 	"  --nvram FILE       where UEFI's variables are kept; made where it is not there. Without, they\n"
 	"                     last until the machine ends\n"
+	"  --tpm              a TPM 2.0, served by swtpm; with --nvram FILE its state is kept in the\n"
+	"                     directory FILE.tpm, with and without firmware; else until the machine ends\n"
 	"  --memory SIZE      guest RAM, such as 512M or 8G (default 512M)\n"
 	"  --cpus N[,KEY=VALUE]...  number of virtual CPUs, 1 to 64 (default 1), in one socket of so\n"
 	"                     many cores, or as the keys sockets, cores and threads (of a core) say;\n"
@@ -87,6 +89,7 @@ enum {
 	OPT_KERNEL = 256,
 	OPT_FIRMWARE,
 	OPT_NVRAM,
+	OPT_TPM,
 	OPT_INITRD,
 	OPT_CMDLINE,
 	OPT_MEMORY,
@@ -117,6 +120,7 @@ static const struct option options[] = {
 	{ "kernel", required_argument, NULL, OPT_KERNEL },
 	{ "firmware", required_argument, NULL, OPT_FIRMWARE },
 	{ "nvram", required_argument, NULL, OPT_NVRAM },
+	{ "tpm", no_argument, NULL, OPT_TPM },
 	{ "initrd", required_argument, NULL, OPT_INITRD },
 	{ "cmdline", required_argument, NULL, OPT_CMDLINE },
 	{ "memory", required_argument, NULL, OPT_MEMORY },
@@ -341,6 +345,9 @@ static int parse_run_option(int option, struct broker_config *config, struct err
 	case OPT_NVRAM:
 		config->nvram = optarg;
 		return 0;
+	case OPT_TPM:
+		config->tpm = true;
+		return 0;
 	case OPT_INITRD:
 		config->initrd = optarg;
 		return 0;
@@ -406,8 +413,8 @@ static int check_first(const struct broker_config *config, struct error *err)
 {
 	if (!config->kernel && !config->firmware)
 		error_set(err, -EINVAL, NULL, "--kernel FILE is missing, or --firmware FILE");
-	else if (config->nvram && !config->firmware)
-		error_set(err, -EINVAL, NULL, "--nvram is of no use without --firmware");
+	else if (config->nvram && !config->firmware && !config->tpm)
+		error_set(err, -EINVAL, NULL, "--nvram is of no use without --firmware or --tpm");
 	else if (!config->kernel && (config->initrd || config->cmdline[0]))
 		error_set(err, -EINVAL, NULL, "--%s is of no use without --kernel",
 			config->initrd ? "initrd" : "cmdline");

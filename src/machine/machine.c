@@ -43,6 +43,8 @@ struct machine {
 	struct rtc rtc;
 	struct power power;
 	struct panic panic;
+	struct tpm tpm;
+	bool has_tpm;
 	struct events events;
 	struct machine_devices devices;
 	struct boot *boot;
@@ -460,6 +462,11 @@ static int make_platform(struct machine *machine, struct error *err)
 		code = events_init(&machine->events, &machine->pio, machine->vm);
 	if (!code)
 		code = panic_init(&machine->panic, &machine->pio);
+	if (!code && machine->config->tpm.fd >= 0) {
+		code = tpm_init(&machine->tpm, machine->config->name, &machine->config->tpm,
+			&machine->mmio, machine->loop);
+		machine->has_tpm = true;
+	}
 	return code ? error_sys(err, code, NULL, "cannot make the platform's devices") : 0;
 }
 
@@ -484,6 +491,7 @@ static int make_boot(struct machine *machine, struct error *err)
 		.pio = &machine->pio,
 		.pci = &machine->pci,
 		.cpus = &machine->config->cpus,
+		.tpm = machine->has_tpm,
 		.off = on_off,
 		.reset = on_reset,
 		.opaque = machine,
@@ -547,6 +555,8 @@ static void take_apart(struct machine *machine)
 	devices_close(&machine->devices);
 	boot_free(machine->boot);
 	machine_pci_destroy(&machine->pci);
+	if (machine->has_tpm)
+		tpm_destroy(&machine->tpm);
 	if (machine->has_console)
 		console_destroy(&machine->console);
 	kvm_vm_free(machine->vm);

@@ -7,6 +7,7 @@
 #include "machine/console.h"
 #include "machine/memory.h"
 #include "machine/platform/smbios.h"
+#include "machine/platform/tpm.h"
 #include "passthrough/rom.h"
 #include "vfio/iommu.h"
 
@@ -40,6 +41,7 @@ struct machine_config {
 	struct kvm_cpus cpus;
 	bool rtc_local; /* the RTC is in the host's time zone, not in UTC */
 	struct console_config console;
+	struct tpm_config tpm;
 	int kvm_fd;
 	enum vfio_iommu_kind iommu;
 	int iommu_fd;                                     /* -1: no device, now or later */

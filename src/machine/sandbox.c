@@ -6,12 +6,14 @@
 #include "vfio/kernel_api.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <linux/capability.h>
 #include <linux/kvm.h>
 #include <linux/landlock.h>
 #include <linux/sched.h>
 #include <malloc.h>
+#include <sched.h>
 #include <seccomp.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -29,9 +31,14 @@
  */
 #define UID_BASE 0x70000000U
 
+uid_t sandbox_uid(void)
+{
+	return UID_BASE + getpid();
+}
+
 static int drop_root(struct error *err)
 {
-	uid_t id = UID_BASE + getpid();
+	uid_t id = sandbox_uid();
 	int code;
 
 	if (geteuid() != 0)
@@ -59,15 +66,58 @@ static int drop_capabilities(void)
 	return 0;
 }
 
-/* A ruleset that governs all file access and allows none. Kernels without it have seccomp alone. */
-static int forbid_paths(void)
+#define READ_RIGHTS (LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_EXECUTE)
+#define DIRECTORY_RIGHTS                                                    \
+	(LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE |     \
+		LANDLOCK_ACCESS_FS_READ_DIR | LANDLOCK_ACCESS_FS_MAKE_REG | \
+		LANDLOCK_ACCESS_FS_REMOVE_FILE)
+
+static int allow_below(int ruleset, int fd, uint64_t rights)
+{
+	struct landlock_path_beneath_attr rule = { .allowed_access = rights, .parent_fd = fd };
+
+	return syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0) < 0
+		       ? -errno
+		       : 0;
+}
+
+/* Where it is there. */
+static int allow_path(int ruleset, const char *path, uint64_t rights)
+{
+	cleanup_fd int fd = open(path, O_PATH | O_CLOEXEC);
+
+	return fd < 0 ? 0 : allow_below(ruleset, fd, rights);
+}
+
+static int allow_program(int ruleset, const char *program, int directory)
+{
+	static const char *const installed[] = { "/usr", "/lib", "/lib64", "/etc" };
+	int code = allow_path(ruleset, program, READ_RIGHTS);
+
+	for (size_t i = 0; i < ARRAY_SIZE(installed) && !code; i++)
+		code = allow_path(ruleset, installed[i], READ_RIGHTS | LANDLOCK_ACCESS_FS_READ_DIR);
+	if (!code && directory >= 0)
+		code = allow_below(ruleset, directory, DIRECTORY_RIGHTS);
+	return code;
+}
+
+/*
+ * A ruleset that governs all file access, and allows none but what a program needs. Kernels without it have
+ * seccomp alone.
+ */
+static int limit_paths(const char *program, int directory)
 {
 	struct landlock_ruleset_attr attr = { .handled_access_fs = (1ULL << 13) - 1 };
 	cleanup_fd int ruleset = syscall(SYS_landlock_create_ruleset, &attr, sizeof(attr), 0);
+	int code = 0;
 
 	if (ruleset < 0)
 		return errno == ENOSYS || errno == EOPNOTSUPP ? 0 : -errno;
-	return syscall(SYS_landlock_restrict_self, ruleset, 0) < 0 ? -errno : 0;
+	if (program)
+		code = allow_program(ruleset, program, directory);
+	if (!code && syscall(SYS_landlock_restrict_self, ruleset, 0) < 0)
+		code = -errno;
+	return code;
 }
 
 static const int allowed_calls[] = {
@@ -217,14 +267,10 @@ static int filter_calls(void)
 	return code;
 }
 
-int sandbox_enter(struct error *err)
+static int drop_privileges(struct error *err)
 {
-	int code;
+	int code = drop_root(err);
 
-	/* What libc would open files for later: the time zone; the number of CPUs for its arenas. */
-	tzset();
-	mallopt(M_ARENA_MAX, 1);
-	code = drop_root(err);
 	if (!code && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		code = -errno;
 	if (!code)
@@ -235,9 +281,33 @@ int sandbox_enter(struct error *err)
 	/* After the change of uid, which clears this too. */
 	if (!code && prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
 		code = -errno;
+	return code;
+}
+
+int sandbox_enter(struct error *err)
+{
+	int code;
+
+	/* What libc would open files for later: the time zone; the number of CPUs for its arenas. */
+	tzset();
+	mallopt(M_ARENA_MAX, 1);
+	code = drop_privileges(err);
 	if (!code)
-		code = forbid_paths();
+		code = limit_paths(NULL, -1);
 	if (!code)
 		code = filter_calls();
 	return code ? error_sys(err, code, NULL, "cannot enter the sandbox") : 0;
+}
+
+int sandbox_enter_program(const char *program, int directory, struct error *err)
+{
+	int code;
+
+	/* A container may forbid it; what is left is as much as a user's processes have. */
+	if (geteuid() == 0)
+		(void)!unshare(CLONE_NEWNET);
+	code = drop_privileges(err);
+	if (!code)
+		code = limit_paths(program, directory);
+	return code ? error_sys(err, code, program, "cannot enter its sandbox") : 0;
 }

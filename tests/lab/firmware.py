@@ -111,15 +111,15 @@ def variables_outlive_a_kill():
                     check(machine.wait() == 0, machine.last_words())
 
 
-@test(only=Penstock, limit=400)
+@test(only=Penstock, limit=500)
 def uefi_starts_a_kernel_with_a_device():
-    """The kernel comes through fw_cfg, the disk is passed, and the variables last."""
+    """The kernel comes through fw_cfg, the disk is passed, the firmware measures, and the variables last."""
     seen = []
     with firmware() as (options, nvram):
-        with Machine("nvme,identity", cmdline="stamp=uefi nvme.count=1", devices=[NVME_A],
-                     more=[*options, *IDENTITY]) as machine:
-            machine.expect("USERSPACE-UP", START_SECONDS)
-            machine.succeed("nvme", "identity")
+        with Machine("nvme,identity,tpm", cmdline="stamp=uefi nvme.count=1 tpm.pcrs=used", devices=[NVME_A],
+                     more=[*options, *IDENTITY, "--tpm"]) as machine:
+            machine.expect("USERSPACE-UP", 2 * START_SECONDS)      # it hashes what it starts
+            machine.succeed("nvme", "identity", "tpm")
             check_identity(machine.output)
         seen.append(hashlib.sha256(nvram.read_bytes()).digest())
         template = Path("/usr/share/OVMF/OVMF_VARS_4M.fd").read_bytes()

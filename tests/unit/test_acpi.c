@@ -24,6 +24,7 @@ struct fixture {
 	struct space mmio, pio;
 	struct pci_root pci;
 	struct pci_port port; /* in slot 2 */
+	bool tpm;
 	uint64_t rsdp;
 	char directory[32]; /* for files of a test; empty: none */
 };
@@ -71,12 +72,19 @@ static int teardown(void **state)
 	return 0;
 }
 
+static struct acpi_machine machine_of(const struct fixture *fixture, const struct kvm_cpus *cpus)
+{
+	return (struct acpi_machine){
+		.memory = &fixture->memory, .pci = &fixture->pci, .cpus = cpus, .tpm = fixture->tpm
+	};
+}
+
 static void write_tables_of(struct fixture *fixture, const struct kvm_cpus *cpus)
 {
+	struct acpi_machine machine = machine_of(fixture, cpus);
 	struct error err = { 0 };
 
-	assert_int_equal(
-		acpi_write(&fixture->memory, &fixture->pci, cpus, &fixture->rsdp, &err), 0);
+	assert_int_equal(acpi_write(&machine, &fixture->rsdp, &err), 0);
 }
 
 static void write_tables(struct fixture *fixture, unsigned cpus)
@@ -303,23 +311,43 @@ static void ids_are_those_of_the_topology(void **state)
 	}
 }
 
+/* TCG ACPI Specification 1.4, 7; and the addresses that Linux looks for in _CRS. */
+static void a_tpm_is_told_of_where_there_is_one(void **state)
+{
+	static const uint8_t memory[] = { 0x86, 9, 0, 1, 0, 0, 0xd4, 0xfe, 0, 0x10, 0, 0 };
+	struct fixture *fixture = *state;
+	const uint8_t *tpm2, *dsdt;
+
+	write_tables(fixture, 1);
+	dsdt = table_at(fixture, field(find(fixture, "FACP"), 140, 8), "DSDT");
+	assert_null(memmem(dsdt, field(dsdt, 4, 4), "MSFT0101", 8));
+	fixture->tpm = true;
+	write_tables(fixture, 1);
+	tpm2 = find(fixture, "TPM2");
+	assert_int_equal(field(tpm2, 4, 4), 64);
+	assert_int_equal(field(tpm2, 36, 2), 0);
+	assert_int_equal(field(tpm2, 40, 8), 0xfed40040);
+	assert_int_equal(field(tpm2, 48, 4), 7);
+	dsdt = table_at(fixture, field(find(fixture, "FACP"), 140, 8), "DSDT");
+	assert_non_null(memmem(dsdt, field(dsdt, 4, 4), "MSFT0101", 8));
+	assert_non_null(memmem(dsdt, field(dsdt, 4, 4), memory, sizeof(memory)));
+}
+
 static void tables_without_room_are_an_error(void **state)
 {
 	struct fixture *fixture = *state;
+	struct acpi_machine machine = machine_of(fixture, &KVM_CPUS(1));
 	const uint64_t end = LAYOUT_ACPI + LAYOUT_ACPI_SIZE;
 	struct error err = { 0 };
 
 	fixture->memory.regions[0].size = LAYOUT_ACPI + LAYOUT_ACPI_SIZE - 1;
-	assert_int_equal(
-		acpi_write(&fixture->memory, &fixture->pci, &KVM_CPUS(1), &fixture->rsdp, &err),
-		-ENOSPC);
+	assert_int_equal(acpi_write(&machine, &fixture->rsdp, &err), -ENOSPC);
 	fixture->memory.regions[0].size = 16 * MIB;
 	/* As many CPUs as no machine has: the tables must not run out of their room. */
 	memset(&err, 0, sizeof(err));
 	memset(memory_at(&fixture->memory, end, 4096), 0x5a, 4096);
-	assert_int_equal(acpi_write(&fixture->memory, &fixture->pci, &KVM_CPUS(100000),
-				 &fixture->rsdp, &err),
-		-ENOSPC);
+	machine.cpus = &KVM_CPUS(100000);
+	assert_int_equal(acpi_write(&machine, &fixture->rsdp, &err), -ENOSPC);
 	for (unsigned i = 0; i < 4096; i++)
 		assert_int_equal(*(uint8_t *)memory_at(&fixture->memory, end + i, 1), 0x5a);
 }
@@ -371,11 +399,12 @@ static void load_tables_for(struct fixture *fixture, uint16_t pm_base)
 {
 	static uint8_t bytes[0xf000];
 	struct acpi_loader_command script[ACPI_LOADER_COMMANDS];
+	struct acpi_machine machine = machine_of(fixture, &KVM_CPUS(2));
 	struct acpi_links links;
 
+	machine.pm_base = pm_base;
 	memset(bytes, 0, sizeof(bytes));
-	assert_true(acpi_write_unplaced(bytes, sizeof(bytes), &fixture->memory, &fixture->pci,
-		&KVM_CPUS(2), pm_base, &links));
+	assert_true(acpi_write_unplaced(bytes, sizeof(bytes), &machine, &links));
 	acpi_loader_write(script, &links);
 	memcpy(memory_at(&fixture->memory, LAYOUT_ACPI, sizeof(bytes)), bytes, sizeof(bytes));
 	memcpy(memory_at(&fixture->memory, RSDP_AT, ACPI_RSDP_SIZE), bytes + links.rsdp,
@@ -412,11 +441,12 @@ static void tables_for_firmware_need_room_too(void **state)
 {
 	struct fixture *fixture = *state;
 	uint8_t bytes[1024];
+	struct acpi_machine machine = machine_of(fixture, &KVM_CPUS(2));
 	struct acpi_links links;
 
+	machine.pm_base = 0x600;
 	for (unsigned room = 0; room < sizeof(bytes); room++)
-		assert_false(acpi_write_unplaced(
-			bytes, room, &fixture->memory, &fixture->pci, &KVM_CPUS(2), 0x600, &links));
+		assert_false(acpi_write_unplaced(bytes, room, &machine, &links));
 }
 
 /* A BIOS leaves 8259s and 8254 at work, which a system only takes over where the platform is not reduced. */
@@ -857,6 +887,7 @@ int main(void)
 		ACPI_TEST(all_memory_and_cpus_are_one_node),
 		ACPI_TEST(a_hypervisor_that_hides_is_not_named),
 		ACPI_TEST(ids_are_those_of_the_topology),
+		ACPI_TEST(a_tpm_is_told_of_where_there_is_one),
 		ACPI_TEST(tables_without_room_are_an_error),
 		ACPI_TEST(firmware_finds_a_place_for_the_tables),
 		ACPI_TEST(tables_for_firmware_need_room_too),

@@ -196,6 +196,7 @@ static int setup(void **state)
 		.boot = { .firmware_fd = -1, .nvram_fd = -1, .initrd_fd = -1, .cmdline = "" },
 		.memory = 32 * MIB,
 		.console = { .in = -1, .out = -1 },
+		.tpm = { -1, -1 },
 		.kvm_fd = FAKE_KVM_FD,
 		.iommu_fd = -1,
 		.hold_at_reboot = true,

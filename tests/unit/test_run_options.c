@@ -109,10 +109,10 @@ static void assert_one_error(const struct outcome *outcome, int code, const char
 
 TEST(help_tells_of_every_option)
 {
-	static const char *const options[] = { "--kernel", "--firmware", "--nvram", "--initrd",
-		"--cmdline", "--memory", "--cpus", "--cpu", "--rtc", "--smbios", "--dedicated",
-		"--hyperv", "--hyperv-vendor", "--hide-hypervisor", "--device", "--iommu",
-		"--serial", "--name", "--hugepages", "--prealloc", "--on-device-error",
+	static const char *const options[] = { "--kernel", "--firmware", "--nvram", "--tpm",
+		"--initrd", "--cmdline", "--memory", "--cpus", "--cpu", "--rtc", "--smbios",
+		"--dedicated", "--hyperv", "--hyperv-vendor", "--hide-hypervisor", "--device",
+		"--iommu", "--serial", "--name", "--hugepages", "--prealloc", "--on-device-error",
 		"--on-reboot", "--on-crash", "--force", "--help" };
 	struct outcome outcome = run("--help");
 
@@ -137,6 +137,7 @@ TEST(a_kernel_is_needed)
 TEST(what_goes_with_firmware_must_make_sense)
 {
 	assert_bad("--nvram", "--nvram", "/dev/null");
+	assert_failure("regular", "--kernel", "/dev/null", "--nvram", "/dev/null", "--tpm");
 	assert_usage("--initrd", "--firmware", "/dev/null", "--initrd", "/dev/null");
 	assert_usage("--cmdline", "--firmware", "/dev/null", "--cmdline", "quiet");
 	assert_failure("/nonexistent", "--firmware", "/nonexistent");

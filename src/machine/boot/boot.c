@@ -31,12 +31,18 @@ static int load_linux(struct boot *boot, const struct boot_files *files, struct 
 {
 	const struct boot_machine *machine = &boot->machine;
 	struct memory_map map;
+	const struct acpi_machine described = {
+		.memory = machine->memory,
+		.pci = &machine->pci->root,
+		.cpus = machine->cpus,
+		.tpm = machine->tpm,
+	};
 	uint64_t rsdp;
 
 	memory_map_for_kernel(&map, machine->memory, machine->pci->root.ecam_size);
 	/* The first one to write there. */
 	if (memory_need(machine->memory, LAYOUT_ACPI, LAYOUT_1M - LAYOUT_ACPI, err) ||
-		acpi_write(machine->memory, &machine->pci->root, machine->cpus, &rsdp, err))
+		acpi_write(&described, &rsdp, err))
 		return err->code;
 	write_smbios(machine);
 	return linux_load(machine->memory, files, &map, rsdp, &boot->entry, err);

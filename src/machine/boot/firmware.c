@@ -15,15 +15,20 @@ static void write_tables(struct firmware *firmware)
 {
 	const struct boot_machine *machine = firmware->machine;
 	struct machine_pci *pci = machine->pci;
-	uint16_t pm_base = firmware->is_bios ? lpc_pm_base(&firmware->lpc) : 0;
+	const struct acpi_machine described = {
+		.memory = machine->memory,
+		.pci = &pci->root,
+		.cpus = machine->cpus,
+		.tpm = machine->tpm,
+		.pm_base = firmware->is_bios ? lpc_pm_base(&firmware->lpc) : 0,
+	};
 	struct acpi_links links;
 
 	pci->root.buses = pci_root_last_bus(&pci->root) + 1U;
 	pthread_mutex_lock(&pci->host_bridge.lock);
 	/* The same tables have had the room before; whatever the buses' numbers are. */
 	memset(firmware->tables, 0, sizeof(firmware->tables));
-	if (acpi_write_unplaced(firmware->tables, sizeof(firmware->tables), machine->memory,
-		    &pci->root, machine->cpus, pm_base, &links)) {
+	if (acpi_write_unplaced(firmware->tables, sizeof(firmware->tables), &described, &links)) {
 		memcpy(firmware->rsdp, firmware->tables + links.rsdp, sizeof(firmware->rsdp));
 		acpi_loader_write(firmware->loader, &links);
 	}

@@ -10,6 +10,7 @@
 #include "machine/platform/power.h"
 #include "machine/platform/rtc.h"
 #include "machine/platform/serial.h"
+#include "machine/platform/tpm.h"
 #include "pci/bridge.h"
 
 #include <errno.h>
@@ -153,6 +154,17 @@ struct mcfg {
 	uint8_t first_bus, last_bus;
 	uint32_t reserved1;
 } __attribute__((packed));
+
+/* TCG ACPI Specification 1.4, 7: the control area, and that writing its start register is all. */
+struct tpm2 {
+	uint16_t platform_class; /* 0: a client */
+	uint16_t reserved;
+	uint64_t control_area;
+	uint32_t start_method;
+	uint8_t parameters[12];
+} __attribute__((packed));
+
+#define TPM2_START_CRB 7
 
 /* Tables go one behind the other; out.bytes is what the guest reads at gpa, or a file of firmware's. */
 struct builder {
@@ -378,6 +390,18 @@ static void add_panic(struct aml *aml)
 	aml_close(aml, device);
 }
 
+static void add_tpm(struct aml *aml)
+{
+	size_t device = aml_open_device(aml, "TPM_");
+	struct aml_template crs;
+
+	aml_name_string(aml, "_HID", "MSFT0101");
+	crs = aml_open_template(aml, "_CRS");
+	aml_fixed_memory(aml, TPM_BASE, TPM_SIZE);
+	aml_close_template(aml, crs);
+	aml_close(aml, device);
+}
+
 static void add_notification(struct aml *aml, uint32_t event, const char *object, uint8_t value)
 {
 	size_t happened = aml_open_if(aml, event);
@@ -414,7 +438,7 @@ static void add_events(struct aml *aml, const struct pci_root *pci)
 	aml_close(aml, device);
 }
 
-static uint64_t add_dsdt(struct builder *b, const struct pci_root *pci)
+static uint64_t add_dsdt(struct builder *b, const struct pci_root *pci, bool tpm)
 {
 	size_t start = open_table(b, "DSDT", 2), scope, sleep;
 	struct aml *aml = &b->out;
@@ -426,6 +450,8 @@ static uint64_t add_dsdt(struct builder *b, const struct pci_root *pci)
 	add_serial(aml);
 	add_rtc(aml);
 	add_panic(aml);
+	if (tpm)
+		add_tpm(aml);
 	add_events(aml, pci);
 	aml_close(aml, scope);
 	aml_name(aml, "\\_S5_");
@@ -563,6 +589,18 @@ static uint64_t add_mcfg(struct builder *b, const struct pci_root *pci)
 	return close_table(b, start);
 }
 
+static uint64_t add_tpm2(struct builder *b)
+{
+	size_t start = open_table(b, "TPM2", 4);
+	struct tpm2 tpm2 = {
+		.control_area = TPM_BASE + TPM_CONTROL,
+		.start_method = TPM2_START_CRB,
+	};
+
+	aml_bytes(&b->out, &tpm2, sizeof(tpm2));
+	return close_table(b, start);
+}
+
 /* RSDT or XSDT: one pointer of so many bytes behind the other. */
 static uint64_t add_root(struct builder *b, const char *signature, uint8_t size,
 	const uint64_t *tables, unsigned count)
@@ -597,28 +635,30 @@ static uint64_t add_rsdp(struct builder *b, uint32_t rsdt, uint64_t xsdt)
 }
 
 /* Returns the GPA of the RSDP, which is the last. */
-static uint64_t add_tables(struct builder *b, const struct memory *memory,
-	const struct pci_root *pci, const struct kvm_cpus *cpus)
+static uint64_t add_tables(struct builder *b, const struct acpi_machine *machine)
 {
-	uint64_t tables[4], rsdt = 0;
+	const struct kvm_cpus *cpus = machine->cpus;
+	uint64_t tables[5], rsdt = 0;
+	unsigned count = 0;
 
-	tables[0] = add_fadt(b, add_dsdt(b, pci), cpus->hidden);
-	tables[1] = add_madt(b, cpus);
-	tables[2] = add_mcfg(b, pci);
-	tables[3] = add_srat(b, memory, cpus);
+	tables[count++] = add_fadt(b, add_dsdt(b, machine->pci, machine->tpm), cpus->hidden);
+	tables[count++] = add_madt(b, cpus);
+	tables[count++] = add_mcfg(b, machine->pci);
+	tables[count++] = add_srat(b, machine->memory, cpus);
+	if (machine->tpm)
+		tables[count++] = add_tpm2(b);
 	if (b->pm_base) {
-		rsdt = add_root(b, "RSDT", 4, tables, ARRAY_SIZE(tables));
+		rsdt = add_root(b, "RSDT", 4, tables, count);
 		b->links->has_rsdt = true;
 	}
-	return add_rsdp(b, rsdt, add_root(b, "XSDT", 8, tables, ARRAY_SIZE(tables)));
+	return add_rsdp(b, rsdt, add_root(b, "XSDT", 8, tables, count));
 }
 
-int acpi_write(const struct memory *memory, const struct pci_root *pci, const struct kvm_cpus *cpus,
-	uint64_t *rsdp, struct error *err)
+int acpi_write(const struct acpi_machine *machine, uint64_t *rsdp, struct error *err)
 {
 	struct builder b = {
 		.out = {
-			.bytes = memory_at(memory, LAYOUT_ACPI, LAYOUT_ACPI_SIZE),
+			.bytes = memory_at(machine->memory, LAYOUT_ACPI, LAYOUT_ACPI_SIZE),
 			.room = LAYOUT_ACPI_SIZE,
 		},
 		.gpa = LAYOUT_ACPI,
@@ -626,23 +666,22 @@ int acpi_write(const struct memory *memory, const struct pci_root *pci, const st
 
 	if (!b.out.bytes)
 		return error_set(err, -ENOSPC, NULL, "no room for the ACPI tables in guest RAM");
-	*rsdp = add_tables(&b, memory, pci, cpus);
+	*rsdp = add_tables(&b, machine);
 	if (b.out.overflow)
 		return error_set(err, -ENOSPC, NULL, "the ACPI tables are too long");
 	return 0;
 }
 
-bool acpi_write_unplaced(uint8_t *bytes, size_t room, const struct memory *memory,
-	const struct pci_root *pci, const struct kvm_cpus *cpus, uint16_t pm_base,
-	struct acpi_links *links)
+bool acpi_write_unplaced(
+	uint8_t *bytes, size_t room, const struct acpi_machine *machine, struct acpi_links *links)
 {
 	struct builder b = {
 		.out = { .bytes = bytes, .room = room },
-		.pm_base = pm_base,
+		.pm_base = machine->pm_base,
 		.links = links,
 	};
 
 	*links = (struct acpi_links){ 0 };
-	links->rsdp = add_tables(&b, memory, pci, cpus);
+	links->rsdp = add_tables(&b, machine);
 	return !b.out.overflow;
 }

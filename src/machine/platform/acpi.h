@@ -7,13 +7,20 @@
 #include "pci/root.h"
 
 /*
- * The ACPI tables (ACPI 6.4, chapter 5: RSDP, XSDT, FADT, FACS, MADT, MCFG, SRAT, DSDT), as the machine is when they
- * are written.
+ * The ACPI tables (ACPI 6.4, chapter 5: RSDP, XSDT, FADT, FACS, MADT, MCFG, SRAT, DSDT; TPM2 by the TCG ACPI
+ * Specification 1.4), as the machine is when they are written.
  */
 
+struct acpi_machine {
+	const struct memory *memory;
+	const struct pci_root *pci;
+	const struct kvm_cpus *cpus;
+	bool tpm;
+	uint16_t pm_base; /* of firmware's; 0: the platform is hardware-reduced */
+};
+
 /* Write them into guest RAM at LAYOUT_ACPI, where a BIOS has them. Gives the GPA of the RSDP. */
-int acpi_write(const struct memory *memory, const struct pci_root *pci, const struct kvm_cpus *cpus,
-	uint64_t *rsdp, struct error *err);
+int acpi_write(const struct acpi_machine *machine, uint64_t *rsdp, struct error *err);
 
 #define ACPI_RSDP_SIZE     36
 #define ACPI_RSDP_FIRST    20 /* bytes that ACPI 1.0 knew, with a checksum of their own */
@@ -50,6 +57,5 @@ struct acpi_links {
  * leaves at work; a reduced one has none of them to look at. There is an RSDT, too, which is all that boot loaders
  * of a BIOS know. 0: it is, and there is none. False: there is no room for them.
  */
-bool acpi_write_unplaced(uint8_t *bytes, size_t room, const struct memory *memory,
-	const struct pci_root *pci, const struct kvm_cpus *cpus, uint16_t pm_base,
-	struct acpi_links *links);
+bool acpi_write_unplaced(
+	uint8_t *bytes, size_t room, const struct acpi_machine *machine, struct acpi_links *links);

@@ -56,5 +56,6 @@ int pci_abuse_main(int argc, char **argv);
 int reads_main(int argc, char **argv);
 int testdev_main(int argc, char **argv);
 int touch_memory_main(int argc, char **argv);
+int tpm_main(int argc, char **argv);
 
 #endif

@@ -29,6 +29,7 @@ static const struct {
 	{ "reads", reads_main },
 	{ "testdev", testdev_main },
 	{ "touch-memory", touch_memory_main },
+	{ "tpm", tpm_main },
 };
 
 static const char *program;

@@ -1,0 +1,417 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "broker/tpm.h"
+
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/size.h"
+#include "host/system/guard.h"
+#include "machine/sandbox.h"
+
+#include <dirent.h>
+#include <endian.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#define START_MS   60000 /* for swtpm to answer; it takes some 10, and 100 for its self-test */
+#define END_MS     3000  /* for swtpm to end by itself, and then for the kernel to end it */
+#define TICK_MS    10
+#define STATE_FILE "tpm2-00.permall" /* swtpm's name for it */
+
+#define FILE_MAX (16 * MIB) /* for what it writes: state of some KiB, and its log */
+
+/* Of swtpm's control channel (swtpm_ioctls(3)): numbers are big-endian, a reply begins with a TPM's result. */
+enum { CMD_INIT = 2, CMD_CANCEL = 9, CMD_SET_BUFFERSIZE = 17 };
+
+/* The state */
+
+static int find_program(struct broker_tpm *tpm, struct error *err)
+{
+	const char *path = getenv("PATH");
+	cleanup_free char *copy = strdup(path ? path : "/usr/bin:/bin");
+	char *rest = copy, *directory;
+
+	while ((directory = strsep(&rest, ":")))
+		if (directory[0] == '/' &&
+			snprintf(tpm->program, sizeof(tpm->program), "%s/swtpm", directory) <
+				(int)sizeof(tpm->program) &&
+			access(tpm->program, X_OK) == 0)
+			return 0;
+	error_set(err, -ENOENT, NULL, "--tpm needs swtpm, which is not installed");
+	error_hint(err, "install the package swtpm (apt install swtpm)");
+	return err->code;
+}
+
+static int open_state(struct broker_tpm *tpm, struct error *err)
+{
+	const char *path = tpm->path;
+
+	if (mkdir(path, 0700) < 0 && errno != EEXIST) {
+		error_sys(err, -errno, path, "cannot make the directory of the TPM's state");
+		error_hint(err, "is its directory there, and may you write to it?");
+		return err->code;
+	}
+	tpm->state = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (tpm->state < 0 || faccessat(AT_FDCWD, path, R_OK | W_OK | X_OK, AT_EACCESS) < 0) {
+		error_sys(err, -errno, path, "cannot use the TPM's state");
+		error_hint(err, "ls -ld %s shows what is there: it must be a directory of yours",
+			path);
+		return err->code;
+	}
+	tpm->is_new = faccessat(tpm->state, STATE_FILE, F_OK, 0) < 0 && errno == ENOENT;
+	if (flock(tpm->state, LOCK_EX | LOCK_NB) == 0)
+		return 0;
+	if (errno != EWOULDBLOCK)
+		return error_sys(err, -errno, path, "cannot be locked");
+	error_set(err, -EBUSY, path, "is in use by another machine");
+	error_hint(err,
+		"each machine has a TPM of its own, next to its variables: name another file with "
+		"--nvram");
+	return err->code;
+}
+
+int broker_tpm_open(struct broker_tpm *tpm, const char *nvram, bool has_firmware, struct error *err)
+{
+	tpm->has_firmware = has_firmware;
+	if (find_program(tpm, err))
+		return err->code;
+	tpm->log = memfd_create("swtpm-log", MFD_CLOEXEC);
+	if (tpm->log < 0)
+		return error_sys(err, -errno, NULL, "cannot make swtpm's log");
+	if (!nvram) {
+		tpm->is_new = true;
+		tpm->state = memfd_create("tpm", MFD_CLOEXEC);
+		return tpm->state < 0 ? error_sys(err, -errno, NULL, "cannot make the TPM's state")
+				      : 0;
+	}
+	if (snprintf(tpm->path, sizeof(tpm->path), "%s.tpm", nvram) >= (int)sizeof(tpm->path))
+		return error_sys(err, -ENAMETOOLONG, nvram, "has no room for the TPM's state");
+	return open_state(tpm, err);
+}
+
+void broker_tpm_close(struct broker_tpm *tpm)
+{
+	if (tpm->state >= 0)
+		close(tpm->state);
+	if (tpm->log >= 0)
+		close(tpm->log);
+}
+
+/*
+ * swtpm of root's has a uid of its own, and between its lives the state is root's again. Its files, that is: whatever
+ * else is there, or has another name elsewhere, stays as it is.
+ */
+static void give_state_to(const struct broker_tpm *tpm, uid_t uid)
+{
+	int again = tpm->path[0] ? openat(tpm->state, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+	DIR *directory = again < 0 ? NULL : fdopendir(again);
+	struct dirent *entry;
+	struct stat stat;
+
+	while (directory && (entry = readdir(directory)))
+		if (fstatat(tpm->state, entry->d_name, &stat, AT_SYMLINK_NOFOLLOW) == 0 &&
+			S_ISREG(stat.st_mode) && stat.st_nlink == 1)
+			(void)!fchownat(tpm->state, entry->d_name, uid, uid, AT_SYMLINK_NOFOLLOW);
+	if (directory)
+		closedir(directory);
+	(void)!fchown(tpm->state, uid, uid);
+}
+
+/* The start */
+
+static void inherit_nothing_but(const int fds[static 3], int log)
+{
+	int keep[4] = { fds[0], fds[1], fds[2], log };
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	sigset_t none;
+
+	dup2(null, STDIN_FILENO);
+	dup2(null, STDOUT_FILENO);
+	dup2(log, STDERR_FILENO);
+	fd_close_except(keep, ARRAY_SIZE(keep));
+	for (unsigned i = 0; i < 3; i++)
+		fcntl(fds[i], F_SETFD, 0);
+	/* Ctrl-C is the broker's to act on, and what that one ignores or blocks is its own affair. */
+	setsid();
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	signal(SIGPIPE, SIG_DFL);
+	signal(SIGTTIN, SIG_DFL);
+	signal(SIGTTOU, SIG_DFL);
+}
+
+static _Noreturn void become_swtpm(const struct broker_tpm *tpm, int control, int data)
+{
+	const struct rlimit limit = { FILE_MAX, FILE_MAX };
+	char state[64], channel[64], fd[16];
+	char *const argv[] = { "swtpm", "socket", "--tpm2", "--tpmstate", state, "--ctrl", channel,
+		"--fd", fd, "--terminate", "--seccomp", "action=kill", NULL };
+	bool kept = tpm->path[0];
+	struct error err = { 0 };
+
+	inherit_nothing_but((const int[]){ control, data, tpm->state }, tpm->log);
+	/* By its descriptor: no other directory on the way to it has to let that uid pass. */
+	snprintf(state, sizeof(state),
+		kept ? "dir=/proc/self/fd/%d,mode=0600" : "backend-uri=file:///proc/self/fd/%d",
+		tpm->state);
+	snprintf(channel, sizeof(channel), "type=unixio,clientfd=%d", control);
+	snprintf(fd, sizeof(fd), "%d", data);
+	setrlimit(RLIMIT_FSIZE, &limit);
+	if (geteuid() == 0)
+		give_state_to(tpm, sandbox_uid());
+	if (sandbox_enter_program(tpm->program, kept ? tpm->state : -1, &err) == 0) {
+		execv(tpm->program, argv);
+		error_sys(&err, -errno, tpm->program, "cannot be started");
+	}
+	error_print(&err); /* into the log */
+	_exit(127);
+}
+
+static int spawn(struct broker_tpm *tpm, struct error *err)
+{
+	int control[2] = { -1, -1 }, data[2] = { -1, -1 }, code = 0;
+
+	tpm->machine.cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (tpm->machine.cancel_fd < 0 || ftruncate(tpm->log, 0) < 0 ||
+		lseek(tpm->log, 0, SEEK_SET) < 0 ||
+		socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, control) < 0 ||
+		socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, data) < 0 ||
+		fcntl(data[0], F_SETFL, O_NONBLOCK) < 0 || (tpm->pid = fork()) < 0)
+		code = -errno;
+	if (!code && tpm->pid == 0)
+		become_swtpm(tpm, control[1], data[1]);
+	tpm->control = control[0];
+	tpm->machine.fd = data[0];
+	if (control[1] >= 0)
+		close(control[1]);
+	if (data[1] >= 0)
+		close(data[1]);
+	if (!code)
+		return 0;
+	tpm->pid = 0;
+	return error_sys(err, code, NULL, "cannot start swtpm");
+}
+
+/* The first line that it has said, "" where there is none. */
+static void read_log(const struct broker_tpm *tpm, char *text, size_t size)
+{
+	ssize_t got = pread(tpm->log, text, size - 1, 0);
+
+	text[got < 0 ? 0 : got] = '\0';
+	text[strcspn(text, "\n")] = '\0';
+	for (char *at = text; *at; at++)
+		if ((unsigned char)*at < ' ' || *at == 0x7f)
+			*at = '?';
+}
+
+static int not_started(const struct broker_tpm *tpm, int code, const char *what, struct error *err)
+{
+	char said[128];
+
+	read_log(tpm, said, sizeof(said));
+	error_set(err, code, tpm->path[0] ? tpm->path : NULL, "swtpm %s%s%s", what,
+		said[0] ? ": " : "", said);
+	if (tpm->path[0])
+		error_hint(err,
+			"put a backup of this directory in its place, or move it away: the guest "
+			"then gets a new TPM, and what the old one has sealed is lost");
+	return err->code;
+}
+
+/* Send a request and have so many bytes of what comes back. */
+static int exchange(
+	int fd, const void *request, size_t size, void *reply, size_t wanted, uint64_t deadline)
+{
+	size_t got = 0;
+
+	if (size && send(fd, request, size, MSG_NOSIGNAL) != (ssize_t)size)
+		return -EPIPE;
+	while (got < wanted) {
+		struct pollfd wait = { fd, POLLIN, 0 };
+		uint64_t now = guard_now();
+		ssize_t more;
+
+		if (now >= deadline)
+			return -ETIMEDOUT;
+		if (poll(&wait, 1, deadline - now) <= 0)
+			continue;
+		more = recv(fd, (char *)reply + got, wanted - got, 0);
+		if (more <= 0)
+			return -EPIPE;
+		got += more;
+	}
+	return 0;
+}
+
+/* Ask by the control channel, with one number. The result, or a negative errno. */
+static int ask_swtpm(const struct broker_tpm *tpm, uint32_t command, uint32_t number,
+	size_t reply_size, uint64_t deadline)
+{
+	const uint32_t request[] = { htobe32(command), htobe32(number) };
+	uint32_t reply[4];
+	int code = exchange(tpm->control, request, sizeof(request), reply, reply_size, deadline);
+
+	return code ? code : (int)(be32toh(reply[0]) & INT_MAX);
+}
+
+/* The same as a guest would. Nothing but the result is of interest. */
+static int ask_tpm(
+	const struct broker_tpm *tpm, const uint8_t *command, size_t size, uint64_t deadline)
+{
+	uint32_t head[10 / 2], length, result;
+	uint8_t rest[64];
+	int code = exchange(tpm->machine.fd, command, size, head, 10, deadline);
+
+	if (code)
+		return code;
+	memcpy(&length, (uint8_t *)head + 2, sizeof(length));
+	memcpy(&result, (uint8_t *)head + 6, sizeof(result));
+	length = be32toh(length);
+	if (length < 10 || length > 10 + sizeof(rest))
+		return -EBADMSG;
+	code = exchange(tpm->machine.fd, NULL, 0, rest, length - 10, deadline);
+	return code ? code : (int)(be32toh(result) & INT_MAX);
+}
+
+static const uint8_t startup[] = { 0x80, 1, 0, 0, 0, 12, 0, 0, 1, 0x44, 0, 0 };
+
+/*
+ * In the place of firmware, where a kernel runs first: TPM2_Startup and TPM2_SelfTest. Linux could do it, but calls the
+ * lack of the one an error, and gives the other two seconds.
+ */
+static int stand_in(const struct broker_tpm *tpm, uint64_t deadline)
+{
+	static const uint8_t self_test[] = { 0x80, 1, 0, 0, 0, 11, 0, 0, 1, 0x43, 0 };
+	int code = ask_tpm(tpm, startup, sizeof(startup), deadline);
+
+	return code ? code : ask_tpm(tpm, self_test, sizeof(self_test), deadline);
+}
+
+/*
+ * A new TPM has PCRs for four hashes, and firmware would measure all that it starts four times. Leave it SHA-256, as
+ * swtpm_setup(8) does: TPM2_Startup, TPM2_PCR_Allocate, TPM2_Shutdown (TPM 2.0 part 3), and it is so from the next
+ * start on.
+ */
+static int make_new(struct broker_tpm *tpm, uint64_t deadline)
+{
+	static const uint8_t shutdown[] = { 0x80, 1, 0, 0, 0, 12, 0, 0, 1, 0x45, 0, 0 };
+	static const uint8_t allocate[] = { 0x80, 2, 0, 0, 0, 55, 0, 0, 1, 0x2b, 0x40, 0, 0,
+		0x0c, /* for the platform, whose password is empty */
+		0, 0, 0, 9, 0x40, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 0,
+		4, /* SHA-1, 256, 384, 512, each with a mask of PCRs */
+		0, 0x04, 3, 0, 0, 0, 0, 0x0b, 3, 0xff, 0xff, 0xff, 0, 0x0c, 3, 0, 0, 0, 0, 0x0d, 3,
+		0, 0, 0 };
+	int code = ask_tpm(tpm, startup, sizeof(startup), deadline);
+
+	if (!code)
+		code = ask_tpm(tpm, allocate, sizeof(allocate), deadline);
+	if (!code)
+		code = ask_tpm(tpm, shutdown, sizeof(shutdown), deadline);
+	if (!code)
+		code = ask_swtpm(tpm, CMD_INIT, 0, 4, deadline);
+	tpm->is_new = code != 0;
+	return code;
+}
+
+/* What it may send at once, then its power. */
+static int power_on(struct broker_tpm *tpm, struct error *err)
+{
+	uint64_t deadline = guard_now() + START_MS;
+	int code = ask_swtpm(tpm, CMD_SET_BUFFERSIZE, TPM_BUFFER_SIZE, 16, deadline);
+	char text[64];
+
+	if (!code)
+		code = ask_swtpm(tpm, CMD_INIT, 0, 4, deadline);
+	if (!code && tpm->is_new)
+		code = make_new(tpm, deadline);
+	if (!code && !tpm->has_firmware)
+		code = stand_in(tpm, deadline);
+	if (code == -ETIMEDOUT)
+		return not_started(tpm, code, "does not answer", err);
+	if (code < 0)
+		return not_started(tpm, code, "has ended as soon as it was started", err);
+	if (!code)
+		return 0;
+	snprintf(text, sizeof(text), "cannot work with this state (result %#x)", code);
+	return not_started(tpm, -EIO, text, err);
+}
+
+int broker_tpm_start(struct broker_tpm *tpm, struct error *err)
+{
+	if (tpm->state < 0 || tpm->pid)
+		return 0;
+	if (spawn(tpm, err) || power_on(tpm, err))
+		broker_tpm_end(tpm, NULL);
+	return err->code;
+}
+
+/* While it runs, and the end */
+
+/* A command that takes long is given up. What swtpm says to that is of no interest, nor is it waited for. */
+static void on_cancel(void *opaque, uint32_t events)
+{
+	const struct broker_tpm *tpm = opaque;
+	const uint32_t request = htobe32(CMD_CANCEL);
+	char replies[256];
+	eventfd_t count;
+
+	(void)events;
+	eventfd_read(tpm->machine.cancel_fd, &count);
+	while (recv(tpm->control, replies, sizeof(replies), MSG_DONTWAIT) > 0)
+		;
+	send(tpm->control, &request, sizeof(request), MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+void broker_tpm_handed_over(struct broker_tpm *tpm, struct loop *loop)
+{
+	if (!tpm->pid)
+		return;
+	close(take_fd(&tpm->machine.fd));
+	loop_add(loop, tpm->machine.cancel_fd, EPOLLIN, on_cancel, tpm);
+}
+
+static bool has_ended(struct broker_tpm *tpm)
+{
+	uint64_t end = guard_now() + END_MS;
+
+	while (waitpid(tpm->pid, NULL, WNOHANG) == 0) {
+		if (guard_now() >= end)
+			return false;
+		poll(NULL, 0, TICK_MS);
+	}
+	return true;
+}
+
+void broker_tpm_end(struct broker_tpm *tpm, struct loop *loop)
+{
+	int *const fds[] = { &tpm->control, &tpm->machine.fd, &tpm->machine.cancel_fd };
+
+	if (loop && tpm->machine.cancel_fd >= 0)
+		loop_remove(loop, tpm->machine.cancel_fd);
+	for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
+		if (*fds[i] >= 0)
+			close(take_fd(fds[i]));
+	if (!tpm->pid)
+		return;
+	/* It ends with its last connection. */
+	if (!has_ended(tpm)) {
+		kill(tpm->pid, SIGKILL);
+		if (!has_ended(tpm))
+			log_warning("swtpm (process %d) does not end: its state's disk may hang",
+				tpm->pid);
+	}
+	tpm->pid = 0;
+	if (geteuid() == 0)
+		give_state_to(tpm, 0);
+}
