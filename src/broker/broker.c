@@ -262,7 +262,7 @@ static int with_devices(struct broker *broker, struct error *err)
 		host_bind(host, config->devices, config->device_count, &options, err))
 		return 1;
 	broker_devices_init(broker);
-	broker_roms_tell(host, config);
+	broker_roms_tell(host, config, broker->files.firmware.bios);
 	code = live(broker, err);
 	if (broker_devices_release(broker, &release)) {
 		if (err->code)
@@ -316,7 +316,8 @@ int broker_run(const struct broker_config *config, struct error *err)
 	if (host_init(&broker.host, NULL, NULL, err) == 0 &&
 		broker_files_open(&broker.files, config, err) == 0 &&
 		broker_cpus_check(config, &broker.host, broker.files.kvm, err) == 0 &&
-		broker_roms_open(broker.roms, &broker.host, config, err) == 0 &&
+		broker_roms_open(
+			broker.roms, &broker.host, config, broker.files.firmware.bios, err) == 0 &&
 		broker_places_check(config, broker.roms, broker.files.kvm, err) == 0 &&
 		broker_check_memory(config, &broker.host, err) == 0 &&
 		broker_console_open(&broker.console, config, err) == 0 &&

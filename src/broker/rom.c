@@ -11,9 +11,11 @@
 #include <string.h>
 #include <sys/mman.h>
 
-static int what_runs(const struct broker_config *config)
+static int what_runs(const struct broker_config *config, bool bios)
 {
-	return config->firmware ? ROM_TYPE_UEFI : ROM_RUNS_NONE;
+	if (!config->firmware)
+		return ROM_RUNS_NONE;
+	return bios ? ROM_TYPE_LEGACY : ROM_TYPE_UEFI;
 }
 
 /* In whole pages, which a guest can be shown, and of a size that a BAR can have; what is behind reads as ones. */
@@ -52,15 +54,15 @@ static int open_rom(struct passthrough_rom *rom, const struct host *host, const 
 }
 
 int broker_roms_open(struct passthrough_rom roms[static MACHINE_DEVICES_MAX],
-	const struct host *host, const struct broker_config *config, struct error *err)
+	const struct host *host, const struct broker_config *config, bool bios, struct error *err)
 {
 	for (unsigned i = 0; i < config->device_count; i++) {
 		const char *which = config->roms[i];
 
 		roms[i].hidden = which && strcmp(which, BROKER_ROM_OFF) == 0;
 		if (which && !roms[i].hidden &&
-			open_rom(
-				&roms[i], host, &config->devices[i], which, what_runs(config), err))
+			open_rom(&roms[i], host, &config->devices[i], which,
+				what_runs(config, bios), err))
 			return err->code;
 	}
 	return 0;
@@ -92,7 +94,7 @@ static bool lacks_rom(
 	return lack;
 }
 
-void broker_roms_tell(const struct host *host, const struct broker_config *config)
+void broker_roms_tell(const struct host *host, const struct broker_config *config, bool bios)
 {
 	for (unsigned i = 0; config->firmware && i < config->device_count; i++) {
 		struct error why = { 0 };
@@ -101,7 +103,7 @@ void broker_roms_tell(const struct host *host, const struct broker_config *confi
 
 		if (config->roms[i] || host_device_read(host, &config->devices[i], &device, &why) ||
 			!host_device_is_display(&device) ||
-			!lacks_rom(host, &device, what_runs(config), &why))
+			!lacks_rom(host, &device, what_runs(config, bios), &why))
 			continue;
 		log_warning(
 			"%s: %s; firmware draws nothing on this card%s; next: --device %s,rom=FILE "

@@ -1059,11 +1059,35 @@ static void tell_rom(const struct host *host, char *text, size_t size)
 	int errors = memfd_create("stderr", MFD_CLOEXEC), before = dup(STDERR_FILENO);
 
 	dup2(errors, STDERR_FILENO);
-	broker_roms_tell(host, &config);
+	broker_roms_tell(host, &config, false);
 	dup2(before, STDERR_FILENO);
 	close(before);
 	take_text(errors, text, size);
 	close(errors);
+}
+
+TEST(a_rom_file_has_to_suit_the_firmware)
+{
+	static const char *const words[] = { "no UEFI image", "its checksum is wrong" };
+	struct passthrough_rom roms[MACHINE_DEVICES_MAX] = { 0 };
+	struct error ignored = { 0 };
+	struct host host;
+	char path[64];
+
+	make_rom_device();
+	make_rom_file(path, 0x8086, ROM_BYTES);
+	assert_int_equal(host_init(&host, NULL, NULL, &ignored), 0);
+	config.device_count = 1;
+	config.devices[0] = (struct bdf){ .bus = 7 };
+	config.roms[0] = path;
+	config.firmware = "a file";
+	for (int bios = 0; bios < 2; bios++) {
+		struct error err = { 0 };
+
+		assert_int_equal(broker_roms_open(roms, &host, &config, bios, &err), -EINVAL);
+		assert_non_null(strstr(err.what, words[bios]));
+	}
+	unlink(path);
 }
 
 TEST(a_card_without_a_rom_for_the_firmware_is_told)
@@ -2003,6 +2027,7 @@ int main(void)
 		BROKER_TEST(an_end_that_takes_long_is_told_and_has_a_limit),
 		BROKER_TEST(a_machine_that_is_killed_for_memory_says_whose),
 		BROKER_TEST(a_rom_file_is_checked_before_a_device_is_touched),
+		BROKER_TEST(a_rom_file_has_to_suit_the_firmware),
 		BROKER_TEST(a_card_without_a_rom_for_the_firmware_is_told),
 		BROKER_TEST(a_machine_that_is_on_its_way_out_gets_more_time),
 		BROKER_TEST(a_machine_that_cannot_be_killed_is_given_up),
