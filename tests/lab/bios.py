@@ -1,0 +1,38 @@
+"""SeaBIOS runs first, as Debian ships it."""
+
+import contextlib
+import signal
+
+from harness import NVME_B, Machine, Penstock, check, test
+
+# Of lab/devices/firmware.conf
+SATA = "0000:00:08.0"
+BIOS = ["--firmware", "bios"]
+WORDS_SECONDS, GRUB_SECONDS = 120, 200
+
+
+@contextlib.contextmanager
+def bios(*devices):
+    """Ended from outside: one that finds nothing to start begins anew every minute."""
+    with Machine(kernel=None, initrd=None, devices=devices, more=BIOS) as machine:
+        machine.expect("SeaBIOS (version", WORDS_SECONDS)
+        yield machine
+        machine.process.terminate()
+        check(machine.wait() == 128 + signal.SIGTERM, machine.last_words())
+
+
+@test(only=Penstock, long=True)
+def bios_tells_of_a_disk_without_a_boot_loader():
+    with bios(NVME_B) as machine:
+        machine.expect("not a bootable disk", WORDS_SECONDS)
+        machine.expect("No bootable device", WORDS_SECONDS)
+
+
+@test(host="firmware", only=Penstock, long=True)
+def bios_starts_the_first_disk_that_is_given():
+    """Behind AHCI, too: GRUB's menu is read from the disk."""
+    with bios(SATA, NVME_B) as machine:
+        machine.expect("GNU GRUB", GRUB_SECONDS)
+        machine.expect("Debian", GRUB_SECONDS)
+    with bios(NVME_B, SATA) as machine:
+        machine.expect("not a bootable disk", WORDS_SECONDS)
