@@ -350,6 +350,7 @@ def test(host="default", only=None, limit=300, long=False, faults=False):
     """Marks a test: see Test."""
     def mark(function):
         name = function.__name__.replace("_", "-")
+        check(all(one.name != name for one in tests), f"there are two tests {name}")
         tests.append(Test(name, host, only, limit, faults, function, long))
         return function
     return mark

@@ -122,8 +122,8 @@ def config_space_and_bars_abused():
     verify_stamp(NVME_A, "abused")
 
 
-@test(only=Penstock, long=True)
-def option_roms():
+@test(only=Penstock)
+def a_guest_sees_option_roms():
     """One network card's own, as the emulator has it, and for the other's a file."""
     own, other = (Path("/usr/share/qemu", f"efi-{name}.rom").read_bytes() for name in ("e1000e", "e1000"))
     other = bytearray(other)
