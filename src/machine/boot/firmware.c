@@ -35,7 +35,7 @@ static void write_tables(struct firmware *firmware)
 	pthread_mutex_unlock(&pci->host_bridge.lock);
 }
 
-/* As few things come after this one that are still in the flash. */
+/* By then firmware has unpacked itself, and reads next to nothing from the flash. */
 static void give_tables(void *opaque)
 {
 	struct firmware *firmware = opaque;
