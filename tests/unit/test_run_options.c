@@ -136,13 +136,19 @@ TEST(a_kernel_is_needed)
 
 TEST(what_goes_with_firmware_must_make_sense)
 {
+	char odd[] = "/tmp/penstock-firmware-XXXXXX";
+	int fd = mkstemp(odd);
+
+	assert_int_equal(ftruncate(fd, 8191), 0);
+	close(fd);
 	assert_bad("--nvram", "--nvram", "/dev/null");
 	assert_failure("regular", "--kernel", "/dev/null", "--nvram", "/dev/null", "--tpm");
 	assert_usage("--initrd", "--firmware", "/dev/null", "--initrd", "/dev/null");
 	assert_usage("--cmdline", "--firmware", "/dev/null", "--cmdline", "quiet");
 	assert_failure("/nonexistent", "--firmware", "/nonexistent");
 	assert_failure("cannot open the firmware", "--firmware", "/dev");
-	assert_failure("multiple of 4 KiB", "--firmware", getenv("PENSTOCK"));
+	assert_failure("multiple of 4 KiB", "--firmware", odd);
+	unlink(odd);
 }
 
 TEST(memory_must_be_a_size)
