@@ -73,7 +73,10 @@ static void send_command(struct pc *pc, struct fuzz_input *input, uint8_t how)
 	set(pc, START, 4, 1);
 }
 
-/* As swtpm sees it: commands come one at a time, each as long as it says. */
+/*
+ * As swtpm sees it: commands come one at a time, each as long as it says. A lie that lay ready may have answered one that
+ * this side has only now read.
+ */
 static void hear(struct pc *pc)
 {
 	uint8_t command[TPM_BUFFER_SIZE + 1];
@@ -85,7 +88,7 @@ static void hear(struct pc *pc)
 	fuzz_check(got >= HEAD && got <= TPM_BUFFER_SIZE);
 	memcpy(&size, command + 2, sizeof(size));
 	fuzz_check(be32toh(size) == got);
-	fuzz_check(++pc->commands == 1);
+	fuzz_check(++pc->commands == 1 || pc->lied);
 	fuzz_goals[COMMANDS].count++;
 }
 
