@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import fcntl
 import os
+import re
 import signal
 import subprocess
 import tempfile
@@ -89,6 +90,19 @@ def a_guest_that_spins_is_not_waited_for():
         word, said = runner.in_child(lambda: harness.run_guest("wait", kernel=file.name), 100)
     harness.command(["penstock", "release", "--stale"])
     check(word == "STUCK", f"{word}: {said}")
+
+
+@test(only=Penstock)
+def a_cpu_that_has_strayed_is_told_of():
+    """By what was seen of one: a guest's CPU in the host's code behind VMRUN."""
+    moved = {"preemption_other": 50, "req_event": 62824, "insn_emulation": 63261, "exits": 63194, "pf_guest": 63384}
+    symbols = Path("/proc/kallsyms").read_text()
+    start = int(re.search(r"^([0-9a-f]+) . __svm_vcpu_run\b", symbols, re.MULTILINE)[1], 16)
+    check(hang.only_faults(moved, 2), "a guest that does nothing but fault is not seen")
+    check(not hang.only_faults({**moved, "pf_guest": 30000}, 2), "a guest that works is taken for one that faults")
+    for distance, is_there in ((0xa0, True), (0x2000, False), (-0x10, False)):
+        place = f"   thread 521 left its guest 21225 times for npf at {start + distance:#x}"
+        check(hang.strayed(place, symbols) is is_there, f"{distance:#x} from VMRUN's function: {not is_there}")
 
 
 @contextlib.contextmanager

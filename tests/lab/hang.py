@@ -14,8 +14,10 @@ from pathlib import Path
 import emulator
 import kernel_log
 
-STACK_LINES, BLOCKED_LINES, LOG_LINES, PLACES = 12, 60, 25, 8
+STACK_LINES, BLOCKED_LINES, LOG_LINES, PLACES, EVENT_LINES = 12, 60, 25, 8, 24
 SAMPLE_SECONDS, LAPIC_SAMPLES = 2, 3
+TRACED = "kvm_exit", "kvm_page_fault", "kvm_emulate_insn", "kvm_inj_exception", "kvm_inj_virq"
+EXIT = re.compile(r"-(\d+) .*kvm_exit: .*?reason (\S+).*? rip (0x[0-9a-f]+)")
 # A timer that is this late has been forgotten: the emulator is slow, but not by so much.
 LATE_SECONDS = 5
 # A guest whose timer goes makes as many exits of its own as the host's ticks cause, or sleeps. Only a kernel that
@@ -25,6 +27,11 @@ SPINS = ("a guest's CPU only runs in a loop with its interrupts off, which the h
          "its source has it, QEMU delivers an interrupt that KVM injects once more, whatever the guest's interrupt "
          "flag says, if it is kicked for something else before the next exit; in a handler that holds a lock "
          "the kernel then waits for itself")
+# What a guest's CPU that cannot fetch its next instruction makes, over and over.
+FAULT_RATE, FAULT_SHARE = 2000, 0.9
+VMRUN_CODE = 1024       # bytes of __svm_vcpu_run and its like
+STRAYED = ("a guest's CPU is where the host's goes on after VMRUN: the emulator has left the guest and put down the "
+           "host's instruction pointer as the guest's")
 
 
 def read(path, otherwise="?"):
@@ -126,18 +133,23 @@ def exits():
 
 @contextlib.contextmanager
 def traced_exits():
-    """Within it KVM traces the guests' exits; afterwards the list that it gives has the most frequent."""
+    """Within it KVM traces the guests' exits, with what it does of them; afterwards the list that it gives has the
+    most frequent, and the last ones."""
     tracing, found = Path("/sys/kernel/tracing"), []
-    switch = tracing / "events/kvm/kvm_exit/enable"
+    switches = [tracing / "events/kvm" / event / "enable" for event in TRACED]
     with contextlib.suppress(OSError):
         (tracing / "trace").write_text("")
-        switch.write_text("1")
+        for switch in switches:
+            switch.write_text("1")
     yield found
     with contextlib.suppress(OSError):
-        switch.write_text("0")
-    exits = re.findall(r"-(\d+) .*kvm_exit: .*?reason (\S+).*? rip (0x[0-9a-f]+)", read(tracing / "trace", ""))
+        for switch in switches:
+            switch.write_text("0")
+    lines = read(tracing / "trace", "").splitlines()
+    exits = EXIT.findall("\n".join(lines))
     found += [f"   thread {thread} left its guest {count} times for {reason} at {rip}"
               for (thread, reason, rip), count in collections.Counter(exits).most_common(PLACES)]
+    found += [f"   {line.strip()}" for line in lines[-EVENT_LINES:]]
 
 
 def spins(moved, seconds):
@@ -146,21 +158,48 @@ def spins(moved, seconds):
     return irq > SPIN_RATE * seconds and (moved.get("exits", 0) - irq) * SPIN_RATIO < irq
 
 
+def only_faults(moved, seconds):
+    """Whether a machine whose counters moved so does nothing but fault at what it is to run."""
+    exits = moved.get("exits", 0)
+    return exits > FAULT_RATE * seconds and moved.get("pf_guest", 0) > FAULT_SHARE * exits
+
+
+def strayed(places, symbols):
+    """Whether by the traced exits a guest's CPU is in the host's code around VMRUN; symbols: /proc/kallsyms."""
+    found = re.search(r"^([0-9a-f]+) . __svm_vcpu_run\b", symbols, re.MULTILINE)
+    start = int(found[1], 16) if found else 0
+    return start > 0 and any(start <= int(rip, 16) < start + VMRUN_CODE
+                             for rip in re.findall(r"left its guest \d+ times for \S+ at (0x[0-9a-f]+)", places))
+
+
+def has_strayed(places):
+    return strayed("\n".join(places), read("/proc/kallsyms", ""))
+
+
 class Spin:
-    """Asked now and then, tells when the guest of a process, or of its children, has been in such a loop for long."""
+    """Asked now and then, tells why the guest of a process, or of its children, does not go on, once it has been so
+    for long: the emulator's fault."""
 
     def __init__(self, pid):
-        self.pid, self.then, self.before, self.since = pid, time.monotonic(), {}, None
+        self.pid, self.then, self.before, self.since, self.faults = pid, time.monotonic(), {}, None, None
 
     def seen(self):
         now = time.monotonic()
         counters = {name: sum(int(read(file, "0")) for pid in descendants(self.pid)
                               for file in Path("/sys/kernel/debug/kvm").glob(f"{pid}-*/{name}"))
-                    for name in ("exits", "irq_exits")}
+                    for name in ("exits", "irq_exits", "pf_guest")}
         moved = {name: value - self.before.get(name, value) for name, value in counters.items()}
         self.since = (self.since or self.then) if spins(moved, now - self.then) else None
+        self.faults = (self.faults or self.then) if only_faults(moved, now - self.then) else None
         self.then, self.before = now, counters
-        return self.since is not None and now - self.since > SPIN_SECONDS
+        if self.since is not None and now - self.since > SPIN_SECONDS:
+            return SPINS
+        if self.faults is None or now - self.faults < SPIN_SECONDS:
+            return None
+        self.faults = now
+        with traced_exits() as places:
+            time.sleep(1)
+        return STRAYED if has_strayed(places) else None
 
 
 def late_timer():
@@ -193,6 +232,8 @@ def guests(pids):
     if still and halted and late > LATE_SECONDS:
         return lines, (f"a vCPU is in HLT, no counter moves, and the host's kernel has not run a timer "
                        f"that was due {late:.1f} s ago: the emulator has lost its interrupt")
+    if has_strayed(places):
+        return lines, STRAYED
     return lines, SPINS if loops else None
 
 

@@ -35,9 +35,10 @@ def in_child(function, seconds):
     deadline, spin = time.monotonic() + seconds, hang.Spin(pid)
     with open(ours) as stream:
         while not select.select([stream], [], [], 1)[0]:
-            if spin.seen():
+            reason = spin.seen()
+            if reason:
                 hang.kill_all(pid)
-                return "STUCK", hang.SPINS
+                return "STUCK", reason
             if time.monotonic() > deadline:
                 return give_up(pid, seconds)
         said = stream.read()
