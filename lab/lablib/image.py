@@ -24,7 +24,8 @@ NEWER = "src:qemu src:seabios"
 # QEMU, which is the benchmarks' peer in the emulated host, and emulates that host as well.
 PIECES = ("boot/vmlinuz-", "usr/lib/modules/", "usr/bin/busybox", "usr/bin/lspci",
           "usr/share/misc/pci.ids", "usr/lib/x86_64-linux-gnu/", "usr/lib64/",
-          "usr/bin/qemu-system-x86_64", "usr/share/qemu/", "usr/share/seabios/")
+          "usr/bin/qemu-system-x86_64", "usr/share/qemu/", "usr/share/seabios/",
+          "usr/share/ovmf/")
 
 TOOLS = {"mmdebstrap": "mmdebstrap", "tar2sqfs": "squashfs-tools-ng",
          "gcc": "gcc libc6-dev", "strip": "binutils", "zstd": "zstd"}

@@ -72,6 +72,7 @@ class Machine:
     def _arguments(self, images):
         options = self.options
         return [*emulator(images.root), *shlex.split(HARDWARE),
+                *(["-bios", "OVMF.fd"] if options.uefi else []),
                 "-name", "penstock-lab", "-smp", str(options.cpus), "-m", options.memory,
                 "-kernel", str(images.host / "vmlinuz"), "-initrd", self._initrd(images),
                 "-append", " ".join([KERNEL_ARGUMENTS, f"lab.host={options.host}",

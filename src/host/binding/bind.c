@@ -6,6 +6,7 @@
 #include "host/binding/change.h"
 #include "host/binding/plan.h"
 #include "host/binding/release.h"
+#include "host/binding/screen.h"
 #include "host/journal/binds.h"
 #include "host/journal/journal.h"
 #include "host/journal/lock.h"
@@ -64,13 +65,24 @@ static void note_goal(struct host_record *record, const struct host_device *devi
 		strcpy(record->override, device->override);
 }
 
+/* What a bind that was killed has moved off the card is still to go back. */
+static void note_screen(struct host_record *record, const struct host_screen *screen)
+{
+	record->screen.console |= screen->console;
+	if (!screen->framebuffer[0])
+		return;
+	strcpy(record->screen.framebuffer, screen->framebuffer);
+	strcpy(record->screen.driver, screen->driver);
+}
+
 /*
  * Put the device into the journal as ours. A record that is there already knows better than a
  * device at vfio-pci, or at no driver, what that was before: its holder is dead, or is "penstock
  * bind", which has gone on purpose. A bind that did not come to its end leaves nothing to keep.
  */
-static int claim_device(const struct host *host, const struct host_device *device, bool companion,
-	const struct bind_options *options, struct error *err)
+static int claim_device(const struct host *host, const struct host_device *device,
+	const struct host_screen *screen, bool companion, const struct bind_options *options,
+	struct error *err)
 {
 	struct host_record record;
 	int code = host_journal_read(host, &device->bdf, &record, err);
@@ -81,6 +93,7 @@ static int claim_device(const struct host *host, const struct host_device *devic
 	if (!known)
 		record = (struct host_record){ .bdf = device->bdf };
 	note_goal(&record, device, known);
+	note_screen(&record, screen);
 	/* A machine does not change why "penstock bind" has the device. */
 	if (!kept)
 		record.companion = companion;
@@ -92,15 +105,15 @@ static int claim_device(const struct host *host, const struct host_device *devic
 	return code ? code : host_journal_write(host, &record, err);
 }
 
-static int take_device(
-	const struct host *host, const struct host_device *device, int lock, struct error *err)
+static int take_device(const struct host *host, const struct host_device *device,
+	const struct host_screen *screen, int lock, struct error *err)
 {
 	struct change change;
 	char driver[HOST_NAME];
 
 	change_init(&change, host, device, lock);
-	if (change_override(&change, VFIO_PCI, err) || change_unbind(&change, err) ||
-		change_probe(&change, err))
+	if (screen_leave(&change, screen, err) || change_override(&change, VFIO_PCI, err) ||
+		change_unbind(&change, err) || change_probe(&change, err))
 		return err->code;
 	if (host_device_driver(host, &device->bdf, driver) == 0 && strcmp(driver, VFIO_PCI) == 0)
 		return 0;
@@ -114,13 +127,14 @@ static int take_device(
 static int keep_device(const struct host *host, const struct host_device *device, bool companion,
 	const struct bind_options *options, struct error *err)
 {
+	const struct host_screen none = { 0 };
 	struct host_record record;
 	int code = host_journal_read(host, &device->bdf, &record, err);
 
 	if (code)
 		return code == -ENOENT ? 0 : code;
 	if (!host_binds_kept(host, &record))
-		return claim_device(host, device, companion, options, err);
+		return claim_device(host, device, &none, companion, options, err);
 	if (record.companion <= companion)
 		return 0;
 	/* It stays the earlier bind's: if this one fails, that one has not. */
@@ -134,6 +148,7 @@ static int bind_one(const struct host *host, const struct plan_entry *entry,
 	const struct bdf *bdf = &entry->device.bdf;
 	cleanup_fd int lock = host_journal_lock(host, bdf, err);
 	struct host_device device;
+	struct host_screen screen;
 	char name[BDF_TEXT];
 	int code;
 
@@ -148,10 +163,11 @@ static int bind_one(const struct host *host, const struct plan_entry *entry,
 		log_info("%s: is at %s already", name, device.driver);
 		return keep_device(host, &device, entry->companion, options, err);
 	}
-	code = claim_device(host, &device, entry->companion, options, err);
+	screen_find(host, &device, &screen);
+	code = claim_device(host, &device, &screen, entry->companion, options, err);
 	if (code || host_driver_is_vfio(device.driver))
 		return code;
-	code = take_device(host, &device, lock, err);
+	code = take_device(host, &device, &screen, lock, err);
 	if (code)
 		return code;
 	log_info("%s: %s -> " VFIO_PCI "%s", name, device.driver[0] ? device.driver : "no driver",

@@ -200,6 +200,38 @@ int change_bind(const struct change *change, const char *driver, struct error *e
 		    : offer_device(change, path, err);
 }
 
+int change_console(const struct change *change, const char *console, bool bind, struct error *err)
+{
+	const char *doing =
+		bind ? "the host's console to come back" : "the host's console to leave it";
+	char path[PATH_MAX];
+	int code = host_path(change->host, path, "/sys/class/vtconsole/%s/bind", console);
+
+	if (!code)
+		code = change_write(change, path, bind ? "1" : "0", doing);
+	if (is_final(code))
+		return explain_final(change, code, path, doing, err);
+	return code ? error_sys(err, code, change->name, "cannot move the host's console") : 0;
+}
+
+int change_framebuffer(const struct change *change, const char *driver, const char *framebuffer,
+	bool bind, struct error *err)
+{
+	static const char doing[] = "the firmware's frame buffer to change its driver";
+	char path[PATH_MAX];
+	int code = host_path(change->host, path, "/sys/bus/platform/drivers/%s/%s", driver,
+		bind ? "bind" : "unbind");
+
+	if (!code)
+		code = change_write(change, path, framebuffer, doing);
+	if (is_final(code))
+		return explain_final(change, code, path, doing, err);
+	return code ? error_sys(err, code, change->name,
+			      "the firmware's frame buffer %s does not change its driver",
+			      framebuffer)
+		    : 0;
+}
+
 /*
  * Modules, by the program that the kernel itself loads them with. libkmod would say more of a failure,
  * and cost each broker 2 MiB for as long as its machine runs.

@@ -36,6 +36,13 @@ int change_probe(const struct change *change, struct error *err);
 /* Give it to this driver and no other. Whether that takes it is not told. */
 int change_bind(const struct change *change, const char *driver, struct error *err);
 
+/* Bind one of the kernel's text consoles, "vtcon1", to what it draws on, or not any more. Whether it is so is not told. */
+int change_console(const struct change *change, const char *console, bool bind, struct error *err);
+
+/* Give a platform device, the firmware's frame buffer on this card, to its driver, or take it from there. */
+int change_framebuffer(const struct change *change, const char *driver, const char *framebuffer,
+	bool bind, struct error *err);
+
 /*
  * Load a kernel module by its name or by a modalias, if it is there, with the time limit. 0 or a
  * negative errno, -ENOENT where the running kernel has no such module.

@@ -112,13 +112,22 @@ static bool is_kept_open(
 	return true;
 }
 
+/* Of a graphics card the program that has it open tells more than that it shows a picture. */
+static bool find_host_use(
+	const struct host *host, const struct host_device *device, struct host_use *use)
+{
+	if (host_device_is_display(device) && is_kept_open(host, device, use))
+		return true;
+	return host_use_find(host, &device->bdf, use) || is_kept_open(host, device, use);
+}
+
 static int check_host_use(const struct host *host, const struct host_device *device,
 	const struct host_device *asked, bool force, struct error *err)
 {
 	char name[BDF_TEXT], wanted[BDF_TEXT];
 	struct host_use use;
 
-	if (!host_use_find(host, &device->bdf, &use) && !is_kept_open(host, device, &use))
+	if (!find_host_use(host, device, &use))
 		return 0;
 	bdf_format(&device->bdf, name);
 	if (force) {

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "host/binding/change.h"
 #include "host/binding/node.h"
+#include "host/binding/screen.h"
 #include "host/device/processes.h"
 #include "host/journal/binds.h"
 #include "host/journal/journal.h"
@@ -261,12 +262,27 @@ static void claim_record(const struct host *host, struct host_record *record)
 		log_warning("%s: %s", why.object, why.what);
 }
 
+/* Where the card is gone, or somebody else's, the console can still be on another one's screen. */
+static int return_screen(const struct host *host, const struct host_record *record, bool taken,
+	int lock, struct error *err)
+{
+	const struct host_device device = { .bdf = record->bdf, .group = -1 };
+	struct host_screen screen = record->screen;
+	struct change change;
+
+	if (taken || !host_device_exists(host, &record->bdf))
+		screen.framebuffer[0] = '\0';
+	change_init(&change, host, &device, lock);
+	return screen_return(&change, &screen, err);
+}
+
 static int release_recorded(const struct host *host, struct host_record *record, enum scope scope,
 	int lock, struct error *err)
 {
 	struct goal goal = { .known = true };
 	bool kept = host_binds_kept(host, record) &&
 		    (scope != SCOPE_TAKEN || host_device_exists(host, &record->bdf));
+	bool taken;
 	int code;
 
 	if (kept && scope != SCOPE_ORDERED) {
@@ -279,9 +295,11 @@ static int release_recorded(const struct host *host, struct host_record *record,
 		return err->code;
 	strcpy(goal.driver, record->driver);
 	strcpy(goal.override, record->override);
-	code = scope == SCOPE_TAKEN && host_release_is_taken(host, &record->bdf)
-		       ? leave_taken(host, record, lock, err)
-		       : give_back(host, &record->bdf, &goal, lock, err);
+	taken = scope == SCOPE_TAKEN && host_release_is_taken(host, &record->bdf);
+	code = taken ? leave_taken(host, record, lock, err)
+		     : give_back(host, &record->bdf, &goal, lock, err);
+	if (code == 0)
+		code = return_screen(host, record, taken, lock, err);
 	if (code == 0 && record->user)
 		code = host_node_take_back(host, &record->bdf, err);
 	return code ? code : host_journal_remove(host, &record->bdf, err);

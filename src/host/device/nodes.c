@@ -2,6 +2,7 @@
 #include "host/device/nodes.h"
 
 #include "base/fd.h"
+#include "host/device/framebuffer.h"
 #include "host/device/multipath.h"
 #include "host/system/text.h"
 
@@ -10,6 +11,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define PLATFORM "/sys/bus/platform/devices/"
 
 void host_nodes_add(struct host_nodes *nodes, const char *name, bool vital)
 {
@@ -36,7 +39,8 @@ void host_nodes_free(struct host_nodes *nodes)
 
 static bool is_graphics(const char *name)
 {
-	return strncmp(name, "dri/", 4) == 0;
+	return strncmp(name, "dri/", 4) == 0 ||
+	       (strncmp(name, "fb", 2) == 0 && isdigit((unsigned char)name[2]));
 }
 
 /* NVMe's own node of a namespace, "ng0n1". */
@@ -78,6 +82,20 @@ static void add_below(
 			add_node(nodes, host, kind, entry->d_name);
 	nodes->incomplete |= seen > HOST_NODES_MAX;
 	closedir(all);
+}
+
+/* The firmware's one may be no child of the card whose it is. */
+static void add_framebuffer(struct host_nodes *nodes, const struct host *host,
+	const struct host_device *device, const char *card)
+{
+	struct host_framebuffer framebuffer;
+	char link[PATH_MAX], path[PATH_MAX];
+
+	if (host_framebuffer_find(host, device, &framebuffer) &&
+		!host_is_below(host, card, PLATFORM "%s", framebuffer.device) &&
+		host_path(host, link, PLATFORM "%s", framebuffer.device) == 0 &&
+		realpath(link, path))
+		add_below(nodes, host, path, "char");
 }
 
 /* Where the disk is a path of NVMe multipath, it is the nodes of the head that are opened. */
@@ -141,6 +159,7 @@ void host_nodes_find(
 		return;
 	add_below(nodes, host, path, "block");
 	add_below(nodes, host, path, "char");
+	add_framebuffer(nodes, host, device, path);
 	add_heads(nodes, host, path);
 	if (strcmp(device->driver, "nvidia") == 0)
 		add_nvidia(nodes, host, device);

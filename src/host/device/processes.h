@@ -13,7 +13,7 @@ enum host_user {
 	HOST_USER_NONE,
 	HOST_USER_HAS_OPEN, /* a node that can be taken from under it, though the driver may wait */
 	/*
-	 * What cannot: a disk, whose data it may be changing, or a graphics card's node, for which the
+	 * What cannot: a disk, whose data it may be changing, or a graphics card's node (dri, fb), for which the
 	 * driver waits until it is closed; and for longer than udev, which looks into every disk that
 	 * appears.
 	 */

@@ -8,7 +8,11 @@
 
 #define FIRST_LINE "penstock device 1"
 #define MAKES_VFS  "makes-vfs"
-#define FIRST_NAME "penstock name 1"
+#define CONSOLE    "console"
+/* The two follow each other. */
+#define FRAMEBUFFER        "framebuffer "
+#define FRAMEBUFFER_DRIVER "framebuffer-driver "
+#define FIRST_NAME         "penstock name 1"
 
 static bool take_line(char **at, const char *key, char *value, size_t size)
 {
@@ -71,6 +75,21 @@ static bool take_makes_vfs(char **at, bool *makes_vfs)
 	return !*makes_vfs || take_line(at, MAKES_VFS, nothing, sizeof(nothing));
 }
 
+/* Only there where something of the host was on the card. */
+static bool take_screen(char **at, struct host_screen *screen)
+{
+	char nothing[1];
+
+	*screen = (struct host_screen){ .console = strncmp(*at, CONSOLE, strlen(CONSOLE)) == 0 };
+	if (screen->console && !take_line(at, CONSOLE, nothing, sizeof(nothing)))
+		return false;
+	if (strncmp(*at, FRAMEBUFFER, strlen(FRAMEBUFFER)))
+		return true;
+	return take_line(at, FRAMEBUFFER, screen->framebuffer, sizeof(screen->framebuffer)) &&
+	       take_line(at, FRAMEBUFFER_DRIVER, screen->driver, sizeof(screen->driver)) &&
+	       screen->framebuffer[0] && screen->driver[0];
+}
+
 static bool take_end(char **at)
 {
 	char nothing[1];
@@ -90,8 +109,8 @@ bool record_parse(char *text, struct host_record *record)
 	       take_holder(&text, &record->holder) &&
 	       take_flag(&text, "persist ", &record->persist) &&
 	       take_flag(&text, "companion ", &record->companion) &&
-	       take_makes_vfs(&text, &record->makes_vfs) && take_user(&text, &record->user) &&
-	       take_end(&text);
+	       take_makes_vfs(&text, &record->makes_vfs) && take_screen(&text, &record->screen) &&
+	       take_user(&text, &record->user) && take_end(&text);
 }
 
 bool record_parse_name(char *text, struct host_holder *holder)
@@ -104,17 +123,22 @@ bool record_parse_name(char *text, struct host_holder *holder)
 
 void record_format(const struct host_record *record, char text[static JOURNAL_ENTRY_SIZE])
 {
-	char address[BDF_TEXT], user[24] = "";
+	char address[BDF_TEXT], user[24] = "", framebuffer[2 * HOST_NAME + 48] = "";
 
 	if (record->user)
 		snprintf(user, sizeof(user), "user %u\n", record->user);
+	if (record->screen.framebuffer[0])
+		snprintf(framebuffer, sizeof(framebuffer),
+			FRAMEBUFFER "%s\n" FRAMEBUFFER_DRIVER "%s\n", record->screen.framebuffer,
+			record->screen.driver);
 	snprintf(text, JOURNAL_ENTRY_SIZE,
 		FIRST_LINE "\naddress %s\ndriver %s\noverride %s\nholder %d %" PRIu64
-			   "\nname %s\npersist %s\ncompanion %s\n%s%send\n",
+			   "\nname %s\npersist %s\ncompanion %s\n%s%s%s%send\n",
 		bdf_format(&record->bdf, address), record->driver, record->override,
 		record->holder.pid, record->holder.start, record->holder.name,
 		record->persist ? "yes" : "no", record->companion ? "yes" : "no",
-		record->makes_vfs ? MAKES_VFS "\n" : "", user);
+		record->makes_vfs ? MAKES_VFS "\n" : "", record->screen.console ? CONSOLE "\n" : "",
+		framebuffer, user);
 }
 
 void record_format_name(const struct host_holder *holder, char text[static JOURNAL_ENTRY_SIZE])

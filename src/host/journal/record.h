@@ -6,6 +6,13 @@
 
 /* What the journal keeps of a device. */
 
+/* What the host had on a graphics card, beside its driver, and is to have there again: see host/binding/screen.h. */
+struct host_screen {
+	bool console;                /* the text console */
+	char framebuffer[HOST_NAME]; /* the firmware's frame buffer, a platform device; "": none */
+	char driver[HOST_NAME];      /* of that */
+};
+
 struct host_record {
 	struct bdf bdf;
 	char driver[HOST_NAME];   /* the driver to give it back to, "": none */
@@ -14,7 +21,8 @@ struct host_record {
 	bool persist; /* bound by "penstock bind": it stays so when its holder ends, if that was done */
 	bool companion; /* bound only because another device of its group was */
 	bool makes_vfs; /* a PF: unless the bind comes to its end, its VFs are to go */
-	uid_t user;     /* "bind --user": has the node of its group; 0: nobody but root */
+	struct host_screen screen;
+	uid_t user; /* "bind --user": has the node of its group; 0: nobody but root */
 };
 
 /*

@@ -43,6 +43,7 @@ static struct {
 	bool override_fails;
 	const char *meddles; /* somebody sets this override just before a change of ours is made */
 	unsigned locked_ms;  /* a read of driver_override waits for so long */
+	bool console_stays;  /* whatever is written */
 } kernel;
 
 static void set_driver(const char *device, const char *driver)
@@ -80,6 +81,9 @@ static void probe(const char *device)
 		set_driver(device, native_driver(device));
 }
 
+int __real_fd_write_file(const char *path, const char *text);
+int __wrap_fd_write_file(const char *path, const char *text);
+
 static int unbind(const char *device)
 {
 	char link[PATH_MAX], driver[HOST_NAME];
@@ -93,16 +97,60 @@ static int unbind(const char *device)
 	return unlink(link) < 0 ? -errno : 0;
 }
 
-int __real_fd_write_file(const char *path, const char *text);
-int __wrap_fd_write_file(const char *path, const char *text);
+/* What is done in the children, in its order, but for the sound: "console 0, unbind 0000:01:00.0, ". */
+static void note_step(const char *what, const char *object)
+{
+	char path[128];
+	FILE *file;
+
+	if (strcmp(object, "0000:01:00.1") == 0)
+		return;
+	snprintf(path, sizeof(path), "%s/steps", kernel.fixture->tree);
+	file = fopen(path, "ae");
+	assert_non_null(file);
+	fprintf(file, "%s %s, ", what, object);
+	fclose(file);
+}
+
+static int write_console(const char *path, const char *text)
+{
+	note_step("console", text);
+	return kernel.console_stays || truncate(path, 0) ? 0 : __real_fd_write_file(path, text);
+}
+
+/* The platform device is known to its driver by a link, and the driver to it. */
+static int move_framebuffer(const char *name, bool bind)
+{
+	char at_driver[PATH_MAX], at_device[PATH_MAX];
+
+	note_step(bind ? "bind" : "unbind", name);
+	snprintf(at_driver, sizeof(at_driver), "%s/sys/bus/platform/drivers/simple-framebuffer/%s",
+		kernel.fixture->tree, name);
+	snprintf(at_device, sizeof(at_device), "%s/sys/bus/platform/devices/%s/driver",
+		kernel.fixture->tree, name);
+	if (!bind)
+		return unlink(at_driver) || unlink(at_device) ? -errno : 0;
+	return symlink("../../devices/simple-framebuffer.0", at_driver) ||
+			       symlink("../../drivers/simple-framebuffer", at_device)
+		       ? -errno
+		       : 0;
+}
+
 int __wrap_fd_write_file(const char *path, const char *text)
 {
 	const char *file = strrchr(path, '/') + 1, *drivers = strstr(path, "/drivers/");
 	char driver[HOST_NAME];
 
-	if (strcmp(file, "unbind") == 0)
+	if (strstr(path, "/vtconsole/"))
+		return write_console(path, text);
+	if (strstr(path, "/platform/drivers/"))
+		return move_framebuffer(text, strcmp(file, "bind") == 0);
+	if (strcmp(file, "unbind") == 0) {
+		note_step("unbind", text);
 		return unbind(text);
+	}
 	if (strcmp(file, "drivers_probe") == 0) {
+		note_step("probe", text);
 		probe(text);
 		return 0;
 	}
@@ -602,6 +650,228 @@ static void one_that_another_process_holds_is_not_released(void **state)
 	assert_all_as_before(fixture);
 }
 
+/* The host's console on the card */
+
+#define CONSOLE     "/sys/class/vtconsole/vtcon1"
+#define FRAMEBUFFER "/sys/devices/platform/simple-framebuffer.0"
+
+static const struct bind_options forced = { .owner = "demo", .force = true };
+
+static void make_fbcon(struct fixture *fixture)
+{
+	fixture_file(fixture, "/sys/class/vtconsole/vtcon0/name", "(S) dummy device\n");
+	fixture_file(fixture, "/sys/class/vtconsole/vtcon0/bind", "0\n");
+	fixture_file(fixture, CONSOLE "/name", "(M) frame buffer device\n");
+	fixture_file(fixture, CONSOLE "/bind", "1\n");
+}
+
+static void make_buffer(struct fixture *fixture, const char *device, const char *name)
+{
+	char path[PATH_MAX], link[64];
+
+	snprintf(path, sizeof(path), "%s/graphics/%s/device", device, name);
+	fixture_link(fixture, path, device);
+	snprintf(path, sizeof(path), "%s/graphics/%s", device, name);
+	snprintf(link, sizeof(link), "/sys/class/graphics/%s", name);
+	fixture_link(fixture, link, path);
+}
+
+/* As simpledrm has it, of the boot display. */
+static void make_framebuffer(struct fixture *fixture)
+{
+	fixture_file(fixture, CARD "/boot_vga", "1\n");
+	fixture_file(fixture, "/sys/bus/platform/drivers/simple-framebuffer/uevent", "");
+	make_buffer(fixture, FRAMEBUFFER, "fb0");
+	fixture_link(fixture, "/sys/bus/platform/devices/simple-framebuffer.0", FRAMEBUFFER);
+	fixture_link(fixture, "/sys/bus/platform/drivers/simple-framebuffer/simple-framebuffer.0",
+		FRAMEBUFFER);
+	fixture_link(
+		fixture, FRAMEBUFFER "/driver", "/sys/bus/platform/drivers/simple-framebuffer");
+}
+
+/* All of them since the last look. */
+static void assert_steps(struct fixture *fixture, const char *wanted)
+{
+	char path[128], text[1024] = "";
+	FILE *file;
+
+	snprintf(path, sizeof(path), "%s/steps", fixture->tree);
+	file = fopen(path, "re");
+	if (file)
+		text[fread(text, 1, sizeof(text) - 1, file)] = '\0';
+	if (file)
+		fclose(file);
+	unlink(path);
+	assert_string_equal(text, wanted);
+}
+
+#define MOVE_STEPS "unbind 0000:01:00.0, probe 0000:01:00.0, "
+
+static void assert_console(struct fixture *fixture, int bound)
+{
+	assert_int_equal(host_read_number(&fixture->host, -1, CONSOLE "/bind"), bound);
+}
+
+static void the_console_leaves_before_the_driver_and_comes_back_after_it(void **state)
+{
+	struct fixture *fixture = *state;
+	struct host_record record;
+	struct error err = { 0 };
+
+	make_fbcon(fixture);
+	make_buffer(fixture, CARD, "fb0");
+	assert_int_equal(host_bind(&fixture->host, &card, 1, &plain, &err), 0);
+	assert_steps(fixture, "console 0, " MOVE_STEPS);
+	assert_console(fixture, 0);
+	assert_int_equal(host_journal_read(&fixture->host, &card, &record, &err), 0);
+	assert_true(record.screen.console);
+	assert_string_equal(record.screen.framebuffer, "");
+	assert_int_equal(host_journal_read(&fixture->host, &sound, &record, &err), 0);
+	assert_false(record.screen.console);
+	assert_int_equal(host_release_owned(&fixture->host, NULL, &err), 0);
+	assert_steps(fixture, MOVE_STEPS "console 1, ");
+	assert_console(fixture, 1);
+	assert_all_as_before(fixture);
+}
+
+static void the_firmwares_frame_buffer_leaves_after_the_console(void **state)
+{
+	struct fixture *fixture = *state;
+	struct host_record record;
+	struct error err = { 0 };
+
+	make_fbcon(fixture);
+	make_framebuffer(fixture);
+	assert_int_equal(host_bind(&fixture->host, &card, 1, &forced, &err), 0);
+	assert_steps(fixture, "console 0, unbind simple-framebuffer.0, " MOVE_STEPS);
+	assert_int_equal(host_journal_read(&fixture->host, &card, &record, &err), 0);
+	assert_true(record.screen.console);
+	assert_string_equal(record.screen.framebuffer, "simple-framebuffer.0");
+	assert_string_equal(record.screen.driver, "simple-framebuffer");
+	assert_int_equal(host_release_owned(&fixture->host, NULL, &err), 0);
+	assert_steps(fixture, MOVE_STEPS "bind simple-framebuffer.0, console 1, ");
+	assert_console(fixture, 1);
+	assert_all_as_before(fixture);
+}
+
+/* As vfio-pci has the kernel do: then it is gone, and the rest comes back. */
+static void a_frame_buffer_that_is_gone_is_told(void **state)
+{
+	struct fixture *fixture = *state;
+	struct error err = { 0 };
+	char path[128];
+
+	make_fbcon(fixture);
+	make_framebuffer(fixture);
+	assert_int_equal(host_bind(&fixture->host, &card, 1, &forced, &err), 0);
+	snprintf(path, sizeof(path), "%s/sys/bus/platform/devices/simple-framebuffer.0",
+		fixture->tree);
+	assert_int_equal(unlink(path), 0);
+	assert_steps(fixture, "console 0, unbind simple-framebuffer.0, " MOVE_STEPS);
+	assert_int_equal(host_release_owned(&fixture->host, NULL, &err), 0);
+	assert_steps(fixture, MOVE_STEPS "console 1, ");
+	assert_all_as_before(fixture);
+}
+
+static void another_cards_console_is_left_alone(void **state)
+{
+	struct fixture *fixture = *state;
+	struct error err = { 0 };
+
+	make_fbcon(fixture);
+	make_buffer(fixture, CARD, "fb0");
+	make_buffer(fixture, PORT, "fb1");
+	assert_int_equal(host_bind(&fixture->host, &card, 1, &plain, &err), 0);
+	assert_steps(fixture, MOVE_STEPS);
+	assert_int_equal(host_release_owned(&fixture->host, NULL, &err), 0);
+	assert_steps(fixture, MOVE_STEPS);
+	assert_console(fixture, 1);
+	assert_all_as_before(fixture);
+}
+
+/* He who takes the card has its screen, too; the console goes where there is one. */
+static void the_frame_buffer_of_a_card_that_somebody_takes_is_his(void **state)
+{
+	struct fixture *fixture = *state;
+	struct error err = { 0 };
+
+	make_fbcon(fixture);
+	make_framebuffer(fixture);
+	assert_int_equal(host_bind(&fixture->host, &card, 1, &forced, &err), 0);
+	assert_int_equal(unbind("0000:01:00.0"), 0);
+	assert_steps(fixture, "console 0, unbind simple-framebuffer.0, " MOVE_STEPS);
+	assert_int_equal(host_release_unless_taken(&fixture->host, &card, &err), 0);
+	assert_steps(fixture, "console 1, ");
+	assert_int_equal(host_release_owned(&fixture->host, NULL, &err), 0);
+	assert_at(fixture, &card, "", "");
+	assert_no_record(fixture);
+}
+
+/* Between two steps, wherever: what has been noted is undone, and nothing else. */
+static void a_killed_binds_console_comes_back(void **state)
+{
+	struct fixture *fixture = *state;
+	struct host_record record;
+
+	make_fbcon(fixture);
+	make_framebuffer(fixture);
+	for (unsigned done = 0; done < 3; done++) {
+		struct error err = { 0 };
+
+		record = (struct host_record){ .bdf = card,
+			.driver = "amdgpu",
+			.screen = { true, "simple-framebuffer.0", "simple-framebuffer" } };
+		fixture_end_other(fixture_start_other(&record.holder));
+		assert_int_equal(host_journal_write(&fixture->host, &record, &err), 0);
+		fixture_file(fixture, CONSOLE "/bind", done > 0 ? "0\n" : "1\n");
+		if (done > 1)
+			assert_int_equal(move_framebuffer("simple-framebuffer.0", false), 0);
+		assert_steps(fixture, done > 1 ? "unbind simple-framebuffer.0, " : "");
+		assert_int_equal(host_release_stale(&fixture->host, false, &err), 0);
+		assert_steps(fixture, done == 0   ? ""
+				      : done == 1 ? "console 1, "
+						  : "bind simple-framebuffer.0, console 1, ");
+		assert_console(fixture, 1);
+		assert_all_as_before(fixture);
+	}
+}
+
+/* And where it is not released, but bound once more. */
+static void what_a_killed_bind_has_moved_is_not_forgotten(void **state)
+{
+	struct fixture *fixture = *state;
+	struct host_record record = { .bdf = card,
+		.driver = "amdgpu",
+		.screen = { true, "simple-framebuffer.0", "simple-framebuffer" } };
+	struct error err = { 0 };
+
+	make_fbcon(fixture);
+	make_framebuffer(fixture);
+	fixture_end_other(fixture_start_other(&record.holder));
+	assert_int_equal(host_journal_write(&fixture->host, &record, &err), 0);
+	fixture_file(fixture, CONSOLE "/bind", "0\n");
+	assert_int_equal(move_framebuffer("simple-framebuffer.0", false), 0);
+	assert_steps(fixture, "unbind simple-framebuffer.0, ");
+	assert_int_equal(host_bind(&fixture->host, &card, 1, &forced, &err), 0);
+	assert_int_equal(host_release_owned(&fixture->host, NULL, &err), 0);
+	assert_steps(fixture, MOVE_STEPS MOVE_STEPS "bind simple-framebuffer.0, console 1, ");
+	assert_all_as_before(fixture);
+}
+
+static void a_console_that_stays_does_not_stop_it(void **state)
+{
+	struct fixture *fixture = *state;
+	struct error err = { 0 };
+
+	make_fbcon(fixture);
+	make_buffer(fixture, CARD, "fb0");
+	kernel.console_stays = true;
+	assert_int_equal(host_bind(&fixture->host, &card, 1, &plain, &err), 0);
+	assert_steps(fixture, "console 0, " MOVE_STEPS);
+	assert_int_equal(host_release_owned(&fixture->host, NULL, &err), 0);
+	assert_all_as_before(fixture);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, fixture_teardown)
 
 int main(void)
@@ -629,6 +899,14 @@ int main(void)
 		TEST(what_is_removed_leaves_no_record),
 		TEST(one_without_a_record_goes_where_the_kernel_wants),
 		TEST(one_that_another_process_holds_is_not_released),
+		TEST(the_console_leaves_before_the_driver_and_comes_back_after_it),
+		TEST(the_firmwares_frame_buffer_leaves_after_the_console),
+		TEST(a_frame_buffer_that_is_gone_is_told),
+		TEST(another_cards_console_is_left_alone),
+		TEST(the_frame_buffer_of_a_card_that_somebody_takes_is_his),
+		TEST(a_killed_binds_console_comes_back),
+		TEST(what_a_killed_bind_has_moved_is_not_forgotten),
+		TEST(a_console_that_stays_does_not_stop_it),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

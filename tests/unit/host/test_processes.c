@@ -28,10 +28,16 @@ static void make_node(
 	fixture_link(fixture, file, path);
 }
 
+static bool is_boot_display;
+
 /* The names of all nodes, each behind a space: the order is the directory's. */
 static void find(struct fixture *fixture, bool vital, const char *driver, char *text, size_t size)
 {
-	struct host_device device = { .bdf = { 0, 1, 0, 0 } };
+	struct host_device device = {
+		.bdf = { 0, 1, 0, 0 },
+		.class_code = 0x030000,
+		.boot_display = is_boot_display,
+	};
 	struct host_nodes nodes;
 	size_t used = 0;
 
@@ -81,11 +87,43 @@ static void graphics_and_nvme_namespaces_are_vital(void **state)
 {
 	fixture_device(*state, CARD, "0x030000", "amdgpu", 1);
 	make_node(*state, CARD "/drm/card0", "char/226:0", "dri/card0");
+	make_node(*state, CARD "/graphics/fb0", "char/29:0", "fb0");
 	make_node(*state, CARD "/drm/card0/i2c-3", "char/89:3", "i2c-3");
 	make_node(*state, CARD "/nvme/nvme0/ng0n1", "char/510:0", "ng0n1");
 	make_node(*state, CARD "/nvme/nvme0", "char/511:0", "nvme0");
-	assert_nodes(*state, true, "amdgpu", "dri/card0 ng0n1");
-	assert_nodes(*state, false, "amdgpu", "dri/card0 ng0n1 i2c-3 nvme0");
+	assert_nodes(*state, true, "amdgpu", "dri/card0 fb0 ng0n1");
+	assert_nodes(*state, false, "amdgpu", "dri/card0 fb0 ng0n1 i2c-3 nvme0");
+}
+
+static void make_framebuffer(struct fixture *fixture, const char *path, unsigned number)
+{
+	char node[128], name[16], link[128];
+
+	snprintf(node, sizeof(node), "%s/graphics/fb%u", path, number);
+	snprintf(name, sizeof(name), "fb%u", number);
+	snprintf(link, sizeof(link), "char/29:%u", number);
+	make_node(fixture, node, link, name);
+	snprintf(link, sizeof(link), "/sys/bus/platform/devices/efi-framebuffer.%u", number);
+	fixture_link(fixture, link, path);
+	snprintf(link, sizeof(link), "/sys/bus/platform/drivers/efi-framebuffer/efi-framebuffer.%u",
+		number);
+	fixture_link(fixture, link, path);
+}
+
+/* That of the firmware counts for the card that it is below, or else for the boot display. */
+static void the_firmwares_frame_buffer_is_vital(void **state)
+{
+	struct fixture *fixture = *state;
+
+	fixture_device(fixture, CARD, "0x030000", NULL, 1);
+	fixture_file(fixture, "/sys/devices/platform/uevent", "");
+	make_framebuffer(fixture, "/sys/devices/platform/efi-framebuffer.0", 0);
+	assert_nodes(fixture, true, "", "");
+	is_boot_display = true;
+	assert_nodes(fixture, true, "", "fb0");
+	is_boot_display = false;
+	make_framebuffer(fixture, CARD "/efi-framebuffer.1", 1);
+	assert_nodes(fixture, true, "", "fb1");
 }
 
 static void many_disks_are_all_found(void **state)
@@ -140,6 +178,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(what_is_below_the_device_has_its_nodes),
 		TEST(graphics_and_nvme_namespaces_are_vital),
+		TEST(the_firmwares_frame_buffer_is_vital),
 		TEST(many_disks_are_all_found),
 		TEST(a_path_of_nvme_multipath_has_the_nodes_of_its_head),
 		TEST(an_nvidia_card_has_the_node_of_its_minor),
