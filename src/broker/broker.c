@@ -8,6 +8,7 @@
 #include "broker/life.h"
 #include "broker/numa.h"
 #include "broker/places.h"
+#include "broker/reset.h"
 #include "broker/rom.h"
 #include "host/binding/bind.h"
 #include "host/journal/names.h"
@@ -263,6 +264,8 @@ static int with_devices(struct broker *broker, struct error *err)
 		return 1;
 	broker_devices_init(broker);
 	broker_roms_tell(host, config, broker->files.firmware.bios);
+	for (unsigned i = 0; i < config->device_count; i++)
+		broker_reset_tell(host, &config->devices[i], config->name);
 	code = live(broker, err);
 	if (broker_devices_release(broker, &release)) {
 		if (err->code)

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/size.h"
 #include "broker/life.h"
+#include "broker/reset.h"
 #include "broker/vfio.h"
 #include "host/binding/bind.h"
 #include "host/binding/release.h"
@@ -248,6 +249,8 @@ int broker_devices_add(struct broker *broker, uint32_t request, const char *host
 			broker->devices[numbers[i]] = (struct broker_device){ 0 };
 		return err->code;
 	}
+	for (int i = 0; i < count; i++)
+		broker_reset_tell(&broker->host, &devices[i], broker->config->name);
 	sent = hand_over(broker, request, numbers, count, err);
 	undo(broker, numbers + sent, count - sent);
 	/* What it has got it closes, as the others do not come, and then it answers. */

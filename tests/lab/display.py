@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from harness import QUICK_SECONDS, Penstock, check, command, device, driver, refused, test, wait_until
+from harness import QUICK_SECONDS, Machine, Penstock, check, command, device, driver, refused, test, wait_until
 from journal import RUN, steps_of, succeed
 
 CARD = "0000:00:08.0"           # of the host `display`, its boot display
@@ -96,3 +96,30 @@ def the_firmwares_frame_buffer_leaves_and_comes_back():
 @test(host="bare-display", only=Penstock, limit=900, long=True)
 def sigkill_at_each_step_of_the_firmwares_frame_buffer():
     check_kills(BARE, ["bind", BARE])
+
+
+def three_starts(card, more=()):
+    """Returns what is said at each."""
+    said = []
+    for name in ("first", "second", "third"):
+        with Machine("cpus", cmdline="cpus.count=1", devices=[card], name=name, more=more) as machine:
+            machine.succeed("cpus")
+            said.append(machine.errors())
+    return said
+
+
+@test(host="display", only=Penstock, long=True)
+def a_card_that_cannot_be_reset_starts_again():
+    """The second start is told whose leavings its guest gets. The console is there afterwards."""
+    first, *later = three_starts(CARD, ["--force"])
+    check("cannot be reset" not in first, first)
+    for said, before in zip(later, ("first", "second")):
+        check(f"{CARD}: it cannot be reset, so this guest finds it as that of '{before}' has left it" in said, said)
+    check_on_card()
+    write_on_console()
+
+
+@test(host="bare-display", only=Penstock, long=True)
+def a_card_that_is_reset_starts_again():
+    check(not any("cannot be reset" in said for said in three_starts(BARE)), "it is said not to be reset")
+    check_on_card(BARE)

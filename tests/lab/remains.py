@@ -10,6 +10,7 @@ import hang
 DEVICES = Path("/sys/bus/pci/devices")
 RUN = Path("/run/penstock")
 LOCKS = RUN / "locks"       # its files stay; that nobody holds one is what counts
+USED = RUN / "used"         # tells of machines that have ended
 
 
 def driver(bdf):
@@ -34,7 +35,8 @@ def drivers():
 
 def records():
     """Files of ours: records of devices, names of machines, notes of binds under way."""
-    return {str(path) for path in RUN.rglob("*") if not path.is_dir() and LOCKS not in path.parents}
+    return {str(path) for path in RUN.rglob("*") if not path.is_dir() and
+            not {LOCKS, USED} & set(path.parents)}
 
 
 def held_locks():

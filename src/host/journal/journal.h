@@ -9,6 +9,7 @@
  *   RUN/devices/ADDRESS   one record a device that is, or is about to be, taken from its driver
  *   RUN/names/NAME        one record a running machine
  *   RUN/binds/HOLDER      empty; while this process is in the midst of a "penstock bind"
+ *   RUN/used/ADDRESS      the last machine that had a device which cannot be reset
  *   RUN/locks/ADDRESS     empty; flock(2)ed while the device is being changed
  *
  * A record is written, and is on disk, before the change that it is about. It names the process

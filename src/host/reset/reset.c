@@ -100,6 +100,19 @@ int host_reset_read(
 	return 0;
 }
 
+bool host_reset_is_sure(const struct host *host, const struct host_reset *reset)
+{
+	char driver[HOST_NAME];
+
+	if (reset->method_count)
+		return true;
+	for (unsigned i = 0; i < reset->hit_count; i++)
+		if (host_device_driver(host, &reset->hits[i], driver) ||
+			!host_driver_is_vfio(driver))
+			return false;
+	return reset->hit_count > 0;
+}
+
 /* Whether it may be done. */
 
 static int check_reset_driver(const struct host_device *device, const char *name, struct error *err)

@@ -28,6 +28,12 @@ int host_reset_read(const struct host *host, const struct bdf *bdf, struct host_
 	struct error *err);
 
 /*
+ * Is it reset between two users? By the kernel itself, where it knows a method for the device, or with the bus, where
+ * VFIO has all that this hits.
+ */
+bool host_reset_is_sure(const struct host *host, const struct host_reset *reset);
+
+/*
  * Reset the device by one of its methods, or with NULL by the first that works, and check its
  * configuration space afterwards. Refused for a device that a machine or a host driver has; a bus
  * reset also where another device that it hits is one of those.

@@ -59,6 +59,7 @@ bool reset_way_out(const struct host_device *device, unsigned n, struct reset_wa
 	bdf_format(&device->bdf, name);
 	if (!needs_vendor_reset(device))
 		n++;
+	way->resets = n != 1;
 	switch (n) {
 	case 0:
 		set_what(

@@ -21,5 +21,6 @@ void reset_way_rescan(const struct host_device *device, char command[static RESE
 struct reset_way {
 	char what[128];
 	char command[RESET_WAY_COMMAND];
+	bool resets; /* the device itself, and not only what the kernel knows of it */
 };
 bool reset_way_out(const struct host_device *device, unsigned n, struct reset_way *way);

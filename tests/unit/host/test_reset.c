@@ -358,6 +358,7 @@ static void a_lost_device_is_named(void **state)
 	assert_non_null(strstr(err.what, "has not come back"));
 	assert_true(bdf_equal(&reset.lost.bdf, &card));
 	assert_true(reset_way_out(&reset.lost, 0, &way));
+	assert_false(way.resets);
 	/* With the device goes its driver_override. */
 	assert_string_equal(way.command,
 		"echo 0 >/sys/bus/pci/drivers_autoprobe; "
@@ -365,6 +366,7 @@ static void a_lost_device_is_named(void **state)
 		"echo 1 >/sys/bus/pci/rescan; penstock bind 0000:01:00.0; "
 		"echo 1 >/sys/bus/pci/drivers_autoprobe");
 	assert_true(reset_way_out(&reset.lost, 1, &way));
+	assert_true(way.resets);
 	assert_string_equal(way.command, "rtcwake -m mem -s 10");
 	assert_false(reset_way_out(&reset.lost, 2, &way));
 }
