@@ -4,6 +4,7 @@ import contextlib
 import signal
 
 from harness import NVME_B, Machine, Penstock, check, test
+from installed import check_kernel_log, installed_system
 
 # Of lab/devices/firmware.conf
 SATA = "0000:00:08.0"
@@ -36,3 +37,11 @@ def bios_starts_the_first_disk_that_is_given():
         machine.expect("Debian", GRUB_SECONDS)
     with bios(NVME_B, SATA) as machine:
         machine.expect("not a bootable disk", WORDS_SECONDS)
+
+
+@test(host="firmware", only=Penstock, limit=590, long=True)
+def bios_starts_an_installed_system():
+    with installed_system(BIOS, SATA) as system:
+        system.run("test ! -e /sys/firmware/efi")
+        check_kernel_log(system)
+        system.power_off()

@@ -38,16 +38,16 @@ class System:
 
 
 @contextlib.contextmanager
-def boot_loader(options):
-    with Machine(kernel=None, initrd=None, devices=[INSTALLED], more=options) as machine:
+def boot_loader(options, disk=INSTALLED):
+    with Machine(kernel=None, initrd=None, devices=[disk], more=options) as machine:
         machine.expect("GNU GRUB", GRUB_SECONDS)
         yield machine
 
 
 @contextlib.contextmanager
-def installed_system(options):
+def installed_system(options, disk=INSTALLED):
     """Its own boot loader, kernel, initramfs and systemd, to a login."""
-    with boot_loader(options) as machine:
+    with boot_loader(options, disk) as machine:
         machine.expect(PROMPT, LOGIN_SECONDS)
         yield System(machine)
 
