@@ -1,6 +1,7 @@
 """SeaBIOS runs first, as Debian ships it."""
 
 import contextlib
+import re
 import signal
 
 from harness import NVME_B, Machine, Penstock, check, test
@@ -41,7 +42,12 @@ def bios_starts_the_first_disk_that_is_given():
 
 @test(host="firmware", only=Penstock, limit=590, long=True)
 def bios_starts_an_installed_system():
-    with installed_system(BIOS, SATA) as system:
+    """It measures the disk's boot loader, and the system finds the log of that."""
+    with installed_system([*BIOS, "--tpm"], SATA) as system:
         system.run("test ! -e /sys/firmware/efi")
         check_kernel_log(system)
+        boot_loader = system.run("cat /sys/class/tpm/tpm0/pcr-sha256/4")
+        check(re.search(r"^[0-9A-F]{64}", boot_loader, re.MULTILINE) and not re.search("0{64}", boot_loader),
+              f"nothing is measured: {boot_loader}")
+        system.run("grep -aq 'Spec ID Event03' /sys/kernel/security/tpm0/binary_bios_measurements")
         system.power_off()

@@ -24,7 +24,7 @@ struct fixture {
 	struct space mmio, pio;
 	struct pci_root pci;
 	struct pci_port port; /* in slot 2 */
-	bool tpm;
+	bool tpm, tpm_log;
 	uint64_t rsdp;
 	char directory[32]; /* for files of a test; empty: none */
 };
@@ -75,7 +75,11 @@ static int teardown(void **state)
 static struct acpi_machine machine_of(const struct fixture *fixture, const struct kvm_cpus *cpus)
 {
 	return (struct acpi_machine){
-		.memory = &fixture->memory, .pci = &fixture->pci, .cpus = cpus, .tpm = fixture->tpm
+		.memory = &fixture->memory,
+		.pci = &fixture->pci,
+		.cpus = cpus,
+		.tpm = fixture->tpm,
+		.tpm_log = fixture->tpm_log,
 	};
 }
 
@@ -354,11 +358,14 @@ static void tables_without_room_are_an_error(void **state)
 
 /* Firmware's part: what it has loaded of each file, and where that is in guest RAM. */
 #define RSDP_AT (LAYOUT_ACPI + 0xf000)
+#define LOG_AT  0x800000ULL
 
 static uint64_t file_at(const uint8_t *name)
 {
 	if (strcmp((const char *)name, ACPI_LOADER_RSDP) == 0)
 		return RSDP_AT;
+	if (strcmp((const char *)name, ACPI_LOADER_LOG) == 0)
+		return LOG_AT;
 	assert_string_equal(name, ACPI_LOADER_TABLES);
 	return LAYOUT_ACPI;
 }
@@ -435,6 +442,26 @@ static void firmware_finds_a_place_for_the_tables(void **state)
 	assert_int_equal(field(find(fixture, "APIC"), 4, 4), 36 + 8 + 2 * 8 + 12 + 10 + 6);
 	find(fixture, "MCFG");
 	find(fixture, "SRAT");
+}
+
+/* A BIOS starts a TPM only where it has a log for it; a kernel that is started directly has none to read. */
+static void a_bios_is_given_a_log_for_the_tpm(void **state)
+{
+	struct fixture *fixture = *state;
+	const uint8_t *tpm2;
+
+	fixture->tpm = fixture->tpm_log = true;
+	load_tables_for(fixture, 0x600);
+	tpm2 = find(fixture, "TPM2");
+	assert_int_equal(field(tpm2, 4, 4), 76);
+	assert_int_equal(field(tpm2, 64, 4), 0x10000);
+	assert_int_equal(field(tpm2, 68, 8), LOG_AT);
+	fixture->tpm_log = false;
+	load_tables_for(fixture, 0x600);
+	assert_int_equal(field(find(fixture, "TPM2"), 4, 4), 64);
+	fixture->tpm_log = true;
+	write_tables(fixture, 1);
+	assert_int_equal(field(find(fixture, "TPM2"), 4, 4), 64);
 }
 
 static void tables_for_firmware_need_room_too(void **state)
@@ -888,6 +915,7 @@ int main(void)
 		ACPI_TEST(a_hypervisor_that_hides_is_not_named),
 		ACPI_TEST(ids_are_those_of_the_topology),
 		ACPI_TEST(a_tpm_is_told_of_where_there_is_one),
+		ACPI_TEST(a_bios_is_given_a_log_for_the_tpm),
 		ACPI_TEST(tables_without_room_are_an_error),
 		ACPI_TEST(firmware_finds_a_place_for_the_tables),
 		ACPI_TEST(tables_for_firmware_need_room_too),

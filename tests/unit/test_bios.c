@@ -141,6 +141,20 @@ TEST(a_small_image_is_there_whole)
 	assert_int_equal(*ram(fixture, 0xeffff), 0);
 }
 
+TEST(a_tpm_has_an_empty_log)
+{
+	static char log[0x10001], zeroes[0x10000];
+	struct fixture *fixture = *state;
+
+	load(fixture);
+	assert_int_equal(read_file(fixture, "etc/tpm/log", log, sizeof(log)), -1);
+	bios_destroy(&fixture->bios);
+	fixture->machine.tpm = true;
+	load(fixture);
+	assert_int_equal(read_file(fixture, "etc/tpm/log", log, sizeof(log)), sizeof(zeroes));
+	assert_memory_equal(log, zeroes, sizeof(zeroes));
+}
+
 /* It looks at PAM0 for whether it has run before, and writes all seven as two double words. */
 TEST(pam_holds_what_is_written)
 {
@@ -209,6 +223,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		BIOS_TEST(the_images_end_is_below_1_mib),
 		BIOS_TEST(a_small_image_is_there_whole),
+		BIOS_TEST(a_tpm_has_an_empty_log),
 		BIOS_TEST(pam_holds_what_is_written),
 		BIOS_TEST(it_speaks_by_the_serial_port),
 		BIOS_TEST(devices_are_tried_in_their_order),

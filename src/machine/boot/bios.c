@@ -3,6 +3,7 @@
 
 #include "base/size.h"
 #include "machine/layout.h"
+#include "machine/platform/acpi_loader.h"
 #include "machine/platform/serial.h"
 #include "pci/bridge.h"
 
@@ -108,6 +109,9 @@ int bios_load(struct bios *bios, const struct flash *flash, const struct boot_ma
 	bios->console = htole64(SERIAL_PORT);
 	fw_cfg_add_file(
 		fw_cfg, "etc/sercon-port", &bios->console, sizeof(bios->console), NULL, NULL);
+	if (machine->tpm)
+		fw_cfg_add_file(
+			fw_cfg, ACPI_LOADER_LOG, bios->tpm_log, sizeof(bios->tpm_log), NULL, NULL);
 	if (write_order(bios, machine->pci, fw_cfg))
 		return error_sys(err, -ENOMEM, NULL, "cannot tell the BIOS in which order to boot");
 	return 0;

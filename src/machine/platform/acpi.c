@@ -162,6 +162,8 @@ struct tpm2 {
 	uint64_t control_area;
 	uint32_t start_method;
 	uint8_t parameters[12];
+	uint32_t log_size; /* both are left out where there is no log */
+	uint64_t log;
 } __attribute__((packed));
 
 #define TPM2_START_CRB 7
@@ -589,15 +591,18 @@ static uint64_t add_mcfg(struct builder *b, const struct pci_root *pci)
 	return close_table(b, start);
 }
 
-static uint64_t add_tpm2(struct builder *b)
+static uint64_t add_tpm2(struct builder *b, bool log)
 {
 	size_t start = open_table(b, "TPM2", 4);
 	struct tpm2 tpm2 = {
 		.control_area = TPM_BASE + TPM_CONTROL,
 		.start_method = TPM2_START_CRB,
+		.log_size = ACPI_TPM_LOG_SIZE,
 	};
 
-	aml_bytes(&b->out, &tpm2, sizeof(tpm2));
+	if (log)
+		b->links->tpm_log = b->out.size + offsetof(struct tpm2, log);
+	aml_bytes(&b->out, &tpm2, log ? sizeof(tpm2) : offsetof(struct tpm2, log_size));
 	return close_table(b, start);
 }
 
@@ -646,7 +651,7 @@ static uint64_t add_tables(struct builder *b, const struct acpi_machine *machine
 	tables[count++] = add_mcfg(b, machine->pci);
 	tables[count++] = add_srat(b, machine->memory, cpus);
 	if (machine->tpm)
-		tables[count++] = add_tpm2(b);
+		tables[count++] = add_tpm2(b, b->links && machine->tpm_log);
 	if (b->pm_base) {
 		rsdt = add_root(b, "RSDT", 4, tables, count);
 		b->links->has_rsdt = true;

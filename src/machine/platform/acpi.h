@@ -16,15 +16,18 @@ struct acpi_machine {
 	const struct pci_root *pci;
 	const struct kvm_cpus *cpus;
 	bool tpm;
+	bool tpm_log;     /* firmware measures into a log that the tables have to name */
 	uint16_t pm_base; /* of firmware's; 0: the platform is hardware-reduced */
 };
 
 /* Write them into guest RAM at LAYOUT_ACPI, where a BIOS has them. Gives the GPA of the RSDP. */
 int acpi_write(const struct acpi_machine *machine, uint64_t *rsdp, struct error *err);
 
-#define ACPI_RSDP_SIZE     36
-#define ACPI_RSDP_FIRST    20 /* bytes that ACPI 1.0 knew, with a checksum of their own */
-#define ACPI_LINKS_MAX     16
+#define ACPI_RSDP_SIZE  36
+#define ACPI_RSDP_FIRST 20 /* bytes that ACPI 1.0 knew, with a checksum of their own */
+#define ACPI_LINKS_MAX  16
+#define ACPI_TPM_LOG_SIZE \
+	0x10000 /* the least that a client has (TCG PC Client Firmware Profile, 10.2.1) */
 #define ACPI_CHECKSUM      9 /* offsets in each table */
 #define ACPI_RSDP_CHECKSUM 8 /* and in the RSDP */
 #define ACPI_RSDP_RSDT     16
@@ -47,6 +50,7 @@ struct acpi_links {
 	unsigned table_count;
 	struct acpi_pointer pointers[ACPI_LINKS_MAX];
 	unsigned pointer_count;
+	size_t tpm_log; /* a pointer, too, of 8 bytes, to ACPI_TPM_LOG_SIZE bytes; 0: there is none */
 	bool has_rsdt;
 	size_t rsdp; /* behind all tables, with a pointer or two more and two checksums */
 };

@@ -58,13 +58,13 @@ static void add_allocate(
 	next->allocate.zone = zone;
 }
 
-static void add_pointer(
-	struct acpi_loader_command **at, const char *in, uint32_t offset, uint8_t size)
+static void add_pointer(struct acpi_loader_command **at, const char *in, const char *to,
+	uint32_t offset, uint8_t size)
 {
 	struct loader_command *next = next_command(at, ADD_POINTER);
 
 	set_file(next->pointer.in, in);
-	set_file(next->pointer.to, ACPI_LOADER_TABLES);
+	set_file(next->pointer.to, to);
 	next->pointer.offset = offset;
 	next->pointer.size = size;
 }
@@ -88,12 +88,16 @@ void acpi_loader_write(struct acpi_loader_command commands[static ACPI_LOADER_CO
 	memset(commands, 0, ACPI_LOADER_COMMANDS * sizeof(commands[0]));
 	add_allocate(&at, ACPI_LOADER_TABLES, TABLES_ALIGNMENT, ZONE_HIGH);
 	add_allocate(&at, ACPI_LOADER_RSDP, RSDP_ALIGNMENT, ZONE_F_SEGMENT);
+	if (links->tpm_log) {
+		add_allocate(&at, ACPI_LOADER_LOG, TABLES_ALIGNMENT, ZONE_HIGH);
+		add_pointer(&at, ACPI_LOADER_TABLES, ACPI_LOADER_LOG, links->tpm_log, 8);
+	}
 	for (unsigned i = 0; i < links->pointer_count; i++)
-		add_pointer(&at, ACPI_LOADER_TABLES, links->pointers[i].offset,
+		add_pointer(&at, ACPI_LOADER_TABLES, ACPI_LOADER_TABLES, links->pointers[i].offset,
 			links->pointers[i].size);
 	if (links->has_rsdt)
-		add_pointer(&at, ACPI_LOADER_RSDP, ACPI_RSDP_RSDT, 4);
-	add_pointer(&at, ACPI_LOADER_RSDP, ACPI_RSDP_XSDT, 8);
+		add_pointer(&at, ACPI_LOADER_RSDP, ACPI_LOADER_TABLES, ACPI_RSDP_RSDT, 4);
+	add_pointer(&at, ACPI_LOADER_RSDP, ACPI_LOADER_TABLES, ACPI_RSDP_XSDT, 8);
 	for (unsigned i = 0; i < links->table_count; i++) {
 		const struct acpi_table *table = &links->tables[i];
 
