@@ -73,6 +73,7 @@ static int open_all(struct machine_devices *devices, struct error *err)
 		device->source = devices->config->devices[i];
 		device->passthrough.vfio.fd = -1;
 		device->passthrough.rom = devices->config->roms[i];
+		device->passthrough.vga = devices->config->boot.bios;
 		devices->table[i] = device;
 	}
 	return for_all(devices, open_job, err);
@@ -119,6 +120,18 @@ int devices_open(struct machine_devices *devices, const struct machine_config *c
 	if (!config->device_count)
 		return 0;
 	return devices->iommu->ops->read_ranges(devices->iommu, err);
+}
+
+bool devices_have_vga(const struct machine_devices *devices)
+{
+	for (unsigned i = 0; i < MACHINE_DEVICES_MAX; i++) {
+		const struct machine_device *device = devices->table[i];
+
+		if (device && device->passthrough.vga &&
+			device->passthrough.vfio.regions[VFIO_PCI_VGA_REGION_INDEX].size)
+			return true;
+	}
+	return false;
 }
 
 int devices_describe_one(
@@ -200,6 +213,8 @@ int devices_put(
 	device->attached = true;
 	if (passthrough_attach(passthrough, devices->pci->vm, &place, err))
 		return err->code;
+	if (port && passthrough->vga)
+		pci_bridge_set_vga(&port->bridge);
 	code = passthrough_watch(passthrough, devices->loop, &events);
 	if (code)
 		return error_sys(err, code, passthrough->vfio.name, "cannot watch for its events");

@@ -87,6 +87,9 @@ struct machine_devices {
 int devices_open(struct machine_devices *devices, const struct machine_config *config,
 	struct kvm_vm *vm, struct error *err);
 
+/* Is there a VGA card among them, under a BIOS that draws on it at LAYOUT_VGA? */
+bool devices_have_vga(const struct machine_devices *devices);
+
 /* What the opened devices are, for topology_plan(). */
 int devices_describe(struct machine_devices *devices, struct topology *topology, struct error *err);
 

@@ -7,8 +7,8 @@
  * The guest's physical address map (GPA), that of a Q35 PC so that stock firmware and systems know
  * it:
  *
- *   0          RAM; 640 KiB to 1 MiB as on a PC: the ACPI tables are at E0000,
- *              those of SMBIOS at F0000
+ *   0          RAM; 640 KiB to 1 MiB as on a PC: a VGA card's memory, where a BIOS has one, is at A0000, the
+ *              ACPI tables are at E0000, those of SMBIOS at F0000
  *   2 GiB      32-bit PCI window
  *   E0000000   ECAM (PCI Express configuration space), 1 MiB for each bus
  *   FEC00000   IOAPIC
@@ -29,6 +29,8 @@
 #define LAYOUT_4G          0x100000000ULL
 
 #define LAYOUT_EBDA         0x0009fc00ULL /* end of conventional memory */
+#define LAYOUT_VGA          0x000a0000ULL
+#define LAYOUT_VGA_END      0x000c0000ULL
 #define LAYOUT_ACPI         0x000e0000ULL
 #define LAYOUT_ACPI_SIZE    0x00010000ULL
 #define LAYOUT_SMBIOS       0x000f0000ULL

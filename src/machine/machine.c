@@ -389,6 +389,27 @@ static int fill_memory(void *opaque, struct error *err)
 	return err->code;
 }
 
+/* What a VGA card is shown at has no RAM, for a BIOS that has one: it is trapped. */
+static int show_memory(
+	struct machine *machine, const struct memory_region *region, struct error *err)
+{
+	uint64_t end = region->gpa + region->size;
+	bool has_hole = !region->gpa && devices_have_vga(&machine->devices);
+	const struct memory_range parts[] = {
+		{ region->gpa, has_hole ? LAYOUT_VGA : region->size },
+		{ LAYOUT_VGA_END, end - LAYOUT_VGA_END },
+	};
+
+	for (unsigned i = 0; i < 1U + has_hole; i++) {
+		int slot = kvm_slot_map(machine->vm, parts[i].gpa, parts[i].size,
+			(char *)region->hva + (parts[i].gpa - region->gpa), 0);
+
+		if (slot < 0)
+			return error_sys(err, slot, NULL, "cannot give the guest its RAM");
+	}
+	return 0;
+}
+
 static int make_memory(struct machine *machine, struct error *err)
 {
 	const struct machine_config *config = machine->config;
@@ -400,13 +421,9 @@ static int make_memory(struct machine *machine, struct error *err)
 		    config->device_count ? iommu->range_count : 0, err) ||
 		memory_map(&machine->memory, config->memory_fd, config->memory_kind, err))
 		return err->code;
-	for (unsigned i = 0; i < machine->memory.count; i++) {
-		const struct memory_region *region = &machine->memory.regions[i];
-		int slot = kvm_slot_map(machine->vm, region->gpa, region->size, region->hva, 0);
-
-		if (slot < 0)
-			return error_sys(err, slot, NULL, "cannot give the guest its RAM");
-	}
+	for (unsigned i = 0; i < machine->memory.count; i++)
+		if (show_memory(machine, &machine->memory.regions[i], err))
+			return err->code;
 	/* What is passed through can reach all of it; otherwise much of it may never be used. */
 	if (config->device_count || config->prealloc)
 		return fill_memory(machine, err);

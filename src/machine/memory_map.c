@@ -3,8 +3,6 @@
 
 #include "machine/layout.h"
 
-#define VIDEO_MEMORY 0xa0000ULL /* the end of what a PC calls conventional memory */
-
 static void add_range(struct memory_map *map, uint64_t base, uint64_t end, enum memory_type type)
 {
 	map->ranges[map->count++] = (struct memory_map_range){ base, end - base, type };
@@ -19,7 +17,7 @@ void memory_map_for_kernel(struct memory_map *map, const struct memory *memory, 
 {
 	map->count = 0;
 	add_range(map, 0, LAYOUT_EBDA, MEMORY_RAM);
-	add_range(map, LAYOUT_EBDA, VIDEO_MEMORY, MEMORY_RESERVED);
+	add_range(map, LAYOUT_EBDA, LAYOUT_VGA, MEMORY_RESERVED);
 	add_range(map, LAYOUT_ACPI, LAYOUT_1M, MEMORY_RESERVED);
 	add_range(map, LAYOUT_1M, memory->regions[0].size, MEMORY_RAM);
 	for (unsigned i = 1; i < memory->count; i++)

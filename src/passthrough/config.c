@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "base/container.h"
+#include "base/log.h"
 #include "base/size.h"
 #include "passthrough/passthrough.h"
 
@@ -16,6 +17,8 @@
 /* Command bits that the guest owns and the device must have, too; decoding stays on at the device. */
 #define COMMAND_FORWARDED (PCI_COMMAND_MASTER | PCI_COMMAND_PARITY | PCI_COMMAND_SERR)
 #define COMMAND_WRITABLE  (COMMAND_FORWARDED | PCI_COMMAND_INTX_DISABLE)
+
+#define CLASS_VGA 0x0300
 
 /* Where capabilities start, in the order of their list; no more than fit into the extended space. */
 struct capabilities {
@@ -83,7 +86,7 @@ static void forward_command(struct passthrough *device)
 {
 	uint16_t command = pci_get16(&device->pci, PCI_COMMAND) & COMMAND_FORWARDED;
 
-	for (unsigned i = 0; i < PCI_RANGES; i++) {
+	for (unsigned i = 0; i < PCI_DECODES; i++) {
 		enum pci_bar_kind kind = device->pci.bars[i].kind;
 
 		if (kind == PCI_BAR_IO)
@@ -510,6 +513,19 @@ static int describe_all_bars(const struct passthrough *device, const uint8_t *or
 	return describe_rom(device, &bars[PCI_ROM], err);
 }
 
+/* A BIOS draws by these. The kernel gives them of a VGA card alone. */
+static void show_vga(struct passthrough *device, const uint8_t *original)
+{
+	if (device->vfio.regions[VFIO_PCI_VGA_REGION_INDEX].size)
+		pci_device_set_vga(&device->pci);
+	else if (get16(original, PCI_CLASS_DEVICE) == CLASS_VGA)
+		log_warning(
+			"%s: the host's kernel gives nobody a VGA card's ports and memory at A0000, and "
+			"its BIOS draws nothing without; next: load vfio_pci with disable_vga=0, on a "
+			"kernel that has CONFIG_VFIO_PCI_VGA",
+			device->vfio.name);
+}
+
 /* The device's own configuration space, as far as it has one; size is a multiple of 4. */
 static int read_original(
 	struct vfio_device *vfio, uint8_t *original, uint64_t size, struct error *err)
@@ -597,6 +613,8 @@ int passthrough_config_init(
 		if (bars[i].kind != PCI_BAR_NONE)
 			pci_device_set_bar(
 				&device->pci, i, bars[i].kind, bars[i].prefetchable, bars[i].size);
+	if (device->vga)
+		show_vga(device, original);
 	list_capabilities(&list, original);
 	show_private(device, &list);
 	show_capabilities(device, &list, original);

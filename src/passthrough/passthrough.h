@@ -62,6 +62,7 @@ struct passthrough {
 	struct pci_device pci;
 	struct vfio_device vfio;
 	struct passthrough_rom rom; /* set before passthrough_describe() */
+	bool vga; /* show the guest a VGA card's fixed addresses; set before passthrough_attach() */
 	struct kvm_vm *vm;
 	unsigned gsi;     /* the line that its interrupt pin is wired to */
 	unsigned pm;      /* offset of the power-management capability; 0: none */

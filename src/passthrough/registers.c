@@ -11,7 +11,8 @@
 /*
  * Registers. A memory BAR is mapped straight into the guest, but for the pages of the MSI-X table and
  * its pending bits: they hold host addresses in truth and the guest's in its view. What is left
- * trapped goes through registers_read() and registers_write() on the vCPU's thread.
+ * trapped goes through registers_read() and registers_write() on the vCPU's thread. So does all at a VGA card's
+ * fixed addresses, for before each access there the kernel has to see that no other card answers it.
  */
 
 #define PAGE (4 * KIB)
@@ -102,16 +103,11 @@ void passthrough_registers_destroy(struct passthrough *device)
 		}
 }
 
-static void bar_mapped(struct pci_device *pci, unsigned i)
+static void map_windows(struct passthrough *device, unsigned i)
 {
-	struct passthrough *device = container_of(pci, struct passthrough, pci);
 	struct passthrough_bar *bar = &device->bars[i];
-	uint64_t address = pci->bars[i].address;
+	uint64_t address = device->pci.bars[i].address;
 
-	if (i == PCI_ROM) {
-		passthrough_rom_show(device);
-		return;
-	}
 	for (unsigned j = 0; j < bar->count; j++) {
 		struct passthrough_window *window = &bar->windows[j];
 
@@ -125,21 +121,36 @@ static void bar_mapped(struct pci_device *pci, unsigned i)
 	}
 }
 
-static void bar_unmapped(struct pci_device *pci, unsigned i)
+static void unmap_windows(struct passthrough *device, unsigned i)
 {
-	struct passthrough *device = container_of(pci, struct passthrough, pci);
 	struct passthrough_bar *bar = &device->bars[i];
 
-	if (i == PCI_ROM) {
-		passthrough_rom_hide(device);
-		return;
-	}
 	for (unsigned j = 0; j < bar->count; j++) {
 		passthrough_unreach_window(device, i, &bar->windows[j]);
 		if (bar->windows[j].slot >= 0)
 			kvm_slot_unmap(device->vm, bar->windows[j].slot);
 		bar->windows[j].slot = -1;
 	}
+}
+
+static void bar_mapped(struct pci_device *pci, unsigned i)
+{
+	struct passthrough *device = container_of(pci, struct passthrough, pci);
+
+	if (i == PCI_ROM)
+		passthrough_rom_show(device);
+	else if (i < PCI_BARS)
+		map_windows(device, i);
+}
+
+static void bar_unmapped(struct pci_device *pci, unsigned i)
+{
+	struct passthrough *device = container_of(pci, struct passthrough, pci);
+
+	if (i == PCI_ROM)
+		passthrough_rom_hide(device);
+	else if (i < PCI_BARS)
+		unmap_windows(device, i);
 }
 
 static bool is_within(uint64_t offset, unsigned size, uint64_t start, uint64_t length)
@@ -171,6 +182,9 @@ static uint64_t registers_read(struct pci_device *pci, unsigned bar, uint64_t of
 
 	if (bar == PCI_ROM)
 		return passthrough_rom_read(device, offset, size);
+	if (bar >= PCI_VGA)
+		return vfio_region_read(&device->vfio, VFIO_PCI_VGA_REGION_INDEX,
+			pci->bars[bar].address + offset, size);
 	if (in_table(device, bar, offset, size))
 		return msix_table_read(&device->msix, offset - device->msix.table_offset, size);
 	if (in_pba(device, bar, offset, size)) {
@@ -188,7 +202,10 @@ static void registers_write(
 	struct passthrough *device = container_of(pci, struct passthrough, pci);
 	uint32_t start;
 
-	if (in_table(device, bar, offset, size)) {
+	if (bar >= PCI_VGA) {
+		vfio_region_write(&device->vfio, VFIO_PCI_VGA_REGION_INDEX,
+			pci->bars[bar].address + offset, size, value);
+	} else if (in_table(device, bar, offset, size)) {
 		start = offset - device->msix.table_offset;
 		msix_table_write(&device->msix, start, size, value);
 		passthrough_vectors_update(

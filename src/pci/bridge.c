@@ -84,6 +84,14 @@ void pci_bridge_destroy(struct pci_bridge *bridge)
 	pci_device_destroy(&bridge->device);
 }
 
+void pci_bridge_set_vga(struct pci_bridge *bridge)
+{
+	struct pci_device *device = &bridge->device;
+
+	device->writable[PCI_BRIDGE_CONTROL] |= PCI_BRIDGE_CTL_VGA;
+	device->writable[PCI_COMMAND] |= PCI_COMMAND_IO;
+}
+
 int pci_bridge_add(struct pci_bus *bus, struct pci_bridge *bridge, uint8_t devfn, struct error *err)
 {
 	if (pci_bus_add(bus, &bridge->device, devfn, err))
@@ -131,6 +139,15 @@ static struct pci_range read_prefetchable(const struct pci_device *device)
 	return range;
 }
 
+/* What is so of the bits of the command register that let VGA Enable have an effect (3.2.5.18). */
+static bool forwards_vga(const struct pci_bridge *bridge, uint16_t command)
+{
+	const struct pci_device *device = &bridge->device;
+
+	return !bridge->down && device->config[PCI_BRIDGE_CONTROL] & PCI_BRIDGE_CTL_VGA &&
+	       pci_get16(device, PCI_COMMAND) & command;
+}
+
 void pci_bridge_update(struct pci_bridge *bridge)
 {
 	const struct pci_device *device = &bridge->device;
@@ -142,6 +159,8 @@ void pci_bridge_update(struct pci_bridge *bridge)
 	bridge->io = bridge->down ? nothing : read_io(device);
 	bridge->mem = bridge->down ? nothing : read_memory(device);
 	bridge->prefetchable = bridge->down ? nothing : read_prefetchable(device);
+	bridge->vga_io = forwards_vga(bridge, PCI_COMMAND_IO);
+	bridge->vga_mem = forwards_vga(bridge, PCI_COMMAND_MEMORY);
 	pthread_mutex_unlock(&root->lock);
 	bridge->device.gave_way = true;
 }
@@ -156,7 +175,8 @@ void pci_bridge_config_write(
 {
 	pci_device_config_write(device, offset, size, value);
 	if (touches(offset, size, PCI_COMMAND, PCI_COMMAND + 1) ||
-		touches(offset, size, PCI_PRIMARY_BUS, PCI_PREF_LIMIT_UPPER32 + 3))
+		touches(offset, size, PCI_PRIMARY_BUS, PCI_PREF_LIMIT_UPPER32 + 3) ||
+		touches(offset, size, PCI_BRIDGE_CONTROL, PCI_BRIDGE_CONTROL + 1))
 		pci_bridge_update(container_of(device, struct pci_bridge, device));
 }
 
@@ -169,6 +189,8 @@ static bool within(const struct pci_range *range, uint64_t address, uint64_t siz
 bool pci_bridge_forwards(
 	const struct pci_bridge *bridge, const struct pci_bar *bar, uint64_t address)
 {
+	if (bar->fixed)
+		return bar->kind == PCI_BAR_IO ? bridge->vga_io : bridge->vga_mem;
 	if (bar->kind == PCI_BAR_IO)
 		return within(&bridge->io, address, bar->size);
 	return within(&bridge->mem, address, bar->size) ||

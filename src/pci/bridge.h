@@ -22,6 +22,7 @@ struct pci_bridge {
 	/* What the registers say, read by other devices' accesses; under the root's lock. */
 	uint8_t first_bus, last_bus;
 	struct pci_range io, mem, prefetchable;
+	bool vga_io, vga_mem;
 };
 
 /*
@@ -35,6 +36,9 @@ void pci_bridge_destroy(struct pci_bridge *bridge);
 /* Put it on a bus, and its own bus behind it. */
 int pci_bridge_add(
 	struct pci_bus *bus, struct pci_bridge *bridge, uint8_t devfn, struct error *err);
+
+/* There is a VGA card behind it: it can be told to forward what such a one decodes. Before the guest runs. */
+void pci_bridge_set_vga(struct pci_bridge *bridge);
 
 /* Lock held: the registers, or bridge->down, have changed. What is behind it follows. */
 void pci_bridge_update(struct pci_bridge *bridge);

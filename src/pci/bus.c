@@ -15,7 +15,7 @@ int pci_bus_add(struct pci_bus *bus, struct pci_device *device, uint8_t devfn, s
 			devfn >> 3, devfn & 7);
 	device->bus = bus;
 	device->devfn = devfn;
-	for (unsigned i = 0; i < PCI_RANGES; i++)
+	for (unsigned i = 0; i < PCI_DECODES; i++)
 		device->handles[i] = (struct pci_bar_handle){ device, i };
 	bus->devices[devfn] = device;
 	return 0;
@@ -114,7 +114,7 @@ static bool reaches_root(
 bool pci_bus_forwards(const struct pci_bus *bus, const struct pci_bar *bar, uint64_t address)
 {
 	struct pci_root *root = bus->root;
-	bool forwards = reaches_root(&root->bus.windows, bar, address);
+	bool forwards = bar->fixed || reaches_root(&root->bus.windows, bar, address);
 
 	pthread_mutex_lock(&root->lock);
 	for (; forwards && bus->parent; bus = bus->parent->device.bus)

@@ -102,6 +102,18 @@ void pci_device_set_bar(struct pci_device *device, unsigned bar, enum pci_bar_ki
 	device->writable[PCI_COMMAND] |= kind == PCI_BAR_IO ? PCI_COMMAND_IO : PCI_COMMAND_MEMORY;
 }
 
+void pci_device_set_vga(struct pci_device *device)
+{
+	static const struct pci_bar ranges[PCI_DECODES - PCI_VGA] = {
+		{ .kind = PCI_BAR_MEM32, .fixed = true, .address = 0xa0000, .size = 0x20000 },
+		{ .kind = PCI_BAR_IO, .fixed = true, .address = 0x3b0, .size = 12 },
+		{ .kind = PCI_BAR_IO, .fixed = true, .address = 0x3c0, .size = 32 },
+	};
+
+	memcpy(&device->bars[PCI_VGA], ranges, sizeof(ranges));
+	device->writable[PCI_COMMAND] |= COMMAND_DECODE;
+}
+
 uint64_t pci_device_bar_register(const struct pci_device *device, unsigned bar)
 {
 	uint32_t low = pci_get32(device, bar_offset(bar)) & ~flag_bits(device, bar);
@@ -140,9 +152,15 @@ static void unmap_bar(struct pci_device *device, unsigned bar)
 	device->gave_way = true;
 }
 
-static void map_bar(struct pci_device *device, unsigned bar, uint64_t address)
+static uint64_t wanted_address(const struct pci_device *device, unsigned bar)
 {
-	device->bars[bar].address = address;
+	return device->bars[bar].fixed ? device->bars[bar].address
+				       : pci_device_bar_register(device, bar);
+}
+
+static void map_bar(struct pci_device *device, unsigned bar)
+{
+	device->bars[bar].address = wanted_address(device, bar);
 	if (!pci_bus_decode(device->bus, &device->bars[bar], &device->handles[bar]))
 		return;
 	device->bars[bar].decoded = true;
@@ -170,24 +188,24 @@ static bool may_stay(const struct pci_device *device, unsigned i)
 {
 	const struct pci_bar *bar = &device->bars[i];
 
-	return wants_decoding(device, i) && pci_device_bar_register(device, i) == bar->address &&
+	return wants_decoding(device, i) && wanted_address(device, i) == bar->address &&
 	       pci_bus_forwards(device->bus, bar, bar->address);
 }
 
 /* First away with what moves, for one BAR may take the place that another leaves. */
 void pci_device_update(struct pci_device *device)
 {
-	for (unsigned i = 0; i < PCI_RANGES; i++)
+	for (unsigned i = 0; i < PCI_DECODES; i++)
 		if (device->bars[i].decoded && !may_stay(device, i))
 			unmap_bar(device, i);
-	for (unsigned i = 0; i < PCI_RANGES; i++)
+	for (unsigned i = 0; i < PCI_DECODES; i++)
 		if (!device->bars[i].decoded && wants_decoding(device, i))
-			map_bar(device, i, pci_device_bar_register(device, i));
+			map_bar(device, i);
 }
 
 void pci_device_undecode(struct pci_device *device)
 {
-	for (unsigned i = 0; i < PCI_RANGES; i++)
+	for (unsigned i = 0; i < PCI_DECODES; i++)
 		if (device->bars[i].decoded)
 			unmap_bar(device, i);
 }
@@ -197,7 +215,7 @@ void pci_device_set_asleep(struct pci_device *device, bool asleep)
 	if (device->asleep == asleep)
 		return;
 	device->asleep = asleep;
-	for (unsigned i = 0; i < PCI_RANGES; i++)
+	for (unsigned i = 0; i < PCI_DECODES; i++)
 		if (device->bars[i].decoded)
 			tell_owner(device, i, !asleep);
 }

@@ -8,7 +8,8 @@
 /*
  * A PCI function as the guest sees it: 4 KiB of configuration space, up to six BARs and an expansion
  * ROM (PCI Local Bus 3.0, chapter 6; PCI Express Base, chapter 7). What the guest writes is taken through
- * a mask; a BAR is decoded where the command register and the bridge's windows allow it.
+ * a mask; a BAR is decoded where the command register and the bridge's windows allow it. So is a VGA card's
+ * memory at A0000, with its ports, which no register moves.
  */
 
 #define PCI_CONFIG_SIZE 4096
@@ -16,6 +17,9 @@
 /* The ROM's address register is one more BAR, with an enable bit of its own (PCI 3.0, 6.2.5.2). */
 #define PCI_ROM    PCI_BARS
 #define PCI_RANGES (PCI_BARS + 1)
+/* Behind what has a register: memory A0000 to BFFFF, ports 3B0 to 3BB and 3C0 to 3DF. */
+#define PCI_VGA     PCI_RANGES
+#define PCI_DECODES (PCI_VGA + 3)
 
 struct pci_bus;
 struct pci_device;
@@ -31,7 +35,8 @@ struct pci_bar {
 	enum pci_bar_kind kind;
 	bool prefetchable;
 	bool decoded;
-	uint64_t size;    /* a power of two */
+	bool fixed;       /* a VGA card's: bridges forward it where their VGA Enable says so */
+	uint64_t size;    /* a power of two, unless it is fixed */
 	uint64_t address; /* GPA or port where it is decoded now */
 };
 
@@ -73,10 +78,10 @@ struct pci_device {
 	/* PCI_CONFIG_SIZE bytes, a page: a guest may be shown it where what it reads is only a copy. */
 	uint8_t *config;
 	uint8_t writable[PCI_CONFIG_SIZE]; /* bits that a guest's write changes */
-	struct pci_bar bars[PCI_RANGES];
+	struct pci_bar bars[PCI_DECODES];
 	bool asleep;   /* not in D0: BARs keep their places and read as ones */
 	bool gave_way; /* a BAR has left its place, or a window its, since bus.c looked last */
-	struct pci_bar_handle handles[PCI_RANGES];
+	struct pci_bar_handle handles[PCI_DECODES];
 };
 
 /* Make all of it empty; config is then filled in before pci_bus_add(). 0 or -ENOMEM. */
@@ -89,6 +94,9 @@ void pci_device_destroy(struct pci_device *device);
  */
 void pci_device_set_bar(struct pci_device *device, unsigned bar, enum pci_bar_kind kind,
 	bool prefetchable, uint64_t size);
+
+/* The device is a VGA card that decodes what such a one does (PCI-to-PCI Bridge 1.2, 3.2.5.18). */
+void pci_device_set_vga(struct pci_device *device);
 
 /* The address that the BAR's register holds. */
 uint64_t pci_device_bar_register(const struct pci_device *device, unsigned bar);

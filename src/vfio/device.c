@@ -36,8 +36,12 @@ static int read_region(struct vfio_device *device, unsigned index, struct error 
 	cleanup_free struct vfio_region_info *info = NULL;
 	size_t size;
 
+	/* Where there is no such region, or not for user space, there is no such index. */
 	if (ioctl(device->fd, VFIO_DEVICE_GET_REGION_INFO, &head) < 0)
-		return error_sys(err, -errno, device->name, "cannot read its region %u", index);
+		return index == VFIO_PCI_VGA_REGION_INDEX
+			       ? 0
+			       : error_sys(err, -errno, device->name, "cannot read its region %u",
+					 index);
 	size = max_u64(head.argsz, sizeof(head));
 	info = calloc(1, size);
 	if (!info)

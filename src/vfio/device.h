@@ -14,7 +14,7 @@
  * and interrupts that arrive at eventfds. Knows no KVM and no guest.
  */
 
-#define VFIO_REGIONS   (VFIO_PCI_CONFIG_REGION_INDEX + 1) /* BARs 0 to 5, ROM, config */
+#define VFIO_REGIONS   (VFIO_PCI_VGA_REGION_INDEX + 1) /* BARs 0 to 5, ROM, config, VGA */
 #define VFIO_AREAS_MAX 8
 
 /* A part of a region, in bytes from its start. */

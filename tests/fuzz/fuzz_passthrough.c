@@ -55,9 +55,13 @@ static void plant_capabilities(uint8_t *config)
 
 static void make_regions(struct vfio_device *vfio, struct fuzz_input *input)
 {
+	uint8_t kinds = fuzz_byte(input);
+
 	vfio->regions[VFIO_PCI_CONFIG_REGION_INDEX] = (struct vfio_region){
-		.size = fuzz_byte(input) & 1 ? PCI_CONFIG_SIZE : PCI_CFG_SPACE_SIZE,
+		.size = kinds & 1 ? PCI_CONFIG_SIZE : PCI_CFG_SPACE_SIZE,
 	};
+	if (kinds & 2)
+		vfio->regions[VFIO_PCI_VGA_REGION_INDEX] = (struct vfio_region){ .size = 0xc0000 };
 	for (unsigned i = 0; i < PCI_RANGES; i++) {
 		struct vfio_region *region = &vfio->regions[i];
 
@@ -150,6 +154,7 @@ void fuzz_one(struct fuzz_input *input)
 	fuzz_check(guest_open(&guest));
 	for (unsigned i = 0; i < GUEST_DEVICES; i++) {
 		make_vfio(&guest.devices[i].vfio, input, i);
+		guest.devices[i].vga = true;
 		guest_attach(&guest);
 	}
 	for (unsigned i = 0; i < ACCESSES_MAX && input->size; i++) {

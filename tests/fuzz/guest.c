@@ -123,22 +123,22 @@ static void check_windows(const struct passthrough *device, unsigned bar)
 
 static void check_bars(struct guest *guest)
 {
-	const struct pci_bar *decoded[GUEST_DEVICES * PCI_RANGES];
+	const struct pci_bar *decoded[GUEST_DEVICES * PCI_DECODES];
 	unsigned count = 0;
 
 	for (unsigned i = 0; i < guest->count; i++)
-		for (unsigned j = 0; j < PCI_RANGES; j++) {
+		for (unsigned j = 0; j < PCI_DECODES; j++) {
 			const struct passthrough *device = &guest->devices[i];
 
 			if (j < PCI_BARS)
 				check_windows(device, j);
-			else
+			else if (j == PCI_ROM)
 				fuzz_check(device->rom_slot < 0 || device->pci.bars[j].decoded);
 			if (device->pci.bars[j].decoded)
 				decoded[count++] = &device->pci.bars[j];
 		}
 	for (unsigned i = 0; i < count; i++) {
-		fuzz_check(in_window(&guest->root.bus.windows, decoded[i]));
+		fuzz_check(decoded[i]->fixed || in_window(&guest->root.bus.windows, decoded[i]));
 		for (unsigned j = 0; j < i; j++)
 			fuzz_check(!overlap(decoded[i], decoded[j]));
 	}
@@ -181,7 +181,7 @@ static uint64_t choose_address(struct guest *guest, struct fuzz_input *input, bo
 		return *port ? 0xcf8 + offset % 8 : ECAM + offset;
 	if (kind & 4 || !guest->count)
 		return fuzz_number(input, 8);
-	bar = &guest->devices[(kind >> 3) % guest->count].pci.bars[(kind >> 4) % PCI_RANGES];
+	bar = &guest->devices[(kind >> 3) % guest->count].pci.bars[(kind >> 4) % PCI_DECODES];
 	*port = bar->kind == PCI_BAR_IO;
 	return bar->address + offset % (bar->size + 16);
 }

@@ -4,11 +4,13 @@ import contextlib
 import re
 import signal
 
-from harness import NVME_B, Machine, Penstock, check, test
+from harness import NVME_B, Machine, Penstock, check, test, wait_until
 from installed import check_kernel_log, installed_system
+from text_mode import read_text
 
 # Of lab/devices/firmware.conf
-SATA = "0000:00:08.0"
+SATA, CARD, CARD_NAME = "0000:00:08.0", "0000:00:09.0", "ati"
+VGA_BIOS = "/usr/share/seabios/vgabios-ati.bin"
 BIOS = ["--firmware", "bios"]
 WORDS_SECONDS, GRUB_SECONDS = 120, 200
 
@@ -38,6 +40,17 @@ def bios_starts_the_first_disk_that_is_given():
         machine.expect("Debian", GRUB_SECONDS)
     with bios(NVME_B, SATA) as machine:
         machine.expect("not a bootable disk", WORDS_SECONDS)
+
+
+@test(host="firmware", only=Penstock, limit=590, long=True)
+def bios_draws_on_a_card():
+    """By the VGA BIOS in the card's ROM, at the addresses that a VGA card has."""
+    check(not read_text(CARD_NAME, VGA_BIOS).strip(), "there is text before anybody has drawn")
+    with bios(f"{CARD},rom={VGA_BIOS}", NVME_B) as machine:
+        machine.expect("No bootable device", WORDS_SECONDS)
+        wait_until(lambda: "No bootable device" in read_text(CARD_NAME, VGA_BIOS), WORDS_SECONDS, "the card shows nothing")
+        shown = read_text(CARD_NAME, VGA_BIOS)
+        check("SeaBIOS (version" in shown, f"the card shows\n{shown}")
 
 
 @test(host="firmware", only=Penstock, limit=590, long=True)

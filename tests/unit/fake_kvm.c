@@ -183,6 +183,7 @@ static int answer(int fd, unsigned long request, void *argument)
 		return set_routing(argument);
 	case KVM_SET_USER_MEMORY_REGION:
 		fake_kvm.slot = *(struct kvm_userspace_memory_region *)argument;
+		fake_kvm.slots[fake_kvm.slot.slot % ARRAY_SIZE(fake_kvm.slots)] = fake_kvm.slot;
 		return 0;
 	case KVM_IRQFD:
 		fake_kvm.irqfd = *(struct kvm_irqfd *)argument;

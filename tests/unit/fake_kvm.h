@@ -38,8 +38,8 @@ struct fake_kvm {
 	int (*prefault)(struct fake_kvm_range *range);
 
 	/* What was asked for; to be read when no other thread asks. */
-	unsigned calls[256]; /* by the number of the request */
-	struct kvm_userspace_memory_region slot;
+	unsigned calls[256];                               /* by the number of the request */
+	struct kvm_userspace_memory_region slot, slots[4]; /* the last one; the first of them */
 	struct kvm_irqfd irqfd;
 	struct kvm_irq_level line;
 	struct kvm_msi msi;

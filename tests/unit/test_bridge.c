@@ -40,7 +40,7 @@ enum { ROOT, NEAR, FAR, DEVICES };
 
 struct endpoint {
 	struct pci_device device;
-	bool shown[PCI_BARS];
+	bool shown[PCI_DECODES];
 };
 
 struct fixture {
@@ -636,6 +636,51 @@ TEST(a_bar_that_does_not_fit_behind_the_bridge)
 	pci_device_destroy(&large);
 }
 
+/* VGA Enable (3.2.5.18), which only a bridge with such a card has, and each one above it needs. */
+static void a_vga_card_is_behind_bridges_that_say_so(void **state)
+{
+	struct pci_device *card = &fixture.devices[FAR].device;
+
+	(void)state;
+	pci_device_set_vga(card);
+	set(2, 0, PCI_COMMAND, 2, DECODE);
+	set(INNER, PCI_BRIDGE_CONTROL, 2, PCI_BRIDGE_CTL_VGA);
+	assert_int_equal(get(INNER, PCI_BRIDGE_CONTROL, 2) & PCI_BRIDGE_CTL_VGA, 0);
+	pci_bridge_set_vga(&fixture.inner);
+	pci_bridge_set_vga(&fixture.outer);
+	set(INNER, PCI_BRIDGE_CONTROL, 2, PCI_BRIDGE_CTL_VGA);
+	assert_int_equal(space_read(&fixture.mmio, 0xb8000, 2), UINT64_MAX);
+	set(OUTER, PCI_BRIDGE_CONTROL, 2, PCI_BRIDGE_CTL_VGA);
+	assert_int_equal(space_read(&fixture.mmio, 0xb8000, 2), FAR * 16 + PCI_VGA);
+	assert_int_equal(space_read(&fixture.pio, 0x3bb, 1), FAR * 16 + PCI_VGA + 1);
+	assert_int_equal(space_read(&fixture.pio, 0x3bc, 1), UINT64_MAX);
+	assert_int_equal(space_read(&fixture.pio, 0x3c4, 2), FAR * 16 + PCI_VGA + 2);
+	assert_int_equal(space_read(&fixture.pio, 0x3e0, 1), UINT64_MAX);
+	set(INNER, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	assert_int_equal(space_read(&fixture.mmio, 0xa0000, 1), FAR * 16 + PCI_VGA);
+	assert_int_equal(space_read(&fixture.mmio, 0xbffff, 1), FAR * 16 + PCI_VGA);
+	assert_int_equal(space_read(&fixture.pio, 0x3c4, 2), UINT64_MAX);
+	set(INNER, PCI_BRIDGE_CONTROL, 2, 0);
+	assert_int_equal(space_read(&fixture.mmio, 0xb8000, 2), UINT64_MAX);
+}
+
+/* Two cards never answer at once. */
+static void of_two_vga_cards_one_is_decoded(void **state)
+{
+	(void)state;
+	set(0, 1, PCI_COMMAND, 2, 0);
+	pci_device_set_vga(&fixture.devices[ROOT].device);
+	pci_device_set_vga(&fixture.devices[NEAR].device);
+	pci_bridge_set_vga(&fixture.outer);
+	set(OUTER, PCI_BRIDGE_CONTROL, 2, PCI_BRIDGE_CTL_VGA);
+	set(1, 0, PCI_COMMAND, 2, DECODE);
+	set(0, 1, PCI_COMMAND, 2, DECODE);
+	assert_int_equal(space_read(&fixture.mmio, 0xb8000, 2), NEAR * 16 + PCI_VGA);
+	set(OUTER, PCI_BRIDGE_CONTROL, 2, 0);
+	assert_int_equal(space_read(&fixture.mmio, 0xb8000, 2), ROOT * 16 + PCI_VGA);
+	assert_int_equal(space_read(&fixture.pio, 0x3c0, 1), ROOT * 16 + PCI_VGA + 2);
+}
+
 #define BRIDGE_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -663,6 +708,8 @@ int main(void)
 		BRIDGE_TEST(a_chain_of_waiting_bars_settles),
 		BRIDGE_TEST(pins_turn_at_each_bridge),
 		BRIDGE_TEST(a_bar_that_does_not_fit_behind_the_bridge),
+		BRIDGE_TEST(a_vga_card_is_behind_bridges_that_say_so),
+		BRIDGE_TEST(of_two_vga_cards_one_is_decoded),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

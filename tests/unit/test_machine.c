@@ -36,6 +36,7 @@ int __real_devices_open(struct machine_devices *devices, const struct machine_co
 	struct kvm_vm *vm, struct error *err);
 int __wrap_devices_open(struct machine_devices *devices, const struct machine_config *config,
 	struct kvm_vm *vm, struct error *err);
+bool __wrap_devices_have_vga(const struct machine_devices *devices);
 int __real_fill_wait(struct fill *fill, unsigned seconds);
 int __wrap_fill_wait(struct fill *fill, unsigned seconds);
 bool __real_fill_is_done(const struct fill *fill);
@@ -81,6 +82,14 @@ int __wrap_devices_open(struct machine_devices *devices, const struct machine_co
 {
 	machine.devices = devices;
 	return __real_devices_open(devices, config, vm, err);
+}
+
+static bool has_vga;
+
+bool __wrap_devices_have_vga(const struct machine_devices *devices)
+{
+	(void)devices;
+	return has_vga;
 }
 
 static bool is_set(const bool *flag)
@@ -309,6 +318,37 @@ TEST(two_that_wait_for_ram_go_on)
 	assert_true(go_on);
 }
 
+static int do_nothing(unsigned id, struct kvm_run *run)
+{
+	(void)id;
+	return idle(run);
+}
+
+/* RAM is where a VGA card's memory is on a PC, but not where there is one that a BIOS draws on. */
+TEST(a_vga_card_takes_the_place_of_ram)
+{
+	struct message message;
+
+	for (unsigned i = 0; i < 2; i++) {
+		setup(state);
+		has_vga = i;
+		start(do_nothing, 1);
+		hear(MESSAGE_READY, 0, &message);
+		assert_int_equal(end(0), MACHINE_QUIT);
+		assert_int_equal(fake_kvm.slots[0].guest_phys_addr, 0);
+		if (i) {
+			assert_int_equal(fake_kvm.slots[0].memory_size, 0xa0000);
+			assert_int_equal(fake_kvm.slots[1].guest_phys_addr, 0xc0000);
+			assert_int_equal(fake_kvm.slots[1].memory_size, 32 * MIB - 0xc0000);
+			assert_int_equal(fake_kvm.slots[1].userspace_addr,
+				fake_kvm.slots[0].userspace_addr + 0xc0000);
+		} else {
+			assert_int_equal(fake_kvm.slots[0].memory_size, 32 * MIB);
+		}
+	}
+	has_vga = false;
+}
+
 #define MACHINE_TEST(name) cmocka_unit_test_setup(name, setup)
 
 int main(void)
@@ -317,6 +357,7 @@ int main(void)
 		MACHINE_TEST(a_guest_that_has_reset_does_not_go_on),
 		MACHINE_TEST(what_guests_repeat_is_told_once),
 		MACHINE_TEST(two_that_wait_for_ram_go_on),
+		MACHINE_TEST(a_vga_card_takes_the_place_of_ram),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

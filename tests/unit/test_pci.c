@@ -41,8 +41,8 @@ struct fixture {
 	struct space mmio, pio;
 	struct pci_root root;
 	struct access read, write;
-	unsigned mapped[PCI_RANGES], unmapped[PCI_RANGES];
-	uint64_t mapped_at[PCI_RANGES];
+	unsigned mapped[PCI_DECODES], unmapped[PCI_DECODES];
+	uint64_t mapped_at[PCI_DECODES];
 	bool was_decoded_at_unmap;
 	unsigned resets;
 };
@@ -529,6 +529,30 @@ static void a_rom_has_an_enable_bit_of_its_own(void **state)
 	pci_device_destroy(&other);
 }
 
+/* No register has them, and bits of the command register that no BAR needs say whether they are there. */
+static void a_vga_card_has_addresses_that_stay(void **state)
+{
+	struct fixture *fixture = *state;
+	struct pci_device card;
+	struct error err = { 0 };
+
+	pci_device_init(&card, &ops);
+	pci_device_set_vga(&card);
+	assert_int_equal(add(fixture, &card, DEVFN + 1, &err), 0);
+	assert_false(card.bars[PCI_VGA].decoded);
+	pci_device_config_write(&card, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	assert_true(card.bars[PCI_VGA].decoded);
+	assert_false(card.bars[PCI_VGA + 1].decoded || card.bars[PCI_VGA + 2].decoded);
+	pci_device_config_write(&card, PCI_COMMAND, 2, PCI_COMMAND_IO);
+	assert_false(card.bars[PCI_VGA].decoded);
+	assert_true(card.bars[PCI_VGA + 1].decoded && card.bars[PCI_VGA + 2].decoded);
+	assert_int_equal(card.bars[PCI_VGA + 1].address, 0x3b0);
+	assert_int_equal(card.bars[PCI_VGA + 2].address, 0x3c0);
+	pci_bus_remove(&card);
+	assert_false(card.bars[PCI_VGA + 1].decoded);
+	pci_device_destroy(&card);
+}
+
 static void bars_are_placed_like_firmware_does(void **state)
 {
 	struct fixture *fixture = *state;
@@ -985,6 +1009,7 @@ int main(void)
 		PCI_TEST(a_bar_may_fill_its_window),
 		PCI_TEST(sizing_tells_the_size_and_the_kind),
 		PCI_TEST(a_rom_has_an_enable_bit_of_its_own),
+		PCI_TEST(a_vga_card_has_addresses_that_stay),
 		PCI_TEST(bars_are_placed_like_firmware_does),
 		PCI_TEST(a_second_device_lies_behind_the_first),
 		PCI_TEST(a_bar_without_room_is_an_error),

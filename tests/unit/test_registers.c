@@ -781,6 +781,59 @@ static void what_changes_in_sleep_counts_afterwards(void **state)
 	assert_int_equal(slot_count(), 1);
 }
 
+/* A VGA card's fixed addresses. VFIO's region has them from 0 on. */
+
+#define VGA_AT BAR_AT(PCI_RANGES)
+
+static void make_vga(struct fixture *fixture)
+{
+	fixture->device.vga = true;
+	fixture->device.vfio.regions[VFIO_PCI_VGA_REGION_INDEX] =
+		(struct vfio_region){ .size = 0xc0000, .fd_offset = VGA_AT };
+	attach(fixture);
+	assert_int_equal(ftruncate(fixture->device.vfio.fd, VGA_AT + 0xc0000), 0);
+	set(fixture, PCI_COMMAND, 2, PCI_COMMAND_MEMORY | PCI_COMMAND_IO);
+}
+
+static void a_vga_cards_addresses_are_trapped(void **state)
+{
+	struct fixture *fixture = *state;
+	int fd = fixture->device.vfio.fd;
+	uint16_t word = 0;
+
+	make_vga(fixture);
+	fd = fixture->device.vfio.fd;
+	assert_null(slot_at(0xb8000));
+	space_write(&fixture->mmio, 0xb8000, 2, 0x0741);
+	assert_int_equal(pread(fd, &word, 2, VGA_AT + 0xb8000), 2);
+	assert_int_equal(word, 0x0741);
+	assert_int_equal(space_read(&fixture->mmio, 0xb8001, 1), 0x07);
+	space_write(&fixture->pio, 0x3c4, 2, 0x0302);
+	assert_int_equal(pread(fd, &word, 2, VGA_AT + 0x3c4), 2);
+	assert_int_equal(word, 0x0302);
+	space_write(&fixture->pio, 0x3b5, 1, 0x12);
+	assert_int_equal(space_read(&fixture->pio, 0x3b4, 2), 0x1200);
+	/* The kernel gives neither where the device does not decode it itself. */
+	assert_int_equal(device_get(fixture, PCI_COMMAND, 2) & 3, 3);
+}
+
+static void other_cards_have_no_such_addresses(void **state)
+{
+	struct fixture *fixture = *state;
+
+	/* Not asked for, or not given. */
+	for (unsigned i = 0; i < 2; i++) {
+		fixture->device.vga = i;
+		fixture->device.vfio.regions[VFIO_PCI_VGA_REGION_INDEX].size = i ? 0 : 0xc0000;
+		attach(fixture);
+		set(fixture, PCI_COMMAND, 2, PCI_COMMAND_MEMORY | PCI_COMMAND_IO);
+		assert_int_equal(space_read(&fixture->mmio, 0xb8000, 2), UINT64_MAX);
+		assert_int_equal(space_read(&fixture->pio, 0x3c4, 2), UINT64_MAX);
+		if (!i)
+			detach(fixture);
+	}
+}
+
 /* The option ROM */
 
 #define ROM_SIZE (8 * KIB)
@@ -1021,6 +1074,8 @@ int main(void)
 		PASSTHROUGH_TEST(accesses_wait_until_the_device_sleeps),
 		PASSTHROUGH_TEST(accesses_wait_and_go_on_where_it_does_not_sleep),
 		PASSTHROUGH_TEST(what_changes_in_sleep_counts_afterwards),
+		PASSTHROUGH_TEST(a_vga_cards_addresses_are_trapped),
+		PASSTHROUGH_TEST(other_cards_have_no_such_addresses),
 		PASSTHROUGH_TEST(a_rom_is_shown_where_it_is_enabled),
 		PASSTHROUGH_TEST(a_rom_is_read_when_it_is_first_enabled),
 		PASSTHROUGH_TEST(a_rom_is_only_read),

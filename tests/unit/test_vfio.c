@@ -39,6 +39,7 @@ static struct {
 	int device;        /* what opens */
 	uint32_t device_flags, regions, irqs;
 	struct answer region;
+	bool no_vga;
 	uint32_t irq_flags, irq_count;
 	/* What was asked. */
 	int source;
@@ -71,7 +72,9 @@ static int give(const struct answer *from, void *to, size_t head)
 static int answer_region(struct vfio_region_info *info)
 {
 	uint32_t index = info->index;
-	int code = give(&host.region, info, sizeof(*info));
+	int code = host.no_vga && index == VFIO_PCI_VGA_REGION_INDEX
+			   ? refuse(EINVAL)
+			   : give(&host.region, info, sizeof(*info));
 
 	info->index = index;
 	info->offset = index * 0x10000ULL;
@@ -264,7 +267,12 @@ static void regions_are_as_vfio_says(void **state)
 	assert_false(device.regions[2].readable || device.regions[2].writable);
 	assert_int_equal(device.regions[2].area_count, 0);
 	assert_int_equal(device.regions[VFIO_PCI_CONFIG_REGION_INDEX].fd_offset, 0x70000);
-	/* VGA's is behind what we know of; a device may have fewer. */
+	assert_int_equal(device.regions[VFIO_PCI_VGA_REGION_INDEX].fd_offset, 0x80000);
+	/* Most devices have none there, and then there is no such index. */
+	host.no_vga = true;
+	device = open_device();
+	assert_int_equal(device.regions[VFIO_PCI_VGA_REGION_INDEX].size, 0);
+	/* A device may have fewer. */
 	host.regions = 2;
 	device = open_device();
 	assert_int_equal(device.regions[1].size, 0x8000);
