@@ -224,19 +224,31 @@ static void a_command_of_no_size_goes_nowhere(void **state)
 	assert_int_equal(read(fixture->swtpm, seen, sizeof(seen)), -1);
 }
 
-static void a_command_needs_locality_and_readiness(void **state)
+static void a_command_needs_a_locality(void **state)
 {
 	struct fixture *fixture = *state;
 	uint8_t seen[16];
 
 	put(fixture, command, sizeof(command));
 	set(fixture, REQUEST, 1);
-	set(fixture, START, 1); /* no locality */
-	set(fixture, LOC_CTRL, 1);
-	set(fixture, REQUEST, 2);
-	set(fixture, START, 1); /* idle */
+	set(fixture, START, 1);
 	assert_int_equal(get(fixture, START), 0);
 	assert_int_equal(read(fixture->swtpm, seen, sizeof(seen)), -1);
+}
+
+/* As SeaBIOS does, which never asks for the state before. */
+static void a_command_ends_idleness(void **state)
+{
+	struct fixture *fixture = *state;
+	uint8_t seen[16];
+
+	put(fixture, command, sizeof(command));
+	set(fixture, LOC_CTRL, 1);
+	assert_int_equal(get(fixture, STATUS), IDLE);
+	set(fixture, START, 1);
+	assert_int_equal(get(fixture, START), 1);
+	assert_int_equal(get(fixture, STATUS), 0);
+	assert_int_equal(read(fixture->swtpm, seen, sizeof(seen)), sizeof(command));
 }
 
 static void a_command_is_cancelled_once(void **state)
@@ -368,8 +380,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_command_is_answered, setup, teardown),
 		cmocka_unit_test_setup_teardown(the_longest_fits, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_command_of_no_size_goes_nowhere, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-			a_command_needs_locality_and_readiness, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_command_needs_a_locality, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_command_ends_idleness, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_command_is_cancelled_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_swtpm_that_dies_fails, setup, teardown),
 		cmocka_unit_test_setup_teardown(

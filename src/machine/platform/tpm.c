@@ -147,14 +147,19 @@ static void on_response(void *opaque, uint32_t events)
 	pthread_mutex_unlock(&tpm->lock);
 }
 
-/* Responses before have been heard to their ends, so that a socket has room for all of it. */
+/*
+ * Responses before have been heard to their ends, so that a socket has room for all of it. A TPM that is idle would not
+ * have to hear of it (6.5.3.5); but SeaBIOS never asks for the state before it starts a command, as no other that is
+ * emulated minds.
+ */
 static void start(struct tpm *tpm)
 {
 	const uint8_t *command = tpm->page + TPM_BUFFER;
 	uint32_t size = size_of(command);
 
-	if (tpm->busy || get(tpm, LOC_STS) != STS_GRANTED || get(tpm, CTRL_STS) & CTRL_IDLE)
+	if (tpm->busy || get(tpm, LOC_STS) != STS_GRANTED)
 		return;
+	set(tpm, CTRL_STS, get(tpm, CTRL_STS) & ~CTRL_IDLE);
 	if (tpm->failed || size < HEAD || size > TPM_BUFFER_SIZE) {
 		respond(tpm, tpm->failed ? RC_FAILURE : RC_COMMAND_SIZE);
 		return;
