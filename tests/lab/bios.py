@@ -5,7 +5,7 @@ import re
 import signal
 
 from harness import NVME_B, Machine, Penstock, check, test, wait_until
-from installed import check_kernel_log, installed_system
+from installed import TEST_SECONDS, check_kernel_log, installed_system
 from text_mode import read_text
 
 # Of lab/devices/firmware.conf
@@ -53,7 +53,7 @@ def bios_draws_on_a_card():
         check("SeaBIOS (version" in shown, f"the card shows\n{shown}")
 
 
-@test(host="firmware", only=Penstock, limit=590, long=True)
+@test(host="firmware", only=Penstock, limit=TEST_SECONDS, long=True)
 def bios_starts_an_installed_system():
     """It measures the disk's boot loader, and the system finds the log of that."""
     with installed_system([*BIOS, "--tpm"], SATA) as system:
