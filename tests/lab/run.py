@@ -29,6 +29,7 @@ import installed                    # noqa: E402,F401
 import journal                      # noqa: E402,F401
 import kvm                          # noqa: E402,F401
 import lifecycle                    # noqa: E402,F401
+import netboot                      # noqa: E402,F401
 import passthrough                  # noqa: E402,F401
 import pci_tree                     # noqa: E402,F401
 import qmp_client                   # noqa: E402,F401
