@@ -47,6 +47,7 @@ struct broker_config {
 	bool rtc_local;
 	struct bdf devices[MACHINE_DEVICES_MAX];
 	const char *roms[MACHINE_DEVICES_MAX]; /* of each: a file, "off", or NULL for its own */
+	bool plain[MACHINE_DEVICES_MAX];       /* of each: what quirks say of it is left out */
 	unsigned device_count;
 	enum broker_iommu iommu;
 	unsigned ports;                      /* empty root ports, for devices to come */

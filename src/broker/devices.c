@@ -28,6 +28,7 @@ void broker_devices_init(struct broker *broker)
 		device->state = BROKER_DEVICE_THERE;
 		device->bdf = broker->config->devices[i];
 		device->rom = broker->roms[i];
+		device->plain = broker->config->plain[i];
 		bdf_format(&device->bdf, device->id);
 	}
 }

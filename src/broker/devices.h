@@ -27,6 +27,7 @@ struct broker_device {
 	struct bdf bdf;
 	char id[BROKER_ID];
 	struct passthrough_rom rom;
+	bool plain;       /* no quirks */
 	uint32_t request; /* while it comes */
 	uint64_t told[2]; /* when clients have been told that it is wanted, of an error; 0: never */
 };

@@ -110,8 +110,10 @@ static _Noreturn void run_machine(struct broker *broker, const struct broker_vfi
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	memcpy(machine.devices, vfio->sources, sizeof(machine.devices));
-	for (unsigned i = 0; i < machine.device_count; i++)
+	for (unsigned i = 0; i < machine.device_count; i++) {
 		machine.roms[i] = broker->devices[i].rom;
+		machine.plain[i] = broker->devices[i].plain;
+	}
 	how = close_the_rest(&machine, &err) ? MACHINE_FAILED : machine_run(&machine, &err);
 	if (how == MACHINE_FAILED)
 		error_print(&err);

@@ -54,9 +54,10 @@ static const char help[] =
 	"                     version, serial, asset, location; 3 (chassis) manufacturer, version,\n"
 	"                     serial, asset, sku; 11 (OEM strings) value; may be repeated. A comma in\n"
 	"                     a value is written twice. Without uuid it follows from the name\n"
-	"  --device ADDRESS[,rom=FILE|off]  PCI device to pass through, such as 0000:01:00.0; may be\n"
-	"                     repeated. Devices that share its IOMMU group are taken along, for safety.\n"
-	"                     Its option ROM is its own, or FILE, or with off there is none\n"
+	"  --device ADDRESS[,quirks=off][,rom=FILE|off]  PCI device to pass through, such as 0000:01:00.0;\n"
+	"                     may be repeated. Devices that share its IOMMU group are taken along, for\n"
+	"                     safety. Its option ROM is its own, or FILE, or with off there is none; with\n"
+	"                     quirks=off what is known of single devices makes no difference\n"
 	"  --iommu WHICH      the kernel's interface to the IOMMU: iommufd, type1, or auto, which\n"
 	"                     takes iommufd where the kernel and all devices have it (default)\n"
 	"  --ports N          empty PCI Express ports, for devices to be attached while the guest\n"
@@ -185,8 +186,14 @@ static int parse_number(const char *option, const char *text, unsigned least, un
 	return 0;
 }
 
-static int add_run_device(const char *text, const struct bdf *bdf, const char *rom,
-	struct broker_config *config, struct error *err)
+/* What stands behind the comma. */
+struct device_options {
+	const char *rom;
+	bool plain;
+};
+
+static int add_run_device(const char *text, const struct bdf *bdf,
+	const struct device_options *options, struct broker_config *config, struct error *err)
 {
 	for (unsigned i = 0; i < config->device_count; i++)
 		if (bdf_equal(bdf, &config->devices[i])) {
@@ -195,45 +202,58 @@ static int add_run_device(const char *text, const struct bdf *bdf, const char *r
 		}
 	if (config->device_count == MACHINE_DEVICES_MAX)
 		return error_set(err, -EINVAL, NULL, "more than %d devices", MACHINE_DEVICES_MAX);
-	config->roms[config->device_count] = rom;
+	config->roms[config->device_count] = options->rom;
+	config->plain[config->device_count] = options->plain;
 	config->devices[config->device_count++] = *bdf;
 	return 0;
 }
 
-/* ADDRESS[,rom=FILE]; the comma ends text, and a file's name may have more of them. */
-static int parse_rom(char *text, const char **rom, struct error *err)
+#define NO_QUIRKS "quirks=off"
+
+/* ADDRESS[,quirks=off][,rom=FILE]; the comma ends text, and a file's name may have more of them. */
+static int parse_device_options(char *text, struct device_options *options, struct error *err)
 {
+	size_t length = strlen(NO_QUIRKS);
 	char *comma = strchr(text, ',');
 
-	*rom = NULL;
+	*options = (struct device_options){ 0 };
 	if (!comma)
 		return 0;
 	*comma = '\0';
+	if (strncmp(comma + 1, NO_QUIRKS, length) == 0 && strchr(",", comma[1 + length])) {
+		options->plain = true;
+		comma += 1 + length;
+		if (!*comma)
+			return 0;
+	}
 	if (strncmp(comma + 1, "rom=", 4) || !comma[5]) {
 		error_set(err, -EINVAL, NULL,
-			"--device %s: '%s' is neither rom=FILE nor rom=" BROKER_ROM_OFF, text,
-			comma + 1);
+			"--device %s: '%s' is none of " NO_QUIRKS
+			", rom=FILE and rom=" BROKER_ROM_OFF,
+			text, comma + 1);
 		return usage(err);
 	}
-	*rom = comma + 5;
+	options->rom = comma + 5;
 	return 0;
 }
 
 /* Of the functions of one device the first one is the card, the others its sound and what else. */
-static const char *rom_of(const char *rom, int i)
+static struct device_options options_of(const struct device_options *options, int i)
 {
-	return i == 0 || (rom && strcmp(rom, BROKER_ROM_OFF) == 0) ? rom : NULL;
+	bool all = !options->rom || strcmp(options->rom, BROKER_ROM_OFF) == 0;
+
+	return (struct device_options){ i == 0 || all ? options->rom : NULL, options->plain };
 }
 
 static int parse_device(char *text, struct broker_config *config, struct error *err)
 {
 	struct bdf devices[HOST_ADDRESS_MAX];
 	struct error no_address = { 0 };
+	struct device_options options;
 	struct host host;
-	const char *rom;
 	int count;
 
-	if (host_init(&host, NULL, NULL, err) || parse_rom(text, &rom, err))
+	if (host_init(&host, NULL, NULL, err) || parse_device_options(text, &options, err))
 		return err->code;
 	count = host_address_find(&host, text, devices, &no_address);
 	if (count == -EINVAL) {
@@ -243,9 +263,12 @@ static int parse_device(char *text, struct broker_config *config, struct error *
 	} else if (count < 0) {
 		*err = no_address;
 	}
-	for (int i = 0; i < count; i++)
-		if (add_run_device(text, &devices[i], rom_of(rom, i), config, err))
+	for (int i = 0; i < count; i++) {
+		struct device_options own = options_of(&options, i);
+
+		if (add_run_device(text, &devices[i], &own, config, err))
 			return err->code;
+	}
 	return err->code;
 }
 

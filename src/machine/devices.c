@@ -74,6 +74,7 @@ static int open_all(struct machine_devices *devices, struct error *err)
 		device->passthrough.vfio.fd = -1;
 		device->passthrough.rom = devices->config->roms[i];
 		device->passthrough.vga = devices->config->boot.bios;
+		device->passthrough.plain = devices->config->plain[i];
 		devices->table[i] = device;
 	}
 	return for_all(devices, open_job, err);

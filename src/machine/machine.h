@@ -47,6 +47,7 @@ struct machine_config {
 	int iommu_fd;                                     /* -1: no device, now or later */
 	struct vfio_source devices[MACHINE_DEVICES_MAX];  /* theirs are closed with the devices */
 	struct passthrough_rom roms[MACHINE_DEVICES_MAX]; /* theirs; bytes are the caller's */
+	bool plain[MACHINE_DEVICES_MAX];                  /* of them: no quirks */
 	unsigned device_count;
 	unsigned ports;      /* empty root ports, for devices to come */
 	bool hold_at_reboot; /* hold the vCPUs, and tell the broker, instead of ending */

@@ -479,7 +479,28 @@ static int describe_bar(const struct vfio_device *vfio, unsigned i, const uint8_
 	return 0;
 }
 
-static int describe_rom(const struct passthrough *device, struct pci_bar *bar, struct error *err)
+static const struct quirk_entry *find_quirk(
+	const struct passthrough *device, const uint8_t *original, enum quirk what)
+{
+	return device->plain
+		       ? NULL
+		       : quirk_find(what, get16(original, PCI_VENDOR_ID),
+				 get16(original, PCI_DEVICE_ID), get16(original, PCI_CLASS_DEVICE));
+}
+
+/* What the user would look for otherwise. */
+static bool use_quirk(const struct passthrough *device, const uint8_t *original, enum quirk what)
+{
+	const struct quirk_entry *quirk = find_quirk(device, original, what);
+
+	if (quirk)
+		log_info("%s: a quirk of %s: %s (%s); quirks=off goes without", device->vfio.name,
+			quirk->devices, quirk->reason, quirk->source);
+	return quirk;
+}
+
+static int describe_rom(const struct passthrough *device, const uint8_t *original,
+	struct pci_bar *bar, struct error *err)
 {
 	const struct passthrough_rom *rom = &device->rom;
 	uint64_t size = device->vfio.regions[VFIO_PCI_ROM_REGION_INDEX].size;
@@ -487,6 +508,8 @@ static int describe_rom(const struct passthrough *device, struct pci_bar *bar, s
 	*bar = (struct pci_bar){ 0 };
 	if (rom->bytes)
 		size = rom->size;
+	else if (find_quirk(device, original, QUIRK_NO_ROM))
+		size = 0;
 	if (!size || rom->hidden)
 		return 0;
 	if (size & (size - 1) || size > PASSTHROUGH_ROM_MAX) {
@@ -510,20 +533,23 @@ static int describe_all_bars(const struct passthrough *device, const uint8_t *or
 		if (i && bars[i - 1].kind == PCI_BAR_MEM64)
 			bars[i] = (struct pci_bar){ 0 };
 	}
-	return describe_rom(device, &bars[PCI_ROM], err);
+	return describe_rom(device, original, &bars[PCI_ROM], err);
 }
 
 /* A BIOS draws by these. The kernel gives them of a VGA card alone. */
 static void show_vga(struct passthrough *device, const uint8_t *original)
 {
-	if (device->vfio.regions[VFIO_PCI_VGA_REGION_INDEX].size)
+	if (device->vfio.regions[VFIO_PCI_VGA_REGION_INDEX].size) {
 		pci_device_set_vga(&device->pci);
-	else if (get16(original, PCI_CLASS_DEVICE) == CLASS_VGA)
+		device->at_3c3 = device->pci.bars[QUIRK_PORTS_BAR].kind == PCI_BAR_IO &&
+				 use_quirk(device, original, QUIRK_PORTS_AT_3C3);
+	} else if (get16(original, PCI_CLASS_DEVICE) == CLASS_VGA) {
 		log_warning(
 			"%s: the host's kernel gives nobody a VGA card's ports and memory at A0000, and "
 			"its BIOS draws nothing without; next: load vfio_pci with disable_vga=0, on a "
 			"kernel that has CONFIG_VFIO_PCI_VGA",
 			device->vfio.name);
+	}
 }
 
 /* The device's own configuration space, as far as it has one; size is a multiple of 4. */
@@ -615,6 +641,8 @@ int passthrough_config_init(
 				&device->pci, i, bars[i].kind, bars[i].prefetchable, bars[i].size);
 	if (device->vga)
 		show_vga(device, original);
+	if (!device->rom.bytes)
+		use_quirk(device, original, QUIRK_NO_ROM);
 	list_capabilities(&list, original);
 	show_private(device, &list);
 	show_capabilities(device, &list, original);

@@ -3,6 +3,7 @@
 
 #include "base/loop.h"
 #include "kvm/vm.h"
+#include "passthrough/quirks.h"
 #include "passthrough/rom.h"
 #include "pci/bus.h"
 #include "pci/msi.h"
@@ -63,7 +64,9 @@ struct passthrough {
 	struct vfio_device vfio;
 	struct passthrough_rom rom; /* set before passthrough_describe() */
 	bool vga; /* show the guest a VGA card's fixed addresses; set before passthrough_attach() */
+	bool plain; /* whatever quirks.h says of it; set before passthrough_describe() */
 	struct kvm_vm *vm;
+	bool at_3c3;      /* QUIRK_PORTS_AT_3C3 */
 	unsigned gsi;     /* the line that its interrupt pin is wired to */
 	unsigned pm;      /* offset of the power-management capability; 0: none */
 	unsigned express; /* of PCI Express's */

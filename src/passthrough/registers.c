@@ -175,6 +175,13 @@ static bool in_pba(const struct passthrough *device, unsigned bar, uint64_t offs
 	       is_within(offset, size, msix->pba_offset, msix_pba_size(msix));
 }
 
+static uint64_t vga_read(struct passthrough *device, uint64_t address, unsigned size)
+{
+	if (device->at_3c3 && address == 0x3c3 && size == 1)
+		return pci_device_bar_register(&device->pci, QUIRK_PORTS_BAR) >> 8 & 0xff;
+	return vfio_region_read(&device->vfio, VFIO_PCI_VGA_REGION_INDEX, address, size);
+}
+
 static uint64_t registers_read(struct pci_device *pci, unsigned bar, uint64_t offset, unsigned size)
 {
 	struct passthrough *device = container_of(pci, struct passthrough, pci);
@@ -183,8 +190,7 @@ static uint64_t registers_read(struct pci_device *pci, unsigned bar, uint64_t of
 	if (bar == PCI_ROM)
 		return passthrough_rom_read(device, offset, size);
 	if (bar >= PCI_VGA)
-		return vfio_region_read(&device->vfio, VFIO_PCI_VGA_REGION_INDEX,
-			pci->bars[bar].address + offset, size);
+		return vga_read(device, pci->bars[bar].address + offset, size);
 	if (in_table(device, bar, offset, size))
 		return msix_table_read(&device->msix, offset - device->msix.table_offset, size);
 	if (in_pba(device, bar, offset, size)) {

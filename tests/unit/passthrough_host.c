@@ -424,13 +424,14 @@ static void start_over(struct fixture *fixture)
 {
 	struct vfio_device vfio = fixture->device.vfio;
 	struct passthrough_rom rom = fixture->device.rom;
-	bool vga = fixture->device.vga;
+	bool vga = fixture->device.vga, plain = fixture->device.plain;
 
 	passthrough_rom_destroy(&fixture->device);
 	msix_destroy(&fixture->device.msix);
 	pci_device_destroy(&fixture->device.pci);
-	fixture->device =
-		(struct passthrough){ .vfio = vfio, .rom = rom, .vga = vga, .rom_slot = -1 };
+	fixture->device = (struct passthrough){
+		.vfio = vfio, .rom = rom, .vga = vga, .plain = plain, .rom_slot = -1
+	};
 	fixture->device.request_fd = fixture->device.error_fd = -1;
 	fixture->device.vfio.irqs[VFIO_PCI_MSIX_IRQ_INDEX].can_grow = host.can_grow;
 	if (fixture->root.bus.devices[DEVFN] == &fixture->device.pci)

@@ -817,6 +817,27 @@ static void a_vga_cards_addresses_are_trapped(void **state)
 	assert_int_equal(device_get(fixture, PCI_COMMAND, 2) & 3, 3);
 }
 
+/* What 3C3 tells of the card's ports is the guest's address, of AMD's cards, unless the user will have none of it. */
+static void ports_at_3c3_are_the_guests(void **state)
+{
+	struct fixture *fixture = *state;
+
+	put16(&fixture->config[PCI_VENDOR_ID], 0x1002);
+	put16(&fixture->config[PCI_CLASS_DEVICE], 0x0300);
+	fixture->config[PCI_BASE_ADDRESS_4] = PCI_BASE_ADDRESS_SPACE_IO;
+	fixture->device.vfio.regions[4] = (struct vfio_region){ .size = 256 };
+	make_vga(fixture);
+	space_write(&fixture->pio, 0x3c3, 1, 0x5a);
+	set(fixture, PCI_BASE_ADDRESS_4, 4, 0xd700);
+	assert_int_equal(space_read(&fixture->pio, 0x3c3, 1), 0xd7);
+	assert_int_equal(space_read(&fixture->pio, 0x3c2, 2), 0x5a00);
+	detach(fixture);
+	fixture->device.plain = true;
+	make_vga(fixture);
+	space_write(&fixture->pio, 0x3c3, 1, 0x5a);
+	assert_int_equal(space_read(&fixture->pio, 0x3c3, 1), 0x5a);
+}
+
 static void other_cards_have_no_such_addresses(void **state)
 {
 	struct fixture *fixture = *state;
@@ -1024,6 +1045,27 @@ static void a_rom_may_be_another_or_none(void **state)
 	assert_int_equal(slot_count(), 1);
 }
 
+static void a_rom_that_never_ends_is_hidden(void **state)
+{
+	struct fixture *fixture = *state;
+	static uint8_t bytes[ROM_SIZE] __attribute__((aligned(4096)));
+
+	put16(&fixture->config[PCI_VENDOR_ID], 0x14e4);
+	put16(&fixture->config[PCI_DEVICE_ID], 0x168e);
+	for (unsigned i = 0; i < 3; i++) {
+		add_rom(fixture, ROM_SIZE);
+		fixture->device.plain = i == 1;
+		if (i == 2)
+			fixture->device.rom =
+				(struct passthrough_rom){ .bytes = bytes, .size = ROM_SIZE };
+		attach(fixture);
+		set(fixture, PCI_ROM_ADDRESS, 4, UINT32_MAX);
+		assert_int_equal(get(fixture, PCI_ROM_ADDRESS, 4) != 0, i != 0);
+		if (i < 2)
+			detach(fixture);
+	}
+}
+
 static void no_rom_has_such_a_size(void **state)
 {
 	static const uint64_t sizes[] = { 12345, 6 * KIB, 32 * MIB, UINT64_MAX };
@@ -1075,6 +1117,7 @@ int main(void)
 		PASSTHROUGH_TEST(accesses_wait_and_go_on_where_it_does_not_sleep),
 		PASSTHROUGH_TEST(what_changes_in_sleep_counts_afterwards),
 		PASSTHROUGH_TEST(a_vga_cards_addresses_are_trapped),
+		PASSTHROUGH_TEST(ports_at_3c3_are_the_guests),
 		PASSTHROUGH_TEST(other_cards_have_no_such_addresses),
 		PASSTHROUGH_TEST(a_rom_is_shown_where_it_is_enabled),
 		PASSTHROUGH_TEST(a_rom_is_read_when_it_is_first_enabled),
@@ -1083,6 +1126,7 @@ int main(void)
 		PASSTHROUGH_TEST(a_small_rom_has_its_page_for_itself),
 		PASSTHROUGH_TEST(a_rom_that_cannot_be_read_is_empty),
 		PASSTHROUGH_TEST(a_rom_may_be_another_or_none),
+		PASSTHROUGH_TEST(a_rom_that_never_ends_is_hidden),
 		PASSTHROUGH_TEST(no_rom_has_such_a_size),
 	};
 

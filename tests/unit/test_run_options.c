@@ -329,12 +329,15 @@ TEST(a_device_must_be_an_address)
 TEST(a_devices_rom_is_a_file_or_off)
 {
 	static const char *const bad[] = { "01:00.0,", "01:00.0,rom",
-		"01:00.0,rom=", "01:00.0,row=off", "01:00.0,,rom=off" };
+		"01:00.0,rom=", "01:00.0,row=off", "01:00.0,,rom=off", "01:00.0,quirks=on",
+		"01:00.0,quirks=offer", "01:00.0,quirks=off,", "01:00.0,rom,quirks=off" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
 		assert_bad("rom=FILE", "--device", bad[i]);
 	assert_bad("no PCI address", "--device", ",rom=off");
 	assert_bad("twice", "--device", "01:00.0,rom=off", "--device", "01:00.0");
+	assert_bad("twice", "--device", "01:00.0,quirks=off", "--device", "01:00.0");
+	assert_bad("twice", "--device", "01:00.0,quirks=off,rom=off", "--device", "01:00.0");
 }
 
 TEST(too_many_devices_are_refused)
