@@ -65,6 +65,8 @@ def uefi_runs_a_cards_rom():
             check(machine.wait() == 128 + signal.SIGTERM, machine.last_words())
         with shell(options, [f"{E1000E},rom=off"]) as machine:
             check("PXE" not in machine.output, machine.last_words())
+            machine.type("reset -s\r")
+            check(machine.wait() == 0, machine.last_words())
 
 
 def count_marks(machine):
