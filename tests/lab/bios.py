@@ -64,3 +64,10 @@ def bios_starts_an_installed_system():
               f"nothing is measured: {boot_loader}")
         system.run("grep -aq 'Spec ID Event03' /sys/kernel/security/tpm0/binary_bios_measurements")
         system.power_off()
+
+
+@test(host="firmware", only=Penstock, limit=TEST_SECONDS, long=True)
+def bios_starts_an_installed_system_from_nvme():
+    with installed_system(BIOS) as system:
+        check_kernel_log(system)
+        system.power_off()
