@@ -8,9 +8,7 @@
 #include "broker/life.h"
 #include "broker/numa.h"
 #include "broker/places.h"
-#include "broker/reset.h"
 #include "broker/rom.h"
-#include "host/binding/bind.h"
 #include "host/journal/names.h"
 #include "host/system/guard.h"
 
@@ -253,20 +251,14 @@ static int live(struct broker *broker, struct error *err)
 /* Take the devices, live, and give them back. */
 static int with_devices(struct broker *broker, struct error *err)
 {
-	const struct broker_config *config = broker->config;
-	const struct host *host = &broker->host;
-	struct bind_options options = { .owner = config->name, .force = config->force };
 	struct error release = { 0 };
 	int code;
 
-	if (config->device_count &&
-		host_bind(host, config->devices, config->device_count, &options, err))
+	if (broker_devices_take(broker, err))
 		return 1;
-	broker_devices_init(broker);
-	broker_roms_tell(host, config, broker->files.firmware.bios);
-	for (unsigned i = 0; i < config->device_count; i++)
-		broker_reset_tell(host, &config->devices[i], config->name);
+	broker_roms_tell(&broker->host, broker->config, broker->files.firmware.bios);
 	code = live(broker, err);
+	broker->over = true;
 	if (broker_devices_release(broker, &release)) {
 		if (err->code)
 			error_print(&release);

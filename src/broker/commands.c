@@ -39,6 +39,11 @@ static struct broker_request *find_request(struct broker *broker, uint32_t id)
 	return NULL;
 }
 
+bool broker_request_waits(struct broker *broker, uint32_t request)
+{
+	return find_request(broker, request);
+}
+
 static void refuse_request(
 	struct broker *broker, uint32_t request, const char *why, const char *next)
 {
@@ -312,9 +317,17 @@ void broker_take_answer(struct broker *broker, const struct message *message)
 		json_object_put(item);
 }
 
-void broker_take_closed(struct broker *broker, unsigned number)
+void broker_fail_attach(struct broker *broker, uint32_t request, const struct error *why)
 {
-	broker_devices_closed(broker, number);
+	struct broker_request *waiting = find_request(broker, request);
+
+	if (waiting)
+		waiting->why = *why;
+	broker_finish_attaches(broker);
+}
+
+void broker_finish_attaches(struct broker *broker)
+{
 	for (size_t i = 0; i < ARRAY_SIZE(broker->requests); i++) {
 		struct broker_request *request = &broker->requests[i];
 		struct broker_request done = *request;
@@ -571,6 +584,12 @@ static void device_del(void *opaque, uint32_t request, json_object *arguments)
 		error_set(&err, -ENODEV, NULL, "Device '%.100s' not found", id);
 		error_hint(&err, "'penstock list' shows what each machine has");
 		monitor_fail(broker->monitor, request, MONITOR_DEVICE_NOT_FOUND, &err);
+	} else if (!broker_device_is_in(&broker->devices[number])) {
+		refuse_request(broker, request,
+			broker->devices[number].state == BROKER_DEVICE_BINDING
+				? "the device is still on its way to the machine"
+				: "the device is on its way back to the host already",
+			"'penstock list' shows what each machine has");
 	} else if (!free) {
 		refuse_request(
 			broker, request, "too many commands wait for the machine", "wait for them");

@@ -29,8 +29,12 @@ extern const struct monitor_command broker_commands[];
 
 /* A message that answers a request, or a part of the answer. */
 void broker_take_answer(struct broker *broker, const struct message *message);
-/* The machine has closed a device. */
-void broker_take_closed(struct broker *broker, unsigned number);
+/* Whether it waits for an answer. */
+bool broker_request_waits(struct broker *broker, uint32_t request);
+/* An attach fails for this reason; the client is told when the devices are back. */
+void broker_fail_attach(struct broker *broker, uint32_t request, const struct error *why);
+/* Devices are back: tell those clients that wait for that. */
+void broker_finish_attaches(struct broker *broker);
 /* Tell clients of a device, and what is done about it. */
 void broker_tell_device(struct broker *broker, const char *event,
 	const struct broker_device *device, enum machine_action action);

@@ -20,34 +20,71 @@
 
 #define TELL_EVERY_MS 10000 /* clients and the log of an event, at most */
 
-void broker_devices_init(struct broker *broker)
+bool broker_device_is_in(const struct broker_device *device)
 {
-	for (unsigned i = 0; i < broker->config->device_count; i++) {
+	return device->state >= BROKER_DEVICE_COMING && device->state <= BROKER_DEVICE_LEAVING;
+}
+
+/* Both in a job: the kernel may take its time for what the second looks at, too. */
+static void bind_and_tell(struct broker *broker, const struct bdf *devices, unsigned count,
+	bool force, struct error *err)
+{
+	const char *name = broker->config->name;
+	const struct bind_options options = { .owner = name, .force = force };
+
+	if (host_bind(&broker->host, devices, count, &options, err))
+		return;
+	for (unsigned i = 0; i < count; i++)
+		broker_reset_tell(&broker->host, &devices[i], name);
+}
+
+static void take_configured(
+	struct broker *broker, const struct broker_job_subject *subject, struct error *err)
+{
+	const struct broker_config *config = broker->config;
+
+	(void)subject;
+	bind_and_tell(broker, config->devices, config->device_count, config->force, err);
+}
+
+int broker_devices_take(struct broker *broker, struct error *err)
+{
+	const struct broker_config *config = broker->config;
+
+	if (config->device_count && broker_job_call(broker, take_configured, err))
+		return err->code;
+	for (unsigned i = 0; i < config->device_count; i++) {
 		struct broker_device *device = &broker->devices[i];
 
 		device->state = BROKER_DEVICE_THERE;
-		device->bdf = broker->config->devices[i];
+		device->bdf = config->devices[i];
 		device->rom = broker->roms[i];
 		device->plain = broker->config->plain[i];
 		bdf_format(&device->bdf, device->id);
 	}
+	return 0;
 }
 
+/* Those in the machine are the first: it counts them so. */
 unsigned broker_devices_begin(struct broker *broker, struct bdf devices[static MACHINE_DEVICES_MAX])
 {
-	unsigned count = 0;
+	struct broker_device others[ARRAY_SIZE(broker->devices)];
+	unsigned count = 0, other_count = 0;
 
 	for (unsigned i = 0; i < ARRAY_SIZE(broker->devices); i++) {
 		struct broker_device device = broker->devices[i];
 
 		broker->devices[i].state = BROKER_DEVICE_NONE;
-		if (device.state == BROKER_DEVICE_NONE)
-			continue;
-		device.state = BROKER_DEVICE_THERE;
-		device.request = 0;
-		devices[count] = device.bdf;
-		broker->devices[count++] = device;
+		if (broker_device_is_in(&device)) {
+			device.state = BROKER_DEVICE_THERE;
+			device.request = 0;
+			devices[count] = device.bdf;
+			broker->devices[count++] = device;
+		} else if (device.state != BROKER_DEVICE_NONE) {
+			others[other_count++] = device;
+		}
 	}
+	memcpy(&broker->devices[count], others, other_count * sizeof(*others));
 	return count;
 }
 
@@ -74,13 +111,16 @@ bool broker_devices_pending(const struct broker *broker, uint32_t request)
 	return false;
 }
 
+static void start_next(struct broker *broker);
+
 /* Taking */
 
-/* A device of the machine's that is in this group; NULL. */
+/* A device of the machine's, or one on its way there, that is in this group; NULL. */
 static const struct bdf *find_in_group(const struct broker *broker, int group)
 {
 	for (unsigned i = 0; i < ARRAY_SIZE(broker->devices); i++)
-		if (broker->devices[i].state != BROKER_DEVICE_NONE && group >= 0 &&
+		if (broker->devices[i].state != BROKER_DEVICE_NONE &&
+			broker->devices[i].state != BROKER_DEVICE_RETURNING && group >= 0 &&
 			host_device_group(&broker->host, &broker->devices[i].bdf) == group)
 			return &broker->devices[i].bdf;
 	return NULL;
@@ -121,13 +161,12 @@ static int name_device(const struct broker *broker, struct broker_device *device
 	return 0;
 }
 
-/* Numbers for them. */
+/* Numbers for them, until they are back. */
 static int take_in(struct broker *broker, uint32_t request, const struct bdf *devices,
-	unsigned count, const char *id, unsigned numbers[static HOST_ADDRESS_MAX],
-	struct error *err)
+	unsigned count, const char *id, bool force, struct error *err)
 {
 	struct broker_device coming[HOST_ADDRESS_MAX];
-	unsigned found = 0;
+	unsigned numbers[HOST_ADDRESS_MAX], found = 0;
 
 	for (unsigned i = 0; i < ARRAY_SIZE(broker->devices) && found < count; i++)
 		if (broker->devices[i].state == BROKER_DEVICE_NONE)
@@ -137,7 +176,10 @@ static int take_in(struct broker *broker, uint32_t request, const struct bdf *de
 			MACHINE_DEVICES_MAX);
 	for (unsigned i = 0; i < count; i++) {
 		coming[i] = (struct broker_device){
-			.state = BROKER_DEVICE_COMING, .bdf = devices[i], .request = request
+			.state = BROKER_DEVICE_BINDING,
+			.bdf = devices[i],
+			.request = request,
+			.force = force,
 		};
 		if (name_device(broker, &coming[i], id, count, err))
 			return err->code;
@@ -176,19 +218,6 @@ static unsigned hand_over(struct broker *broker, uint32_t request, const unsigne
 	return sent;
 }
 
-/* An event for one that the guest had. */
-static void give_device_back(struct broker *broker, unsigned number)
-{
-	struct broker_device device = broker->devices[number];
-	struct error why = { 0 };
-
-	broker->devices[number] = (struct broker_device){ 0 };
-	if (host_release_unless_taken(&broker->host, &device.bdf, &why))
-		error_print(&why);
-	if (!device.request)
-		broker_tell_deleted(broker, device.id);
-}
-
 /* What shares a group with none of the machine's devices any more. */
 static bool is_still_needed(const struct broker *broker, const struct host_record *record)
 {
@@ -215,52 +244,141 @@ static void give_companions_back(struct broker *broker)
 		error_print(&why);
 }
 
-/* Those that the machine has not got. */
-static void undo(struct broker *broker, const unsigned *numbers, unsigned count)
+/* Those of a request that are being bound. */
+static unsigned find_binding(
+	const struct broker *broker, uint32_t request, unsigned numbers[static HOST_ADDRESS_MAX])
 {
-	if (!count)
-		return;
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(broker->devices) && count < HOST_ADDRESS_MAX; i++)
+		if (broker->devices[i].state == BROKER_DEVICE_BINDING &&
+			broker->devices[i].request == request)
+			numbers[count++] = i;
+	return count;
+}
+
+static void bind_attached(
+	struct broker *broker, const struct broker_job_subject *subject, struct error *err)
+{
+	unsigned numbers[HOST_ADDRESS_MAX], count = find_binding(broker, subject->request, numbers);
+	struct bdf devices[HOST_ADDRESS_MAX];
+	bool force = false;
+
+	for (unsigned i = 0; i < count; i++) {
+		devices[i] = broker->devices[numbers[i]].bdf;
+		force = broker->devices[numbers[i]].force;
+	}
+	bind_and_tell(broker, devices, count, force, err);
+}
+
+static int hand_over_if_wanted(struct broker *broker, uint32_t request, const unsigned *numbers,
+	unsigned count, struct error *err)
+{
+	if (broker_request_waits(broker, request) && broker_life_runs(broker))
+		return hand_over(broker, request, numbers, count, err);
+	error_set(err, -EAGAIN, NULL, "there is no guest any more that could take it");
+	return 0;
+}
+
+/* What the machine has got it closes, as the others do not come, and then it answers. */
+static void on_bound(
+	struct broker *broker, const struct broker_job_subject *subject, const struct error *result)
+{
+	/* What could not be bound is back already, unless who did that was killed. */
+	bool back = result->code && result->code != -ECHILD;
+	unsigned numbers[HOST_ADDRESS_MAX], sent = 0,
+					    count = find_binding(broker, subject->request, numbers);
+	struct error why = *result;
+
+	if (!why.code)
+		sent = hand_over_if_wanted(broker, subject->request, numbers, count, &why);
 	for (unsigned i = 0; i < count; i++)
-		give_device_back(broker, numbers[i]);
-	give_companions_back(broker);
+		if (back)
+			broker->devices[numbers[i]] = (struct broker_device){ 0 };
+		else
+			broker->devices[numbers[i]].state =
+				i < sent ? BROKER_DEVICE_COMING : BROKER_DEVICE_RETURNING;
+	if (!sent)
+		broker_fail_attach(broker, subject->request, &why);
+	start_next(broker);
 }
 
 int broker_devices_add(struct broker *broker, uint32_t request, const char *host, const char *id,
 	bool force, struct error *err)
 {
-	const struct bind_options options = { .owner = broker->config->name, .force = force };
 	struct bdf devices[HOST_ADDRESS_MAX] = { 0 };
-	unsigned numbers[HOST_ADDRESS_MAX], sent;
 	int count = host_address_find(&broker->host, host, devices, err);
 
 	for (int i = 0; i < count; i++) {
 		char name[BDF_TEXT];
+		int number = broker_devices_find(broker, bdf_format(&devices[i], name));
 
-		if (broker_devices_find(broker, bdf_format(&devices[i], name)) >= 0)
-			return error_set(err, -EEXIST, name, "the machine has it already");
+		if (number >= 0)
+			return error_set(err, -EEXIST, name, "%s",
+				broker->devices[number].state == BROKER_DEVICE_RETURNING
+					? "it is on its way back to the host"
+					: "the machine has it already");
 		if (refuse_open_group(broker, &devices[i], err))
 			return err->code;
 	}
-	if (count < 0)
+	if (count < 0 || take_in(broker, request, devices, count, id, force, err))
 		return err->code;
-	if (take_in(broker, request, devices, count, id, numbers, err))
-		return err->code;
-	if (host_bind(&broker->host, devices, count, &options, err)) {
-		for (int i = 0; i < count; i++)
-			broker->devices[numbers[i]] = (struct broker_device){ 0 };
-		return err->code;
-	}
-	for (int i = 0; i < count; i++)
-		broker_reset_tell(&broker->host, &devices[i], broker->config->name);
-	sent = hand_over(broker, request, numbers, count, err);
-	undo(broker, numbers + sent, count - sent);
-	/* What it has got it closes, as the others do not come, and then it answers. */
-	if (sent)
-		*err = (struct error){ 0 };
-	return err->code;
+	start_next(broker);
+	return 0;
 }
 
 /* Giving back */
+
+static void return_device(
+	struct broker *broker, const struct broker_job_subject *subject, struct error *err)
+{
+	host_release_unless_taken(&broker->host, &subject->bdf, err);
+	give_companions_back(broker);
+}
+
+/* An event for one that the guest had. */
+static void on_returned(
+	struct broker *broker, const struct broker_job_subject *subject, const struct error *result)
+{
+	if (result->code)
+		error_print(result);
+	for (unsigned i = 0; i < ARRAY_SIZE(broker->devices); i++) {
+		const struct broker_device device = broker->devices[i];
+
+		if (device.state != BROKER_DEVICE_RETURNING ||
+			!bdf_equal(&device.bdf, &subject->bdf))
+			continue;
+		broker->devices[i] = (struct broker_device){ 0 };
+		if (!device.request)
+			broker_tell_deleted(broker, device.id);
+	}
+	broker_finish_attaches(broker);
+	start_next(broker);
+}
+
+static const struct broker_device *find_in_state(
+	const struct broker *broker, enum broker_device_state state)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(broker->devices); i++)
+		if (broker->devices[i].state == state)
+			return &broker->devices[i];
+	return NULL;
+}
+
+/* At the end all goes back at once. */
+static void start_next(struct broker *broker)
+{
+	const struct broker_device *device;
+
+	if (broker->over || broker_job_is_busy(broker))
+		return;
+	if ((device = find_in_state(broker, BROKER_DEVICE_RETURNING)))
+		broker_job_start(broker, &(struct broker_job_subject){ .bdf = device->bdf },
+			return_device, on_returned);
+	else if ((device = find_in_state(broker, BROKER_DEVICE_BINDING)))
+		broker_job_start(broker, &(struct broker_job_subject){ .request = device->request },
+			bind_attached, on_bound);
+}
 
 void broker_devices_take_reply(struct broker *broker, uint32_t request, bool failed)
 {
@@ -329,7 +447,8 @@ void broker_devices_take_event(struct broker *broker, const struct message *mess
 	char name[BDF_TEXT];
 
 	if (number >= ARRAY_SIZE(broker->devices) || action >= MACHINE_ACTIONS ||
-		!event->done[action] || device->state < BROKER_DEVICE_THERE)
+		!event->done[action] || !broker_device_is_in(device) ||
+		device->state == BROKER_DEVICE_COMING)
 		return;
 	if (!failed || action == MACHINE_DETACH)
 		broker_devices_leave(broker, number);
@@ -343,16 +462,15 @@ void broker_devices_take_event(struct broker *broker, const struct message *mess
 static bool is_leaving(const struct broker *broker, const struct broker_device *device)
 {
 	return device->state == BROKER_DEVICE_LEAVING ||
-	       (device->state != BROKER_DEVICE_NONE &&
-		       host_release_is_taken(&broker->host, &device->bdf));
+	       (broker_device_is_in(device) && host_release_is_taken(&broker->host, &device->bdf));
 }
 
 void broker_devices_end(struct broker *broker)
 {
 	for (unsigned i = 0; i < ARRAY_SIZE(broker->devices); i++)
 		if (is_leaving(broker, &broker->devices[i]))
-			give_device_back(broker, i);
-	give_companions_back(broker);
+			broker->devices[i].state = BROKER_DEVICE_RETURNING;
+	start_next(broker);
 }
 
 /* The first error is the caller's to tell. */
@@ -364,10 +482,12 @@ static void note_error(struct error *err, const struct error *why)
 		*err = *why;
 }
 
-int broker_devices_release(struct broker *broker, struct error *err)
+static void return_all(
+	struct broker *broker, const struct broker_job_subject *subject, struct error *err)
 {
 	struct error why = { 0 };
 
+	(void)subject;
 	for (unsigned i = 0; i < ARRAY_SIZE(broker->devices); i++) {
 		if (broker->devices[i].state == BROKER_DEVICE_NONE)
 			continue;
@@ -377,7 +497,11 @@ int broker_devices_release(struct broker *broker, struct error *err)
 	}
 	host_release_owned(&broker->host, NULL, &why);
 	note_error(err, &why);
-	return err->code;
+}
+
+int broker_devices_release(struct broker *broker, struct error *err)
+{
+	return broker_job_call(broker, return_all, err);
 }
 
 void broker_devices_closed(struct broker *broker, unsigned number)
@@ -385,6 +509,6 @@ void broker_devices_closed(struct broker *broker, unsigned number)
 	if (number >= ARRAY_SIZE(broker->devices) ||
 		broker->devices[number].state != BROKER_DEVICE_LEAVING)
 		return;
-	give_device_back(broker, number);
-	give_companions_back(broker);
+	broker->devices[number].state = BROKER_DEVICE_RETURNING;
+	start_next(broker);
 }

@@ -7,7 +7,8 @@
 
 /*
  * The devices that a machine has, from its start on or by device_add: taken from their drivers, handed over,
- * given back when the machine says that they are closed. A device's number is its place in the table.
+ * given back when the machine says that they are closed. A device's number is its place in the table. What changes
+ * drivers is a job (broker/job.h).
  */
 
 struct broker;
@@ -17,9 +18,11 @@ struct broker_vfio;
 
 enum broker_device_state {
 	BROKER_DEVICE_NONE,
-	BROKER_DEVICE_COMING, /* the machine has not said yet that the guest sees it */
+	BROKER_DEVICE_BINDING, /* on its way to vfio-pci, or waits for its turn */
+	BROKER_DEVICE_COMING,  /* the machine has not said yet that the guest sees it */
 	BROKER_DEVICE_THERE,
-	BROKER_DEVICE_LEAVING, /* the machine has been asked to close it, or could not take it */
+	BROKER_DEVICE_LEAVING,   /* the machine has been asked to close it, or could not take it */
+	BROKER_DEVICE_RETURNING, /* on its way to the host, or waits for its turn */
 };
 
 struct broker_device {
@@ -29,17 +32,24 @@ struct broker_device {
 	struct passthrough_rom rom;
 	bool plain;       /* no quirks */
 	uint32_t request; /* while it comes */
+	bool force;       /* take it although the host uses it */
 	uint64_t told[2]; /* when clients have been told that it is wanted, of an error; 0: never */
 };
 
-/* Those of the configuration; they are bound already. */
-void broker_devices_init(struct broker *broker);
+/* The machine has it, or is about to: its number is the machine's, too. */
+bool broker_device_is_in(const struct broker_device *device);
+
+/* Bind those of the configuration. */
+int broker_devices_take(struct broker *broker, struct error *err);
 
 /* Before a life of the machine: numbers from 0 on, and what was on its way in is there. */
 unsigned broker_devices_begin(
 	struct broker *broker, struct bdf devices[static MACHINE_DEVICES_MAX]);
 
-/* Bind and hand over what an address names: one device, or all functions of one. */
+/*
+ * Bind what an address names: one device, or all functions of one. It is handed over when it is bound; where it is not,
+ * broker_fail_attach() is called.
+ */
 int broker_devices_add(struct broker *broker, uint32_t request, const char *host, const char *id,
 	bool force, struct error *err);
 
@@ -58,7 +68,7 @@ void broker_devices_take_event(struct broker *broker, const struct message *mess
 /* A life of the machine has ended: those that were leaving, or that the host has taken, do not see the next one. */
 void broker_devices_end(struct broker *broker);
 
-/* There is no next one: give all back, with what was bound for them. Goes on after a failure, the first one is told. */
+/* There is no next one: give all back, with what was bound for them. The first failure is told, and prevents nothing. */
 int broker_devices_release(struct broker *broker, struct error *err);
 
 /* The machine has closed it: give it back, where it was to go. */

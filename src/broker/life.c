@@ -239,10 +239,10 @@ const char *broker_life_state(const struct broker *broker)
 {
 	const struct watch *watch = broker->watch;
 
+	if (broker->over || (watch && watch->phase >= TOLD))
+		return "shutdown";
 	if (!watch || watch->phase == STARTING)
 		return "prelaunch";
-	if (watch->phase >= TOLD)
-		return "shutdown";
 	if (!broker->paused)
 		return "running";
 	return broker->held_for == MACHINE_OFF     ? "paused"
@@ -317,7 +317,7 @@ static void take_message(struct watch *watch, const struct message *message)
 			watch->open &= ~(1ULL << message->device);
 		/* At the machine's end they stay ours for its next life, or all go. */
 		if (watch->phase == RUNNING)
-			broker_take_closed(watch->broker, message->device);
+			broker_devices_closed(watch->broker, message->device);
 		break;
 	case MESSAGE_WANTED:
 	case MESSAGE_FAILED:
@@ -376,7 +376,7 @@ static void name_devices(const struct watch *watch, char *text, size_t size)
 
 	text[0] = '\0';
 	for (unsigned i = 0; i < MACHINE_DEVICES_MAX; i++) {
-		if (devices[i].state == BROKER_DEVICE_NONE || !(watch->open >> i & 1))
+		if (!broker_device_is_in(&devices[i]) || !(watch->open >> i & 1))
 			continue;
 		if (named++ >= NAMED_MAX)
 			more++;

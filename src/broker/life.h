@@ -4,6 +4,7 @@
 #include "base/loop.h"
 #include "broker/commands.h"
 #include "broker/devices.h"
+#include "broker/job.h"
 #include "broker/resources.h"
 #include "broker/serial.h"
 #include "host/system/cgroup.h"
@@ -22,11 +23,13 @@ struct broker {
 	struct broker_request requests[BROKER_REQUESTS_MAX];
 	struct passthrough_rom roms[MACHINE_DEVICES_MAX]; /* of the configuration's devices */
 	struct broker_device devices[MACHINE_DEVICES_MAX];
+	struct broker_job job;
 	enum vfio_iommu_kind iommu; /* of this life of the machine */
 	int signal_fd;              /* where signals arrive instead of at a handler */
 	int stopped_by;             /* the signal that asked for the end; 0 */
 	bool quit;                  /* a client of the monitor has asked for it */
 	bool reset_by_host;         /* the same for this life's reset */
+	bool over;                  /* there will be no further life */
 	bool paused;                /* the vCPUs are held */
 	enum machine_end held_for;  /* for this the machine holds them itself; else MACHINE_OFF */
 	struct host_cgroup_counts memory_before; /* at this life's begin */

@@ -5,17 +5,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 /*
- * To be preloaded into penstock. With KILL_BEFORE=N in the environment the process kills itself before
- * its N-th call of those by which it changes anything: fork(3), for a child that writes to sysfs, and what its
- * journal is written with. Its children, and the programs that these run, are left alone.
+ * To be preloaded into penstock. With KILL_BEFORE=N in the environment the process is killed before the N-th call of
+ * those by which it, or a child that works for it, changes anything: fork(3), for a child that writes to sysfs, and
+ * what its journal is written with. The programs that they run are left alone.
  */
 
 static pid_t process;
-static unsigned long left;
+static unsigned long *left; /* shared with its children */
 
 __attribute__((constructor)) static void start(void)
 {
@@ -23,14 +24,19 @@ __attribute__((constructor)) static void start(void)
 
 	if (!count || strcmp(program_invocation_short_name, "penstock"))
 		return;
+	left = mmap(NULL, sizeof(*left), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (left == MAP_FAILED)
+		abort();
 	process = getpid();
-	left = strtoul(count, NULL, 10);
+	*left = strtoul(count, NULL, 10);
 }
 
 static void *step(const char *name)
 {
-	if (process == getpid() && left && --left == 0)
-		raise(SIGKILL);
+	if (process && *left && --*left == 0) {
+		kill(process, SIGKILL);
+		raise(SIGKILL); /* the child would be, too */
+	}
 	return dlsym(RTLD_NEXT, name);
 }
 

@@ -25,6 +25,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -82,9 +83,10 @@ static struct {
 	unsigned limit_ms, progress_ms; /* 0: as they are */
 	unsigned haste;                 /* times faster than the clock */
 	bool cannot_kill;
-	const char *no_bind;      /* why devices cannot be had */
-	unsigned no_attach;       /* this message of the kind does not get through; 0 */
-	const char *local_events; /* of the group whose memory runs out */
+	const char *no_bind;         /* why devices cannot be had */
+	bool slow_bind, slow_return; /* they wait until the test lets them go on */
+	unsigned no_attach;          /* this message of the kind does not get through; 0 */
+	const char *local_events;    /* of the group whose memory runs out */
 	int leak;    /* a descriptor that the broker has and the machine is not to have */
 	int in, out; /* its standard streams */
 } test;
@@ -93,6 +95,9 @@ static struct {
 	unsigned lives, binds, attaches;
 	unsigned returns, releases; /* of devices, and of all that is left then */
 	unsigned taken;             /* the bus of a device that somebody takes; 0 */
+	unsigned standing;          /* processes that have come to where they wait */
+	unsigned may_go_on;         /* by the test */
+	pid_t worker;               /* the last of them */
 	size_t heap[2]; /* what the broker uses when it has bound EARLY devices, and now */
 	pid_t machine;
 	unsigned ready; /* by the test: the machine may say so */
@@ -130,10 +135,21 @@ static size_t heap_in_use(void)
 #endif
 }
 
+/* As behind a driver that does not let go. */
+static void stand_still(void)
+{
+	seen->worker = getpid();
+	__atomic_add_fetch(&seen->standing, 1, __ATOMIC_RELEASE);
+	while (!__atomic_load_n(&seen->may_go_on, __ATOMIC_ACQUIRE))
+		usleep(1000);
+}
+
 int __wrap_host_bind(const struct host *host, const struct bdf *devices, size_t count,
 	const struct bind_options *options, struct error *err)
 {
 	(void)host, (void)devices, (void)options;
+	if (test.slow_bind)
+		stand_still();
 	if (test.no_bind)
 		return error_set(err, -EBUSY, NULL, "%s", test.no_bind);
 	seen->binds += count;
@@ -152,6 +168,8 @@ int __wrap_host_release_unless_taken(
 	const struct host *host, const struct bdf *bdf, struct error *err)
 {
 	(void)host, (void)bdf, (void)err;
+	if (test.slow_return)
+		stand_still();
 	seen->returns++;
 	return 0;
 }
@@ -729,8 +747,7 @@ static enum machine_end have_events(const struct machine_config *machine, struct
 	must(machine->device_count == (seen->lives == 1 ? 5 : seen->lives == 2 ? 3 : 1));
 	must(machine->on_device_error == MACHINE_DETACH);
 	tell(machine, MESSAGE_READY);
-	while (!__atomic_load_n(&seen->ready, __ATOMIC_RELAXED))
-		usleep(10000);
+	wait_for(&seen->ready, seen->lives);
 	tell_event(machine, MESSAGE_WANTED, 60, MACHINE_DETACH);
 	tell_event(machine, MESSAGE_WANTED, UINT32_MAX, MACHINE_ASK);
 	tell_event(machine, MESSAGE_WANTED, 0, MACHINE_STOP);
@@ -740,6 +757,7 @@ static enum machine_end have_events(const struct machine_config *machine, struct
 		tell_event(machine, MESSAGE_WANTED, 0, MACHINE_ASK);
 		for (closed.device = 0; closed.device < 3; closed.device++)
 			must(message_send(machine->control_fd, &closed) == 0);
+		wait_for(&seen->ready, 2);
 	} else if (seen->lives == 2) {
 		tell_event(machine, MESSAGE_WANTED, 0, MACHINE_ASK);
 		tell_event(machine, MESSAGE_FAILED, 2, MACHINE_DETACH);
@@ -1565,6 +1583,127 @@ TEST(half_a_device_is_none)
 	close(client);
 }
 
+TEST(clients_are_served_while_a_device_is_bound)
+{
+	static const struct bdf device = { .bus = 9 };
+	struct job job;
+	int client, other;
+
+	config.devices[0] = device;
+	config.device_count = 1;
+	test.slow_bind = true;
+	start(&job, take_all);
+	wait_for(&seen->standing, 1);
+	open_monitor(&client);
+	ask(client, "{\"execute\":\"qmp_capabilities\"}", "return");
+	ask(client, STATUS, "\"prelaunch\"");
+	seen->may_go_on = 1;
+	wait_for(&seen->lives, 1);
+	await_status(client, "\"running\"");
+	seen->may_go_on = 0;
+	open_monitor(&other);
+	ask(other, "{\"execute\":\"qmp_capabilities\"}", "return");
+	say(client, ATTACH("\"0000:07:00.0\",\"id\":\"one\""));
+	wait_for(&seen->standing, 2);
+	ask(other, STATUS, "\"running\"");
+	ask(other, ATTACH("\"0000:07:00.0\""), "the machine has it already");
+	ask(other, DETACH("\"one\""), "still on its way to the machine");
+	seen->may_go_on = 1;
+	assert_non_null(hear(client, "return"));
+	ask(client, "{\"execute\":\"quit\"}", "SHUTDOWN");
+	assert_int_equal(end_of(&job), 0);
+	close(client);
+	close(other);
+}
+
+TEST(clients_are_served_while_a_device_goes_back)
+{
+	struct job job;
+	int client;
+
+	test.slow_return = true;
+	client = start_with_client(&job, take_all);
+	await_status(client, "\"running\"");
+	ask(client, ATTACH("\"0000:07:00.0\",\"id\":\"one\""), "return");
+	ask(client, DETACH("\"one\""), "return");
+	wait_for(&seen->standing, 1);
+	ask(client, STATUS, "\"running\"");
+	ask(client, DETACH("\"one\""), "on its way back");
+	ask(client, ATTACH("\"0000:07:00.0\""), "on its way back");
+	ask(client, "{\"execute\":\"quit\"}", "SHUTDOWN");
+	ask(client, STATUS, "\"shutdown\"");
+	seen->may_go_on = 1;
+	assert_int_equal(end_of(&job), 0);
+	close(client);
+}
+
+/* Its next life begins without it, and it goes back. */
+TEST(a_machine_does_not_wait_for_what_is_being_bound)
+{
+	struct job job;
+	int client, other;
+
+	test.slow_bind = true;
+	client = start_with_client(&job, obey);
+	await_status(client, "\"running\"");
+	open_monitor(&other);
+	ask(other, "{\"execute\":\"qmp_capabilities\"}", "return");
+	say(client, ATTACH("\"0000:07:00.0\",\"id\":\"one\""));
+	wait_for(&seen->standing, 1);
+	ask(other, "{\"execute\":\"system_reset\"}", "\"RESET\"");
+	assert_non_null(hear(client, "the machine has ended before it answered"));
+	wait_for(&seen->lives, 2);
+	await_status(client, "\"running\"");
+	seen->may_go_on = 1;
+	wait_for(&seen->returns, 1);
+	assert_int_equal(seen->attaches, 0);
+	ask(client, "{\"execute\":\"quit\"}", "SHUTDOWN");
+	assert_int_equal(end_of(&job), 0);
+	assert_int_equal(seen->returns, 1);
+	close(client);
+	close(other);
+}
+
+TEST(a_device_goes_back_when_who_binds_it_is_killed)
+{
+	struct job job;
+	int client;
+
+	test.slow_bind = true;
+	client = start_with_client(&job, take_all);
+	await_status(client, "\"running\"");
+	say(client, ATTACH("\"0000:07:00.0\",\"id\":\"one\""));
+	wait_for(&seen->standing, 1);
+	__real_kill(seen->worker, SIGKILL);
+	assert_non_null(hear(client, "was killed"));
+	assert_int_equal(seen->returns, 1);
+	ask(client, DETACH("\"one\""), "DeviceNotFound");
+	ask(client, "{\"execute\":\"quit\"}", "SHUTDOWN");
+	assert_int_equal(end_of(&job), 0);
+	close(client);
+}
+
+/* What it has changed is stale as the broker's own changes are: nobody goes on after it. */
+TEST(who_binds_a_device_dies_with_the_broker)
+{
+	struct job job;
+	int client, status;
+
+	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	test.slow_bind = true;
+	client = start_with_client(&job, take_all);
+	await_status(client, "\"running\"");
+	say(client, ATTACH("\"0000:07:00.0\",\"id\":\"one\""));
+	wait_for(&seen->standing, 1);
+	__real_kill(job.pid, SIGKILL);
+	assert_int_equal(end_of(&job), 128 + SIGKILL);
+	assert_int_equal(waitpid(seen->worker, &status, 0), seen->worker);
+	assert_int_equal(exit_code(status), 128 + SIGKILL);
+	waitpid(seen->machine, &status, 0);
+	prctl(PR_SET_CHILD_SUBREAPER, 0);
+	close(client);
+}
+
 TEST(what_the_host_takes_at_the_end_of_a_life_sees_no_other)
 {
 	static const struct bdf devices[] = { { .bus = 7 }, { .bus = 8 } };
@@ -1604,11 +1743,13 @@ TEST(clients_hear_of_what_befalls_devices)
 				     "\"action\":\"ask\"}"));
 	assert_non_null(hear(client, "\"DEVICE_DELETED\",\"data\":{\"device\":\"0000:07:00.0\""));
 	assert_non_null(hear(client, "\"DEVICE_DELETED\",\"data\":{\"device\":\"0000:07:00.1\""));
-	assert_non_null(hear(client, "\"RESET\""));
 	assert_int_equal(seen->returns, 2);
+	seen->ready = 2;
+	assert_non_null(hear(client, "\"RESET\""));
 	assert_non_null(hear(client, "\"device\":\"0000:08:00.0\",\"host\""));
 	assert_non_null(hear(client, "\"DEVICE_DELETED\",\"data\":{\"device\":\"0000:08:00.0\""));
 	assert_non_null(hear(client, "\"DEVICE_DELETED\",\"data\":{\"device\":\"0000:0a:00.0\""));
+	seen->ready = 3;
 	assert_non_null(hear(client, "\"__org.penstock_DEVICE_ERROR\",\"data\":{\"device\":"
 				     "\"0000:09:00.0\",\"host\":\"0000:09:00.0\","
 				     "\"action\":\"report\"}"));
@@ -2044,6 +2185,11 @@ int main(void)
 		BROKER_TEST(clients_are_told_of_a_crash_that_nobody_holds),
 		BROKER_TEST(what_a_machine_says_reaches_no_terminal),
 		BROKER_TEST(clients_attach_and_detach_devices),
+		BROKER_TEST(clients_are_served_while_a_device_is_bound),
+		BROKER_TEST(clients_are_served_while_a_device_goes_back),
+		BROKER_TEST(a_machine_does_not_wait_for_what_is_being_bound),
+		BROKER_TEST(a_device_goes_back_when_who_binds_it_is_killed),
+		BROKER_TEST(who_binds_a_device_dies_with_the_broker),
 		BROKER_TEST(devices_that_come_and_go_leave_nothing_behind),
 		BROKER_TEST(no_two_devices_have_one_id),
 		BROKER_TEST(half_a_device_is_none),

@@ -35,12 +35,24 @@ static int read_stat(pid_t pid, char *state, uint64_t *start)
 	return at && sscanf(at, "%" SCNu64, start) == 1 ? 0 : -EIO;
 }
 
+static pid_t acting_for; /* 0: for itself */
+
+void host_holder_act_for(pid_t parent)
+{
+	acting_for = parent;
+}
+
+static pid_t own_pid(void)
+{
+	return acting_for ? acting_for : getpid();
+}
+
 int host_holder_self(const char *name, struct host_holder *holder, struct error *err)
 {
 	char state;
 	int code;
 
-	*holder = (struct host_holder){ .pid = getpid() };
+	*holder = (struct host_holder){ .pid = own_pid() };
 	host_text(holder->name, sizeof(holder->name), "%s", name);
 	code = read_stat(holder->pid, &state, &holder->start);
 	if (code)
@@ -54,7 +66,7 @@ bool host_holder_is_self(const struct host_holder *holder)
 	uint64_t start;
 	char state;
 
-	return holder->pid == getpid() && read_stat(holder->pid, &state, &start) == 0 &&
+	return holder->pid == own_pid() && read_stat(holder->pid, &state, &start) == 0 &&
 	       start == holder->start;
 }
 

@@ -13,6 +13,8 @@ struct host_holder {
 };
 
 int host_holder_self(const char *name, struct host_holder *holder, struct error *err);
+/* In a child that does its parent's work and does not outlive it: what it takes is the parent's, whose own is its own. */
+void host_holder_act_for(pid_t parent);
 bool host_holder_is_self(const struct host_holder *holder);
 bool host_holder_is_alive(const struct host_holder *holder);
 
