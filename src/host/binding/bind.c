@@ -75,6 +75,16 @@ static void note_screen(struct host_record *record, const struct host_screen *sc
 	strcpy(record->screen.driver, screen->driver);
 }
 
+/* Where vfio-pci has lost it by the time that its holder is dead, somebody else has taken it: host_release_stale(). */
+static int note_bound(const struct host *host, const struct bdf *bdf, struct error *err)
+{
+	struct host_record record;
+	int code = host_journal_read(host, bdf, &record, err);
+
+	record.bound = true;
+	return code ? code : host_journal_write(host, &record, err);
+}
+
 /*
  * Put the device into the journal as ours. A record that is there already knows better than a
  * device at vfio-pci, or at no driver, what that was before: its holder is dead, or is "penstock
@@ -100,6 +110,7 @@ static int claim_device(const struct host *host, const struct host_device *devic
 	else if (options->persist)
 		record.companion &= companion;
 	record.persist = kept || options->persist;
+	record.bound = host_driver_is_vfio(device->driver);
 	record.makes_vfs = false; /* it has none, or it could not be had */
 	code = host_holder_self(options->owner, &record.holder, err);
 	return code ? code : host_journal_write(host, &record, err);
@@ -168,6 +179,8 @@ static int bind_one(const struct host *host, const struct plan_entry *entry,
 	if (code || host_driver_is_vfio(device.driver))
 		return code;
 	code = take_device(host, &device, &screen, lock, err);
+	if (code == 0)
+		code = note_bound(host, bdf, err);
 	if (code)
 		return code;
 	log_info("%s: %s -> " VFIO_PCI "%s", name, device.driver[0] ? device.driver : "no driver",

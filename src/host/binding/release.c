@@ -246,18 +246,20 @@ static bool is_in_scope(const struct host *host, const struct host_record *recor
 }
 
 /*
- * Take over the record, so that a third process waits for this one. The device's lock does that as
- * well, so a full disk must not keep a device from its driver.
+ * Take over the record, so that a third process waits for this one, and knows of our death that it was we who took
+ * the device from vfio-pci. The device's lock does that as well, so a full disk must not keep a device from its driver.
  */
 static void claim_record(const struct host *host, struct host_record *record)
 {
+	bool is_self = host_holder_is_self(&record->holder);
 	struct error why = { 0 };
 
-	if (host_holder_is_self(&record->holder) && !record->persist)
+	if (is_self && !record->persist && !record->bound)
 		return;
+	record->bound = false;
 	/* Else it would be as well to leave it bound, should this process die on the way. */
 	record->persist = false;
-	if (host_holder_self("release", &record->holder, &why) ||
+	if ((!is_self && host_holder_self("release", &record->holder, &why)) ||
 		host_journal_write(host, record, &why))
 		log_warning("%s: %s", why.object, why.what);
 }
@@ -276,13 +278,20 @@ static int return_screen(const struct host *host, const struct host_record *reco
 	return screen_return(&change, &screen, err);
 }
 
+/* A holder that dies in the midst of a change of its own has left the device so itself. */
+static bool is_taken(const struct host *host, const struct host_record *record, enum scope scope)
+{
+	return (scope == SCOPE_TAKEN || (scope == SCOPE_STALE && record->bound)) &&
+	       host_release_is_taken(host, &record->bdf);
+}
+
 static int release_recorded(const struct host *host, struct host_record *record, enum scope scope,
 	int lock, struct error *err)
 {
 	struct goal goal = { .known = true };
 	bool kept = host_binds_kept(host, record) &&
 		    (scope != SCOPE_TAKEN || host_device_exists(host, &record->bdf));
-	bool taken;
+	bool taken = is_taken(host, record, scope);
 	int code;
 
 	if (kept && scope != SCOPE_ORDERED) {
@@ -295,7 +304,6 @@ static int release_recorded(const struct host *host, struct host_record *record,
 		return err->code;
 	strcpy(goal.driver, record->driver);
 	strcpy(goal.override, record->override);
-	taken = scope == SCOPE_TAKEN && host_release_is_taken(host, &record->bdf);
 	code = taken ? leave_taken(host, record, lock, err)
 		     : give_back(host, &record->bdf, &goal, lock, err);
 	if (code == 0)
@@ -416,6 +424,8 @@ static int tell_one(
 	else if (code == 0 && record.makes_vfs)
 		log_info("%s: would lose the VFs that an unfinished 'penstock vf create' made",
 			name);
+	else if (code == 0 && is_taken(host, &record, scope))
+		log_info("%s: would be left to who has taken it from vfio-pci", name);
 	else if (code == 0)
 		log_info("%s: would go from %s to %s", name, driver[0] ? driver : "no driver",
 			record.driver[0] ? record.driver : "no driver");

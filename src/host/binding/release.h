@@ -23,7 +23,10 @@ bool host_release_is_taken(const struct host *host, const struct bdf *bdf);
  */
 int host_release_unless_taken(const struct host *host, const struct bdf *bdf, struct error *err);
 
-/* Give back what was held by processes that have ended without doing so. */
+/*
+ * Give back what was held by processes that have ended without doing so, as host_release_unless_taken() does where
+ * they had it at vfio-pci.
+ */
 int host_release_stale(const struct host *host, bool dry_run, struct error *err);
 
 /* Give back one device, however it came to vfio-pci, with the companions that were bound for it. */

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #define FIRST_LINE "penstock device 1"
+#define BOUND      "bound"
 #define MAKES_VFS  "makes-vfs"
 #define CONSOLE    "console"
 /* The two follow each other. */
@@ -66,22 +67,20 @@ static bool take_user(char **at, uid_t *user)
 	return *user && strcmp(value, again) == 0;
 }
 
-/* Only there while VFs are being made. */
-static bool take_makes_vfs(char **at, bool *makes_vfs)
+/* Only there where it is so. */
+static bool take_mark(char **at, const char *word, bool *is)
 {
 	char nothing[1];
 
-	*makes_vfs = strncmp(*at, MAKES_VFS, strlen(MAKES_VFS)) == 0;
-	return !*makes_vfs || take_line(at, MAKES_VFS, nothing, sizeof(nothing));
+	*is = strncmp(*at, word, strlen(word)) == 0;
+	return !*is || take_line(at, word, nothing, sizeof(nothing));
 }
 
 /* Only there where something of the host was on the card. */
 static bool take_screen(char **at, struct host_screen *screen)
 {
-	char nothing[1];
-
-	*screen = (struct host_screen){ .console = strncmp(*at, CONSOLE, strlen(CONSOLE)) == 0 };
-	if (screen->console && !take_line(at, CONSOLE, nothing, sizeof(nothing)))
+	*screen = (struct host_screen){ 0 };
+	if (!take_mark(at, CONSOLE, &screen->console))
 		return false;
 	if (strncmp(*at, FRAMEBUFFER, strlen(FRAMEBUFFER)))
 		return true;
@@ -109,8 +108,10 @@ bool record_parse(char *text, struct host_record *record)
 	       take_holder(&text, &record->holder) &&
 	       take_flag(&text, "persist ", &record->persist) &&
 	       take_flag(&text, "companion ", &record->companion) &&
-	       take_makes_vfs(&text, &record->makes_vfs) && take_screen(&text, &record->screen) &&
-	       take_user(&text, &record->user) && take_end(&text);
+	       take_mark(&text, BOUND, &record->bound) &&
+	       take_mark(&text, MAKES_VFS, &record->makes_vfs) &&
+	       take_screen(&text, &record->screen) && take_user(&text, &record->user) &&
+	       take_end(&text);
 }
 
 bool record_parse_name(char *text, struct host_holder *holder)
@@ -133,12 +134,12 @@ void record_format(const struct host_record *record, char text[static JOURNAL_EN
 			record->screen.driver);
 	snprintf(text, JOURNAL_ENTRY_SIZE,
 		FIRST_LINE "\naddress %s\ndriver %s\noverride %s\nholder %d %" PRIu64
-			   "\nname %s\npersist %s\ncompanion %s\n%s%s%s%send\n",
+			   "\nname %s\npersist %s\ncompanion %s\n%s%s%s%s%send\n",
 		bdf_format(&record->bdf, address), record->driver, record->override,
 		record->holder.pid, record->holder.start, record->holder.name,
 		record->persist ? "yes" : "no", record->companion ? "yes" : "no",
-		record->makes_vfs ? MAKES_VFS "\n" : "", record->screen.console ? CONSOLE "\n" : "",
-		framebuffer, user);
+		record->bound ? BOUND "\n" : "", record->makes_vfs ? MAKES_VFS "\n" : "",
+		record->screen.console ? CONSOLE "\n" : "", framebuffer, user);
 }
 
 void record_format_name(const struct host_holder *holder, char text[static JOURNAL_ENTRY_SIZE])

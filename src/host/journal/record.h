@@ -20,6 +20,7 @@ struct host_record {
 	struct host_holder holder;
 	bool persist; /* bound by "penstock bind": it stays so when its holder ends, if that was done */
 	bool companion; /* bound only because another device of its group was */
+	bool bound;     /* vfio-pci has it, and nobody here is changing that */
 	bool makes_vfs; /* a PF: unless the bind comes to its end, its VFs are to go */
 	struct host_screen screen;
 	uid_t user; /* "bind --user": has the node of its group; 0: nobody but root */

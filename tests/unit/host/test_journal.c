@@ -78,12 +78,13 @@ static void a_record_keeps_what_is_seldom_there(void **state)
 
 	record.user = 1000;
 	record.makes_vfs = true;
+	record.bound = true;
 	record.persist = true;
 	record.screen = (struct host_screen){ true, "simple-framebuffer.0", "simple-framebuffer" };
 	assert_int_equal(host_journal_write(&fixture->host, &record, &err), 0);
 	assert_int_equal(host_journal_read(&fixture->host, &card, &again, &err), 0);
 	assert_int_equal(again.user, 1000);
-	assert_true(again.makes_vfs && again.persist);
+	assert_true(again.makes_vfs && again.persist && again.bound);
 	assert_true(again.screen.console);
 	assert_string_equal(again.screen.framebuffer, "simple-framebuffer.0");
 	assert_string_equal(again.screen.driver, "simple-framebuffer");

@@ -532,6 +532,51 @@ static void what_somebody_takes_is_left_to_him(void **state)
 	assert_no_record(fixture);
 }
 
+/* Its holder is killed in the midst of that; or, before, in the midst of a change of its own. */
+static void what_somebody_takes_from_the_dead_is_left_to_him(void **state)
+{
+	struct fixture *fixture = *state;
+	struct error err = { 0 };
+
+	for (unsigned bound = 0; bound < 2; bound++) {
+		struct host_record record;
+		pid_t child;
+
+		assert_int_equal(host_bind(&fixture->host, &disk, 1, &plain, &err), 0);
+		assert_int_equal(host_journal_read(&fixture->host, &disk, &record, &err), 0);
+		assert_true(record.bound);
+		child = fixture_start_other(&record.holder);
+		record.bound = bound;
+		assert_int_equal(host_journal_write(&fixture->host, &record, &err), 0);
+		fixture_end_other(child);
+		assert_int_equal(unbind("0000:02:00.0"), 0);
+		assert_int_equal(host_release_stale(&fixture->host, true, &err), 0);
+		assert_at(fixture, &disk, "", "vfio-pci");
+		assert_int_equal(host_release_stale(&fixture->host, false, &err), 0);
+		assert_at(fixture, &disk, bound ? "" : "nvme", "");
+		assert_no_record(fixture);
+	}
+}
+
+/* One that it dies of while it gives the device back is no other's doing. */
+static void what_goes_back_is_not_bound(void **state)
+{
+	struct fixture *fixture = *state;
+	struct host_record record;
+	struct error err = { 0 };
+
+	assert_int_equal(host_bind(&fixture->host, &disk, 1, &plain, &err), 0);
+	kernel.refused = "0000:02:00.0";
+	assert_true(host_release_owned(&fixture->host, &disk, &err) < 0);
+	err = (struct error){ 0 };
+	assert_int_equal(host_journal_read(&fixture->host, &disk, &record, &err), 0);
+	assert_false(record.bound);
+	assert_string_equal(record.holder.name, "demo");
+	kernel.refused = NULL;
+	assert_int_equal(host_release_owned(&fixture->host, &disk, &err), 0);
+	assert_all_as_before(fixture);
+}
+
 /* He sets an override of his own while ours is being taken away. */
 static void who_takes_it_may_be_faster(void **state)
 {
@@ -893,6 +938,8 @@ int main(void)
 		TEST(a_driver_that_is_gone),
 		TEST(what_the_host_uses_again_is_left_there),
 		TEST(what_somebody_takes_is_left_to_him),
+		TEST(what_somebody_takes_from_the_dead_is_left_to_him),
+		TEST(what_goes_back_is_not_bound),
 		TEST(who_takes_it_may_be_faster),
 		TEST(who_takes_it_may_hang),
 		TEST(what_nobody_takes_goes_back),
