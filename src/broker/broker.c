@@ -9,6 +9,7 @@
 #include "broker/numa.h"
 #include "broker/places.h"
 #include "broker/rom.h"
+#include "broker/signals.h"
 #include "host/journal/names.h"
 #include "host/system/guard.h"
 
@@ -19,7 +20,6 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
-#include <sys/signalfd.h>
 #include <sys/wait.h>
 
 /* Resets that soon after the guest's start: the first ones are let pass, then it is slowed down. */
@@ -40,41 +40,13 @@ static void raise_file_limit(void)
 	}
 }
 
-static int catch_signals(struct broker *broker, struct error *err)
-{
-	static const int always[] = { SIGTERM, SIGPWR, SIGCHLD, SIGCONT };
-	/* As nohup does, or a shell for what runs in the background. */
-	static const int unless_ignored[] = { SIGINT, SIGHUP, SIGQUIT };
-	struct sigaction before;
-	sigset_t signals;
-
-	sigemptyset(&signals);
-	for (size_t i = 0; i < ARRAY_SIZE(always); i++)
-		sigaddset(&signals, always[i]);
-	for (size_t i = 0; i < ARRAY_SIZE(unless_ignored); i++)
-		if (sigaction(unless_ignored[i], NULL, &before) == 0 &&
-			before.sa_handler != SIG_IGN)
-			sigaddset(&signals, unless_ignored[i]);
-	sigprocmask(SIG_BLOCK, &signals, NULL);
-	broker->signal_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
-	signal(SIGPIPE, SIG_IGN);
-	/*
-	 * In the background neither output nor a key must stop it, nor the machine, which has this
-	 * from us: the guest would stand still while its devices go on.
-	 */
-	signal(SIGTTOU, SIG_IGN);
-	signal(SIGTTIN, SIG_IGN);
-	/* Whoever started us may ignore it, and the kernel would then reap the machine itself. */
-	signal(SIGCHLD, SIG_DFL);
-	return broker->signal_fd < 0 ? error_sys(err, -errno, NULL, "cannot catch signals") : 0;
-}
-
 static int make_loop(struct broker *broker, struct error *err)
 {
 	int code;
 
 	broker->loop = loop_new(err);
-	if (!broker->loop || catch_signals(broker, err))
+	broker->signal_fd = broker->loop ? broker_signals_catch(err) : -1;
+	if (broker->signal_fd < 0)
 		return err->code;
 	code = loop_add(broker->loop, broker->signal_fd, EPOLLIN, broker_on_signal, broker);
 	return code ? error_sys(err, code, NULL, "cannot catch signals") : 0;

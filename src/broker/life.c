@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/size.h"
 #include "broker/ram.h"
+#include "broker/signals.h"
 #include "broker/vfio.h"
 #include "host/system/guard.h"
 #include "machine/message.h"
@@ -100,15 +101,13 @@ static _Noreturn void run_machine(struct broker *broker, const struct broker_vfi
 	};
 	struct error err = { 0 };
 	enum machine_end how;
-	sigset_t none; /* not what our caller had blocked: a vCPU is stopped by a signal */
 
 	prctl(PR_SET_NAME, "penstock-vm");
 	/* Ctrl-C reaches the whole process group; it is the broker's to act on. */
 	signal(SIGINT, SIG_IGN);
 	signal(SIGQUIT, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
+	broker_signals_unblock(); /* a vCPU is stopped by one */
 	memcpy(machine.devices, vfio->sources, sizeof(machine.devices));
 	for (unsigned i = 0; i < machine.device_count; i++) {
 		machine.roms[i] = broker->devices[i].rom;

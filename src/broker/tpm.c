@@ -4,6 +4,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/size.h"
+#include "broker/signals.h"
 #include "host/system/guard.h"
 #include "machine/sandbox.h"
 
@@ -24,8 +25,9 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-#define START_MS   60000 /* for swtpm to answer; it takes some 10, and 100 for its self-test */
-#define END_MS     3000  /* for swtpm to end by itself, and then for the kernel to end it */
+#define ANSWER_MS \
+	10000 /* for swtpm to answer a request; it takes some 10, and 100 for its self-test */
+#define END_MS     3000 /* for swtpm to end by itself, and then for the kernel to end it */
 #define TICK_MS    10
 #define STATE_FILE "tpm2-00.permall" /* swtpm's name for it */
 
@@ -134,7 +136,6 @@ static void inherit_nothing_but(const int fds[static 3], int log)
 {
 	int keep[4] = { fds[0], fds[1], fds[2], log };
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-	sigset_t none;
 
 	dup2(null, STDIN_FILENO);
 	dup2(null, STDOUT_FILENO);
@@ -144,8 +145,7 @@ static void inherit_nothing_but(const int fds[static 3], int log)
 		fcntl(fds[i], F_SETFD, 0);
 	/* Ctrl-C is the broker's to act on, and what that one ignores or blocks is its own affair. */
 	setsid();
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
+	broker_signals_unblock();
 	signal(SIGPIPE, SIG_DFL);
 	signal(SIGTTIN, SIG_DFL);
 	signal(SIGTTOU, SIG_DFL);
@@ -229,10 +229,20 @@ static int not_started(const struct broker_tpm *tpm, int code, const char *what,
 	return err->code;
 }
 
-/* Send a request and have so many bytes of what comes back. */
-static int exchange(
-	int fd, const void *request, size_t size, void *reply, size_t wanted, uint64_t deadline)
+static int not_answered(const struct broker_tpm *tpm, struct error *err)
 {
+	error_set(err, -ETIMEDOUT, tpm->path[0] ? tpm->path : NULL,
+		"swtpm has not answered within %u seconds", ANSWER_MS / 1000);
+	error_hint(err,
+		"the host may be overloaded, or the disk that this is on hangs: 'dmesg | tail' may "
+		"tell; 'swtpm --version' shows whether it starts at all");
+	return err->code;
+}
+
+/* Send a request and have so many bytes of what comes back. */
+static int exchange(int fd, const void *request, size_t size, void *reply, size_t wanted)
+{
+	uint64_t deadline = guard_now() + ANSWER_MS;
 	size_t got = 0;
 
 	if (size && send(fd, request, size, MSG_NOSIGNAL) != (ssize_t)size)
@@ -255,23 +265,22 @@ static int exchange(
 }
 
 /* Ask by the control channel, with one number. The result, or a negative errno. */
-static int ask_swtpm(const struct broker_tpm *tpm, uint32_t command, uint32_t number,
-	size_t reply_size, uint64_t deadline)
+static int ask_swtpm(
+	const struct broker_tpm *tpm, uint32_t command, uint32_t number, size_t reply_size)
 {
 	const uint32_t request[] = { htobe32(command), htobe32(number) };
 	uint32_t reply[4];
-	int code = exchange(tpm->control, request, sizeof(request), reply, reply_size, deadline);
+	int code = exchange(tpm->control, request, sizeof(request), reply, reply_size);
 
 	return code ? code : (int)(be32toh(reply[0]) & INT_MAX);
 }
 
 /* The same as a guest would. Nothing but the result is of interest. */
-static int ask_tpm(
-	const struct broker_tpm *tpm, const uint8_t *command, size_t size, uint64_t deadline)
+static int ask_tpm(const struct broker_tpm *tpm, const uint8_t *command, size_t size)
 {
 	uint32_t head[10 / 2], length, result;
 	uint8_t rest[64];
-	int code = exchange(tpm->machine.fd, command, size, head, 10, deadline);
+	int code = exchange(tpm->machine.fd, command, size, head, 10);
 
 	if (code)
 		return code;
@@ -280,7 +289,7 @@ static int ask_tpm(
 	length = be32toh(length);
 	if (length < 10 || length > 10 + sizeof(rest))
 		return -EBADMSG;
-	code = exchange(tpm->machine.fd, NULL, 0, rest, length - 10, deadline);
+	code = exchange(tpm->machine.fd, NULL, 0, rest, length - 10);
 	return code ? code : (int)(be32toh(result) & INT_MAX);
 }
 
@@ -290,12 +299,12 @@ static const uint8_t startup[] = { 0x80, 1, 0, 0, 0, 12, 0, 0, 1, 0x44, 0, 0 };
  * In the place of firmware, where a kernel runs first: TPM2_Startup and TPM2_SelfTest. Linux could do it, but calls the
  * lack of the one an error, and gives the other two seconds.
  */
-static int stand_in(const struct broker_tpm *tpm, uint64_t deadline)
+static int stand_in(const struct broker_tpm *tpm)
 {
 	static const uint8_t self_test[] = { 0x80, 1, 0, 0, 0, 11, 0, 0, 1, 0x43, 0 };
-	int code = ask_tpm(tpm, startup, sizeof(startup), deadline);
+	int code = ask_tpm(tpm, startup, sizeof(startup));
 
-	return code ? code : ask_tpm(tpm, self_test, sizeof(self_test), deadline);
+	return code ? code : ask_tpm(tpm, self_test, sizeof(self_test));
 }
 
 /*
@@ -303,7 +312,7 @@ static int stand_in(const struct broker_tpm *tpm, uint64_t deadline)
  * swtpm_setup(8) does: TPM2_Startup, TPM2_PCR_Allocate, TPM2_Shutdown (TPM 2.0 part 3), and it is so from the next
  * start on.
  */
-static int make_new(struct broker_tpm *tpm, uint64_t deadline)
+static int make_new(struct broker_tpm *tpm)
 {
 	static const uint8_t shutdown[] = { 0x80, 1, 0, 0, 0, 12, 0, 0, 1, 0x45, 0, 0 };
 	static const uint8_t allocate[] = { 0x80, 2, 0, 0, 0, 55, 0, 0, 1, 0x2b, 0x40, 0, 0,
@@ -312,14 +321,14 @@ static int make_new(struct broker_tpm *tpm, uint64_t deadline)
 		4, /* SHA-1, 256, 384, 512, each with a mask of PCRs */
 		0, 0x04, 3, 0, 0, 0, 0, 0x0b, 3, 0xff, 0xff, 0xff, 0, 0x0c, 3, 0, 0, 0, 0, 0x0d, 3,
 		0, 0, 0 };
-	int code = ask_tpm(tpm, startup, sizeof(startup), deadline);
+	int code = ask_tpm(tpm, startup, sizeof(startup));
 
 	if (!code)
-		code = ask_tpm(tpm, allocate, sizeof(allocate), deadline);
+		code = ask_tpm(tpm, allocate, sizeof(allocate));
 	if (!code)
-		code = ask_tpm(tpm, shutdown, sizeof(shutdown), deadline);
+		code = ask_tpm(tpm, shutdown, sizeof(shutdown));
 	if (!code)
-		code = ask_swtpm(tpm, CMD_INIT, 0, 4, deadline);
+		code = ask_swtpm(tpm, CMD_INIT, 0, 4);
 	tpm->is_new = code != 0;
 	return code;
 }
@@ -327,18 +336,17 @@ static int make_new(struct broker_tpm *tpm, uint64_t deadline)
 /* What it may send at once, then its power. */
 static int power_on(struct broker_tpm *tpm, struct error *err)
 {
-	uint64_t deadline = guard_now() + START_MS;
-	int code = ask_swtpm(tpm, CMD_SET_BUFFERSIZE, TPM_BUFFER_SIZE, 16, deadline);
+	int code = ask_swtpm(tpm, CMD_SET_BUFFERSIZE, TPM_BUFFER_SIZE, 16);
 	char text[64];
 
 	if (!code)
-		code = ask_swtpm(tpm, CMD_INIT, 0, 4, deadline);
+		code = ask_swtpm(tpm, CMD_INIT, 0, 4);
 	if (!code && tpm->is_new)
-		code = make_new(tpm, deadline);
+		code = make_new(tpm);
 	if (!code && !tpm->has_firmware)
-		code = stand_in(tpm, deadline);
+		code = stand_in(tpm);
 	if (code == -ETIMEDOUT)
-		return not_started(tpm, code, "does not answer", err);
+		return not_answered(tpm, err);
 	if (code < 0)
 		return not_started(tpm, code, "has ended as soon as it was started", err);
 	if (!code)

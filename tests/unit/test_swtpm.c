@@ -2,6 +2,7 @@
 #include "base/fd.h"
 #include "base/size.h"
 #include "broker/tpm.h"
+#include "host/system/guard.h"
 #include "test.h"
 
 #include <errno.h>
@@ -20,6 +21,23 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+
+static unsigned haste = 1; /* times faster than the clock */
+
+uint64_t __real_guard_now(void);
+uint64_t __wrap_guard_now(void);
+int __real_poll(struct pollfd *fds, nfds_t count, int timeout);
+int __wrap_poll(struct pollfd *fds, nfds_t count, int timeout);
+
+uint64_t __wrap_guard_now(void)
+{
+	return __real_guard_now() * haste;
+}
+
+int __wrap_poll(struct pollfd *fds, nfds_t count, int timeout)
+{
+	return __real_poll(fds, count, timeout / (int)haste);
+}
 
 /* This program is swtpm, too, where it is called so, and does what FAKE_SWTPM says. */
 
@@ -91,6 +109,8 @@ static int be_swtpm(int argc, char **argv)
 	}
 	if (strcmp(how, "confined") == 0 && !is_confined(argc, argv))
 		return 4;
+	while (strcmp(how, "mute") == 0)
+		pause();
 	while (poll(wait, 2, -1) > 0)
 		if ((wait[0].revents && obey(control, data, how)) ||
 			(wait[1].revents && respond(data)))
@@ -112,6 +132,7 @@ static int setup(void **state)
 	static struct fixture fixture;
 	char self[PATH_MAX] = "", program[64];
 
+	haste = 1;
 	fixture =
 		(struct fixture){ .directory = "/tmp/penstock-tpm-XXXXXX", .tpm = BROKER_TPM_NONE };
 	assert_non_null(mkdtemp(fixture.directory));
@@ -299,6 +320,21 @@ static void a_program_that_is_not_there_is_named(void **state)
 	assert_int_equal(access(fixture->state, F_OK), -1);
 }
 
+static void one_that_never_answers_is_not_waited_for_long(void **state)
+{
+	struct fixture *fixture = *state;
+	uint64_t start;
+
+	haste = 20;
+	setenv("FAKE_SWTPM", "mute", 1);
+	open_tpm(fixture);
+	start = guard_now();
+	assert_int_equal(broker_tpm_start(&fixture->tpm, &fixture->err), -ETIMEDOUT);
+	assert_true(guard_now() - start >= 10000);
+	assert_error(fixture, -ETIMEDOUT, "has not answered within 10 seconds");
+	assert_no_child();
+}
+
 static void a_state_in_use_is_left_alone(void **state)
 {
 	struct fixture *fixture = *state;
@@ -394,6 +430,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(it_reaches_its_state_alone, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			a_program_that_is_not_there_is_named, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			one_that_never_answers_is_not_waited_for_long, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_state_in_use_is_left_alone, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			a_state_must_be_a_directory_that_can_be_made, setup, teardown),

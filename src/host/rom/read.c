@@ -50,17 +50,19 @@ static int fail_to_read(const char *path, int code, struct error *err)
 	if (code == -EFBIG)
 		return error_set(err, code, path, "more than %u MiB, which no option ROM has",
 			ROM_SIZE_MAX >> 20);
+	if (code == -EINVAL)
+		return error_set(err, code, path, "an option ROM is read from a regular file only");
 	return error_sys(err, code, path, "cannot read the option ROM");
 }
 
 int rom_read_file(const char *path, uint8_t **data, size_t *size, struct error *err)
 {
-	cleanup_fd int fd = open(path, O_RDONLY | O_CLOEXEC);
+	cleanup_fd int fd = fd_open_regular(path);
 	cleanup_free uint8_t *buffer = malloc(ROM_SIZE_MAX);
 	ssize_t got;
 
 	if (fd < 0)
-		return fail_to_read(path, -errno, err);
+		return fail_to_read(path, fd, err);
 	if (!buffer)
 		return fail_to_read(path, -ENOMEM, err);
 	got = read_rom_bytes(fd, buffer, ROM_SIZE_MAX);

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -327,6 +328,12 @@ static void files(void **state)
 	err = (struct error){ 0 };
 	assert_int_equal(rom_read_file("/nowhere/x.rom", &data, &size, &err), -ENOENT);
 	assert_string_equal(err.object, "/nowhere/x.rom");
+	/* One that nobody writes to would be waited for. */
+	err = (struct error){ 0 };
+	snprintf(path, sizeof(path), "%s/pipe.rom", fixture->tree);
+	assert_int_equal(mkfifo(path, 0600), 0);
+	assert_int_equal(rom_read_file(path, &data, &size, &err), -EINVAL);
+	assert_non_null(strstr(err.what, "from a regular file only"));
 }
 
 static void a_device_without_one(void **state)
