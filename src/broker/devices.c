@@ -380,6 +380,21 @@ static void start_next(struct broker *broker)
 			bind_attached, on_bound);
 }
 
+static void tell_if_taken(struct broker *broker, unsigned number)
+{
+	const struct message message = { .type = MESSAGE_TAKEN, .device = number };
+
+	if (host_release_is_taken(&broker->host, &broker->devices[number].bdf))
+		broker_life_send(broker, &message);
+}
+
+void broker_devices_seen(struct broker *broker)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(broker->devices); i++)
+		if (broker->devices[i].state == BROKER_DEVICE_THERE)
+			tell_if_taken(broker, i);
+}
+
 void broker_devices_take_reply(struct broker *broker, uint32_t request, bool failed)
 {
 	for (unsigned i = 0; i < ARRAY_SIZE(broker->devices); i++) {
@@ -388,8 +403,10 @@ void broker_devices_take_reply(struct broker *broker, uint32_t request, bool fai
 		if (device->state != BROKER_DEVICE_COMING || device->request != request)
 			continue;
 		device->state = failed ? BROKER_DEVICE_LEAVING : BROKER_DEVICE_THERE;
-		if (!failed)
-			device->request = 0;
+		if (failed)
+			continue;
+		device->request = 0;
+		tell_if_taken(broker, i);
 	}
 }
 

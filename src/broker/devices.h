@@ -56,6 +56,12 @@ int broker_devices_add(struct broker *broker, uint32_t request, const char *host
 /* By its id or its address on the host; -1. */
 int broker_devices_find(const struct broker *broker, const char *id);
 
+/*
+ * The guest sees its devices. Those that somebody unbinds while they are opened the machine is told of: it hears of
+ * that from the kernel only ten seconds later.
+ */
+void broker_devices_seen(struct broker *broker);
+
 /* The machine has answered an attach; with an error they are closed next. */
 void broker_devices_take_reply(struct broker *broker, uint32_t request, bool failed);
 

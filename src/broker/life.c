@@ -297,8 +297,10 @@ static void take_message(struct watch *watch, const struct message *message)
 {
 	switch (message->type) {
 	case MESSAGE_READY:
-		if (watch->phase == STARTING)
-			enter(watch, RUNNING);
+		if (watch->phase != STARTING)
+			break;
+		enter(watch, RUNNING);
+		broker_devices_seen(watch->broker);
 		break;
 	case MESSAGE_ENDING:
 		if (watch->phase < ENDING)

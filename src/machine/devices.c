@@ -162,7 +162,7 @@ int devices_describe(struct machine_devices *devices, struct topology *topology,
 
 /*
  * The kernel says so every ten seconds for as long as the device is open. The guest is asked the first time.
- * By the last time it has had half a minute; Linux needs six seconds where it knows the button alone. Where
+ * By the last time it has had 20 seconds at least; Linux needs six seconds where it knows the button alone. Where
  * nobody can be asked, the first time is the last.
  */
 static void on_requested(void *opaque)
@@ -176,6 +176,15 @@ static void on_requested(void *opaque)
 		return;
 	devices_unplug(devices, device->number, last, &asked);
 	devices->wanted(devices->opaque, device->number, last ? MACHINE_DETACH : MACHINE_ASK);
+}
+
+void devices_taken(struct machine_devices *devices, unsigned number)
+{
+	struct machine_device *device =
+		number < MACHINE_DEVICES_MAX ? devices->table[number] : NULL;
+
+	if (device && device->attached && device->slot->state != SLOT_CLOSING)
+		on_requested(device);
 }
 
 static void on_failed(void *opaque)

@@ -117,6 +117,9 @@ int devices_plug(struct machine_devices *devices, unsigned number, const struct 
  */
 int devices_unplug(struct machine_devices *devices, unsigned number, bool force, struct error *err);
 
+/* The host wants a device back, whose wish was not heard as it was being opened. */
+void devices_taken(struct machine_devices *devices, unsigned number);
+
 /* On a vCPU's thread: the guest has ejected what is in these slots, a bit each. */
 void devices_ejected(struct machine_devices *devices, uint32_t slots);
 

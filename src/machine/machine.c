@@ -332,6 +332,9 @@ static void obey(struct machine *machine, const struct message *message)
 		devices_unplug(&machine->devices, message->detach.device, message->detach.force,
 			&reply.error);
 		break;
+	case MESSAGE_TAKEN:
+		devices_taken(&machine->devices, message->device);
+		return;
 	case MESSAGE_QUERY_CPUS:
 		tell_cpus(machine, message->id);
 		break;

@@ -25,6 +25,7 @@ static const struct kind {
 	{ MESSAGE_QUERY_PCI, 0, 0 },
 	{ MESSAGE_ATTACH, sizeof(struct message_attach), 1 },
 	{ MESSAGE_DETACH, sizeof(struct message_detach), 0 },
+	{ MESSAGE_TAKEN, sizeof(uint32_t), 0 },
 	{ MESSAGE_READY, 0, 0 },
 	{ MESSAGE_ENDING, 0, 0 },
 	{ MESSAGE_HELD, sizeof(uint32_t), 0 },

@@ -26,6 +26,7 @@ enum message_type {
 	MESSAGE_QUERY_PCI,  /* the same with MESSAGE_FUNCTION */
 	MESSAGE_ATTACH, /* attach, and a device's descriptor; the reply comes when the guest sees it */
 	MESSAGE_DETACH, /* detach; replied to when the guest is asked, MESSAGE_CLOSED is the end of it */
+	MESSAGE_TAKEN, /* device: it was taken from vfio-pci while it was opened; without a reply */
 	/* To the broker. */
 	MESSAGE_READY = 64, /* the console is read, and the guest starts */
 	MESSAGE_ENDING,     /* whoever may have wanted it */

@@ -95,6 +95,7 @@ static struct {
 	unsigned lives, binds, attaches;
 	unsigned returns, releases; /* of devices, and of all that is left then */
 	unsigned taken;             /* the bus of a device that somebody takes; 0 */
+	unsigned wishes;            /* of devices that were taken as they were opened */
 	unsigned standing;          /* processes that have come to where they wait */
 	unsigned may_go_on;         /* by the test */
 	pid_t worker;               /* the last of them */
@@ -675,6 +676,10 @@ static enum machine_end take_all(const struct machine_config *machine, struct er
 	(void)err;
 	tell(machine, MESSAGE_READY);
 	while (listen_to_broker(machine, &message)) {
+		if (message.type == MESSAGE_TAKEN) {
+			must(message.device == seen->wishes++);
+			continue;
+		}
 		const struct message reply = { .type = MESSAGE_REPLY, .id = message.id },
 				     closed = { .type = MESSAGE_CLOSED, .device = 0 };
 
@@ -1683,6 +1688,29 @@ TEST(a_device_goes_back_when_who_binds_it_is_killed)
 	close(client);
 }
 
+/* From the start on, or later: somebody unbinds them as the machine opens them. */
+TEST(a_machine_is_told_of_what_was_taken_as_it_was_opened)
+{
+	static const struct bdf device = { .bus = 7 };
+	struct job job;
+	int client;
+
+	config.devices[0] = device;
+	config.device_count = 1;
+	seen->taken = 7;
+	client = start_with_client(&job, take_all);
+	wait_for(&seen->wishes, 1);
+	ask(client, ATTACH("\"0000:08:00.0\""), "return");
+	seen->taken = 9;
+	ask(client, ATTACH("\"0000:0a:00.0\""), "return");
+	seen->wishes = 3;
+	ask(client, ATTACH("\"0000:09:00.0\""), "return");
+	wait_for(&seen->wishes, 4);
+	ask(client, "{\"execute\":\"quit\"}", "SHUTDOWN");
+	assert_int_equal(end_of(&job), 0);
+	close(client);
+}
+
 /* What it has changed is stale as the broker's own changes are: nobody goes on after it. */
 TEST(who_binds_a_device_dies_with_the_broker)
 {
@@ -2190,6 +2218,7 @@ int main(void)
 		BROKER_TEST(a_machine_does_not_wait_for_what_is_being_bound),
 		BROKER_TEST(a_device_goes_back_when_who_binds_it_is_killed),
 		BROKER_TEST(who_binds_a_device_dies_with_the_broker),
+		BROKER_TEST(a_machine_is_told_of_what_was_taken_as_it_was_opened),
 		BROKER_TEST(devices_that_come_and_go_leave_nothing_behind),
 		BROKER_TEST(no_two_devices_have_one_id),
 		BROKER_TEST(half_a_device_is_none),

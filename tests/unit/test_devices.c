@@ -783,6 +783,26 @@ static void a_guest_that_is_asked_for_the_host_has_its_time(void **state)
 	devices_close(&fixture->devices);
 }
 
+/* Not a device whose slot is still empty, one that is gone, or none at all. */
+static void a_wish_that_came_as_a_device_was_opened_is_heard(void **state)
+{
+	struct fixture *fixture = *state;
+
+	attach_one_of(fixture);
+	plug_device(fixture, 1);
+	port_set(fixture, 0, PCI_EXP_SLTCTL, 0);
+	fixture->said[0] = '\0';
+	devices_taken(&fixture->devices, 2);
+	devices_taken(&fixture->devices, MACHINE_DEVICES_MAX);
+	assert_string_equal(fixture->said, "");
+	devices_taken(&fixture->devices, 1);
+	assert_string_equal(fixture->said, "wanted 1 ask; ");
+	assert_int_equal(fixture->asked, 1 << 2);
+	let_go(fixture, 0);
+	wait_until_closed(fixture, 2);
+	devices_close(&fixture->devices);
+}
+
 /* Of two functions the one is wanted; a client has had the guest asked for the other already. */
 static void a_guest_lets_go_of_what_the_host_wants(void **state)
 {
@@ -987,6 +1007,7 @@ int main(void)
 		DEVICES_TEST(by_force_it_is_gone_at_once),
 		DEVICES_TEST(what_comes_right_after_another_waits_a_while),
 		DEVICES_TEST(a_guest_that_is_asked_for_the_host_has_its_time),
+		DEVICES_TEST(a_wish_that_came_as_a_device_was_opened_is_heard),
 		DEVICES_TEST(a_guest_lets_go_of_what_the_host_wants),
 		DEVICES_TEST(one_that_does_not_open_leaves_the_port_empty),
 		DEVICES_TEST(one_whose_companion_does_not_come_leaves_the_port_empty),
