@@ -65,6 +65,17 @@ static int open_directory(int parent, const char *name)
 	return fd < 0 ? -errno : fd;
 }
 
+/* With make it is made where it is missing. */
+static int enter_directory(int parent, const char *name, bool make)
+{
+	int code, fd = open_directory(parent, name);
+
+	if (fd != -ENOENT || !make)
+		return fd;
+	code = make_directory(parent, name);
+	return code ? code : open_directory(parent, name);
+}
+
 static int check_owner(int fd)
 {
 	struct stat stat;
@@ -76,12 +87,9 @@ static int check_owner(int fd)
 
 static int open_run(const struct host *host, bool make)
 {
-	cleanup_fd int run = -1;
+	cleanup_fd int run = enter_directory(AT_FDCWD, host->run, make);
 	int code;
 
-	if (make && (code = make_directory(AT_FDCWD, host->run)))
-		return code;
-	run = open_directory(AT_FDCWD, host->run);
 	if (run < 0)
 		return run;
 	code = check_owner(run);
@@ -91,13 +99,8 @@ static int open_run(const struct host *host, bool make)
 int journal_open_directory(const struct host *host, const char *name, bool make)
 {
 	cleanup_fd int run = open_run(host, make);
-	int code;
 
-	if (run < 0)
-		return run;
-	if (make && (code = make_directory(run, name)))
-		return code;
-	return open_directory(run, name);
+	return run < 0 ? run : enter_directory(run, name, make);
 }
 
 DIR *journal_read_directory(const struct host *host, const char *name)
