@@ -12,6 +12,7 @@
 #include "broker/signals.h"
 #include "host/journal/names.h"
 #include "host/system/guard.h"
+#include "host/system/kernel_log.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -52,34 +53,54 @@ static int make_loop(struct broker *broker, struct error *err)
 	return code ? error_sys(err, code, NULL, "cannot catch signals") : 0;
 }
 
-/* By the kernel, to have memory back. */
-static int killed_for_memory(const struct broker *broker, struct error *err)
+/* Does the kernel say that it has killed this process to have memory back? */
+static bool is_named(const struct broker *broker, pid_t pid)
 {
-	const char *name = broker->config->name;
+	struct kernel_log log;
+	char words[48], line[8];
+	bool found;
+
+	snprintf(words, sizeof(words), "ut of memory: Killed process %d (", pid);
+	kernel_log_open(&log, &broker->host);
+	found = kernel_log_find(&log, words, NULL, line, sizeof(line));
+	kernel_log_close(&log);
+	return found;
+}
+
+/*
+ * By the kernel, to have memory back; or by somebody, after the kernel has killed another process of the group. Its log
+ * tells, where we may read that, and it has the process by the number that we have.
+ */
+static int killed_for_memory(const struct broker *broker, pid_t pid, struct error *err)
+{
+	bool named = is_named(broker, pid);
+	const char *name = broker->config->name,
+		   *deed = named ? "the kernel has killed the machine's process"
+				 : "the machine's process was killed, perhaps by the kernel",
+		   *look = named ? "" : "'dmesg' tells if that was the kernel; then ";
 	struct host_cgroup group;
 	char limit[24];
 
 	if (!host_cgroup_exhausted(&broker->host, &broker->memory_before, &group)) {
-		error_set(err, -ENOMEM, name,
-			"the kernel has killed the machine's process: the host's memory ran out");
-		error_hint(err, "give the guest less with --memory, or end what else uses it");
+		error_set(err, -ENOMEM, name, "%s: the host's memory ran out", deed);
+		error_hint(
+			err, "%sgive the guest less with --memory, or end what else uses it", look);
 		return 1;
 	}
-	error_set(err, -ENOMEM, name,
-		"the kernel has killed the machine's process: the memory of the control group %s ran "
-		"out, %s in all",
-		group.name,
+	error_set(err, -ENOMEM, name, "%s: the memory of the control group %s ran out, %s in all",
+		deed, group.name,
 		group.limit ? size_format(group.bytes, limit) : "which has no limit now");
 	error_hint(err,
-		"give that group more (MemoryMax= of a service), end what else is in it, or give the "
-		"guest less with --memory");
+		"%sgive that group more (MemoryMax= of a service), end what else is in it, or give "
+		"the guest less with --memory",
+		look);
 	return 1;
 }
 
-static int killed(const struct broker *broker, int signal, struct error *err)
+static int killed(const struct broker *broker, pid_t pid, int signal, struct error *err)
 {
 	if (signal == SIGKILL && host_cgroup_has_killed(&broker->host, &broker->memory_before))
-		return killed_for_memory(broker, err);
+		return killed_for_memory(broker, pid, err);
 	error_set(err, -EIO, broker->config->name,
 		"the machine's process was killed by signal %d (%s)", signal, strsignal(signal));
 	if (signal == SIGSYS)
@@ -116,14 +137,16 @@ static int crashed(const struct broker *broker, int how, struct error *err)
 }
 
 /* The exit code of a machine that has ended so. *again: it is to be started anew. */
-static int judge(const struct broker *broker, int status, bool *again, struct error *err)
+static int judge(
+	const struct broker *broker, const struct broker_life *life, bool *again, struct error *err)
 {
+	int status = life->status;
 	int how;
 
 	if (broker->stopped_by)
 		return 128 + broker->stopped_by;
 	if (WIFSIGNALED(status))
-		return killed(broker, WTERMSIG(status), err);
+		return killed(broker, life->pid, WTERMSIG(status), err);
 	how = WEXITSTATUS(status);
 	*again = starts_again(broker, how);
 	if (broker_crash_text(how) && !*again)
@@ -210,7 +233,7 @@ static int live(struct broker *broker, struct error *err)
 		host_cgroup_count(&broker->host, &broker->memory_before);
 		if (broker_life(broker, &life, err))
 			return 1;
-		code = judge(broker, life.status, &again, err);
+		code = judge(broker, &life, &again, err);
 		tell_end(broker, life.status, again);
 		broker_devices_end(broker);
 		quick = life.ran_ms < QUICK_MS ? quick + 1 : 0;

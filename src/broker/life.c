@@ -488,6 +488,7 @@ int broker_life(struct broker *broker, struct broker_life *life, struct error *e
 		error_set(err, -ENOMEM, broker->config->name, "cannot listen to the machine");
 		kill_machine(&watch);
 	}
+	life->pid = watch.pid;
 	if (wait_for_end(&watch, &life->status, err) == 0)
 		hear_last_words(&watch);
 	broker_tpm_end(&broker->files.tpm, broker->loop);

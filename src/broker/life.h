@@ -38,6 +38,7 @@ struct broker {
 
 /* What has become of one process that ran the machine. */
 struct broker_life {
+	pid_t pid;
 	int status;      /* as wait(2) tells it */
 	uint64_t ran_ms; /* from the guest's start on; 0: it did not start */
 };

@@ -87,6 +87,7 @@ static struct {
 	bool slow_bind, slow_return; /* they wait until the test lets them go on */
 	unsigned no_attach;          /* this message of the kind does not get through; 0 */
 	const char *local_events;    /* of the group whose memory runs out */
+	const char *log;             /* what the kernel says of it, for a number; NULL */
 	int leak;    /* a descriptor that the broker has and the machine is not to have */
 	int in, out; /* its standard streams */
 } test;
@@ -1145,9 +1146,14 @@ TEST(a_card_without_a_rom_for_the_firmware_is_told)
 /* As the kernel does where the group's memory runs out. */
 static enum machine_end run_out_of_memory(const struct machine_config *machine, struct error *err)
 {
+	char line[128] = "";
+
 	(void)machine, (void)err;
 	write_below_root(GROUP "/memory.events", "max 7\noom 2\noom_kill 4\n");
 	write_below_root(GROUP "/memory.events.local", test.local_events);
+	if (test.log)
+		snprintf(line, sizeof(line), test.log, getpid());
+	write_below_root("/dmesg", line);
 	raise(SIGKILL);
 	return MACHINE_FAILED;
 }
@@ -1161,16 +1167,26 @@ TEST(a_machine_that_is_killed_for_memory_says_whose)
 	write_below_root(GROUP "/memory.events", "max 7\noom 1\noom_kill 3\n");
 	write_below_root(GROUP "/memory.events.local", "max 7\noom 1\noom_kill 3\n");
 	test.local_events = "max 8\noom 2\noom_kill 4\n";
+	test.log = "[ 1.5] Memory cgroup out of memory: Killed process %d (penstock-vm) total-vm\n";
 	start(&job, run_out_of_memory);
 	assert_int_equal(end_of(&job), 1);
 	assert_says(job.errors, "penstock: test: the kernel has killed the machine's process: the "
 				"memory of the control group /vms ran out, 1 GiB in all");
 	assert_says(job.errors, "next: give that group more (MemoryMax= of a service)");
+	/* Of another process of the group the kernel says that, or we may not read what it says. */
+	write_below_root(GROUP "/memory.events", "oom_kill 3\n");
+	write_below_root(GROUP "/memory.events.local", "oom 1\n");
+	test.log = "Memory cgroup out of memory: Killed process %d1 (dd) total-vm\n";
+	start(&job, run_out_of_memory);
+	assert_int_equal(end_of(&job), 1);
+	assert_says(job.errors, "the machine's process was killed, perhaps by the kernel: the "
+				"memory of the control group /vms ran out, 1 GiB in all");
+	assert_says(job.errors, "next: 'dmesg' tells if that was the kernel; then give that");
 	/* It was not the group's, which has some left; that ran out before the machine came. */
 	write_below_root(GROUP "/memory.events", "oom_kill 3\n");
 	start(&job, run_out_of_memory);
 	assert_int_equal(end_of(&job), 1);
-	assert_says(job.errors, "killed the machine's process: the host's memory ran out");
+	assert_says(job.errors, "perhaps by the kernel: the host's memory ran out");
 	/* Somebody else's doing, as the count of earlier ones has not grown. */
 	start(&job, run_out_of_memory);
 	assert_int_equal(end_of(&job), 1);
