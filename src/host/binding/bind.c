@@ -126,8 +126,10 @@ static int take_device(const struct host *host, const struct host_device *device
 	if (screen_leave(&change, screen, err) || change_override(&change, VFIO_PCI, err) ||
 		change_unbind(&change, err) || change_probe(&change, err))
 		return err->code;
-	if (host_device_driver(host, &device->bdf, driver) == 0 && strcmp(driver, VFIO_PCI) == 0)
+	if (host_device_driver(host, &device->bdf, driver) == 0 && strcmp(driver, VFIO_PCI) == 0) {
+		screen_tell_dropped(&change, screen);
 		return 0;
+	}
 	error_set(err, -EIO, change.name, "vfio-pci did not take it%s%s",
 		driver[0] ? ", but has gone to " : "", driver);
 	error_hint(err, "'dmesg | grep %s' may tell why", change.name);

@@ -145,14 +145,31 @@ int screen_leave(const struct change *change, const struct host_screen *screen, 
 	return tell_or_fail(err);
 }
 
-/* Where vfio-pci has the kernel drop the firmware's frame buffer, nothing brings it back but a boot. */
+/* As it does of a VGA device for vfio-pci: then nothing brings the frame buffer back but a boot. */
+static bool has_been_dropped(const struct change *change, const struct host_screen *screen)
+{
+	char path[PATH_MAX];
+
+	return screen->framebuffer[0] &&
+	       (host_path(change->host, path, PLATFORM "%s", screen->framebuffer) ||
+		       access(path, F_OK));
+}
+
+void screen_tell_dropped(const struct change *change, const struct host_screen *screen)
+{
+	if (has_been_dropped(change, screen))
+		log_warning("%s: the kernel has dropped the firmware's frame buffer (%s) for good: "
+			    "until the host boots, its console is on this card again only if "
+			    "that then gets a driver of its own",
+			change->name, screen->framebuffer);
+}
+
 static int return_framebuffer(
 	const struct change *change, const struct host_screen *screen, struct error *err)
 {
-	char driver[HOST_NAME], path[PATH_MAX];
+	char driver[HOST_NAME];
 
-	if (host_path(change->host, path, PLATFORM "%s", screen->framebuffer) ||
-		access(path, F_OK)) {
+	if (has_been_dropped(change, screen)) {
 		log_info("%s: the firmware's frame buffer (%s) is there again when the host boots",
 			change->name, screen->framebuffer);
 		return 0;

@@ -17,5 +17,8 @@ void screen_find(
 /* Move it off the card. */
 int screen_leave(const struct change *change, const struct host_screen *screen, struct error *err);
 
+/* The card is at vfio-pci: warn where the firmware's frame buffer is not to come back. */
+void screen_tell_dropped(const struct change *change, const struct host_screen *screen);
+
 /* Put it back, as far as that has not been done: the card is at its driver again. */
 int screen_return(const struct change *change, const struct host_screen *screen, struct error *err);

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -44,6 +45,7 @@ static struct {
 	const char *meddles; /* somebody sets this override just before a change of ours is made */
 	unsigned locked_ms;  /* a read of driver_override waits for so long */
 	bool console_stays;  /* whatever is written */
+	bool drops_buffer;   /* the firmware's, when vfio-pci takes a card */
 } kernel;
 
 static void set_driver(const char *device, const char *driver)
@@ -67,12 +69,23 @@ static const char *native_driver(const char *device)
 						     : "nvme";
 }
 
+static void drop_buffer(void)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s/sys/bus/platform/devices/simple-framebuffer.0",
+		kernel.fixture->tree);
+	unlink(path);
+}
+
 static void probe(const char *device)
 {
 	char override[HOST_NAME];
 
 	host_read(&kernel.fixture->host, override, sizeof(override),
 		"/sys/bus/pci/devices/%s/driver_override", device);
+	if (kernel.drops_buffer && strcmp(override, "vfio-pci") == 0)
+		drop_buffer();
 	if (kernel.moved && strcmp(kernel.moved, device) == 0)
 		set_driver(device, kernel.moved_to);
 	else if (override[0] && strcmp(override, "(null)"))
@@ -803,15 +816,19 @@ static void the_firmwares_frame_buffer_leaves_after_the_console(void **state)
 static void a_frame_buffer_that_is_gone_is_told(void **state)
 {
 	struct fixture *fixture = *state;
+	int copy = dup(STDERR_FILENO), log = memfd_create("stderr", MFD_CLOEXEC);
 	struct error err = { 0 };
-	char path[128];
+	char said[1024] = "";
 
 	make_fbcon(fixture);
 	make_framebuffer(fixture);
+	kernel.drops_buffer = true;
+	assert_true(copy >= 0 && dup2(log, STDERR_FILENO) >= 0);
 	assert_int_equal(host_bind(&fixture->host, &card, 1, &forced, &err), 0);
-	snprintf(path, sizeof(path), "%s/sys/bus/platform/devices/simple-framebuffer.0",
-		fixture->tree);
-	assert_int_equal(unlink(path), 0);
+	assert_true(dup2(copy, STDERR_FILENO) >= 0 && pread(log, said, sizeof(said) - 1, 0) > 0);
+	close(copy);
+	close(log);
+	assert_non_null(strstr(said, "dropped the firmware's frame buffer (simple-framebuffer.0)"));
 	assert_steps(fixture, "console 0, unbind simple-framebuffer.0, " MOVE_STEPS);
 	assert_int_equal(host_release_owned(&fixture->host, NULL, &err), 0);
 	assert_steps(fixture, MOVE_STEPS "console 1, ");
