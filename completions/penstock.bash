@@ -96,7 +96,8 @@ _penstock_value()
 	--user) _penstock_reply -u ;;
 	--trust) _penstock_reply -W 'on off' ;;
 	--method) _penstock_reply -W 'flr pm bus device_specific acpi af_flr cxl_bus' ;;
-	--cmdline | --memory | --cpus | --ports | --name | --hyperv-vendor | --mac | --vlan) COMPREPLY=() ;;
+	--net) _penstock_reply -W 'tap=' ;;
+	--cmdline | --vsock | --memory | --cpus | --ports | --name | --hyperv-vendor | --mac | --vlan) COMPREPLY=() ;;
 	*) return 1 ;;
 	esac
 }

@@ -51,7 +51,7 @@ function __penstock_at
 end
 
 set -l valued --device --kernel --firmware --nvram --initrd --iommu --serial --user --trust --method --cmdline --memory \
-    --cpus --cpu --rtc --smbios --ports --name --hyperv-vendor --mac --vlan --monitor --on-reboot --on-crash --on-device-error
+    --cpus --cpu --rtc --smbios --ports --name --hyperv-vendor --mac --vlan --monitor --on-reboot --on-crash --on-device-error --net --vsock
 
 complete -c penstock -f
 complete -c penstock -n '__penstock_at 1' -a '(__penstock_commands)'
@@ -62,6 +62,7 @@ complete -c penstock -n '__penstock_wants --firmware' -a 'uefi bios'
 complete -c penstock -n '__penstock_wants --rtc' -a 'utc local'
 complete -c penstock -n '__penstock_wants --smbios' -a type=
 complete -c penstock -n '__penstock_wants --cpu' -a host
+complete -c penstock -n '__penstock_wants --net' -a tap=
 complete -c penstock -n '__penstock_wants --iommu' -a 'auto iommufd type1'
 complete -c penstock -n '__penstock_wants --on-reboot --on-crash' -a 'reset pause stop'
 complete -c penstock -n '__penstock_wants --serial' -a 'stdio pty none file:'

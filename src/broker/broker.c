@@ -310,6 +310,7 @@ int broker_run(const struct broker_config *config, struct error *err)
 			broker.roms, &broker.host, config, broker.files.firmware.bios, err) == 0 &&
 		broker_places_check(config, broker.roms, broker.files.kvm, err) == 0 &&
 		broker_check_memory(config, &broker.host, err) == 0 &&
+		broker_virtio_open(&broker.virtio, config, err) == 0 &&
 		broker_console_open(&broker.console, config, err) == 0 &&
 		make_loop(&broker, err) == 0) {
 		broker_cpus_leave(config);
@@ -320,6 +321,7 @@ int broker_run(const struct broker_config *config, struct error *err)
 		broker_tpm_end(&broker.files.tpm, broker.loop);
 	}
 	broker_console_close(&broker.console);
+	broker_virtio_close(&broker.virtio);
 	broker_files_close(&broker.files);
 	broker_roms_close(broker.roms);
 	loop_free(broker.loop);

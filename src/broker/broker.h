@@ -31,6 +31,15 @@ enum broker_policy {
 	BROKER_POLICY_STOP,
 };
 
+/* A network card of the guest's, and the tap that it is connected with. */
+struct broker_net {
+	const char *tap;
+	bool has_mac; /* else it follows from the machine's name */
+	uint8_t mac[VIRTIO_MAC_SIZE];
+};
+
+#define BROKER_NETS_MAX 8
+
 struct broker_config {
 	const char *name;
 	const struct smbios_config *smbios;
@@ -49,6 +58,9 @@ struct broker_config {
 	const char *roms[MACHINE_DEVICES_MAX]; /* of each: a file, "off", or NULL for its own */
 	bool plain[MACHINE_DEVICES_MAX];       /* of each: what quirks say of it is left out */
 	unsigned device_count;
+	struct broker_net nets[BROKER_NETS_MAX];
+	unsigned net_count;
+	uint32_t vsock_cid; /* 0: none */
 	enum broker_iommu iommu;
 	unsigned ports;                      /* empty root ports, for devices to come */
 	enum machine_action on_device_error; /* MACHINE_REPORT, DETACH or STOP */

@@ -33,7 +33,7 @@
  */
 static int close_the_rest(const struct machine_config *machine, struct error *err)
 {
-	int keep[12 + MACHINE_DEVICES_MAX] = {
+	int keep[12 + MACHINE_DEVICES_MAX + 2 * MACHINE_VIRTIO_MAX] = {
 		machine->boot.firmware_fd,
 		machine->boot.nvram_fd,
 		machine->boot.kernel_fd,
@@ -56,6 +56,10 @@ static int close_the_rest(const struct machine_config *machine, struct error *er
 	}
 	for (unsigned i = 0; i < machine->device_count; i++)
 		keep[count++] = machine->devices[i].fd;
+	for (unsigned i = 0; i < machine->virtio_count; i++) {
+		keep[count++] = machine->virtio[i].vhost_fd;
+		keep[count++] = machine->virtio[i].tap_fd;
+	}
 	code = fd_close_except(keep, count);
 	return code ? error_sys(err, code, NULL, "cannot close what the machine is not to have")
 		    : 0;
@@ -93,6 +97,7 @@ static _Noreturn void run_machine(struct broker *broker, const struct broker_vfi
 		.iommu = vfio->kind,
 		.iommu_fd = vfio->iommu,
 		.device_count = vfio->count,
+		.virtio_count = broker->virtio.count,
 		.ports = config->ports,
 		.hold_at_reboot = config->on_reboot == BROKER_POLICY_PAUSE,
 		.hold_at_crash = config->on_crash == BROKER_POLICY_PAUSE,
@@ -109,6 +114,7 @@ static _Noreturn void run_machine(struct broker *broker, const struct broker_vfi
 	signal(SIGHUP, SIG_IGN);
 	broker_signals_unblock(); /* a vCPU is stopped by one */
 	memcpy(machine.devices, vfio->sources, sizeof(machine.devices));
+	memcpy(machine.virtio, broker->virtio.devices, sizeof(machine.virtio));
 	for (unsigned i = 0; i < machine.device_count; i++) {
 		machine.roms[i] = broker->devices[i].rom;
 		machine.plain[i] = broker->devices[i].plain;
@@ -128,7 +134,8 @@ static int start_machine(struct broker *broker, int *control, pid_t *pid, struct
 
 	config.device_count = broker_devices_begin(broker, config.devices);
 	if (broker_vfio_open(&vfio, &broker->host, &config, err) ||
-		broker_ram_open(&ram, broker->config, err))
+		broker_ram_open(&ram, broker->config, err) ||
+		broker_virtio_begin(&broker->virtio, err))
 		goto out;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0 ||
 		fcntl(pair[0], F_SETFL, O_NONBLOCK) < 0) {
@@ -148,6 +155,7 @@ static int start_machine(struct broker *broker, int *control, pid_t *pid, struct
 out:
 	/* From here on only the machine has them, so that they close with it. */
 	broker_vfio_close(&vfio);
+	broker_virtio_handed(&broker->virtio);
 	if (ram.fd >= 0)
 		close(ram.fd);
 	return err->code;

@@ -7,6 +7,7 @@
 #include "broker/job.h"
 #include "broker/resources.h"
 #include "broker/serial.h"
+#include "broker/virtio.h"
 #include "host/system/cgroup.h"
 #include "host/system/host.h"
 
@@ -17,6 +18,7 @@ struct broker {
 	const struct broker_config *config;
 	struct host host;
 	struct broker_files files;
+	struct broker_virtio virtio;
 	struct broker_console console;
 	struct loop *loop;
 	struct monitor *monitor;

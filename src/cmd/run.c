@@ -4,6 +4,7 @@
 #include "broker/rom.h"
 #include "cmd/cmd.h"
 #include "cmd/cpus.h"
+#include "cmd/net.h"
 #include "cmd/smbios.h"
 #include "host/device/address.h"
 #include "kvm/features.h"
@@ -58,6 +59,10 @@ static const char help[] =
 	"                     may be repeated. Devices that share its IOMMU group are taken along, for\n"
 	"                     safety. Its option ROM is its own, or FILE, or with off there is none; with\n"
 	"                     quirks=off what is known of single devices makes no difference\n"
+	"  --net tap=NAME[,mac=ADDRESS]  a network card (virtio) that is connected with a tap of the\n"
+	"                     host's; may be repeated. Its address follows from the machine's name\n"
+	"  --vsock CID        a socket device (virtio), by which host and guest reach each other with no\n"
+	"                     network: the guest is CID, a number from 3 on that no other VM has\n"
 	"  --iommu WHICH      the kernel's interface to the IOMMU: iommufd, type1, or auto, which\n"
 	"                     takes iommufd where the kernel and all devices have it (default)\n"
 	"  --ports N          empty PCI Express ports, for devices to be attached while the guest\n"
@@ -103,6 +108,8 @@ enum {
 	OPT_RTC,
 	OPT_SMBIOS,
 	OPT_DEVICE,
+	OPT_NET,
+	OPT_VSOCK,
 	OPT_IOMMU,
 	OPT_PORTS,
 	OPT_SERIAL,
@@ -134,6 +141,8 @@ static const struct option options[] = {
 	{ "rtc", required_argument, NULL, OPT_RTC },
 	{ "smbios", required_argument, NULL, OPT_SMBIOS },
 	{ "device", required_argument, NULL, OPT_DEVICE },
+	{ "net", required_argument, NULL, OPT_NET },
+	{ "vsock", required_argument, NULL, OPT_VSOCK },
 	{ "iommu", required_argument, NULL, OPT_IOMMU },
 	{ "ports", required_argument, NULL, OPT_PORTS },
 	{ "serial", required_argument, NULL, OPT_SERIAL },
@@ -356,6 +365,13 @@ static int parse_monitor(const char *text, struct broker_config *config, struct 
 	return 0;
 }
 
+static int add_net(struct broker_config *config, struct error *err)
+{
+	if (config->net_count == BROKER_NETS_MAX)
+		return error_set(err, -EINVAL, NULL, "more than %d network cards", BROKER_NETS_MAX);
+	return cmd_net_parse(optarg, &config->nets[config->net_count++], err) ? usage(err) : 0;
+}
+
 static int parse_run_option(int option, struct broker_config *config, struct error *err)
 {
 	switch (option) {
@@ -400,6 +416,10 @@ static int parse_run_option(int option, struct broker_config *config, struct err
 		return cmd_smbios_parse(optarg, &smbios, err) ? usage(err) : 0;
 	case OPT_DEVICE:
 		return parse_device(optarg, config, err);
+	case OPT_NET:
+		return add_net(config, err);
+	case OPT_VSOCK:
+		return parse_number("vsock", optarg, 3, UINT32_MAX - 1, &config->vsock_cid, err);
 	case OPT_IOMMU:
 		return parse_iommu(optarg, config, err);
 	case OPT_PORTS:

@@ -2,6 +2,7 @@
 #include "host/sriov/vf.h"
 #include "base/fd.h"
 #include "cmd/cmd.h"
+#include "cmd/net.h"
 #include "cmd/output.h"
 #include "host/binding/vfs.h"
 #include "host/device/address.h"
@@ -62,16 +63,8 @@ struct arguments {
 
 static bool parse_mac(const char *text, struct vf_settings *settings)
 {
-	const char *at = text;
-
-	for (int i = 0; i < 6; i++, at += 3) {
-		if (!isxdigit((unsigned char)at[0]) || !isxdigit((unsigned char)at[1]) ||
-			at[2] != (i < 5 ? ':' : '\0'))
-			return false;
-		settings->mac[i] = strtoul(at, NULL, 16);
-	}
 	settings->set_mac = true;
-	return !(settings->mac[0] & 1); /* not a group's address */
+	return cmd_mac_parse(text, settings->mac);
 }
 
 static bool parse_digits(const char *text, unsigned long most, unsigned long *number)

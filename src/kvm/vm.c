@@ -280,6 +280,24 @@ void kvm_irqfd_detach(struct kvm_vm *vm, unsigned gsi, int eventfd)
 	change_irqfd(vm, &irqfd);
 }
 
+/* Without a length KVM does not look at what is written, nor decode the instruction where the CPU can do that. */
+static int change_ioeventfd(struct kvm_vm *vm, uint64_t gpa, int eventfd, uint32_t flags)
+{
+	struct kvm_ioeventfd doorbell = { .addr = gpa, .fd = eventfd, .flags = flags };
+
+	return ioctl(vm->fd, KVM_IOEVENTFD, &doorbell) < 0 ? -errno : 0;
+}
+
+int kvm_ioeventfd_attach(struct kvm_vm *vm, uint64_t gpa, int eventfd)
+{
+	return change_ioeventfd(vm, gpa, eventfd, 0);
+}
+
+void kvm_ioeventfd_detach(struct kvm_vm *vm, uint64_t gpa, int eventfd)
+{
+	change_ioeventfd(vm, gpa, eventfd, KVM_IOEVENTFD_FLAG_DEASSIGN);
+}
+
 int kvm_gsi_alloc(struct kvm_vm *vm)
 {
 	int gsi;

@@ -69,6 +69,13 @@ int kvm_irqfd_attach(struct kvm_vm *vm, unsigned gsi, int eventfd, int resamplef
 void kvm_irqfd_detach(struct kvm_vm *vm, unsigned gsi, int eventfd);
 
 /*
+ * Let a guest's write to gpa, of any length, signal the eventfd: a doorbell, whose vCPU goes on at once. 0 or a
+ * negative errno.
+ */
+int kvm_ioeventfd_attach(struct kvm_vm *vm, uint64_t gpa, int eventfd);
+void kvm_ioeventfd_detach(struct kvm_vm *vm, uint64_t gpa, int eventfd);
+
+/*
  * A GSI for one MSI. Set routes as often as needed, then commit once: each commit hands KVM the
  * whole table. kvm_gsi_alloc() gives the GSI or -ENOSPC.
  */

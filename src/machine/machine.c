@@ -20,6 +20,7 @@
 #include "machine/query.h"
 #include "machine/sandbox.h"
 #include "machine/vcpus.h"
+#include "machine/virtio.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -47,6 +48,7 @@ struct machine {
 	bool has_tpm;
 	struct events events;
 	struct machine_devices devices;
+	struct machine_virtio virtio;
 	struct boot *boot;
 	struct vcpus *vcpus;
 	unsigned held_for; /* what the guest is held for, bits of enum machine_end; set by vCPUs */
@@ -445,6 +447,7 @@ static int make_pci(struct machine *machine, struct error *err)
 	machine->pci.reset = on_reset;
 	machine->pci.opaque = machine;
 	topology->firmware = runs_firmware(machine->config);
+	topology->virtio_count = machine->config->virtio_count;
 	if (topology_windows(kvm_physical_bits(machine->config->kvm_fd),
 		    memory_end(&machine->memory), topology->firmware, &topology->windows, err) ||
 		devices_describe(&machine->devices, topology, err) ||
@@ -560,6 +563,8 @@ static int assemble(struct machine *machine, struct error *err)
 		make_platform(machine, err) ||
 		devices_attach(
 			&machine->devices, &machine->pci, &machine->topology, machine->loop, err) ||
+		machine_virtio_attach(&machine->virtio, config, &machine->memory, &machine->pci,
+			&machine->topology, err) ||
 		make_boot(machine, err))
 		return err->code;
 	return make_vcpus(machine, err);
@@ -572,6 +577,7 @@ static void take_apart(struct machine *machine)
 		fill_stop(machine->fill); /* a vCPU may be waiting for it */
 	vcpus_free(machine->vcpus);
 	fill_free(machine->fill);
+	machine_virtio_close(&machine->virtio);
 	devices_close(&machine->devices);
 	boot_free(machine->boot);
 	machine_pci_destroy(&machine->pci);

@@ -10,6 +10,7 @@
 #include "machine/platform/tpm.h"
 #include "passthrough/rom.h"
 #include "vfio/iommu.h"
+#include "virtio/virtio.h"
 
 #include <stdbool.h>
 
@@ -20,6 +21,7 @@
 
 #define MACHINE_DEVICES_MAX 64
 #define MACHINE_PORTS_MAX   31 /* as many as the root bus has slots */
+#define MACHINE_VIRTIO_MAX  16
 
 /* What is done about a device that reports an error, or that the host wants back. */
 enum machine_action {
@@ -49,6 +51,8 @@ struct machine_config {
 	struct passthrough_rom roms[MACHINE_DEVICES_MAX]; /* theirs; bytes are the caller's */
 	bool plain[MACHINE_DEVICES_MAX];                  /* of them: no quirks */
 	unsigned device_count;
+	struct virtio_config virtio[MACHINE_VIRTIO_MAX];
+	unsigned virtio_count;
 	unsigned ports;      /* empty root ports, for devices to come */
 	bool hold_at_reboot; /* hold the vCPUs, and tell the broker, instead of ending */
 	bool hold_at_crash;

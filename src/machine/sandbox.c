@@ -9,9 +9,11 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/capability.h>
+#include <linux/if_tun.h>
 #include <linux/kvm.h>
 #include <linux/landlock.h>
 #include <linux/sched.h>
+#include <linux/vhost.h>
 #include <malloc.h>
 #include <sched.h>
 #include <seccomp.h>
@@ -177,6 +179,7 @@ static const unsigned long allowed_ioctls[] = {
 	KVM_GET_SUPPORTED_CPUID,
 	KVM_GET_SUPPORTED_HV_CPUID,
 	KVM_GET_VCPU_MMAP_SIZE,
+	KVM_IOEVENTFD,
 	KVM_IRQFD,
 	KVM_IRQ_LINE,
 	KVM_KVMCLOCK_CTRL,
@@ -193,6 +196,7 @@ static const unsigned long allowed_ioctls[] = {
 	KVM_SET_USER_MEMORY_REGION,
 	KVM_SIGNAL_MSI,
 	KVM_X86_SETUP_MCE,
+	TUNSETOFFLOAD,
 	VFIO_CHECK_EXTENSION,
 	VFIO_DEVICE_ATTACH_IOMMUFD_PT,
 	VFIO_DEVICE_BIND_IOMMUFD,
@@ -208,6 +212,17 @@ static const unsigned long allowed_ioctls[] = {
 	VFIO_IOMMU_MAP_DMA,
 	VFIO_IOMMU_UNMAP_DMA,
 	VFIO_SET_IOMMU,
+	VHOST_GET_FEATURES,
+	VHOST_NET_SET_BACKEND,
+	VHOST_SET_FEATURES,
+	VHOST_SET_MEM_TABLE,
+	VHOST_SET_OWNER,
+	VHOST_SET_VRING_ADDR,
+	VHOST_SET_VRING_BASE,
+	VHOST_SET_VRING_CALL,
+	VHOST_SET_VRING_KICK,
+	VHOST_SET_VRING_NUM,
+	VHOST_VSOCK_SET_RUNNING,
 };
 
 /* Threads alone: all of the flags that make one, and none that makes a namespace. */

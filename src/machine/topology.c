@@ -3,6 +3,7 @@
 
 #include "base/size.h"
 #include "machine/layout.h"
+#include "virtio/virtio.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -205,6 +206,9 @@ static bool place_on_root(
 	for (unsigned i = 0; i < topology->device_count; i++)
 		if (topology->devices[i].port < 0)
 			window->next = place_after(window->next, &topology->devices[i], which);
+	if (which == MEM64 && topology->virtio_count)
+		window->next = align_up(window->next, VIRTIO_BAR_SIZE) +
+			       topology->virtio_count * (uint64_t)VIRTIO_BAR_SIZE;
 	return window->next - window->base <= window->size;
 }
 
@@ -290,6 +294,9 @@ int topology_plan(struct topology *topology, unsigned empty, struct error *err)
 	memset(topology->ports, 0, sizeof(topology->ports));
 	for (unsigned i = 0; i < topology->device_count; i++)
 		if (give_slot(topology, i, &slot, err))
+			return err->code;
+	for (unsigned i = 0; i < topology->virtio_count; i++)
+		if (next_slot(topology, &slot, &topology->virtio_devfns[i], err))
 			return err->code;
 	for (unsigned i = 0; i < empty; i++)
 		if (add_port(topology, &slot, err))

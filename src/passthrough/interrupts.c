@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <linux/pci_regs.h>
-#include <poll.h>
 #include <string.h>
 #include <sys/eventfd.h>
 
@@ -145,51 +144,19 @@ static struct msi_message vector_message(const struct passthrough *device, unsig
 	return msi_message(&device->msi, &device->pci, i);
 }
 
-static int prepare_vector(struct passthrough *device, struct passthrough_vector *vector)
-{
-	if (vector->eventfd < 0) {
-		vector->eventfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-		if (vector->eventfd < 0)
-			return -errno;
-	}
-	if (vector->gsi < 0) {
-		vector->gsi = kvm_gsi_alloc(device->vm);
-		if (vector->gsi < 0)
-			return vector->gsi;
-	}
-	return 0;
-}
-
 /* Set the route if the guest's message is another than KVM has. True: a commit is needed. */
 static bool route_vector(struct passthrough *device, unsigned i)
 {
-	struct passthrough_vector *vector = &device->interrupts.vectors[i];
 	struct msi_message message = vector_message(device, i);
 
-	if (vector->is_routed && message.address == vector->routed.address &&
-		message.data == vector->routed.data)
-		return false;
-	kvm_route_msi(device->vm, vector->gsi, message.address, message.data);
-	vector->routed = message;
-	vector->is_routed = true;
-	return true;
-}
-
-static void detach_vector(struct passthrough *device, struct passthrough_vector *vector)
-{
-	if (vector->attached)
-		kvm_irqfd_detach(device->vm, vector->gsi, vector->eventfd);
-	vector->attached = false;
+	return kvm_vector_route(
+		&device->interrupts.vectors[i].irq, device->vm, message.address, message.data);
 }
 
 static void attach_vector(struct passthrough *device, struct passthrough_vector *vector)
 {
-	int code;
+	int code = kvm_vector_attach(&vector->irq, device->vm);
 
-	if (vector->attached)
-		return;
-	code = kvm_irqfd_attach(device->vm, vector->gsi, vector->eventfd, -1);
-	vector->attached = !code;
 	if (code)
 		report(device, "cannot attach an interrupt vector", code);
 }
@@ -222,7 +189,7 @@ static int connect_vectors(struct passthrough *device, unsigned first, unsigned 
 	int code;
 
 	for (unsigned i = 0; i < count; i++)
-		fds[i] = vectors[i].eventfd;
+		fds[i] = vectors[i].irq.eventfd;
 	code = vfio_irq_set(&device->vfio, vfio_index(device->interrupts.mode), first, count, fds);
 	for (unsigned i = 0; i < count; i++)
 		vectors[i].enabled = !code;
@@ -243,7 +210,7 @@ static void connect_run(struct passthrough *device, unsigned first, unsigned cou
 /* Attached and not connected: there is one to connect. */
 static bool is_new(const struct passthrough_vector *vector)
 {
-	return vector->attached && !vector->enabled;
+	return vector->irq.attached && !vector->enabled;
 }
 
 /* A call for each run of new vectors: VFIO would stop those in use for a moment, if they were named. */
@@ -269,10 +236,10 @@ static void update_vectors(struct passthrough *device, unsigned first, unsigned 
 
 	for (unsigned i = first; i <= last; i++) {
 		if (!vector_wanted(device, i)) {
-			detach_vector(device, &irqs->vectors[i]);
+			kvm_vector_detach(&irqs->vectors[i].irq, device->vm);
 			continue;
 		}
-		code = prepare_vector(device, &irqs->vectors[i]);
+		code = kvm_vector_prepare(&irqs->vectors[i].irq, device->vm);
 		if (code)
 			report(device, "cannot make an interrupt vector", code);
 		else
@@ -282,9 +249,9 @@ static void update_vectors(struct passthrough *device, unsigned first, unsigned 
 	if (code)
 		report(device, "cannot set interrupt routes", code);
 	for (unsigned i = first; i <= last && code; i++)
-		irqs->vectors[i].is_routed = false; /* to be tried again */
+		irqs->vectors[i].irq.is_routed = false; /* to be tried again */
 	for (unsigned i = first; i <= last; i++)
-		if (vector_wanted(device, i) && irqs->vectors[i].gsi >= 0)
+		if (vector_wanted(device, i) && irqs->vectors[i].irq.gsi >= 0)
 			attach_vector(device, &irqs->vectors[i]);
 	connect_new(device, first, last);
 }
@@ -293,15 +260,8 @@ static void close_vectors(struct passthrough *device)
 {
 	struct passthrough_interrupts *irqs = &device->interrupts;
 
-	for (unsigned i = 0; i < irqs->count; i++) {
-		struct passthrough_vector *vector = &irqs->vectors[i];
-
-		detach_vector(device, vector);
-		if (vector->gsi >= 0)
-			kvm_gsi_free(device->vm, vector->gsi);
-		if (vector->eventfd >= 0)
-			close(vector->eventfd);
-	}
+	for (unsigned i = 0; i < irqs->count; i++)
+		kvm_vector_destroy(&irqs->vectors[i].irq, device->vm);
 	free(irqs->vectors);
 	irqs->vectors = NULL;
 	irqs->count = 0;
@@ -316,7 +276,7 @@ static int open_vectors(struct passthrough *device, unsigned count)
 		return -ENOMEM;
 	irqs->count = count;
 	for (unsigned i = 0; i < count; i++)
-		irqs->vectors[i] = (struct passthrough_vector){ .eventfd = -1, .gsi = -1 };
+		irqs->vectors[i] = (struct passthrough_vector){ .irq = KVM_VECTOR_NONE };
 	/*
 	 * Vectors that cannot be added later are there from the start, for adding one would need all to
 	 * be switched off for a moment; else one, for MSI-X is switched on at the device when the guest
@@ -387,14 +347,9 @@ uint64_t passthrough_pending(struct passthrough *device, unsigned first_vector)
 	struct passthrough_interrupts *irqs = &device->interrupts;
 	uint64_t pending = 0;
 
-	for (unsigned i = 0; i < 64 && first_vector + i < irqs->count; i++) {
-		const struct passthrough_vector *vector = &irqs->vectors[first_vector + i];
-		struct pollfd poll_fd = { .fd = vector->eventfd, .events = POLLIN };
-
-		/* Where an irqfd is attached, KVM takes the count at once. */
-		if (vector->eventfd >= 0 && !vector->attached && poll(&poll_fd, 1, 0) == 1)
+	for (unsigned i = 0; i < 64 && first_vector + i < irqs->count; i++)
+		if (kvm_vector_is_pending(&irqs->vectors[first_vector + i].irq))
 			pending |= 1ULL << i;
-	}
 	return pending;
 }
 

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "base/loop.h"
-#include "kvm/vm.h"
+#include "kvm/vector.h"
 #include "passthrough/quirks.h"
 #include "passthrough/rom.h"
 #include "pci/bus.h"
@@ -34,12 +34,8 @@ struct passthrough_bar {
 
 /* One MSI or MSI-X vector: what the guest wants of it is in the device, this is what it has. */
 struct passthrough_vector {
-	int eventfd;   /* VFIO signals it, KVM waits on it; -1: never used */
-	int gsi;       /* -1 */
-	bool attached; /* the irqfd is in KVM */
-	bool enabled;  /* VFIO signals the eventfd */
-	bool is_routed; /* its GSI has this route; one that had the GSI before may have left another */
-	struct msi_message routed;
+	struct kvm_vector irq; /* VFIO signals its eventfd */
+	bool enabled;          /* VFIO does so */
 };
 
 enum passthrough_mode { MODE_NONE, MODE_INTX, MODE_MSI, MODE_MSIX };

@@ -152,7 +152,8 @@ static void check_vector(struct guest *guest, const struct passthrough *device, 
 	struct msi_message message = msix_message(&device->msix, i);
 	uint64_t address;
 	uint32_t data;
-	bool delivers = vector->eventfd >= 0 && kernel_delivers(vector->eventfd, &address, &data);
+	bool delivers =
+		vector->irq.eventfd >= 0 && kernel_delivers(vector->irq.eventfd, &address, &data);
 
 	fuzz_check(delivers == wanted || device->told);
 	if (!delivers || device->told)

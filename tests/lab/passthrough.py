@@ -65,25 +65,29 @@ def hugepages():
 
 
 @contextlib.contextmanager
-def bulk_peer(limit=8 << 20, address="10.99.0.1"):
-    """The other end of a bulk transfer: takes what comes, sends as much, and verifies what came."""
+def bulk_peer(limit=8 << 20, address="10.99.0.1", server=None):
+    """The other end of a bulk transfer: takes what comes, sends as much, and verifies what came. Over TCP, or by a
+    socket that listens."""
     seen, data = [], harness.sectors("bulk", 0, limit // harness.SECTOR)
+    done = threading.Event()
 
     def serve():
-        with contextlib.suppress(OSError):      # the server's end, below
-            while True:
+        while not done.is_set():
+            with contextlib.suppress(OSError):      # nobody has come in time, or who came has gone
                 link, _ = server.accept()
                 with link:
+                    link.settimeout(None)
                     came = b"".join(iter(lambda: link.recv(1 << 20), b""))
                     good = data[:len(came)]
                     link.sendall(good)
                     seen.append(bool(came) and came == good)
 
-    with socket.create_server((address, 7777)) as server:
+    with server or socket.create_server((address, 7777)) as server:
+        server.settimeout(0.5)
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         yield seen
-        server.shutdown(socket.SHUT_RDWR)
+        done.set()
         thread.join()
 
 

@@ -111,9 +111,10 @@ TEST(help_tells_of_every_option)
 {
 	static const char *const options[] = { "--kernel", "--firmware", "--nvram", "--tpm",
 		"--initrd", "--cmdline", "--memory", "--cpus", "--cpu", "--rtc", "--smbios",
-		"--dedicated", "--hyperv", "--hyperv-vendor", "--hide-hypervisor", "--device",
-		"--iommu", "--serial", "--name", "--hugepages", "--prealloc", "--on-device-error",
-		"--on-reboot", "--on-crash", "--force", "--help" };
+		"--net", "--vsock", "--dedicated", "--hyperv", "--hyperv-vendor",
+		"--hide-hypervisor", "--device", "--iommu", "--serial", "--name", "--hugepages",
+		"--prealloc", "--on-device-error", "--on-reboot", "--on-crash", "--force",
+		"--help" };
 	struct outcome outcome = run("--help");
 
 	assert_int_equal(outcome.code, 0);
@@ -355,6 +356,48 @@ TEST(too_many_devices_are_refused)
 	assert_one_error(&outcome, 2, "64");
 }
 
+TEST(a_net_is_at_a_tap)
+{
+	static const struct {
+		const char *value, *words;
+	} bad[] = {
+		{ "", "begins with tap=NAME" },
+		{ "user", "begins with tap=NAME" },
+		{ "mac=52:54:00:00:00:01", "begins with tap=NAME" },
+		{ "tap=", "no name of an interface" },
+		{ "tap=0123456789abcdef", "no name of an interface" },
+		{ "tap=../lo", "no name of an interface" },
+		{ "tap=..", "no name of an interface" },
+		{ "tap=lo,", "'' is not mac=ADDRESS" },
+		{ "tap=lo,queues=2", "'queues=2' is not mac=ADDRESS" },
+		{ "tap=lo,mac=", "no address for a card" },
+		{ "tap=lo,mac=52:54:00:00:00", "no address for a card" },
+		{ "tap=lo,mac=52:54:00:00:00:001", "no address for a card" },
+		{ "tap=lo,mac=52:54:00:00:00:0x", "no address for a card" },
+		{ "tap=lo,mac=52-54-00-00-00-01", "no address for a card" },
+		{ "tap=lo,mac=01:00:5e:00:00:01", "no address for a card" },
+		{ "tap=lo,mac=00:00:00:00:00:00", "no address for a card" },
+	};
+	const char *many[] = { "run", "--kernel", "/dev/null", "--net", "tap=a", "--net", "tap=a",
+		"--net", "tap=a", "--net", "tap=a", "--net", "tap=a", "--net", "tap=a", "--net",
+		"tap=a", "--net", "tap=a", "--net", "tap=a", NULL };
+	struct outcome outcome = penstock(many);
+
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+		assert_bad(bad[i].words, "--net", bad[i].value);
+	assert_one_error(&outcome, 2, "more than 8 network cards");
+	assert_failure("regular", "--kernel", "/dev/null", "--net", "tap=a,mac=52:54:00:aB:00:01");
+}
+
+TEST(a_cid_is_a_number)
+{
+	static const char *const bad[] = { "", "0", "2", "x", "4294967295", "-3" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+		assert_bad("--vsock", "--vsock", bad[i]);
+	assert_failure("regular", "--kernel", "/dev/null", "--vsock", "4294967294");
+}
+
 TEST(iommu_must_be_one_that_there_is)
 {
 	static const char *const bad[] = { "", "iommu", "TYPE1", "auto " };
@@ -462,6 +505,8 @@ int main(void)
 		cmocka_unit_test(a_device_must_be_an_address),
 		cmocka_unit_test(a_devices_rom_is_a_file_or_off),
 		cmocka_unit_test(too_many_devices_are_refused),
+		cmocka_unit_test(a_net_is_at_a_tap),
+		cmocka_unit_test(a_cid_is_a_number),
 		cmocka_unit_test(iommu_must_be_one_that_there_is),
 		cmocka_unit_test(a_policy_must_be_one_that_there_is),
 		cmocka_unit_test(what_is_done_on_a_devices_error_must_be_known),

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "machine/platform/smbios.h"
 
+#include "base/hash.h"
 #include "base/size.h"
 
 #include <string.h>
@@ -180,20 +181,10 @@ static void add_structure(
 	smbios->size = at - smbios->tables;
 }
 
-/* FNV-1a of 64 bits, over the seed and the name. */
-static uint64_t hash(uint64_t seed, const char *name)
-{
-	uint64_t value = 0xcbf29ce484222325 ^ seed;
-
-	for (; *name; name++)
-		value = (value ^ (uint8_t)*name) * 0x100000001b3;
-	return (value ^ value >> 32) * 0x100000001b3;
-}
-
 /* Of the version that leaves its bits to whoever makes it, 8 (RFC 9562, 5.8). */
 static void make_uuid(const char *name, uint8_t uuid[static 16])
 {
-	const uint64_t words[] = { hash(0, name), hash(0x9e3779b97f4a7c15, name) };
+	const uint64_t words[] = { hash_text(0, name), hash_text(0x9e3779b97f4a7c15, name) };
 
 	memcpy(uuid, words, 16);
 	uuid[7] = (uuid[7] & 0x0f) | 0x80; /* little-endian fields: the high byte of the third */

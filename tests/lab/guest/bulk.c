@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * bulk ADDRESS PORT LENGTH: sends so much over TCP, receives as much, and verifies each byte
+ * bulk ADDRESS|vsock PORT LENGTH: sends so much over TCP, or to the host by a vsock, receives as much, and verifies
+ * each byte
  *
  * What takes time beside the transfer is done before and after it.
  */
 #include "lab.h"
 
 #include <arpa/inet.h>
+#include <linux/vm_sockets.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,15 +18,22 @@
 
 static int connect_to(const char *host, uint16_t port)
 {
-	struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons(port) };
+	struct sockaddr_vm vsock = {
+		.svm_family = AF_VSOCK,
+		.svm_cid = VMADDR_CID_HOST,
+		.svm_port = port,
+	};
+	struct sockaddr_in tcp = { .sin_family = AF_INET, .sin_port = htons(port) };
+	bool by_vsock = strcmp(host, "vsock") == 0;
 	struct timeval limit = { .tv_sec = 20 };
-	int link = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int link = socket(by_vsock ? AF_VSOCK : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-	if (inet_pton(AF_INET, host, &address.sin_addr) != 1)
+	if (!by_vsock && inet_pton(AF_INET, host, &tcp.sin_addr) != 1)
 		fail("not an address: %s", host);
 	setsockopt(link, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
 	setsockopt(link, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
-	if (connect(link, (struct sockaddr *)&address, sizeof(address)))
+	if (connect(link, by_vsock ? (struct sockaddr *)&vsock : (struct sockaddr *)&tcp,
+		    by_vsock ? sizeof(vsock) : sizeof(tcp)))
 		fail_errno("connecting to %s port %u", host, port);
 	return link;
 }
@@ -74,7 +83,7 @@ int bulk_main(int argc, char **argv)
 	int link;
 
 	if (argc != 4)
-		fail("usage: bulk ADDRESS PORT LENGTH");
+		fail("usage: bulk ADDRESS|vsock PORT LENGTH");
 	length = number(argv[3]);
 	if (!length || length % SECTOR)
 		fail("the length must be a multiple of %u", SECTOR);

@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "broker/virtio.h"
+
+#include "base/fd.h"
+#include "base/hash.h"
+#include "base/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/if.h>
+#include <linux/if_tun.h>
+#include <linux/vhost.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+#define TUN "/dev/net/tun"
+
+/* A number of the interface's in sysfs; -ENOENT: it has none. */
+static long read_flags(const char *interface, const char *name)
+{
+	char path[64 + IFNAMSIZ], text[32];
+	int got;
+
+	snprintf(path, sizeof(path), "/sys/class/net/%s/%s", interface, name);
+	got = fd_read_file(path, text, sizeof(text));
+	return got < 0 ? got : strtol(text, NULL, 16);
+}
+
+static int refuse_tap(const char *name, const char *why, struct error *err)
+{
+	error_set(err, -ENODEV, name, "%s", why);
+	error_hint(err, "make one: ip tuntap add %s mode tap user $USER, then ip link set %s up",
+		name, name);
+	return err->code;
+}
+
+/* Opening one that is not there would make it, and it would be gone with us. */
+static int check_tap(const char *name, long *flags, struct error *err)
+{
+	if (read_flags(name, "flags") < 0)
+		return refuse_tap(name, "there is no network interface of this name", err);
+	*flags = read_flags(name, "tun_flags");
+	if (*flags < 0 || !(*flags & IFF_TAP))
+		return refuse_tap(name, "this network interface is no tap", err);
+	if (!(read_flags(name, "flags") & IFF_UP))
+		log_warning("%s is down, and carries nothing: 'ip link set %s up'", name, name);
+	return 0;
+}
+
+static int refuse_opening(const char *name, int code, struct error *err)
+{
+	if (code == -EBUSY)
+		return error_set(err, code, name, "another program has this tap");
+	error_sys(err, code, name, "this tap cannot be opened");
+	if (code == -EPERM)
+		error_hint(err,
+			"it is somebody else's: ip tuntap del %s mode tap, then ip tuntap add %s mode "
+			"tap user $USER",
+			name, name);
+	return err->code;
+}
+
+/* One queue pair, each packet with the header that the guest's queues have. */
+static int open_tap(const char *name, struct error *err)
+{
+	cleanup_fd int fd = -1;
+	struct ifreq request = { 0 };
+	int header = VIRTIO_NET_HEADER;
+	long flags = 0;
+
+	if (check_tap(name, &flags, err))
+		return err->code;
+	fd = open(TUN, O_RDWR | O_CLOEXEC | O_NONBLOCK);
+	if (fd < 0) {
+		error_sys(err, -errno, TUN, "cannot be opened");
+		error_hint(err, "load the module: modprobe tun");
+		return err->code;
+	}
+	snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", name);
+	request.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | (flags & IFF_MULTI_QUEUE);
+	if (ioctl(fd, TUNSETIFF, &request) < 0 || ioctl(fd, TUNSETVNETHDRSZ, &header) < 0)
+		return refuse_opening(name, -errno, err);
+	return take_fd(&fd);
+}
+
+/* The same for a machine's name: one that nobody else's card has, of one station (IEEE 802, 8.2). */
+static void make_mac(const char *machine, unsigned i, uint8_t mac[static VIRTIO_MAC_SIZE])
+{
+	uint64_t value = hash_text(i + 1, machine);
+
+	memcpy(mac, &value, VIRTIO_MAC_SIZE);
+	mac[0] = (mac[0] & ~1) | 2;
+}
+
+static int add_nets(
+	struct broker_virtio *virtio, const struct broker_config *config, struct error *err)
+{
+	for (unsigned i = 0; i < config->net_count; i++) {
+		const struct broker_net *net = &config->nets[i];
+		struct virtio_config *device = &virtio->devices[virtio->count];
+
+		*device = (struct virtio_config){ .type = VIRTIO_NET, .vhost_fd = -1 };
+		snprintf(device->name, sizeof(device->name), "%s", net->tap);
+		memcpy(device->mac, net->mac, sizeof(device->mac));
+		if (!net->has_mac)
+			make_mac(config->name, i, device->mac);
+		device->tap_fd = open_tap(net->tap, err);
+		if (device->tap_fd < 0)
+			return err->code;
+		virtio->count++;
+	}
+	return 0;
+}
+
+static const char *node_of(const struct virtio_config *device)
+{
+	return device->type == VIRTIO_NET ? "/dev/vhost-net" : "/dev/vhost-vsock";
+}
+
+static int open_vhost(const struct virtio_config *device, struct error *err)
+{
+	const char *node = node_of(device);
+	int fd = open(node, O_RDWR | O_CLOEXEC);
+
+	if (fd >= 0)
+		return fd;
+	if (error_sys(err, -errno, node, "cannot be opened") == -EACCES)
+		error_hint(err, "add yourself to the group that it has: ls -l %s", node);
+	else
+		error_hint(err, "load the module: modprobe vhost_%s",
+			device->type == VIRTIO_NET ? "net" : "vsock");
+	return err->code;
+}
+
+static int take_cid(const struct virtio_config *device, struct error *err)
+{
+	if (device->type != VIRTIO_VSOCK ||
+		ioctl(device->vhost_fd, VHOST_VSOCK_SET_GUEST_CID, &device->cid) == 0)
+		return 0;
+	if (errno == EADDRINUSE)
+		return error_set(err, -errno, device->name, "another VM has the CID %llu",
+			(unsigned long long)device->cid);
+	return error_sys(err, -errno, device->name, "the kernel does not give the CID %llu",
+		(unsigned long long)device->cid);
+}
+
+int broker_virtio_begin(struct broker_virtio *virtio, struct error *err)
+{
+	for (unsigned i = 0; i < virtio->count; i++) {
+		struct virtio_config *device = &virtio->devices[i];
+
+		device->vhost_fd = open_vhost(device, err);
+		if (device->vhost_fd < 0 || take_cid(device, err))
+			return err->code;
+	}
+	return 0;
+}
+
+void broker_virtio_handed(struct broker_virtio *virtio)
+{
+	for (unsigned i = 0; i < virtio->count; i++) {
+		if (virtio->devices[i].vhost_fd >= 0)
+			close(virtio->devices[i].vhost_fd);
+		virtio->devices[i].vhost_fd = -1;
+	}
+}
+
+int broker_virtio_open(
+	struct broker_virtio *virtio, const struct broker_config *config, struct error *err)
+{
+	if (add_nets(virtio, config, err))
+		return err->code;
+	if (config->vsock_cid)
+		virtio->devices[virtio->count++] = (struct virtio_config){
+			.type = VIRTIO_VSOCK,
+			.name = "vsock",
+			.vhost_fd = -1,
+			.tap_fd = -1,
+			.cid = config->vsock_cid,
+		};
+	broker_virtio_begin(virtio, err);
+	broker_virtio_handed(virtio);
+	return err->code;
+}
+
+void broker_virtio_close(struct broker_virtio *virtio)
+{
+	broker_virtio_handed(virtio);
+	for (unsigned i = 0; i < virtio->count; i++)
+		if (virtio->devices[i].tap_fd >= 0)
+			close(virtio->devices[i].tap_fd);
+}

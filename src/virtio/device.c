@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "virtio/device.h"
+
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/size.h"
+
+#include <errno.h>
+#include <linux/virtio_config.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+static const struct virtio_model models[] = {
+	{ VIRTIO_NET, 0x020000, .queues = 2, .served = 2 },
+	/* The third is for events, of which there is only that of a migration. */
+	{ VIRTIO_VSOCK, 0x078000, .queues = 3, .served = 2 },
+};
+
+void *virtio_at(const struct virtio_device *device, uint64_t gpa, uint64_t size)
+{
+	for (unsigned i = 0; i < device->ram->count; i++) {
+		const struct virtio_region *region = &device->ram->regions[i];
+
+		if (gpa >= region->gpa && size <= region->size &&
+			gpa - region->gpa <= region->size - size)
+			return (char *)region->hva + (gpa - region->gpa);
+	}
+	return NULL;
+}
+
+struct virtio_queue *virtio_selected(struct virtio_device *device)
+{
+	return device->queue_select < device->model->queues ? &device->queues[device->queue_select]
+							    : NULL;
+}
+
+/* Interrupts: an irqfd for each queue, and one for changes of the configuration. */
+
+static bool is_wanted(const struct virtio_device *device, uint16_t vector)
+{
+	return msix_enabled(&device->msix, &device->pci) && vector < device->msix.vectors &&
+	       !msix_masked(&device->msix, &device->pci, vector);
+}
+
+/* True: a commit is needed before it can be attached. */
+static bool route_irq(struct virtio_device *device, struct kvm_vector *irq, uint16_t vector)
+{
+	struct msi_message message;
+
+	if (!is_wanted(device, vector)) {
+		kvm_vector_detach(irq, device->vm);
+		return false;
+	}
+	message = msix_message(&device->msix, vector);
+	return kvm_vector_route(irq, device->vm, message.address, message.data);
+}
+
+static int attach_irq(struct virtio_device *device, struct kvm_vector *irq, uint16_t vector)
+{
+	return is_wanted(device, vector) ? kvm_vector_attach(irq, device->vm) : 0;
+}
+
+static void tell_once(struct virtio_device *device, const char *what, int code)
+{
+	if (!device->told)
+		log_warning("%s: %s: %s", device->config.name, what, strerror(-code));
+	device->told = true;
+}
+
+void virtio_update_interrupts(struct virtio_device *device)
+{
+	bool commit = route_irq(device, &device->config_irq, device->config_vector);
+	unsigned count = device->model->queues;
+	int code;
+
+	for (unsigned i = 0; i < count; i++)
+		commit |= route_irq(device, &device->queues[i].irq, device->queues[i].vector);
+	code = commit ? kvm_routes_commit(device->vm) : 0;
+	if (!code)
+		code = attach_irq(device, &device->config_irq, device->config_vector);
+	else
+		device->config_irq.is_routed = false;
+	for (unsigned i = 0; i < count; i++) {
+		if (!code)
+			code = attach_irq(device, &device->queues[i].irq, device->queues[i].vector);
+		else
+			device->queues[i].irq.is_routed = false; /* to be tried again */
+	}
+	if (code)
+		tell_once(device, "cannot set up its interrupts", code);
+}
+
+/* The life of a driver (2.1, 3.1): it sets bit after bit, until it takes all back by writing 0. */
+
+static void reset(struct virtio_device *device)
+{
+	eventfd_t dropped;
+
+	if (device->is_running)
+		device->backend->stop(device);
+	device->is_running = false;
+	device->status = 0;
+	device->accepted = 0;
+	device->offered_select = device->accepted_select = 0;
+	device->changed = false;
+	device->config_vector = VIRTIO_NO_VECTOR;
+	device->queue_select = 0;
+	for (unsigned i = 0; i < device->model->queues; i++) {
+		struct virtio_queue *queue = &device->queues[i];
+
+		queue->size = VIRTIO_QUEUE_SIZE_MAX;
+		queue->vector = VIRTIO_NO_VECTOR;
+		queue->enabled = false;
+		queue->descriptors = queue->driver = queue->device = 0;
+		eventfd_read(queue->kick, &dropped);
+	}
+	virtio_update_interrupts(device);
+	for (unsigned i = 0; i < device->model->queues; i++)
+		eventfd_read(device->queues[i].irq.eventfd, &dropped);
+}
+
+static void need_reset(struct virtio_device *device)
+{
+	device->status |= VIRTIO_CONFIG_S_NEEDS_RESET;
+	device->changed = true;
+	eventfd_write(device->config_irq.eventfd, 1);
+}
+
+static bool accepts(const struct virtio_device *device)
+{
+	return !(device->accepted & ~device->offered) &&
+	       device->accepted & 1ULL << VIRTIO_F_VERSION_1;
+}
+
+static void begin_serving(struct virtio_device *device)
+{
+	int code = device->backend->start(device);
+
+	device->is_running = !code;
+	if (!code)
+		return;
+	tell_once(device, "the guest's driver has set up queues that cannot be served", code);
+	need_reset(device);
+}
+
+void virtio_set_status(struct virtio_device *device, uint8_t status)
+{
+	uint8_t added = status & ~device->status & ~VIRTIO_CONFIG_S_NEEDS_RESET;
+
+	if (!status) {
+		reset(device);
+		return;
+	}
+	/* The driver reads it back, and finds whether its choice of features will do. */
+	if (added & VIRTIO_CONFIG_S_FEATURES_OK && !accepts(device))
+		added &= ~VIRTIO_CONFIG_S_FEATURES_OK;
+	device->status |= added;
+	if (added & VIRTIO_CONFIG_S_DRIVER_OK && device->status & VIRTIO_CONFIG_S_FEATURES_OK)
+		begin_serving(device);
+}
+
+/* From nothing to a device on the bus, and back. */
+
+static const struct virtio_model *find_model(enum virtio_type type)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(models); i++)
+		if (models[i].type == type)
+			return &models[i];
+	return NULL;
+}
+
+static int make_eventfds(struct virtio_device *device)
+{
+	int code = kvm_vector_prepare(&device->config_irq, device->vm);
+
+	for (unsigned i = 0; i < device->model->queues && !code; i++) {
+		struct virtio_queue *queue = &device->queues[i];
+
+		code = kvm_vector_prepare(&queue->irq, device->vm);
+		queue->kick = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+		if (queue->kick < 0)
+			code = -errno;
+	}
+	return code;
+}
+
+static int make_device(
+	struct virtio_device *device, struct pci_bus *bus, uint8_t devfn, struct error *err)
+{
+	int code = pci_device_init(&device->pci, &virtio_pci_ops);
+
+	if (!code)
+		code = virtio_registers_init(device);
+	if (!code)
+		code = make_eventfds(device);
+	if (code)
+		return error_sys(err, code, device->config.name, "cannot become a guest's device");
+	if (device->backend->open(device, err))
+		return err->code;
+	reset(device);
+	if (pci_bus_add(bus, &device->pci, devfn, err))
+		return err->code;
+	return pci_bus_place(&device->pci, err);
+}
+
+struct virtio_device *virtio_new(const struct virtio_config *config, struct kvm_vm *vm,
+	const struct virtio_ram *ram, struct pci_bus *bus, uint8_t devfn, struct error *err)
+{
+	struct virtio_device *device = calloc(1, sizeof(*device));
+
+	if (!device) {
+		error_sys(err, -ENOMEM, config->name, "cannot become a guest's device");
+		return NULL;
+	}
+	device->config = *config;
+	device->model = find_model(config->type);
+	device->backend = &virtio_kernel_ops;
+	device->vm = vm;
+	device->ram = ram;
+	device->config_irq = (struct kvm_vector)KVM_VECTOR_NONE;
+	for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++)
+		device->queues[i] = (struct virtio_queue){ .kick = -1, .irq = KVM_VECTOR_NONE };
+	if (make_device(device, bus, devfn, err) == 0)
+		return device;
+	virtio_free(device);
+	return NULL;
+}
+
+void virtio_free(struct virtio_device *device)
+{
+	if (!device)
+		return;
+	if (device->is_running)
+		device->backend->stop(device);
+	pci_bus_remove(&device->pci);
+	kvm_vector_destroy(&device->config_irq, device->vm);
+	for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++) {
+		kvm_vector_destroy(&device->queues[i].irq, device->vm);
+		if (device->queues[i].kick >= 0)
+			close(device->queues[i].kick);
+	}
+	msix_destroy(&device->msix);
+	pci_device_destroy(&device->pci);
+	free(device);
+}

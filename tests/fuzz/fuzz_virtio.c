@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A virtio device's registers between a guest and vhost. The input is the guest's accesses, in any order, and which of
+ * vhost's and KVM's calls fails; fake_vhost.c ends the process where the kernel is asked what it must never be.
+ */
+#include "../unit/fake_vhost.h"
+#include "base/size.h"
+#include "fuzz.h"
+#include "pci/root.h"
+#include "virtio/device.h"
+
+#include <linux/pci_regs.h>
+#include <linux/virtio_config.h>
+#include <linux/virtio_pci.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define STEPS_MAX 300
+#define ECAM      0xe0000000ULL
+#define MEM64     0x100000000000ULL
+#define RAM       (64 * KIB)
+#define HIGH      (4 * GIB)
+#define DEVFN     (3 << 3)
+
+enum { ACCESSES, STARTS, REFUSED, VECTORS, DOORBELLS, FAILURES };
+
+struct fuzz_goal fuzz_goals[] = {
+	[ACCESSES] = { "accesses", 2, 0 },
+	[STARTS] = { "queues that were started", 20, 0 },
+	[REFUSED] = { "drivers that were refused", 20, 0 },
+	[VECTORS] = { "vectors that reach the guest", 20, 0 },
+	[DOORBELLS] = { "doorbells at KVM", 10, 0 },
+	[FAILURES] = { "calls that failed", 20, 0 },
+	{ 0 },
+};
+
+struct guest {
+	struct space mmio, pio;
+	struct pci_root root;
+	struct kvm_vm vm;
+	struct virtio_ram ram;
+	struct virtio_device *device;
+};
+
+/* What is refused is worth a line, but not here. */
+void __wrap_log_warning(const char *format, ...);
+void __wrap_log_warning(const char *format, ...)
+{
+	(void)format;
+}
+
+static uint64_t get(struct guest *guest, uint64_t offset, unsigned size)
+{
+	return space_read(&guest->mmio, guest->device->pci.bars[0].address + offset, size);
+}
+
+static void set(struct guest *guest, uint64_t offset, unsigned size, uint64_t value)
+{
+	space_write(&guest->mmio, guest->device->pci.bars[0].address + offset, size, value);
+}
+
+static void set_config(struct guest *guest, unsigned offset, unsigned size, uint32_t value)
+{
+	space_write(&guest->mmio, ECAM + (DEVFN << 12) + offset, size, value);
+}
+
+static void access_any(struct guest *guest, struct fuzz_input *input, uint8_t how)
+{
+	/* Mostly what is there: the common structure, then the others, then configuration space. */
+	uint64_t offset = fuzz_number(input, 2);
+	unsigned size = 1U << (how & 3);
+
+	if (how < 0x30)
+		offset %= VIRTIO_PCI_COMMON_Q_USEDHI + 8;
+	else if (how < 0x50)
+		offset %= VIRTIO_BAR_SIZE;
+	if (how >= 0x50) {
+		offset %= 0x110;
+		if (how & 4)
+			set_config(guest, offset, 1U << how % 3, fuzz_number(input, 4));
+		else
+			space_read(&guest->mmio, ECAM + (DEVFN << 12) + offset, 1U << how % 3);
+	} else if (how & 4) {
+		set(guest, offset, size, fuzz_number(input, size));
+	} else {
+		get(guest, offset, size);
+	}
+}
+
+static void set_status(struct guest *guest, struct fuzz_input *input)
+{
+	static const uint8_t usual[] = { 0, 3, 11, 15 };
+	uint8_t byte = fuzz_byte(input);
+
+	set(guest, VIRTIO_PCI_COMMON_STATUS, 1, byte < 0xc0 ? usual[byte % 4] : byte);
+}
+
+static void accept(struct guest *guest, struct fuzz_input *input)
+{
+	uint64_t features = guest->device->offered & fuzz_number(input, 8);
+
+	for (unsigned i = 0; i < 2; i++) {
+		set(guest, VIRTIO_PCI_COMMON_GFSELECT, 4, i);
+		set(guest, VIRTIO_PCI_COMMON_GF, 4, (uint32_t)(features >> 32 * i) | i);
+	}
+	set(guest, VIRTIO_PCI_COMMON_STATUS, 1, 11);
+}
+
+/* Mostly in RAM, and aligned. */
+static uint64_t any_address(struct fuzz_input *input)
+{
+	uint8_t byte = fuzz_byte(input);
+
+	if (byte >= 0xf0)
+		return fuzz_number(input, 8);
+	return (byte & 1 ? HIGH : 0) + (byte >> 1) * 512;
+}
+
+static void set_up_queue(struct guest *guest, struct fuzz_input *input)
+{
+	uint8_t byte = fuzz_byte(input);
+
+	set(guest, VIRTIO_PCI_COMMON_Q_SELECT, 2, byte & 3);
+	set(guest, VIRTIO_PCI_COMMON_Q_SIZE, 2, byte & 0x80 ? fuzz_number(input, 2) : 16);
+	set(guest, VIRTIO_PCI_COMMON_Q_MSIX, 2, byte >> 2 & 3);
+	set(guest, VIRTIO_PCI_COMMON_Q_DESCLO, 8, any_address(input));
+	set(guest, VIRTIO_PCI_COMMON_Q_AVAILLO, 8, any_address(input));
+	set(guest, VIRTIO_PCI_COMMON_Q_USEDLO, 8, any_address(input));
+	set(guest, VIRTIO_PCI_COMMON_Q_ENABLE, 2, 1);
+}
+
+static void set_vector(struct guest *guest, struct fuzz_input *input)
+{
+	uint8_t byte = fuzz_byte(input);
+	uint64_t at = 0x2000 + (byte & 3) * MSIX_ENTRY_SIZE;
+
+	set(guest, at, 8, 0xfee00000);
+	set(guest, at + 8, 4, byte);
+	set(guest, at + 12, 4, byte >> 7);
+	set_config(guest, guest->device->msix.cap + PCI_MSIX_FLAGS, 2,
+		byte & 0x40 ? 0 : PCI_MSIX_FLAGS_ENABLE);
+}
+
+static void check_vector(struct guest *guest, const struct kvm_vector *irq, uint16_t vector)
+{
+	const struct virtio_device *device = guest->device;
+	bool wanted = msix_enabled(&device->msix, &device->pci) && vector < device->msix.vectors &&
+		      !msix_masked(&device->msix, &device->pci, vector);
+	struct msi_message message;
+	struct kvm_msi found;
+	bool delivers = fake_vhost_delivers(irq->eventfd, &found);
+
+	if (device->told)
+		return;
+	fuzz_check(delivers == wanted);
+	if (!delivers)
+		return;
+	message = msix_message(&device->msix, vector);
+	fuzz_check(found.address_lo == (uint32_t)message.address &&
+		   found.address_hi == message.address >> 32 && found.data == message.data);
+	fuzz_goals[VECTORS].count++;
+}
+
+static void check(struct guest *guest)
+{
+	const struct virtio_device *device = guest->device;
+	unsigned running = 0;
+
+	for (unsigned i = 0; i < FAKE_QUEUES; i++)
+		running += fake_vhost.rings[i].runs;
+	fuzz_check(!running || device->status & VIRTIO_CONFIG_S_DRIVER_OK);
+	fuzz_check(!running || !(device->status & VIRTIO_CONFIG_S_NEEDS_RESET));
+	fuzz_check(!(device->status & VIRTIO_CONFIG_S_FEATURES_OK) ||
+		   device->accepted >> VIRTIO_F_VERSION_1 & 1);
+	fuzz_check(!(device->status & VIRTIO_CONFIG_S_FEATURES_OK &&
+		     device->accepted & ~device->offered));
+	fuzz_check(!fake_vhost.doorbell_count || device->pci.bars[0].decoded);
+	fuzz_goals[DOORBELLS].count += fake_vhost.doorbell_count != 0;
+	check_vector(guest, &device->config_irq, device->config_vector);
+	for (unsigned i = 0; i < device->model->queues; i++)
+		check_vector(guest, &device->queues[i].irq, device->queues[i].vector);
+}
+
+static void step(struct guest *guest, struct fuzz_input *input)
+{
+	uint8_t how = fuzz_byte(input);
+	bool needed = guest->device->status & VIRTIO_CONFIG_S_NEEDS_RESET;
+
+	fuzz_goals[ACCESSES].count++;
+	if (how < 0x60)
+		access_any(guest, input, how);
+	else if (how < 0x90)
+		set_status(guest, input);
+	else if (how < 0xa0)
+		accept(guest, input);
+	else if (how < 0xd0)
+		set_up_queue(guest, input);
+	else if (how < 0xe8)
+		set_vector(guest, input);
+	else if (how < 0xf0)
+		set(guest, 0x1000 + fuzz_byte(input) % 16, 2, 0);
+	else if (how < 0xf8)
+		set_config(guest, PCI_COMMAND, 2, how);
+	else
+		fake_vhost.fail_in = 1 + fuzz_byte(input) % 32;
+	fuzz_goals[REFUSED].count += !needed && guest->device->status & VIRTIO_CONFIG_S_NEEDS_RESET;
+	check(guest);
+}
+
+static void open_guest(struct guest *guest)
+{
+	static const struct pci_windows windows = { .mem64 = { MEM64, MEM64, MEM64 } };
+	struct error err = { 0 };
+
+	space_init(&guest->mmio);
+	space_init(&guest->pio);
+	fuzz_check(pci_root_init(
+			   &guest->root, &guest->mmio, &guest->pio, ECAM, 1, &windows, &err) == 0);
+	guest->vm.routing = calloc(1,
+		sizeof(*guest->vm.routing) + KVM_ROUTES_MAX * sizeof(struct kvm_irq_routing_entry));
+	pthread_mutex_init(&guest->vm.lock, NULL);
+	guest->ram.count = 2;
+	for (unsigned i = 0; i < 2; i++)
+		guest->ram.regions[i] =
+			(struct virtio_region){ i ? HIGH : 0, RAM, aligned_alloc(4096, RAM) };
+	fake_vhost_reset(&guest->ram);
+}
+
+static void close_guest(struct guest *guest)
+{
+	virtio_free(guest->device);
+	fuzz_check(!fake_vhost.irqfd_count && !fake_vhost.doorbell_count);
+	for (unsigned i = 0; i < FAKE_QUEUES; i++)
+		fuzz_check(!fake_vhost.rings[i].runs);
+	pci_root_destroy(&guest->root);
+	free(guest->vm.routing);
+	for (unsigned i = 0; i < 2; i++)
+		free(guest->ram.regions[i].hva);
+	space_destroy(&guest->mmio);
+	space_destroy(&guest->pio);
+}
+
+void fuzz_one(struct fuzz_input *input)
+{
+	struct guest guest = { 0 };
+	unsigned before = fuzz_descriptors();
+	uint8_t kind = fuzz_byte(input);
+	const struct virtio_config config = {
+		.type = kind & 1 ? VIRTIO_VSOCK : VIRTIO_NET,
+		.name = "fuzz",
+		.vhost_fd = FAKE_VHOST,
+		.tap_fd = FAKE_TAP,
+	};
+	struct error err = { 0 };
+
+	open_guest(&guest);
+	if (kind & 0x80)
+		fake_vhost.fail_in = 1 + (kind >> 1 & 15);
+	guest.device = virtio_new(&config, &guest.vm, &guest.ram, &guest.root.bus, DEVFN, &err);
+	fuzz_check(guest.device || err.code);
+	if (guest.device)
+		set_config(&guest, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	for (unsigned i = 0; i < STEPS_MAX && input->size && guest.device; i++)
+		step(&guest, input);
+	fuzz_goals[STARTS].count += fake_vhost.starts;
+	fuzz_goals[FAILURES].count += fake_vhost.failed;
+	close_guest(&guest);
+	fuzz_check(fuzz_descriptors() == before);
+}

@@ -1,0 +1,557 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "base/size.h"
+#include "fake_vhost.h"
+#include "pci/root.h"
+#include "test.h"
+#include "virtio/device.h"
+
+#include <linux/if_tun.h>
+#include <linux/pci_regs.h>
+#include <linux/virtio_config.h>
+#include <linux/virtio_net.h>
+#include <linux/virtio_pci.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+/* A net in slot 3, then a vsock in slot 4, of a guest with RAM at 0 and at 4 GiB, as its driver meets them. */
+
+#define ECAM  0xe0000000ULL
+#define MEM64 0x100000000000ULL
+#define RAM   (64 * KIB) /* of each of the two regions */
+#define HIGH  (4 * GIB)
+
+enum { NET, VSOCK };
+
+static struct space mmio, pio;
+static struct pci_root root;
+static struct kvm_vm vm;
+static struct virtio_ram ram;
+static struct virtio_device *devices[2];
+static uint8_t mac[] = { 0x52, 0x54, 0, 1, 2, 3 };
+
+static unsigned line(void *opaque, unsigned slot, unsigned pin)
+{
+	(void)opaque;
+	return slot + pin;
+}
+
+static const struct pci_root_ops root_ops = { .line = line };
+
+static int make(unsigned which, struct error *err)
+{
+	struct virtio_config config = {
+		.type = which == NET ? VIRTIO_NET : VIRTIO_VSOCK,
+		.name = "virtio",
+		.vhost_fd = FAKE_VHOST,
+		.tap_fd = FAKE_TAP,
+		.cid = 0x1234567,
+	};
+
+	memcpy(config.mac, mac, sizeof(mac));
+	devices[which] = virtio_new(&config, &vm, &ram, &root.bus, (3 + which) << 3, err);
+	return devices[which] ? 0 : err->code;
+}
+
+static int setup(void **state)
+{
+	static const struct pci_windows windows = { .mem64 = { MEM64, MEM64, MEM64 } };
+	struct error err = { 0 };
+
+	(void)state;
+	space_init(&mmio);
+	space_init(&pio);
+	assert_int_equal(pci_root_init(&root, &mmio, &pio, ECAM, 1, &windows, &err), 0);
+	root.ops = &root_ops;
+	vm = (struct kvm_vm){ .fd = -1 };
+	vm.routing =
+		calloc(1, sizeof(*vm.routing) + KVM_ROUTES_MAX * sizeof(vm.routing->entries[0]));
+	pthread_mutex_init(&vm.lock, NULL);
+	ram = (struct virtio_ram){ .count = 2 };
+	for (unsigned i = 0; i < 2; i++)
+		ram.regions[i] =
+			(struct virtio_region){ i ? HIGH : 0, RAM, aligned_alloc(4096, RAM) };
+	fake_vhost_reset(&ram);
+	fake_vhost.offers |= 1ULL << VIRTIO_NET_F_MRG_RXBUF;
+	memset(devices, 0, sizeof(devices));
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 2; i++) {
+		virtio_free(devices[i]);
+		free(ram.regions[i].hva);
+	}
+	for (unsigned i = 0; i < FAKE_QUEUES; i++)
+		assert_false(fake_vhost.rings[i].runs);
+	assert_int_equal(fake_vhost.irqfd_count + fake_vhost.doorbell_count, 0);
+	pci_root_destroy(&root);
+	free(vm.routing);
+	space_destroy(&mmio);
+	space_destroy(&pio);
+	return 0;
+}
+
+/* Configuration space, and the structures in the BAR where its capabilities say. */
+
+static uint64_t config_at(unsigned which, unsigned offset)
+{
+	return ECAM + ((3ULL + which) << 15) + offset;
+}
+
+static uint32_t config_get(unsigned which, unsigned offset, unsigned size)
+{
+	return space_read(&mmio, config_at(which, offset), size);
+}
+
+static void config_set(unsigned which, unsigned offset, unsigned size, uint32_t value)
+{
+	space_write(&mmio, config_at(which, offset), size, value);
+}
+
+static unsigned find_cap(unsigned which, uint8_t id, uint8_t type)
+{
+	unsigned at = config_get(which, PCI_CAPABILITY_LIST, 1);
+
+	while (at && !(config_get(which, at, 1) == id &&
+			     (id != PCI_CAP_ID_VNDR || config_get(which, at + 3, 1) == type)))
+		at = config_get(which, at + 1, 1);
+	assert_true(at);
+	return at;
+}
+
+static uint64_t bar(unsigned which)
+{
+	return (config_get(which, PCI_BASE_ADDRESS_0, 4) & ~0xfULL) |
+	       (uint64_t)config_get(which, PCI_BASE_ADDRESS_1, 4) << 32;
+}
+
+static uint64_t structure(unsigned which, uint8_t type)
+{
+	unsigned cap = find_cap(which, PCI_CAP_ID_VNDR, type);
+
+	assert_int_equal(config_get(which, cap + 4, 1), 0);
+	return bar(which) + config_get(which, cap + 8, 4);
+}
+
+static uint64_t common_at(unsigned which, unsigned field)
+{
+	return structure(which, VIRTIO_PCI_CAP_COMMON_CFG) + field;
+}
+
+static uint64_t get(unsigned which, unsigned field, unsigned size)
+{
+	return space_read(&mmio, common_at(which, field), size);
+}
+
+static void set(unsigned which, unsigned field, unsigned size, uint64_t value)
+{
+	space_write(&mmio, common_at(which, field), size, value);
+}
+
+static uint8_t get_status(unsigned which)
+{
+	return get(which, VIRTIO_PCI_COMMON_STATUS, 1);
+}
+
+static void set_status(unsigned which, uint8_t status)
+{
+	set(which, VIRTIO_PCI_COMMON_STATUS, 1, status);
+}
+
+#define DRIVER   (VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER)
+#define FEATURES (DRIVER | VIRTIO_CONFIG_S_FEATURES_OK)
+#define READY    (FEATURES | VIRTIO_CONFIG_S_DRIVER_OK)
+
+static uint64_t offered(unsigned which)
+{
+	uint64_t features;
+
+	set(which, VIRTIO_PCI_COMMON_DFSELECT, 4, 1);
+	features = get(which, VIRTIO_PCI_COMMON_DF, 4) << 32;
+	set(which, VIRTIO_PCI_COMMON_DFSELECT, 4, 0);
+	return features | get(which, VIRTIO_PCI_COMMON_DF, 4);
+}
+
+static void accept(unsigned which, uint64_t features)
+{
+	set_status(which, DRIVER);
+	for (unsigned i = 0; i < 2; i++) {
+		set(which, VIRTIO_PCI_COMMON_GFSELECT, 4, i);
+		set(which, VIRTIO_PCI_COMMON_GF, 4, (uint32_t)(features >> 32 * i));
+	}
+	set_status(which, FEATURES);
+}
+
+static void set_up_queue(unsigned which, unsigned queue, uint64_t gpa)
+{
+	set(which, VIRTIO_PCI_COMMON_Q_SELECT, 2, queue);
+	set(which, VIRTIO_PCI_COMMON_Q_SIZE, 2, 64);
+	set(which, VIRTIO_PCI_COMMON_Q_MSIX, 2, 1 + queue);
+	set(which, VIRTIO_PCI_COMMON_Q_DESCLO, 4, (uint32_t)gpa);
+	set(which, VIRTIO_PCI_COMMON_Q_DESCHI, 4, gpa >> 32);
+	set(which, VIRTIO_PCI_COMMON_Q_AVAILLO, 8, gpa + 1024);
+	set(which, VIRTIO_PCI_COMMON_Q_USEDLO, 8, gpa + 2048);
+	set(which, VIRTIO_PCI_COMMON_Q_ENABLE, 2, 1);
+}
+
+static void set_vector(unsigned which, unsigned vector, uint32_t data)
+{
+	uint64_t at =
+		bar(which) +
+		(config_get(which, find_cap(which, PCI_CAP_ID_MSIX, 0) + PCI_MSIX_TABLE, 4) & ~7U) +
+		16 * vector;
+
+	space_write(&mmio, at, 4, 0xfee00000);
+	space_write(&mmio, at + 4, 4, 0);
+	space_write(&mmio, at + 8, 4, data);
+	space_write(&mmio, at + 12, 4, 0);
+}
+
+static void enable_msix(unsigned which)
+{
+	config_set(which, find_cap(which, PCI_CAP_ID_MSIX, 0) + PCI_MSIX_FLAGS, 2,
+		PCI_MSIX_FLAGS_ENABLE);
+}
+
+static void start(unsigned which)
+{
+	struct error err = { 0 };
+
+	assert_int_equal(make(which, &err), 0);
+	config_set(which, PCI_COMMAND, 2, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+}
+
+/* All that a driver does; queue i lies at 4 KiB * i of the high region. */
+static void set_up(unsigned which)
+{
+	config_set(which, PCI_COMMAND, 2, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+	enable_msix(which);
+	for (unsigned i = 0; i < 3; i++)
+		set_vector(which, i, 0x4040 + i);
+	set(which, VIRTIO_PCI_COMMON_MSIX, 2, 0);
+	accept(which, offered(which));
+	assert_int_equal(get_status(which), FEATURES);
+	for (unsigned i = 0; i < 2; i++)
+		set_up_queue(which, i, HIGH + 4 * KIB * i);
+	set_status(which, READY);
+}
+
+static void drive(unsigned which)
+{
+	start(which);
+	set_up(which);
+}
+
+TEST(a_driver_finds_a_net)
+{
+	uint64_t space;
+
+	start(NET);
+	assert_int_equal(config_get(NET, PCI_VENDOR_ID, 4), 0x10411af4);
+	assert_int_equal(config_get(NET, PCI_CLASS_REVISION, 4), 0x02000001);
+	assert_int_equal(config_get(NET, PCI_INTERRUPT_PIN, 1), 0);
+	assert_int_equal(get(NET, VIRTIO_PCI_COMMON_NUMQ, 2), 2);
+	space = structure(NET, VIRTIO_PCI_CAP_DEVICE_CFG);
+	for (unsigned i = 0; i < sizeof(mac); i++)
+		assert_int_equal(space_read(&mmio, space + i, 1), mac[i]);
+	assert_int_equal(space_read(&mmio, space + 6, 2), VIRTIO_NET_S_LINK_UP);
+	/* Nothing that has no one behind it, and nothing by which vhost could not reach RAM. */
+	assert_int_equal(
+		offered(NET) & (1ULL << VIRTIO_F_ACCESS_PLATFORM | 1ULL << VIRTIO_NET_F_CTRL_VQ |
+				       1ULL << VIRTIO_NET_F_MQ),
+		0);
+	assert_true(offered(NET) >> VIRTIO_NET_F_MRG_RXBUF & 1);
+}
+
+TEST(a_driver_finds_a_vsock)
+{
+	start(VSOCK);
+	assert_int_equal(config_get(VSOCK, PCI_VENDOR_ID, 4), 0x10531af4);
+	assert_int_equal(get(VSOCK, VIRTIO_PCI_COMMON_NUMQ, 2), 3);
+	assert_int_equal(
+		space_read(&mmio, structure(VSOCK, VIRTIO_PCI_CAP_DEVICE_CFG), 8), 0x1234567);
+}
+
+TEST(a_driver_sets_a_net_up)
+{
+	const struct fake_ring *ring = &fake_vhost.rings[1];
+	struct kvm_msi message;
+
+	drive(NET);
+	assert_int_equal(get_status(NET), READY);
+	assert_true(fake_vhost.rings[0].runs && ring->runs);
+	assert_int_equal(ring->size, 64);
+	assert_ptr_equal(ring->descriptors, (char *)ram.regions[1].hva + 4 * KIB);
+	assert_ptr_equal(ring->driver, ring->descriptors + 1024);
+	assert_ptr_equal(ring->device, ring->descriptors + 2048);
+	assert_int_equal(fake_vhost.offloads, TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN);
+	/* What vhost is told is vhost's alone. */
+	assert_int_equal(fake_vhost.features & ~fake_vhost.offers, 0);
+	for (unsigned i = 0; i < 2; i++) {
+		uint64_t doorbell = structure(NET, VIRTIO_PCI_CAP_NOTIFY_CFG) + 4 * i;
+
+		assert_true(fake_vhost_delivers(fake_vhost.rings[i].call, &message));
+		assert_int_equal(message.data, 0x4041 + i);
+		assert_int_equal(fake_vhost_doorbell(doorbell), fake_vhost.rings[i].kick);
+	}
+}
+
+TEST(a_vsock_runs_when_its_driver_is_ready)
+{
+	drive(VSOCK);
+	assert_true(fake_vhost.running && fake_vhost.rings[0].runs && fake_vhost.rings[1].runs);
+	set_status(VSOCK, 0);
+	assert_false(fake_vhost.running);
+}
+
+TEST(a_reset_takes_all_back)
+{
+	eventfd_t count;
+
+	drive(NET);
+	eventfd_write(fake_vhost.rings[0].kick, 1);
+	set_status(NET, 0);
+	assert_int_not_equal(eventfd_read(fake_vhost.rings[0].kick, &count), 0);
+	assert_int_equal(get_status(NET), 0);
+	assert_false(fake_vhost.rings[0].runs || fake_vhost.rings[1].runs);
+	for (unsigned i = 0; i < 2; i++) {
+		set(NET, VIRTIO_PCI_COMMON_Q_SELECT, 2, i);
+		assert_int_equal(get(NET, VIRTIO_PCI_COMMON_Q_ENABLE, 2), 0);
+		assert_int_equal(get(NET, VIRTIO_PCI_COMMON_Q_SIZE, 2), 256);
+		assert_int_equal(get(NET, VIRTIO_PCI_COMMON_Q_MSIX, 2), 0xffff);
+		assert_int_equal(get(NET, VIRTIO_PCI_COMMON_Q_DESCHI, 4), 0);
+	}
+	accept(NET, offered(NET));
+	for (unsigned i = 0; i < 2; i++)
+		set_up_queue(NET, i, 4 * KIB * i);
+	set_status(NET, READY);
+	assert_true(fake_vhost.rings[1].runs);
+	assert_int_equal(fake_vhost.starts, 4);
+}
+
+TEST(features_that_are_not_offered_are_refused)
+{
+	static const uint64_t bad[] = { 0, 1ULL << VIRTIO_NET_F_MAC,
+		1ULL << VIRTIO_F_VERSION_1 | 1ULL << VIRTIO_F_ACCESS_PLATFORM,
+		1ULL << VIRTIO_F_VERSION_1 | 1ULL << 50 };
+
+	start(NET);
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		accept(NET, bad[i]);
+		assert_int_equal(get_status(NET), DRIVER);
+		set_status(NET, READY);
+		assert_int_equal(fake_vhost.starts, 0);
+		set_status(NET, 0);
+	}
+	/* Later they do not change any more. */
+	accept(NET, 1ULL << VIRTIO_F_VERSION_1);
+	set(NET, VIRTIO_PCI_COMMON_GF, 4, 0);
+	set_up_queue(NET, 0, 0);
+	set_status(NET, READY);
+	assert_true(fake_vhost.features >> VIRTIO_F_VERSION_1 & 1);
+	assert_int_equal(fake_vhost.offloads, 0);
+	/* Segments without checksums are nothing that a tap could do. */
+	set_status(NET, 0);
+	accept(NET, 1ULL << VIRTIO_F_VERSION_1 | 1ULL << VIRTIO_NET_F_GUEST_TSO4);
+	set_up_queue(NET, 0, 0);
+	set_status(NET, READY);
+	assert_int_equal(fake_vhost.starts, 2);
+	assert_int_equal(fake_vhost.offloads, 0);
+}
+
+static uint64_t pending_at(unsigned which)
+{
+	return bar(which) +
+	       (config_get(which, find_cap(which, PCI_CAP_ID_MSIX, 0) + PCI_MSIX_PBA, 4) & ~7U);
+}
+
+static void assert_needs_reset(void)
+{
+	set(NET, VIRTIO_PCI_COMMON_MSIX, 2, 2);
+	assert_int_equal(space_read(&mmio, pending_at(NET), 8), 1 << 2);
+	set(NET, VIRTIO_PCI_COMMON_MSIX, 2, 0xffff);
+	eventfd_read(devices[NET]->config_irq.eventfd, &(eventfd_t){ 0 });
+	assert_int_equal(get_status(NET), READY | VIRTIO_CONFIG_S_NEEDS_RESET);
+	assert_false(fake_vhost.rings[0].runs || fake_vhost.rings[1].runs);
+	/* Once. */
+	assert_int_equal(space_read(&mmio, structure(NET, VIRTIO_PCI_CAP_ISR_CFG), 1), 2);
+	assert_int_equal(space_read(&mmio, structure(NET, VIRTIO_PCI_CAP_ISR_CFG), 1), 0);
+}
+
+TEST(queues_outside_of_ram_are_not_served)
+{
+	static const uint64_t bad[] = { RAM, RAM - 1024, HIGH - 16, HIGH + RAM - 2048,
+		UINT64_MAX - 15, 8, HIGH + 1 };
+
+	start(NET);
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		accept(NET, offered(NET));
+		set_up_queue(NET, 0, 0);
+		set_up_queue(NET, 1, bad[i]);
+		set_status(NET, READY);
+		assert_needs_reset();
+		set_status(NET, 0);
+	}
+}
+
+TEST(a_queue_that_is_served_stays_what_it_is)
+{
+	drive(NET);
+	set_up_queue(NET, 0, 0);
+	assert_int_equal(get(NET, VIRTIO_PCI_COMMON_Q_DESCHI, 4), 1);
+	set(NET, VIRTIO_PCI_COMMON_Q_SIZE, 2, 32);
+	assert_int_equal(get(NET, VIRTIO_PCI_COMMON_Q_SIZE, 2), 64);
+	/* Nor is one that the driver has not enabled before it was ready; and one that it has is as it was then. */
+	set_status(NET, 0);
+	accept(NET, offered(NET));
+	set_up_queue(NET, 0, 0);
+	set_up_queue(NET, 0, HIGH);
+	assert_int_equal(get(NET, VIRTIO_PCI_COMMON_Q_DESCHI, 4), 0);
+	set_status(NET, READY);
+	set_up_queue(NET, 1, 4 * KIB);
+	assert_int_equal(get(NET, VIRTIO_PCI_COMMON_Q_ENABLE, 2), 0);
+	assert_false(fake_vhost.rings[1].runs);
+}
+
+TEST(registers_that_are_not_there_do_nothing)
+{
+	start(NET);
+	set(NET, VIRTIO_PCI_COMMON_Q_SELECT, 2, 2);
+	assert_int_equal(get(NET, VIRTIO_PCI_COMMON_Q_SIZE, 2), 0);
+	set(NET, VIRTIO_PCI_COMMON_Q_ENABLE, 2, 1);
+	set(NET, VIRTIO_PCI_COMMON_Q_DESCLO, 8, 4096);
+	set(NET, VIRTIO_PCI_COMMON_DFSELECT, 4, 2);
+	assert_int_equal(get(NET, VIRTIO_PCI_COMMON_DF, 4), 0);
+	set(NET, VIRTIO_PCI_COMMON_MSIX, 2, 3); /* of three vectors */
+	assert_int_equal(get(NET, VIRTIO_PCI_COMMON_MSIX, 2), 0xffff);
+	set(NET, VIRTIO_PCI_COMMON_Q_SELECT, 2, 0);
+	for (unsigned size = 0; size <= 0xffff; size += size < 300 ? 1 : 251) {
+		unsigned before = get(NET, VIRTIO_PCI_COMMON_Q_SIZE, 2);
+		bool good = size && size <= 256 && !(size & (size - 1));
+
+		set(NET, VIRTIO_PCI_COMMON_Q_SIZE, 2, size);
+		assert_int_equal(get(NET, VIRTIO_PCI_COMMON_Q_SIZE, 2), good ? size : before);
+	}
+	/* An access of another width than the field's. */
+	set(NET, VIRTIO_PCI_COMMON_Q_SIZE, 4, 16);
+	set(NET, VIRTIO_PCI_COMMON_STATUS, 4, 1);
+	assert_int_equal(get_status(NET), 0);
+	assert_int_equal(space_read(&mmio, bar(NET) + 0x3ff8, 8), 0);
+}
+
+TEST(a_masked_vector_is_pending)
+{
+	unsigned cap;
+	uint64_t pending;
+	struct kvm_msi message;
+
+	drive(NET);
+	cap = find_cap(NET, PCI_CAP_ID_MSIX, 0);
+	pending = pending_at(NET);
+	config_set(NET, cap + PCI_MSIX_FLAGS, 2, PCI_MSIX_FLAGS_ENABLE | PCI_MSIX_FLAGS_MASKALL);
+	assert_false(fake_vhost_delivers(fake_vhost.rings[1].call, &message));
+	assert_int_equal(space_read(&mmio, pending, 8), 0);
+	eventfd_write(fake_vhost.rings[1].call, 1);
+	assert_int_equal(space_read(&mmio, pending, 8), 1 << 2);
+	config_set(NET, cap + PCI_MSIX_FLAGS, 2, PCI_MSIX_FLAGS_ENABLE);
+	assert_true(fake_vhost_delivers(fake_vhost.rings[1].call, &message));
+}
+
+TEST(a_doorbell_moves_with_the_bar_and_works_without_kvm)
+{
+	uint64_t doorbell;
+	eventfd_t count;
+
+	drive(NET);
+	doorbell = structure(NET, VIRTIO_PCI_CAP_NOTIFY_CFG);
+	config_set(NET, PCI_COMMAND, 2, 0);
+	assert_int_equal(fake_vhost.doorbell_count, 0);
+	config_set(NET, PCI_BASE_ADDRESS_0, 4, 0x100000 + (uint32_t)bar(NET));
+	config_set(NET, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	assert_int_equal(fake_vhost_doorbell(doorbell), -1);
+	assert_int_equal(fake_vhost_doorbell(doorbell + 0x100000), fake_vhost.rings[0].kick);
+	space_write(&mmio, doorbell + 0x100004, 2, 1);
+	assert_int_equal(eventfd_read(fake_vhost.rings[1].kick, &count), 0);
+	assert_int_not_equal(eventfd_read(fake_vhost.rings[0].kick, &count), 0);
+}
+
+/* 4.1.4.9: the BAR by way of configuration space. */
+TEST(configuration_space_has_a_window)
+{
+	unsigned cap;
+
+	start(NET);
+	cap = find_cap(NET, PCI_CAP_ID_VNDR, VIRTIO_PCI_CAP_PCI_CFG);
+	config_set(NET, cap + 8, 4, VIRTIO_PCI_COMMON_STATUS);
+	config_set(NET, cap + 12, 4, 1);
+	config_set(NET, cap + 16, 1, DRIVER);
+	assert_int_equal(get_status(NET), DRIVER);
+	assert_int_equal(config_get(NET, cap + 16, 1), DRIVER);
+	config_set(NET, cap + 8, 4, VIRTIO_PCI_COMMON_NUMQ);
+	config_set(NET, cap + 12, 4, 2);
+	assert_int_equal(config_get(NET, cap + 16, 2), 2);
+	config_set(NET, cap + 8, 4, VIRTIO_PCI_COMMON_STATUS + 1);
+	assert_int_equal(config_get(NET, cap + 16, 2), 2);
+	/* Of another BAR, beyond this one, across its own width, of a strange one. */
+	config_set(NET, cap + 8, 4, VIRTIO_BAR_SIZE);
+	config_set(NET, cap + 16, 2, 0xffff);
+	config_set(NET, cap + 8, 4, VIRTIO_PCI_COMMON_STATUS - 1);
+	config_set(NET, cap + 16, 2, 0);
+	config_set(NET, cap + 8, 4, VIRTIO_PCI_COMMON_STATUS);
+	config_set(NET, cap + 12, 4, 3);
+	config_set(NET, cap + 16, 1, 0);
+	config_set(NET, cap + 12, 4, 1);
+	config_set(NET, cap + 4, 1, 1);
+	config_set(NET, cap + 16, 1, 0);
+	assert_int_equal(get_status(NET), DRIVER);
+}
+
+/* Whichever call fails: the device says so, or is none; and nothing is left over. */
+TEST(a_kernel_that_fails_harms_nobody)
+{
+	for (unsigned i = 1;; i++) {
+		struct error err = { 0 };
+
+		fake_vhost.fail_in = i;
+		if (make(NET, &err) == 0)
+			set_up(NET);
+		else
+			assert_string_equal(err.object, "virtio");
+		if (!fake_vhost.failed)
+			break;
+		virtio_free(devices[NET]);
+		devices[NET] = NULL;
+		root.bus.windows.mem64.next = MEM64;
+		fake_vhost.owned = fake_vhost.has_memory = false;
+		fake_vhost.failed = 0;
+		assert_int_equal(fake_vhost.irqfd_count + fake_vhost.doorbell_count, 0);
+	}
+}
+
+#define test(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		test(a_driver_finds_a_net),
+		test(a_driver_finds_a_vsock),
+		test(a_driver_sets_a_net_up),
+		test(a_vsock_runs_when_its_driver_is_ready),
+		test(a_reset_takes_all_back),
+		test(features_that_are_not_offered_are_refused),
+		test(queues_outside_of_ram_are_not_served),
+		test(a_queue_that_is_served_stays_what_it_is),
+		test(registers_that_are_not_there_do_nothing),
+		test(a_masked_vector_is_pending),
+		test(a_doorbell_moves_with_the_bar_and_works_without_kvm),
+		test(configuration_space_has_a_window),
+		test(a_kernel_that_fails_harms_nobody),
+	};
+
+	return test_run(tests);
+}
