@@ -170,6 +170,18 @@ static int set_running(const struct virtio_device *device, int running)
 	return call(device, VHOST_VSOCK_SET_RUNNING, &running);
 }
 
+/*
+ * vhost-vsock runs its queues together. One that this driver has not set up would be an earlier driver's, in memory that
+ * is something else now.
+ */
+static int run_vsock(const struct virtio_device *device)
+{
+	for (unsigned i = 0; i < device->model->served; i++)
+		if (!device->queues[i].enabled)
+			return -EINVAL;
+	return set_running(device, 1);
+}
+
 static void kernel_stop(struct virtio_device *device)
 {
 	if (device->model->type == VIRTIO_VSOCK)
@@ -189,7 +201,7 @@ static int kernel_start(struct virtio_device *device)
 		if (device->queues[i].enabled)
 			code = set_queue(device, i);
 	if (!code)
-		code = device->model->type == VIRTIO_NET ? run_net(device) : set_running(device, 1);
+		code = device->model->type == VIRTIO_NET ? run_net(device) : run_vsock(device);
 	if (code)
 		kernel_stop(device);
 	return code;

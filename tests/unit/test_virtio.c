@@ -309,6 +309,17 @@ TEST(a_vsock_runs_when_its_driver_is_ready)
 	assert_false(fake_vhost.running);
 }
 
+TEST(a_vsock_does_not_run_on_what_an_earlier_driver_has_set_up)
+{
+	drive(VSOCK);
+	set_status(VSOCK, 0);
+	accept(VSOCK, offered(VSOCK));
+	set_up_queue(VSOCK, 0, 0);
+	set_status(VSOCK, READY);
+	assert_int_equal(get_status(VSOCK), READY | VIRTIO_CONFIG_S_NEEDS_RESET);
+	assert_false(fake_vhost.running || fake_vhost.rings[1].runs);
+}
+
 TEST(a_reset_takes_all_back)
 {
 	eventfd_t count;
@@ -542,6 +553,7 @@ int main(void)
 		test(a_driver_finds_a_vsock),
 		test(a_driver_sets_a_net_up),
 		test(a_vsock_runs_when_its_driver_is_ready),
+		test(a_vsock_does_not_run_on_what_an_earlier_driver_has_set_up),
 		test(a_reset_takes_all_back),
 		test(features_that_are_not_offered_are_refused),
 		test(queues_outside_of_ram_are_not_served),
