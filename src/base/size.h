@@ -31,6 +31,12 @@ static inline uint64_t max_u64(uint64_t a, uint64_t b)
 	return a > b ? a : b;
 }
 
+/* An access of size bytes at an offset lies whole in [start, start + length). */
+static inline bool is_within(uint64_t offset, unsigned size, uint64_t start, uint64_t length)
+{
+	return offset >= start && offset + size <= start + length;
+}
+
 /*
  * Parse "512M", "4G", "1048576": a decimal count with an optional K, M, G or T (powers of 1024,
  * either case, an "iB" or "B" behind it allowed). A bare number counts bytes. 0 or -EINVAL, -ERANGE.

@@ -153,11 +153,6 @@ static void bar_unmapped(struct pci_device *pci, unsigned i)
 		unmap_windows(device, i);
 }
 
-static bool is_within(uint64_t offset, unsigned size, uint64_t start, uint64_t length)
-{
-	return offset >= start && offset + size <= start + length;
-}
-
 /* Whether the access is whole in the MSI-X table, or in the pending bits. */
 static bool in_table(const struct passthrough *device, unsigned bar, uint64_t offset, unsigned size)
 {

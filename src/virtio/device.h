@@ -54,7 +54,6 @@ struct virtio_device {
 	uint64_t offered, accepted;
 	uint32_t offered_select, accepted_select;
 	uint8_t space[VIRTIO_SPACE_MAX]; /* which the driver only reads */
-	unsigned space_size;
 	uint8_t status;
 	bool is_running; /* the back end has been started */
 	bool changed;    /* the configuration, since the ISR register was read */

@@ -5,7 +5,6 @@
 
 #include <linux/pci_regs.h>
 #include <linux/virtio_config.h>
-#include <linux/virtio_ids.h>
 #include <linux/virtio_pci.h>
 #include <stddef.h>
 #include <string.h>
@@ -236,11 +235,6 @@ static void write_common(
 
 /* The BAR. */
 
-static bool covers(uint64_t offset, unsigned size, uint64_t start, uint64_t length)
-{
-	return offset >= start && offset + size <= start + length;
-}
-
 static uint64_t read_isr(struct virtio_device *device)
 {
 	bool changed = device->changed;
@@ -270,15 +264,15 @@ static uint64_t structures_read(
 	uint64_t value = 0;
 
 	(void)bar;
-	if (covers(offset, size, COMMON, sizeof(struct virtio_pci_common_cfg)))
+	if (is_within(offset, size, COMMON, sizeof(struct virtio_pci_common_cfg)))
 		return read_common(device, offset - COMMON, size);
 	if (offset == ISR)
 		return read_isr(device);
-	if (covers(offset, size, SPACE, VIRTIO_SPACE_MAX))
+	if (is_within(offset, size, SPACE, VIRTIO_SPACE_MAX))
 		memcpy(&value, &device->space[offset - SPACE], size);
-	else if (covers(offset, size, MSIX_TABLE, msix_table_size(&device->msix)))
+	else if (is_within(offset, size, MSIX_TABLE, msix_table_size(&device->msix)))
 		value = msix_table_read(&device->msix, offset - MSIX_TABLE, size);
-	else if (covers(offset, size, MSIX_PENDING, msix_pba_size(&device->msix)))
+	else if (is_within(offset, size, MSIX_PENDING, msix_pba_size(&device->msix)))
 		value = read_pending(device, offset - MSIX_PENDING, size);
 	return value;
 }
@@ -289,12 +283,12 @@ static void structures_write(
 	struct virtio_device *device = from_pci(pci);
 
 	(void)bar;
-	if (covers(offset, size, COMMON, sizeof(struct virtio_pci_common_cfg))) {
+	if (is_within(offset, size, COMMON, sizeof(struct virtio_pci_common_cfg))) {
 		write_common(device, offset - COMMON, size, value);
-	} else if (covers(offset, 1, DOORBELLS, device->model->queues * DOORBELL_SIZE)) {
+	} else if (is_within(offset, 1, DOORBELLS, device->model->queues * DOORBELL_SIZE)) {
 		/* Where KVM does not take it. */
 		eventfd_write(device->queues[(offset - DOORBELLS) / DOORBELL_SIZE].kick, 1);
-	} else if (covers(offset, size, MSIX_TABLE, msix_table_size(&device->msix))) {
+	} else if (is_within(offset, size, MSIX_TABLE, msix_table_size(&device->msix))) {
 		msix_table_write(&device->msix, offset - MSIX_TABLE, size, value);
 		virtio_update_interrupts(device);
 	}
@@ -341,7 +335,7 @@ static unsigned window_width(const struct pci_device *pci)
 	uint32_t offset = pci_get32(pci, WINDOW_AT), width = pci_get32(pci, WINDOW_WIDTH);
 
 	if ((width != 1 && width != 2 && width != 4) || pci->config[WINDOW_BAR] || offset % width ||
-		!covers(offset, width, 0, VIRTIO_BAR_SIZE))
+		!is_within(offset, width, 0, VIRTIO_BAR_SIZE))
 		return 0;
 	return width;
 }
