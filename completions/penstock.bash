@@ -126,7 +126,8 @@ _penstock()
 		# A machine comes before a device.
 		[[ $command == @(attach|detach) && ${words[-1]} == @("$command"|-*) ]] && command=machine
 		case $command in
-		run | list) ;;
+		list) ;;
+		run | config) _penstock_files ;;
 		stop | console | machine) _penstock_reply -W "$(_penstock_machines)" ;;
 		vf) _penstock_reply -W 'create destroy set' ;;
 		rom) _penstock_reply -W 'dump check' ;;

@@ -74,6 +74,7 @@ complete -c penstock -n '__penstock_wants --method' \
     -a 'flr pm bus device_specific acpi af_flr cxl_bus'
 
 set -l plain "not __penstock_wants $valued; and"
+complete -c penstock -n "$plain __penstock_is run config" -F
 complete -c penstock -n "$plain __penstock_is bind boot-config doctor ls reset" \
     -a '(__penstock_devices vendor)'
 complete -c penstock -n "$plain __penstock_is release" -a '(__penstock_devices vfio)'

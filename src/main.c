@@ -16,6 +16,7 @@ static const struct {
 		"find out what keeps devices from being passed, and what mends it" },
 	{ "ls", cmd_ls, "show IOMMU groups and their devices" },
 	{ "run", cmd_run, "run a virtual machine, with devices of this host" },
+	{ "config", cmd_config, "write and check files that describe virtual machines" },
 	{ "list", cmd_list, "show the machines that run" },
 	{ "stop", cmd_stop, "have a machine end" },
 	{ "attach", cmd_attach, "give a running machine one more device" },

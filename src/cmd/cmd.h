@@ -15,6 +15,7 @@ int cmd_wrong_usage(const char *command, const char *format, ...)
 int cmd_attach(int argc, char **argv);
 int cmd_bind(int argc, char **argv);
 int cmd_boot_config(int argc, char **argv);
+int cmd_config(int argc, char **argv);
 int cmd_console(int argc, char **argv);
 int cmd_detach(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "cmd/run.h"
 #include "base/size.h"
 #include "broker/broker.h"
 #include "broker/rom.h"
@@ -12,6 +13,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,9 +22,13 @@
 static const char help[] =
 	"usage: penstock run --kernel FILE [OPTIONS]\n"
 	"       penstock run --firmware FILE|uefi|bios [OPTIONS]\n"
+	"       penstock run VM.yaml [OPTIONS]\n"
 	"\n"
 	"Run a virtual machine. Each device is taken from its driver, given to the guest, and\n"
 	"given back when the machine ends, whichever way it ends.\n"
+	"\n"
+	"Each option is a key of a file of the same name, and an option of the command line goes before\n"
+	"the file's; one that may be repeated adds to them. 'penstock config --help' tells more.\n"
 	"\n"
 	"  --kernel FILE      Linux kernel of the guest, a bzImage such as /boot/vmlinuz-*\n"
 	"  --initrd FILE      its initial RAM disk\n"
@@ -71,7 +77,7 @@ static const char help[] =
 	"                     (default stdio; on a terminal Ctrl-A x ends the machine and\n"
 	"                     Ctrl-A p presses its power button)\n"
 	"  --name NAME        the machine's name, for messages, the journal and the commands\n"
-	"                     that reach a running machine (default vm-PID)\n"
+	"                     that reach a running machine (default vm-PID, or the file's)\n"
 	"  --monitor unix:PATH  one more socket for clients of QMP, besides that of its name\n"
 	"  --hugepages        guest RAM from the host's pool of huge pages (vm.nr_hugepages)\n"
 	"  --prealloc         start the guest when all of its RAM is there, not while it is being\n"
@@ -124,7 +130,7 @@ enum {
 	OPT_HELP,
 };
 
-static const struct option options[] = {
+const struct option run_options[] = {
 	{ "kernel", required_argument, NULL, OPT_KERNEL },
 	{ "firmware", required_argument, NULL, OPT_FIRMWARE },
 	{ "nvram", required_argument, NULL, OPT_NVRAM },
@@ -139,9 +145,9 @@ static const struct option options[] = {
 	{ "hyperv-vendor", required_argument, NULL, OPT_HYPERV_VENDOR },
 	{ "hide-hypervisor", no_argument, NULL, OPT_HIDE_HYPERVISOR },
 	{ "rtc", required_argument, NULL, OPT_RTC },
-	{ "smbios", required_argument, NULL, OPT_SMBIOS },
-	{ "device", required_argument, NULL, OPT_DEVICE },
-	{ "net", required_argument, NULL, OPT_NET },
+	{ "smbios", repeated_argument, NULL, OPT_SMBIOS },
+	{ "device", repeated_argument, NULL, OPT_DEVICE },
+	{ "net", repeated_argument, NULL, OPT_NET },
 	{ "vsock", required_argument, NULL, OPT_VSOCK },
 	{ "iommu", required_argument, NULL, OPT_IOMMU },
 	{ "ports", required_argument, NULL, OPT_PORTS },
@@ -156,6 +162,19 @@ static const struct option options[] = {
 	{ "force", no_argument, NULL, OPT_FORCE },
 	{ "help", no_argument, NULL, OPT_HELP },
 	{ NULL, 0, NULL, 0 },
+};
+
+/* What is so without an option. */
+static const char *const defaults[][2] = {
+	{ "memory", "512M" },
+	{ "cpus", "1" },
+	{ "rtc", "utc" },
+	{ "iommu", "auto" },
+	{ "ports", "2" },
+	{ "serial", "stdio" },
+	{ "on-device-error", "report" },
+	{ "on-reboot", "reset" },
+	{ "on-crash", "reset" },
 };
 
 /* Some 20 KiB that nobody needs who does not ask for them: not on the stack. */
@@ -446,7 +465,7 @@ static int parse_run_option(int option, struct broker_config *config, struct err
 	case OPT_FORCE:
 		config->force = true;
 		return 0;
-	default: /* getopt has said what is wrong */
+	default:
 		return -EINVAL;
 	}
 }
@@ -464,27 +483,9 @@ static int check_first(const struct broker_config *config, struct error *err)
 	return err->code ? usage(err) : 0;
 }
 
-/*
- * 0, 1 after --help, or a negative errno: -EINVAL for wrong usage, without an error where getopt has
- * printed its own.
- */
-static int parse_run(int argc, char **argv, struct broker_config *config, struct error *err)
+/* Each by itself can be right, and yet not with the others. */
+static int check_together(const struct broker_config *config, struct error *err)
 {
-	int option, code;
-
-	while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
-		if (option == OPT_HELP || option == 'h') {
-			fputs(help, stdout);
-			return 1;
-		}
-		code = parse_run_option(option, config, err);
-		if (code)
-			return code;
-	}
-	if (optind < argc) {
-		error_set(err, -EINVAL, NULL, "'%s' is no option", argv[optind]);
-		return usage(err);
-	}
 	if (config->cpus.hidden && !config->cpus.hyperv) {
 		error_set(err, -EINVAL, NULL,
 			"--hide-hypervisor needs --hyperv: with neither's clock a guest has nothing to "
@@ -509,29 +510,143 @@ static int parse_run(int argc, char **argv, struct broker_config *config, struct
 	return check_first(config, err);
 }
 
-int cmd_run(int argc, char **argv)
+const char *run_form(const char *option)
 {
-	char default_name[32];
-	struct broker_config config = {
-		.name = default_name,
+	static char form[96];
+	char start[32];
+	const char *at = help;
+	size_t length;
+
+	snprintf(form, sizeof(form), "--%s", option);
+	length = snprintf(start, sizeof(start), "\n  --%s", option);
+	while ((at = strstr(at, start)) && at[length] != ' ' && at[length] != '\n')
+		at += length;
+	if (!at)
+		return form;
+	at += strlen("\n  ");
+	for (length = 0; length < sizeof(form) - 1 && at[length] != '\n'; length++) {
+		if (at[length] == ' ' && at[length + 1] == ' ')
+			break;
+		form[length] = at[length];
+	}
+	form[length] = '\0';
+	return form;
+}
+
+const char *run_default(const char *option)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(defaults); i++)
+		if (strcmp(defaults[i][0], option) == 0)
+			return defaults[i][1];
+	return NULL;
+}
+
+/* For getopt(3), which knows of an option only that it takes a value. */
+static void copy_options(struct option options[ARRAY_SIZE(run_options)])
+{
+	memcpy(options, run_options, sizeof(run_options));
+	for (size_t i = 0; i < ARRAY_SIZE(run_options); i++)
+		if (options[i].has_arg == repeated_argument)
+			options[i].has_arg = required_argument;
+}
+
+int run_collect(int argc, char **argv, struct description *description, struct error *err)
+{
+	struct option options[ARRAY_SIZE(run_options)];
+	int option, index;
+
+	copy_options(options);
+	while ((option = getopt_long(argc, argv, "h", options, &index)) != -1) {
+		if (option == OPT_HELP || option == 'h') {
+			fputs(help, stdout);
+			return 1;
+		}
+		if (option < OPT_KERNEL) /* getopt has said what is wrong */
+			return -EINVAL;
+		if (description_add(description, &run_options[index], optarg, err))
+			return err->code;
+	}
+	if (optind == argc)
+		return 0;
+	if (argc - optind > 1) {
+		error_set(err, -EINVAL, NULL, "'%s' is no option, and the file is '%s'",
+			argv[optind + 1], argv[optind]);
+		return usage(err);
+	}
+	return description_read(description, argv[optind], run_options, run_form, err);
+}
+
+/* A file's name is the machine's, and without one it is that of the process. */
+static const char *default_name(const char *path)
+{
+	static char name[NAME_MAX + 1];
+	const char *slash = path ? strrchr(path, '/') : NULL, *start = slash ? slash + 1 : path;
+	size_t length = path ? strlen(start) : 0, end = strlen(".yaml");
+
+	if (!path)
+		snprintf(name, sizeof(name), "vm-%d", getpid());
+	else if (length > end && strcmp(start + length - end, ".yaml") == 0)
+		snprintf(name, sizeof(name), "%.*s", (int)(length - end), start);
+	else
+		snprintf(name, sizeof(name), "%s", start);
+	return name;
+}
+
+static int take_defaults(struct broker_config *config, struct error *err)
+{
+	for (const struct option *option = run_options; option->name; option++) {
+		/* None of them is cut by who parses it. */
+		optarg = (char *)run_default(option->name);
+		if (optarg && parse_run_option(option->val, config, err))
+			return err->code;
+	}
+	return 0;
+}
+
+int run_understand(
+	const struct description *description, struct broker_config *config, struct error *err)
+{
+	*config = (struct broker_config){
+		.name = default_name(description->path),
 		.smbios = &smbios,
 		.cmdline = "",
-		.memory = 512 * MIB,
 		.cpus = KVM_CPUS(1),
-		.ports = 2,
 	};
-	struct error err = { 0 };
-	int code;
+	if (take_defaults(config, err))
+		return err->code;
+	for (size_t i = 0; i < description->count; i++) {
+		const struct description_word *word = &description->words[i];
 
-	snprintf(default_name, sizeof(default_name), "vm-%d", getpid());
-	code = parse_run(argc, argv, &config, &err);
-	if (code > 0)
-		return 0;
-	if (code < 0)
+		optarg = word->taken;
+		if (parse_run_option(word->option->val, config, err)) {
+			description_locate(description, word, err);
+			return err->code;
+		}
+	}
+	check_together(config, err);
+	description_locate(description, NULL, err);
+	return err->code;
+}
+
+int cmd_run(int argc, char **argv)
+{
+	struct description description = { 0 };
+	struct broker_config config;
+	struct error err = { 0 };
+	int code = run_collect(argc, argv, &description, &err);
+
+	if (!code)
+		code = run_understand(&description, &config, &err);
+	if (code < 0) {
 		code = code == -EINVAL ? EXIT_USAGE : 1;
-	else
+	} else if (code > 0) {
+		code = 0;
+	} else {
 		code = broker_run(&config, &err);
+		description_locate(&description, NULL, &err);
+	}
 	if (err.code)
 		error_print(&err);
+	description_free(&description);
 	return code;
 }

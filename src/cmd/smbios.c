@@ -3,13 +3,12 @@
 
 #include "base/fd.h"
 #include "base/size.h"
+#include "base/spelling.h"
 
 #include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-
-#define NAME_MAX_SHOWN 32 /* characters of what is no field's name */
 
 enum special { UUID = SMBIOS_TEXTS, OEM_VALUE };
 
@@ -51,35 +50,13 @@ static const struct field *find_field(unsigned type, const char *name)
 	return NULL;
 }
 
-/* Levenshtein's distance, by the rows of its matrix. */
-static unsigned distance(const char *a, const char *b)
-{
-	unsigned row[NAME_MAX_SHOWN + 1];
-	size_t width = min_u64(strlen(b), NAME_MAX_SHOWN);
-
-	for (size_t j = 0; j <= width; j++)
-		row[j] = j;
-	for (size_t i = 1; a[i - 1] && i <= NAME_MAX_SHOWN; i++) {
-		unsigned corner = row[0];
-
-		row[0] = i;
-		for (size_t j = 1; j <= width; j++) {
-			unsigned replaced = corner + (tolower((unsigned char)a[i - 1]) != b[j - 1]);
-
-			corner = row[j];
-			row[j] = min_u64(replaced, min_u64(row[j - 1], row[j]) + 1);
-		}
-	}
-	return row[width];
-}
-
 static const char *find_nearest(unsigned type, const char *name)
 {
 	const char *nearest = "";
 	unsigned least = UINT32_MAX;
 
 	for (size_t i = 0; i < ARRAY_SIZE(fields); i++) {
-		unsigned far = distance(name, fields[i].name);
+		unsigned far = spelling_distance(name, fields[i].name);
 
 		if (fields[i].type != type || far >= least)
 			continue;
@@ -100,7 +77,7 @@ static int no_field(unsigned type, const char *name, struct error *err)
 			used += snprintf(all + used, sizeof(all) - used, "%s%s", used ? ", " : "",
 				fields[i].name);
 	error_set(err, -EINVAL, NULL, "--smbios type=%u: '%.*s' is none of its fields: %s", type,
-		NAME_MAX_SHOWN, name, all);
+		SPELLING_MAX, name, all);
 	for (size_t i = 0; i < ARRAY_SIZE(fields); i++)
 		if (strcmp(fields[i].name, name) == 0) {
 			error_hint(err, "%s is a field of type=%u", name, fields[i].type);
@@ -115,7 +92,7 @@ static int no_type(const char *text, struct error *err)
 	return error_set(err, -EINVAL, NULL,
 		"--smbios %.*s does not begin with type=N, where N is 0 (BIOS), 1 (system), 2 (board), "
 		"3 (chassis) or 11 (OEM strings)",
-		NAME_MAX_SHOWN, text);
+		SPELLING_MAX, text);
 }
 
 /* Up to a comma that stands alone, which is skipped; of two, one is left. */

@@ -436,8 +436,9 @@ TEST(what_is_no_option_is_refused)
 {
 	assert_bad("--bogus", "--bogus");
 	assert_bad("x", "-x");
-	assert_bad("more", "more");
-	assert_bad("more", "--prealloc", "--", "more");
+	assert_failure("more: cannot open it", "--kernel", "/dev/null", "more");
+	assert_failure("more: cannot open it", "--kernel", "/dev/null", "--prealloc", "--", "more");
+	assert_bad("'most' is no option", "more", "most");
 }
 
 TEST(an_option_must_have_its_value)

@@ -104,7 +104,9 @@ penstock run --on-device-error |report detach stop
 penstock run --serial p|pty
 penstock run --serial |stdio pty none file:
 penstock run --memory |
-penstock run |
+penstock run tests/unit/test_inst|tests/unit/test_install.sh
+penstock run --tpm tests/unit/test_inst|tests/unit/test_install.sh
+penstock config --check tests/unit/test_inst|tests/unit/test_install.sh
 penstock run --kernel tests/unit/test_inst|tests/unit/test_install.sh
 penstock run --initrd tests/unit/test_inst|tests/unit/test_install.sh
 penstock bind --user roo|root

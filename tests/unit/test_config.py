@@ -1,0 +1,167 @@
+#!/usr/bin/env python3
+"""Files that describe a VM, as a user meets them: test_config.py PENSTOCK DOCS"""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+PENSTOCK = sys.argv.pop(1)
+# Each option of run with a value that it takes; "" where it takes none. One that is new is added here.
+VALUES = {
+    "kernel": "/boot/vmlinuz", "initrd": "/boot/a file", "cmdline": "console=ttyS0 a='b: c' #d", "firmware": "uefi",
+    "nvram": "vm.fd", "tpm": "", "memory": "1G", "cpus": "4,cores=2,threads=2,pin=0-3", "dedicated": "",
+    "cpu": "host,-avx512f", "hyperv": "", "hyperv-vendor": "twelve chars", "hide-hypervisor": "", "rtc": "local",
+    "smbios": ["type=1,serial=a,,b", "type=11,value=x"], "device": ["0000:01:00.0,rom=off", "0000:02:00.0"],
+    "net": ["tap=vm0", "tap=vm1,mac=52:54:00:00:00:01"], "vsock": "3", "iommu": "type1", "ports": "0",
+    "serial": "file:/tmp/log", "name": "vm1", "monitor": "unix:/tmp/monitor", "hugepages": "", "prealloc": "",
+    "on-device-error": "stop", "on-reboot": "pause", "on-crash": "stop", "force": "",
+}
+
+
+def penstock(*words, **more):
+    done = subprocess.run([PENSTOCK, *words], capture_output=True, text=True, timeout=30, **more)
+    return done.returncode, done.stdout, done.stderr
+
+
+def options():
+    """What run's help tells of: names, each with how it is written and what is said of it."""
+    text = penstock("run", "--help")[1]
+    return {found[1]: (found[2], found[0]) for found in
+            re.finditer(r"^  --([a-z-]+)((?: (?! )|[^ \n])*).*\n(?: {6,}.*\n)*", text, re.M) if found[1] != "help"}
+
+
+def as_words(values):
+    words = []
+    for name, value in values.items():
+        for one in value if isinstance(value, list) else [value]:
+            words += [f"--{name}", one] if one else [f"--{name}"]
+    return words
+
+
+class Config(unittest.TestCase):
+    def setUp(self):
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.path = Path(directory.name) / "vm.yaml"
+
+    def fails(self, command, code, text, words, *more):
+        """With one line that begins with the place and has the words."""
+        self.path.write_text(text)
+        status, out, err = penstock(*command, self.path, *more)
+        lines = err.splitlines()
+        self.assertEqual(status, code, err)
+        self.assertIn(words, lines[0].replace(f"{self.path}:", "FILE:"))
+        self.assertLessEqual(len(lines), 2, err)
+        self.assertEqual(out, "")
+        return err
+
+    def test_each_option_has_a_value_here(self):
+        self.assertEqual(sorted(options()), sorted(VALUES))
+
+    def test_an_option_with_a_list_here_may_be_repeated(self):
+        """As its help says, and the other way round."""
+        defaults = penstock("config", "--defaults")[1]
+        for name, (form, text) in options().items():
+            words = as_words({"kernel": "/boot/vmlinuz"}) if name != "kernel" else []
+            status, out, err = penstock("config", "--from-args", *words, *as_words({name: VALUES[name]})) \
+                if name not in ("initrd", "cmdline", "dedicated", "hide-hypervisor", "nvram") else (0, "", "")
+            self.assertEqual((status, err), (0, ""), name)
+            self.assertEqual("may be repeated" in text, isinstance(VALUES[name], list), name)
+            if isinstance(VALUES[name], list):
+                self.assertIn(f"{name}:\n- ", out.replace("  - ", "- "), name)
+            self.assertRegex(defaults, rf"(?m)^(# )?{name}: ")
+            self.assertEqual(bool(form.strip()), VALUES[name] != "", name)
+
+    def test_from_args_and_back_is_the_same(self):
+        status, text, err = penstock("config", "--from-args", *as_words(VALUES))
+        self.assertEqual((status, err), (0, ""))
+        self.path.write_text(text)
+        self.assertEqual(penstock("config", "--from-args", self.path), (0, text, ""))
+        for name, value in VALUES.items():
+            for one in value if isinstance(value, list) else [value or "true"]:
+                self.assertRegex(text, rf"(?m)^({name}: |- |  - )'?{re.escape(one).replace(chr(39), chr(39) * 2)}'?$")
+
+    def test_the_defaults_are_those_of_the_help(self):
+        status, text, err = penstock("config", "--defaults")
+        told = {name: found[1] for name, (_, said) in options().items()
+                if (found := re.search(r"\(default\s+([^\s;,)]+)[^)]*\)|utc \(default\)", said)) and found[1]}
+        for name in ("memory", "cpus", "ports", "serial"):
+            self.assertIn(f"\n{name}: {told[name]}\n", text)
+        self.assertEqual(penstock("run", "--kernel", "/dev/null", "--memory", "512M")[0], 1)
+        self.path.write_text(text)
+        code, out, err = penstock("config", "--check", self.path, "--kernel", PENSTOCK)
+        self.assertEqual((code, out, err), (0, "", ""))
+
+    def test_what_is_wrong_is_told_the_same_way_by_both(self):
+        for text, words, hint in (
+                ("kernel: /k\nmemory: 1x\n", "FILE:2:9: memory 1x is no size for a guest", "run --help"),
+                ("kernel: /k\nmemroy: 1G\n", "FILE:2:1: there is no key 'memroy'", "did you mean memory?"),
+                ("kernel: /k\ntpm: maybe\n", "FILE:2:6: tpm is true or false", "write 'tpm: true'"),
+                ("kernel: /k\nmemory: []\n", "FILE:2:9: memory takes one value", "write 'memory: SIZE'"),
+                ("kernel: /k\ndevice:\n- 0000:01:00.0\n- 01:00.8\n", "FILE:4:3: device 01:00.8 is no PCI address", "ls"),
+                ("kernel: /k\ndevice: [ 0000:01:00.0, '01:00.0' ]\n", "FILE:2:25: device 01:00.0 is given twice", ""),
+                ("kernel: /k\ndedicated: true\n", "FILE:2:12: dedicated needs cpus N", ""),
+                ("initrd: /i\nfirmware: uefi\n", "FILE:1:9: initrd is of no use without kernel", ""),
+                ("memory: 1G\n", "--kernel FILE is missing", ""),
+                ("kernel: /k\nsmbios: type=1,serail=x\n", "FILE:2:9: smbios type=1: 'serail'", "mean serial")):
+            err = self.fails(["run"], 2, text, words)
+            self.assertIn(hint, err)
+            self.assertEqual(self.fails(["config", "--check"], 1, text, words), err)
+
+    def test_a_file_that_is_not_there_is_told_with_its_place(self):
+        words = "FILE:1:9: /nonexistent/k: cannot open"
+        self.fails(["run"], 1, "kernel: /nonexistent/k\n", words)
+        self.fails(["config", "--check"], 1, "kernel: /nonexistent/k\n", words)
+        text = f"kernel: {PENSTOCK}\ndevice: 0000:01:00.0,rom=/nonexistent/rom\n"
+        self.fails(["config", "--check"], 1, text, "FILE:2:9: /nonexistent/rom: cannot open")
+        text = f"kernel: {PENSTOCK}\ninitrd: /nonexistent/i\n"
+        self.fails(["run"], 1, text, "FILE:2:9: /nonexistent/i: cannot open")
+        self.fails(["config", "--check"], 1, text, "FILE:2:9: /nonexistent/i: cannot open")
+        self.assertEqual(penstock("config", "--check", "/nonexistent/vm.yaml")[0], 1)
+        self.assertIn("a file that describes a VM", penstock("run", "/nonexistent/vm.yaml")[2])
+
+    def test_the_command_line_wins(self):
+        text = "kernel: /k\nmemory: junk\nserial: file:/x\ndevice: 0000:01:00.0\nhyperv-vendor: abc\n"
+        self.path.write_text(text)
+        status, out, err = penstock("config", "--from-args", self.path, "--memory", "1G", "--serial", "pty",
+                                    "--device", "0000:02:00.0", "--hyperv-vendor", "def")
+        self.assertEqual((status, err), (0, ""))
+        self.assertEqual(out, "kernel: /k\nmemory: 1G\nhyperv-vendor: def\ndevice:\n- 0000:01:00.0\n- 0000:02:00.0\n"
+                              "serial: pty\n")
+        self.path.write_text("kernel: /k\nnvram: /x\n")
+        self.assertIn("FILE:2:8: nvram is of no use without firmware",
+                      penstock("run", self.path)[2].replace(f"{self.path}", "FILE"))
+        self.assertIn("penstock: --nvram is of no use", penstock("run", self.path, "--nvram", "/y")[2])
+
+    def test_one_file_and_no_more(self):
+        self.path.write_text("kernel: /k\n")
+        status, _, err = penstock("run", self.path, "other.yaml")
+        self.assertEqual(status, 2)
+        self.assertIn("other.yaml", err)
+
+    def test_a_file_that_any_user_may_write_is_not_roots(self):
+        self.path.write_text("kernel: /nonexistent/k\n")
+        self.path.chmod(0o666)
+        wanted = "any user may write it" if os.geteuid() == 0 else "/nonexistent/k"
+        self.assertIn(wanted, penstock("run", self.path)[2])
+
+    def test_wrong_usage_is_told(self):
+        for words in ((), ("--chek", "x"), ("x",), ("--defaults", "x"), ("--check",)):
+            status, out, err = penstock("config", *words)
+            self.assertEqual((status, out), (2, "") if words != ("--check",) else (1, ""), words)
+        self.assertEqual(penstock("config", "--check", "--nonsense")[0], 2)
+        self.assertEqual(penstock("config", "--check", "--kernel", PENSTOCK)[0], 2)
+
+    def test_a_description_that_cannot_be_written_out_is_an_error(self):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run([PENSTOCK, "config", "--from-args", "--kernel", "/k"], stdout=full,
+                                  stderr=subprocess.PIPE, timeout=30)
+        self.assertEqual(done.returncode, 1)
+
+
+if __name__ == "__main__":
+    unittest.main()
