@@ -33,7 +33,7 @@
  */
 static int close_the_rest(const struct machine_config *machine, struct error *err)
 {
-	int keep[12 + MACHINE_DEVICES_MAX + 2 * MACHINE_VIRTIO_MAX] = {
+	int keep[12 + MACHINE_DEVICES_MAX + 3 * MACHINE_VIRTIO_MAX] = {
 		machine->boot.firmware_fd,
 		machine->boot.nvram_fd,
 		machine->boot.kernel_fd,
@@ -57,6 +57,7 @@ static int close_the_rest(const struct machine_config *machine, struct error *er
 	for (unsigned i = 0; i < machine->device_count; i++)
 		keep[count++] = machine->devices[i].fd;
 	for (unsigned i = 0; i < machine->virtio_count; i++) {
+		keep[count++] = machine->virtio[i].user_fd;
 		keep[count++] = machine->virtio[i].vhost_fd;
 		keep[count++] = machine->virtio[i].tap_fd;
 	}

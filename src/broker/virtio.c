@@ -100,7 +100,11 @@ static int add_nets(
 		const struct broker_net *net = &config->nets[i];
 		struct virtio_config *device = &virtio->devices[virtio->count];
 
-		*device = (struct virtio_config){ .type = VIRTIO_NET, .vhost_fd = -1 };
+		*device = (struct virtio_config){
+			.type = VIRTIO_NET,
+			.user_fd = -1,
+			.vhost_fd = -1,
+		};
 		snprintf(device->name, sizeof(device->name), "%s", net->tap);
 		memcpy(device->mac, net->mac, sizeof(device->mac));
 		if (!net->has_mac)
@@ -175,6 +179,7 @@ int broker_virtio_open(
 		virtio->devices[virtio->count++] = (struct virtio_config){
 			.type = VIRTIO_VSOCK,
 			.name = "vsock",
+			.user_fd = -1,
 			.vhost_fd = -1,
 			.tap_fd = -1,
 			.cid = config->vsock_cid,

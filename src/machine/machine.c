@@ -564,7 +564,7 @@ static int assemble(struct machine *machine, struct error *err)
 		devices_attach(
 			&machine->devices, &machine->pci, &machine->topology, machine->loop, err) ||
 		machine_virtio_attach(&machine->virtio, config, &machine->memory, &machine->pci,
-			&machine->topology, err) ||
+			&machine->topology, machine->loop, err) ||
 		make_boot(machine, err))
 		return err->code;
 	return make_vcpus(machine, err);

@@ -12,9 +12,9 @@ struct machine_virtio {
 	unsigned count;
 };
 
-/* Put them where the topology says. The memory and the PCI tree outlive them. */
+/* Put them where the topology says, and watch their back ends. The memory and the PCI tree outlive them. */
 int machine_virtio_attach(struct machine_virtio *virtio, const struct machine_config *config,
 	const struct memory *memory, struct machine_pci *pci, const struct topology *topology,
-	struct error *err);
+	struct loop *loop, struct error *err);
 /* The guest does not run any more. */
 void machine_virtio_close(struct machine_virtio *virtio);

@@ -7,13 +7,16 @@
 
 #include <errno.h>
 #include <linux/virtio_config.h>
+#include <linux/virtio_net.h>
+#include <stddef.h>
 #include <string.h>
 #include <sys/eventfd.h>
 
 static const struct virtio_model models[] = {
-	{ VIRTIO_NET, 0x020000, .queues = 2, .served = 2 },
+	{ VIRTIO_NET, 0x020000, .queues = 2 },
+	{ VIRTIO_BLK, 0x010000, .queues = 0 },
 	/* The third is for events, of which there is only that of a migration. */
-	{ VIRTIO_VSOCK, 0x078000, .queues = 3, .served = 2 },
+	{ VIRTIO_VSOCK, 0x078000, .queues = 3, .unserved = 1 },
 };
 
 void *virtio_at(const struct virtio_device *device, uint64_t gpa, uint64_t size)
@@ -30,8 +33,8 @@ void *virtio_at(const struct virtio_device *device, uint64_t gpa, uint64_t size)
 
 struct virtio_queue *virtio_selected(struct virtio_device *device)
 {
-	return device->queue_select < device->model->queues ? &device->queues[device->queue_select]
-							    : NULL;
+	return device->queue_select < device->queue_count ? &device->queues[device->queue_select]
+							  : NULL;
 }
 
 /* Interrupts: an irqfd for each queue, and one for changes of the configuration. */
@@ -70,7 +73,7 @@ static void tell_once(struct virtio_device *device, const char *what, int code)
 void virtio_update_interrupts(struct virtio_device *device)
 {
 	bool commit = route_irq(device, &device->config_irq, device->config_vector);
-	unsigned count = device->model->queues;
+	unsigned count = device->queue_count;
 	int code;
 
 	for (unsigned i = 0; i < count; i++)
@@ -92,20 +95,25 @@ void virtio_update_interrupts(struct virtio_device *device)
 
 /* The life of a driver (2.1, 3.1): it sets bit after bit, until it takes all back by writing 0. */
 
+static void stop(struct virtio_device *device)
+{
+	if (device->is_running)
+		device->backend->stop(device);
+	device->is_running = false;
+}
+
 static void reset(struct virtio_device *device)
 {
 	eventfd_t dropped;
 
-	if (device->is_running)
-		device->backend->stop(device);
-	device->is_running = false;
 	device->status = 0;
+	stop(device);
 	device->accepted = 0;
 	device->offered_select = device->accepted_select = 0;
 	device->changed = false;
 	device->config_vector = VIRTIO_NO_VECTOR;
 	device->queue_select = 0;
-	for (unsigned i = 0; i < device->model->queues; i++) {
+	for (unsigned i = 0; i < device->queue_count; i++) {
 		struct virtio_queue *queue = &device->queues[i];
 
 		queue->size = VIRTIO_QUEUE_SIZE_MAX;
@@ -115,15 +123,41 @@ static void reset(struct virtio_device *device)
 		eventfd_read(queue->kick, &dropped);
 	}
 	virtio_update_interrupts(device);
-	for (unsigned i = 0; i < device->model->queues; i++)
+	for (unsigned i = 0; i < device->queue_count; i++)
 		eventfd_read(device->queues[i].irq.eventfd, &dropped);
+	eventfd_read(device->config_irq.eventfd, &dropped);
+}
+
+static void tell_driver(struct virtio_device *device)
+{
+	device->changed = true;
+	eventfd_write(device->config_irq.eventfd, 1);
 }
 
 static void need_reset(struct virtio_device *device)
 {
+	if (!(device->status & VIRTIO_CONFIG_S_NEEDS_RESET))
+		tell_driver(device);
 	device->status |= VIRTIO_CONFIG_S_NEEDS_RESET;
-	device->changed = true;
-	eventfd_write(device->config_irq.eventfd, 1);
+}
+
+void virtio_space_changed(struct virtio_device *device)
+{
+	device->generation++;
+	if (device->status & VIRTIO_CONFIG_S_DRIVER_OK)
+		tell_driver(device);
+}
+
+void virtio_lose(struct virtio_device *device, const char *why)
+{
+	if (device->is_lost)
+		return;
+	device->is_lost = true;
+	device->is_running = false;
+	log_warning(
+		"%s: its back end %s: the device does not work any more", device->config.name, why);
+	if (device->status & VIRTIO_CONFIG_S_DRIVER_OK)
+		need_reset(device);
 }
 
 static bool accepts(const struct virtio_device *device)
@@ -134,12 +168,14 @@ static bool accepts(const struct virtio_device *device)
 
 static void begin_serving(struct virtio_device *device)
 {
-	int code = device->backend->start(device);
+	int code = device->is_lost ? -ENOTCONN : device->backend->start(device);
 
 	device->is_running = !code;
 	if (!code)
 		return;
-	tell_once(device, "the guest's driver has set up queues that cannot be served", code);
+	if (!device->is_lost)
+		tell_once(
+			device, "the guest's driver has set up queues that cannot be served", code);
 	need_reset(device);
 }
 
@@ -161,6 +197,15 @@ void virtio_set_status(struct virtio_device *device, uint8_t status)
 
 /* From nothing to a device on the bus, and back. */
 
+void virtio_describe_net(struct virtio_device *device)
+{
+	struct virtio_net_config space = { .status = VIRTIO_NET_S_LINK_UP };
+
+	memcpy(space.mac, device->config.mac, sizeof(space.mac));
+	memcpy(device->space, &space, offsetof(struct virtio_net_config, max_virtqueue_pairs));
+	device->offered = VIRTIO_BIT(VIRTIO_NET_F_MAC) | VIRTIO_BIT(VIRTIO_NET_F_STATUS);
+}
+
 static const struct virtio_model *find_model(enum virtio_type type)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(models); i++)
@@ -173,7 +218,7 @@ static int make_eventfds(struct virtio_device *device)
 {
 	int code = kvm_vector_prepare(&device->config_irq, device->vm);
 
-	for (unsigned i = 0; i < device->model->queues && !code; i++) {
+	for (unsigned i = 0; i < device->queue_count && !code; i++) {
 		struct virtio_queue *queue = &device->queues[i];
 
 		code = kvm_vector_prepare(&queue->irq, device->vm);
@@ -189,6 +234,8 @@ static int make_device(
 {
 	int code = pci_device_init(&device->pci, &virtio_pci_ops);
 
+	if (!device->queue_count || device->queue_count > VIRTIO_QUEUES_MAX)
+		code = -EINVAL;
 	if (!code)
 		code = virtio_registers_init(device);
 	if (!code)
@@ -214,7 +261,10 @@ struct virtio_device *virtio_new(const struct virtio_config *config, struct kvm_
 	}
 	device->config = *config;
 	device->model = find_model(config->type);
-	device->backend = &virtio_kernel_ops;
+	device->queue_count = device->model->queues ? device->model->queues : config->queues;
+	device->served = device->queue_count - device->model->unserved;
+	device->backend = config->user_fd < 0 ? &virtio_kernel_ops : &virtio_user_ops;
+	device->user.channel = -1;
 	device->vm = vm;
 	device->ram = ram;
 	device->config_irq = (struct kvm_vector)KVM_VECTOR_NONE;
@@ -226,12 +276,19 @@ struct virtio_device *virtio_new(const struct virtio_config *config, struct kvm_
 	return NULL;
 }
 
+int virtio_watch(struct virtio_device *device, struct loop *loop)
+{
+	device->loop = loop;
+	return device->backend->watch ? device->backend->watch(device) : 0;
+}
+
 void virtio_free(struct virtio_device *device)
 {
 	if (!device)
 		return;
-	if (device->is_running)
-		device->backend->stop(device);
+	stop(device);
+	if (device->backend->close)
+		device->backend->close(device);
 	pci_bus_remove(&device->pci);
 	kvm_vector_destroy(&device->config_irq, device->vm);
 	for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++) {

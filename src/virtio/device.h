@@ -8,10 +8,9 @@
 
 /* Between the files of this room. Everything is called with the device's lock held. */
 
-#define VIRTIO_QUEUES_MAX     8
 #define VIRTIO_QUEUE_SIZE_MAX 256
 #define VIRTIO_NO_VECTOR      0xffff
-#define VIRTIO_SPACE_MAX      32 /* bytes of a device's own configuration */
+#define VIRTIO_SPACE_MAX      64 /* bytes of a device's own configuration */
 
 struct virtio_queue {
 	/* What the driver has said, and what a reset makes of it (4.1.4.3). */
@@ -29,8 +28,8 @@ struct virtio_queue {
 struct virtio_model {
 	enum virtio_type type;
 	uint32_t class_code; /* class, subclass, interface */
-	unsigned queues;     /* those that the back end serves come first */
-	unsigned served;
+	unsigned queues;     /* 0: as many as the configuration says */
+	unsigned unserved;   /* of them: the last, of which the back end knows nothing */
 };
 
 struct virtio_backend_ops {
@@ -40,6 +39,20 @@ struct virtio_backend_ops {
 	int (*start)(struct virtio_device *device);
 	/* Touch neither queues nor guest RAM any more. */
 	void (*stop)(struct virtio_device *device);
+	/* Those that follow may be NULL. The driver writes to its configuration. */
+	void (*write_space)(
+		struct virtio_device *device, unsigned offset, unsigned size, uint64_t value);
+	int (*watch)(struct virtio_device *device);
+	void (*close)(struct virtio_device *device);
+};
+
+/* user.c's. */
+struct virtio_user {
+	uint64_t protocol; /* the features of it that are in use */
+	int channel;       /* by which the back end speaks by itself; -1: none */
+	int64_t deadline;  /* of what it is being asked for */
+	int64_t patience;  /* ms that the loop will yet wait for it, in all */
+	char why[64];      /* it cannot be gone on with */
 };
 
 struct virtio_device {
@@ -53,18 +66,40 @@ struct virtio_device {
 	uint64_t backend_features; /* all that the back end knows */
 	uint64_t offered, accepted;
 	uint32_t offered_select, accepted_select;
-	uint8_t space[VIRTIO_SPACE_MAX]; /* which the driver only reads */
+	uint8_t space[VIRTIO_SPACE_MAX]; /* its own configuration, as the driver reads it */
+	uint8_t generation;              /* of that */
 	uint8_t status;
 	bool is_running; /* the back end has been started */
+	bool is_lost;    /* the back end has gone, or is not to be trusted: for good */
 	bool changed;    /* the configuration, since the ISR register was read */
 	uint16_t config_vector;
 	struct kvm_vector config_irq;
 	uint16_t queue_select;
+	unsigned queue_count;
+	unsigned served; /* of them: the first */
 	struct virtio_queue queues[VIRTIO_QUEUES_MAX];
-	bool told; /* of what the guest has done wrong: once is enough */
+	struct virtio_user user;
+	struct loop *loop; /* NULL: nothing is watched */
+	bool told;         /* of what the guest has done wrong: once is enough */
 };
 
-extern const struct virtio_backend_ops virtio_kernel_ops;
+extern const struct virtio_backend_ops virtio_kernel_ops, virtio_user_ops;
+
+/* Features by their numbers, and those of the queues, which a back end must know as well. */
+#define VIRTIO_BIT(n) (1ULL << (n))
+#define VIRTIO_QUEUE_FEATURES                                                            \
+	(VIRTIO_BIT(VIRTIO_RING_F_INDIRECT_DESC) | VIRTIO_BIT(VIRTIO_RING_F_EVENT_IDX) | \
+		VIRTIO_BIT(VIRTIO_F_VERSION_1))
+
+/* What a net's back end may do for the guest, and the guest for it. */
+#define VIRTIO_OFFLOADS                                                                     \
+	(VIRTIO_BIT(VIRTIO_NET_F_CSUM) | VIRTIO_BIT(VIRTIO_NET_F_HOST_TSO4) |               \
+		VIRTIO_BIT(VIRTIO_NET_F_HOST_TSO6) | VIRTIO_BIT(VIRTIO_NET_F_HOST_ECN) |    \
+		VIRTIO_BIT(VIRTIO_NET_F_GUEST_CSUM) | VIRTIO_BIT(VIRTIO_NET_F_GUEST_TSO4) | \
+		VIRTIO_BIT(VIRTIO_NET_F_GUEST_TSO6) | VIRTIO_BIT(VIRTIO_NET_F_GUEST_ECN))
+
+/* A net's configuration: its address, and that its link is up. */
+void virtio_describe_net(struct virtio_device *device);
 
 /* The HVA of [gpa, gpa + size), or NULL where that is not whole within one region. */
 void *virtio_at(const struct virtio_device *device, uint64_t gpa, uint64_t size);
@@ -74,6 +109,12 @@ struct virtio_queue *virtio_selected(struct virtio_device *device);
 
 /* The driver writes the status register. */
 void virtio_set_status(struct virtio_device *device, uint8_t status);
+
+/* The configuration is another: the driver is told. */
+void virtio_space_changed(struct virtio_device *device);
+
+/* The back end is no more: the device says that it needs a reset, and that does not help. Once. */
+void virtio_lose(struct virtio_device *device, const char *why);
 
 /* The guest has changed something that interrupts depend on: bring KVM in line with it. */
 void virtio_update_interrupts(struct virtio_device *device);

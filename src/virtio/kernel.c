@@ -18,32 +18,19 @@
  * sockets. A thread of the kernel's does the work, in this process' memory.
  */
 
-#define BIT(n) (1ULL << (n))
-
-/* Of the queues themselves, which vhost must know as well. */
-#define QUEUE_FEATURES \
-	(BIT(VIRTIO_RING_F_INDIRECT_DESC) | BIT(VIRTIO_RING_F_EVENT_IDX) | BIT(VIRTIO_F_VERSION_1))
-
-/* What the tap does for the guest, and the guest for it. */
-#define OFFLOADS                                                                              \
-	(BIT(VIRTIO_NET_F_CSUM) | BIT(VIRTIO_NET_F_HOST_TSO4) | BIT(VIRTIO_NET_F_HOST_TSO6) | \
-		BIT(VIRTIO_NET_F_HOST_ECN) | BIT(VIRTIO_NET_F_GUEST_CSUM) |                   \
-		BIT(VIRTIO_NET_F_GUEST_TSO4) | BIT(VIRTIO_NET_F_GUEST_TSO6) |                 \
-		BIT(VIRTIO_NET_F_GUEST_ECN))
+#define BIT VIRTIO_BIT
 
 static int call(const struct virtio_device *device, unsigned long request, const void *argument)
 {
 	return ioctl(device->config.vhost_fd, request, argument) < 0 ? -errno : 0;
 }
 
+/* The offloads are the tap's. */
 static void describe_net(struct virtio_device *device)
 {
-	struct virtio_net_config space = { .status = VIRTIO_NET_S_LINK_UP };
-
-	memcpy(space.mac, device->config.mac, sizeof(space.mac));
-	memcpy(device->space, &space, offsetof(struct virtio_net_config, max_virtqueue_pairs));
-	device->offered = OFFLOADS | BIT(VIRTIO_NET_F_MAC) | BIT(VIRTIO_NET_F_STATUS) |
-			  (device->backend_features & BIT(VIRTIO_NET_F_MRG_RXBUF));
+	virtio_describe_net(device);
+	device->offered |=
+		VIRTIO_OFFLOADS | (device->backend_features & BIT(VIRTIO_NET_F_MRG_RXBUF));
 }
 
 static void describe_vsock(struct virtio_device *device)
@@ -67,7 +54,7 @@ static int kernel_open(struct virtio_device *device, struct error *err)
 		describe_net(device);
 	else
 		describe_vsock(device);
-	device->offered |= device->backend_features & QUEUE_FEATURES;
+	device->offered |= device->backend_features & VIRTIO_QUEUE_FEATURES;
 	return 0;
 }
 
@@ -159,7 +146,7 @@ static int run_net(const struct virtio_device *device)
 {
 	int code = set_offloads(device);
 
-	for (unsigned i = 0; i < device->model->served && !code; i++)
+	for (unsigned i = 0; i < device->served && !code; i++)
 		if (device->queues[i].enabled)
 			code = set_tap(device, i, device->config.tap_fd);
 	return code;
@@ -176,7 +163,7 @@ static int set_running(const struct virtio_device *device, int running)
  */
 static int run_vsock(const struct virtio_device *device)
 {
-	for (unsigned i = 0; i < device->model->served; i++)
+	for (unsigned i = 0; i < device->served; i++)
 		if (!device->queues[i].enabled)
 			return -EINVAL;
 	return set_running(device, 1);
@@ -186,7 +173,7 @@ static void kernel_stop(struct virtio_device *device)
 {
 	if (device->model->type == VIRTIO_VSOCK)
 		set_running(device, 0);
-	for (unsigned i = 0; i < device->model->served && device->model->type == VIRTIO_NET; i++)
+	for (unsigned i = 0; i < device->served && device->model->type == VIRTIO_NET; i++)
 		set_tap(device, i, VHOST_FILE_UNBIND);
 }
 
@@ -197,7 +184,7 @@ static int kernel_start(struct virtio_device *device)
 
 	if (!code)
 		code = set_mem_table(device);
-	for (unsigned i = 0; i < device->model->served && !code; i++)
+	for (unsigned i = 0; i < device->served && !code; i++)
 		if (device->queues[i].enabled)
 			code = set_queue(device, i);
 	if (!code)

@@ -58,7 +58,7 @@ static void describe_structure(struct pci_device *pci, unsigned at, unsigned nex
 static void add_capabilities(struct virtio_device *device)
 {
 	struct pci_device *pci = &device->pci;
-	unsigned queues = device->model->queues;
+	unsigned queues = device->queue_count;
 
 	pci_set16(pci, PCI_STATUS, PCI_STATUS_CAP_LIST);
 	pci->config[PCI_CAPABILITY_LIST] = CAP_MSIX;
@@ -108,8 +108,9 @@ static uint64_t read_common(struct virtio_device *device, unsigned offset, unsig
 		.device_feature_select = device->offered_select,
 		.guest_feature_select = device->accepted_select,
 		.msix_config = device->config_vector,
-		.num_queues = device->model->queues,
+		.num_queues = device->queue_count,
 		.device_status = device->status,
+		.config_generation = device->generation,
 		.queue_select = device->queue_select,
 	};
 	uint64_t value = 0;
@@ -250,7 +251,7 @@ static uint64_t read_pending(const struct virtio_device *device, unsigned offset
 	if (device->config_vector < device->msix.vectors &&
 		kvm_vector_is_pending(&device->config_irq))
 		pending |= 1ULL << device->config_vector;
-	for (unsigned i = 0; i < device->model->queues; i++)
+	for (unsigned i = 0; i < device->queue_count; i++)
 		if (device->queues[i].vector < device->msix.vectors &&
 			kvm_vector_is_pending(&device->queues[i].irq))
 			pending |= 1ULL << device->queues[i].vector;
@@ -285,7 +286,10 @@ static void structures_write(
 	(void)bar;
 	if (is_within(offset, size, COMMON, sizeof(struct virtio_pci_common_cfg))) {
 		write_common(device, offset - COMMON, size, value);
-	} else if (is_within(offset, 1, DOORBELLS, device->model->queues * DOORBELL_SIZE)) {
+	} else if (is_within(offset, size, SPACE, VIRTIO_SPACE_MAX)) {
+		if (device->backend->write_space)
+			device->backend->write_space(device, offset - SPACE, size, value);
+	} else if (is_within(offset, 1, DOORBELLS, device->queue_count * DOORBELL_SIZE)) {
 		/* Where KVM does not take it. */
 		eventfd_write(device->queues[(offset - DOORBELLS) / DOORBELL_SIZE].kick, 1);
 	} else if (is_within(offset, size, MSIX_TABLE, msix_table_size(&device->msix))) {
@@ -304,7 +308,7 @@ static void doorbells_attach(struct pci_device *pci, unsigned bar)
 	struct virtio_device *device = from_pci(pci);
 
 	(void)bar;
-	for (unsigned i = 0; i < device->model->served; i++) {
+	for (unsigned i = 0; i < device->served; i++) {
 		struct virtio_queue *queue = &device->queues[i];
 
 		/* Where it fails the doorbell is trapped: slower, but right. */
@@ -318,7 +322,7 @@ static void doorbells_detach(struct pci_device *pci, unsigned bar)
 	struct virtio_device *device = from_pci(pci);
 
 	(void)bar;
-	for (unsigned i = 0; i < device->model->served; i++) {
+	for (unsigned i = 0; i < device->served; i++) {
 		struct virtio_queue *queue = &device->queues[i];
 
 		if (queue->has_doorbell)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #pragma once
 
+#include "base/loop.h"
 #include "kvm/vm.h"
 #include "pci/bus.h"
 
@@ -12,11 +13,12 @@
 
 #define VIRTIO_BAR_SIZE (16 * 1024) /* of BAR 0, the only one: 64-bit, prefetchable */
 
-/* Guest RAM as back ends map it: GPA, HVA of this process. */
+/* Guest RAM as back ends map it: GPA, HVA of this process, and where in its file. */
 struct virtio_region {
 	uint64_t gpa;
 	uint64_t size;
 	void *hva;
+	uint64_t offset;
 };
 
 #define VIRTIO_REGIONS_MAX 16
@@ -24,24 +26,29 @@ struct virtio_region {
 struct virtio_ram {
 	struct virtio_region regions[VIRTIO_REGIONS_MAX];
 	unsigned count;
+	int fd; /* its file, which other processes map */
 };
 
 /* The numbers of virtio 1.2, section 5. */
 enum virtio_type {
 	VIRTIO_NET = 1,
+	VIRTIO_BLK = 2,
 	VIRTIO_VSOCK = 19,
 };
 
-#define VIRTIO_MAC_SIZE 6
+#define VIRTIO_MAC_SIZE   6
+#define VIRTIO_QUEUES_MAX 8 /* of a disk; others have a number of their own */
 
-/* A device and its back end. The descriptors are the caller's, and outlive it. */
+/* A device and its back end: user_fd says which. The descriptors are the caller's, and outlive it. */
 struct virtio_config {
 	enum virtio_type type;
 	char name[16]; /* for messages: net0 */
-	int vhost_fd;  /* of /dev/vhost-net or -vsock: no other process has owned it */
-	int tap_fd;    /* of a net, with a virtio header of VIRTIO_NET_HEADER bytes */
-	uint64_t cid;  /* of a vsock; the back end has it, too */
+	int user_fd; /* a stream socket to a process that speaks vhost-user; -1: the kernel is the back end */
+	int vhost_fd; /* of /dev/vhost-net or -vsock: no other process has owned it */
+	int tap_fd;   /* of a net, with a virtio header of VIRTIO_NET_HEADER bytes */
+	uint64_t cid; /* of a vsock; the back end has it, too */
 	uint8_t mac[VIRTIO_MAC_SIZE];
+	unsigned queues; /* of a disk: 1 to VIRTIO_QUEUES_MAX */
 };
 
 #define VIRTIO_NET_HEADER 12 /* 5.1.6, with num_buffers, as all have it since 1.0 */
@@ -51,5 +58,7 @@ struct virtio_device;
 /* Put it on a bus; the RAM outlives it. NULL with err filled in. */
 struct virtio_device *virtio_new(const struct virtio_config *config, struct kvm_vm *vm,
 	const struct virtio_ram *ram, struct pci_bus *bus, uint8_t devfn, struct error *err);
-/* The guest does not run any more. */
+/* See to it in the loop that the back end is there, and what it tells by itself. 0 or a negative errno. */
+int virtio_watch(struct virtio_device *device, struct loop *loop);
+/* The guest does not run any more, nor does the loop. */
 void virtio_free(struct virtio_device *device);

@@ -177,7 +177,7 @@ static void check(struct guest *guest)
 	fuzz_check(!fake_vhost.doorbell_count || device->pci.bars[0].decoded);
 	fuzz_goals[DOORBELLS].count += fake_vhost.doorbell_count != 0;
 	check_vector(guest, &device->config_irq, device->config_vector);
-	for (unsigned i = 0; i < device->model->queues; i++)
+	for (unsigned i = 0; i < device->queue_count; i++)
 		check_vector(guest, &device->queues[i].irq, device->queues[i].vector);
 }
 
@@ -221,8 +221,8 @@ static void open_guest(struct guest *guest)
 	pthread_mutex_init(&guest->vm.lock, NULL);
 	guest->ram.count = 2;
 	for (unsigned i = 0; i < 2; i++)
-		guest->ram.regions[i] =
-			(struct virtio_region){ i ? HIGH : 0, RAM, aligned_alloc(4096, RAM) };
+		guest->ram.regions[i] = (struct virtio_region){ i ? HIGH : 0, RAM,
+			aligned_alloc(4096, RAM), i * RAM };
 	fake_vhost_reset(&guest->ram);
 }
 
@@ -248,6 +248,7 @@ void fuzz_one(struct fuzz_input *input)
 	const struct virtio_config config = {
 		.type = kind & 1 ? VIRTIO_VSOCK : VIRTIO_NET,
 		.name = "fuzz",
+		.user_fd = -1,
 		.vhost_fd = FAKE_VHOST,
 		.tap_fd = FAKE_TAP,
 	};

@@ -45,6 +45,7 @@ static int make(unsigned which, struct error *err)
 	struct virtio_config config = {
 		.type = which == NET ? VIRTIO_NET : VIRTIO_VSOCK,
 		.name = "virtio",
+		.user_fd = -1,
 		.vhost_fd = FAKE_VHOST,
 		.tap_fd = FAKE_TAP,
 		.cid = 0x1234567,
@@ -71,8 +72,8 @@ static int setup(void **state)
 	pthread_mutex_init(&vm.lock, NULL);
 	ram = (struct virtio_ram){ .count = 2 };
 	for (unsigned i = 0; i < 2; i++)
-		ram.regions[i] =
-			(struct virtio_region){ i ? HIGH : 0, RAM, aligned_alloc(4096, RAM) };
+		ram.regions[i] = (struct virtio_region){ i ? HIGH : 0, RAM,
+			aligned_alloc(4096, RAM), i * RAM };
 	fake_vhost_reset(&ram);
 	fake_vhost.offers |= 1ULL << VIRTIO_NET_F_MRG_RXBUF;
 	memset(devices, 0, sizeof(devices));
