@@ -70,7 +70,7 @@ static ssize_t send_with_fds(int socket, const struct message *message, const st
 	return sendmsg(socket, &header, MSG_NOSIGNAL);
 }
 
-/* The machine's sandbox lets it write(2), but pass no descriptors. */
+/* Most pass no descriptors. */
 int message_send(int socket, const struct message *message)
 {
 	const struct kind *kind = find_kind(message->type);

@@ -95,7 +95,7 @@ void virtio_update_interrupts(struct virtio_device *device)
 
 /* The life of a driver (2.1, 3.1): it sets bit after bit, until it takes all back by writing 0. */
 
-static void stop(struct virtio_device *device)
+static void stop_serving(struct virtio_device *device)
 {
 	if (device->is_running)
 		device->backend->stop(device);
@@ -107,7 +107,7 @@ static void reset(struct virtio_device *device)
 	eventfd_t dropped;
 
 	device->status = 0;
-	stop(device);
+	stop_serving(device);
 	device->accepted = 0;
 	device->offered_select = device->accepted_select = 0;
 	device->changed = false;
@@ -286,7 +286,7 @@ void virtio_free(struct virtio_device *device)
 {
 	if (!device)
 		return;
-	stop(device);
+	stop_serving(device);
 	if (device->backend->close)
 		device->backend->close(device);
 	pci_bus_remove(&device->pci);

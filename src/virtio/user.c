@@ -106,7 +106,7 @@ struct exchange {
 	uint32_t answer_size;
 };
 
-static int fail(struct virtio_device *device, int code, const char *why, uint32_t request)
+static int broken(struct virtio_device *device, int code, const char *why, uint32_t request)
 {
 	snprintf(device->user.why, sizeof(device->user.why), "%s (request %u)", why, request);
 	return code;
@@ -157,12 +157,12 @@ static int send_request(
 	if (sent == (ssize_t)(sizeof(header) + exchange->size))
 		return 0;
 	if (sent < 0 && errno == EAGAIN)
-		return fail(device, -ETIMEDOUT, "takes no request", exchange->request);
-	return fail(device, -EPIPE, "has ended", exchange->request);
+		return broken(device, -ETIMEDOUT, "takes no request", exchange->request);
+	return broken(device, -EPIPE, "has ended", exchange->request);
 }
 
 /* So many bytes. The kernel drops descriptors that come along, and says so. */
-static int receive(
+static int receive_bytes(
 	struct virtio_device *device, const struct exchange *exchange, void *bytes, size_t size)
 {
 	for (size_t got = 0; got < size;) {
@@ -174,34 +174,34 @@ static int receive(
 			continue;
 		if (more < 0 && errno == EAGAIN) {
 			if (wait_for(device, POLLIN))
-				return fail(
+				return broken(
 					device, -ETIMEDOUT, "does not answer", exchange->request);
 			continue;
 		}
 		if (more <= 0)
-			return fail(device, -EPIPE, "has ended", exchange->request);
+			return broken(device, -EPIPE, "has ended", exchange->request);
 		if (message.msg_flags & MSG_CTRUNC)
-			return fail(device, -EBADMSG, "sends descriptors", exchange->request);
+			return broken(device, -EBADMSG, "sends descriptors", exchange->request);
 		got += more;
 	}
 	return 0;
 }
 
-static int receive_answer(
+static int receive_reply(
 	struct virtio_device *device, const struct exchange *exchange, void *answer, uint32_t size)
 {
 	struct header header;
-	int code = receive(device, exchange, &header, sizeof(header));
+	int code = receive_bytes(device, exchange, &header, sizeof(header));
 
 	if (code)
 		return code;
 	if (header.request != exchange->request ||
 		(header.flags & ~NEED_REPLY) != (VERSION | REPLY) || header.size != size)
-		return fail(device, -EBADMSG, "answers something else", exchange->request);
-	return receive(device, exchange, answer, size);
+		return broken(device, -EBADMSG, "answers something else", exchange->request);
+	return receive_bytes(device, exchange, answer, size);
 }
 
-static int exchange(struct virtio_device *device, const struct exchange *exchange)
+static int converse(struct virtio_device *device, const struct exchange *exchange)
 {
 	uint64_t failed = 0;
 	int code = send_request(device, exchange, exchange->answer ? 0 : NEED_REPLY);
@@ -209,31 +209,31 @@ static int exchange(struct virtio_device *device, const struct exchange *exchang
 	if (code)
 		return code;
 	if (exchange->answer)
-		return receive_answer(device, exchange, exchange->answer, exchange->answer_size);
-	code = receive_answer(device, exchange, &failed, sizeof(failed));
+		return receive_reply(device, exchange, exchange->answer, exchange->answer_size);
+	code = receive_reply(device, exchange, &failed, sizeof(failed));
 	if (!code && failed)
-		code = fail(device, -EIO, "refuses", exchange->request);
+		code = broken(device, -EIO, "refuses", exchange->request);
 	return code;
 }
 
-static int get_number(struct virtio_device *device, uint32_t request, uint64_t *number)
+static int ask_number(struct virtio_device *device, uint32_t request, uint64_t *number)
 {
-	return exchange(device, &(struct exchange){
+	return converse(device, &(struct exchange){
 					.request = request,
 					.answer = number,
 					.answer_size = sizeof(*number),
 				});
 }
 
-static int set(struct virtio_device *device, uint32_t request, const void *payload, uint32_t size)
+static int order(struct virtio_device *device, uint32_t request, const void *payload, uint32_t size)
 {
-	return exchange(device, &(struct exchange){ request, payload, size, .answer = NULL });
+	return converse(device, &(struct exchange){ request, payload, size, .answer = NULL });
 }
 
 /* A queue's eventfd: its number is in the low byte. */
-static int set_eventfd(struct virtio_device *device, uint32_t request, uint64_t queue, int fd)
+static int hand_eventfd(struct virtio_device *device, uint32_t request, uint64_t queue, int fd)
 {
-	return exchange(device, &(struct exchange){
+	return converse(device, &(struct exchange){
 					.request = request,
 					.payload = &queue,
 					.size = sizeof(queue),
@@ -262,7 +262,7 @@ static int read_space(struct virtio_device *device)
 {
 	struct disk_space asked = { .size = sizeof(asked.bytes) }, answer;
 	uint16_t queues = device->queue_count;
-	int code = exchange(device, &(struct exchange){
+	int code = converse(device, &(struct exchange){
 					    .request = GET_CONFIG,
 					    .payload = &asked,
 					    .size = sizeof(asked),
@@ -273,7 +273,7 @@ static int read_space(struct virtio_device *device)
 	if (code)
 		return code;
 	if (answer.offset || answer.size != sizeof(answer.bytes))
-		return fail(device, -EBADMSG, "answers something else", GET_CONFIG);
+		return broken(device, -EBADMSG, "answers something else", GET_CONFIG);
 	memcpy(device->space, answer.bytes, sizeof(answer.bytes));
 	memcpy(&device->space[offsetof(struct virtio_blk_config, num_queues)], &queues,
 		sizeof(queues));
@@ -283,7 +283,7 @@ static int read_space(struct virtio_device *device)
 static int agree_on_protocol(struct virtio_device *device)
 {
 	uint64_t wanted = PROTOCOL_MQ | REPLY_ACK, needed = REPLY_ACK, known;
-	int code = get_number(device, GET_PROTOCOL_FEATURES, &known);
+	int code = ask_number(device, GET_PROTOCOL_FEATURES, &known);
 
 	if (device->model->type == VIRTIO_BLK) {
 		wanted |= PROTOCOL_SPACE | BACKEND_REQ;
@@ -292,7 +292,7 @@ static int agree_on_protocol(struct virtio_device *device)
 	if (code)
 		return code;
 	if (needed & ~known)
-		return fail(device, -ENOTSUP, "lacks what the protocol has for it",
+		return broken(device, -ENOTSUP, "lacks what the protocol has for it",
 			GET_PROTOCOL_FEATURES);
 	device->user.protocol = known & wanted;
 	/* Not yet acknowledged: it says whether things are. */
@@ -303,7 +303,7 @@ static int agree_on_protocol(struct virtio_device *device)
 			.size = sizeof(device->user.protocol),
 		},
 		0);
-	return code ? code : set(device, SET_OWNER, NULL, 0);
+	return code ? code : order(device, SET_OWNER, NULL, 0);
 }
 
 /* A net has one pair without being asked. */
@@ -315,9 +315,9 @@ static int check_queues(struct virtio_device *device)
 	if (device->model->type != VIRTIO_BLK)
 		return 0;
 	if (device->user.protocol & PROTOCOL_MQ)
-		code = get_number(device, GET_QUEUE_NUM, &count);
+		code = ask_number(device, GET_QUEUE_NUM, &count);
 	if (!code && count < device->queue_count)
-		code = fail(device, -ENOTSUP, "has fewer queues", GET_QUEUE_NUM);
+		code = broken(device, -ENOTSUP, "has fewer queues", GET_QUEUE_NUM);
 	return code;
 }
 
@@ -328,9 +328,9 @@ static int open_channel(struct virtio_device *device)
 	if (!(device->user.protocol & BACKEND_REQ))
 		return 0;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) < 0)
-		return fail(device, -errno, "cannot be given a channel", SET_BACKEND_REQ_FD);
+		return broken(device, -errno, "cannot be given a channel", SET_BACKEND_REQ_FD);
 	device->user.channel = ends[0];
-	code = exchange(device, &(struct exchange){
+	code = converse(device, &(struct exchange){
 					.request = SET_BACKEND_REQ_FD,
 					.fds = &ends[1],
 					.fd_count = 1,
@@ -342,14 +342,14 @@ static int open_channel(struct virtio_device *device)
 static int agree_on_features(struct virtio_device *device)
 {
 	const uint64_t needed = HAS_PROTOCOL | BIT(VIRTIO_F_VERSION_1);
-	int code = get_number(device, GET_FEATURES, &device->backend_features);
+	int code = ask_number(device, GET_FEATURES, &device->backend_features);
 
 	if (!code && needed & ~device->backend_features)
-		code = fail(device, -ENOTSUP, "is too old", GET_FEATURES);
+		code = broken(device, -ENOTSUP, "is too old", GET_FEATURES);
 	return code;
 }
 
-static void describe(struct virtio_device *device)
+static void describe_offer(struct virtio_device *device)
 {
 	uint64_t passed = VIRTIO_QUEUE_FEATURES;
 
@@ -380,20 +380,21 @@ static int user_open(struct virtio_device *device, struct error *err)
 	if (code)
 		return error_set(
 			err, code, device->config.name, "its back end %s", device->user.why);
-	describe(device);
+	describe_offer(device);
 	return 0;
 }
 
 /* Start and stop */
 
 /* Addresses in these messages are names for what the table says: GPAs, so that it learns none of ours. */
-static int set_mem_table(struct virtio_device *device)
+static int hand_ram(struct virtio_device *device)
 {
 	struct memory_table table = { .count = device->ram->count };
 	int fds[REGIONS_MAX];
 
 	if (table.count > REGIONS_MAX)
-		return fail(device, -E2BIG, "cannot be given RAM in so many parts", SET_MEM_TABLE);
+		return broken(
+			device, -E2BIG, "cannot be given RAM in so many parts", SET_MEM_TABLE);
 	for (unsigned i = 0; i < table.count; i++) {
 		const struct virtio_region *region = &device->ram->regions[i];
 
@@ -402,7 +403,7 @@ static int set_mem_table(struct virtio_device *device)
 		table.regions[i].offset = region->offset;
 		fds[i] = device->ram->fd;
 	}
-	return exchange(device, &(struct exchange){
+	return converse(device, &(struct exchange){
 					.request = SET_MEM_TABLE,
 					.payload = &table,
 					.size = offsetof(struct memory_table, regions[table.count]),
@@ -430,7 +431,7 @@ static int check_queue(const struct virtio_device *device, const struct virtio_q
 		       : -EFAULT;
 }
 
-static int set_queue(struct virtio_device *device, unsigned i)
+static int hand_queue(struct virtio_device *device, unsigned i)
 {
 	const struct virtio_queue *queue = &device->queues[i];
 	const struct vhost_vring_state size = { i, queue->size }, base = { i, 0 },
@@ -441,18 +442,18 @@ static int set_queue(struct virtio_device *device, unsigned i)
 		.avail_user_addr = queue->driver,
 		.used_user_addr = queue->device,
 	};
-	int code = set(device, SET_VRING_NUM, &size, sizeof(size));
+	int code = order(device, SET_VRING_NUM, &size, sizeof(size));
 
 	if (!code)
-		code = set(device, SET_VRING_BASE, &base, sizeof(base));
+		code = order(device, SET_VRING_BASE, &base, sizeof(base));
 	if (!code)
-		code = set(device, SET_VRING_ADDR, &addresses, sizeof(addresses));
+		code = order(device, SET_VRING_ADDR, &addresses, sizeof(addresses));
 	if (!code)
-		code = set_eventfd(device, SET_VRING_CALL, i, queue->irq.eventfd);
+		code = hand_eventfd(device, SET_VRING_CALL, i, queue->irq.eventfd);
 	if (!code)
-		code = set_eventfd(device, SET_VRING_KICK, i, queue->kick);
+		code = hand_eventfd(device, SET_VRING_KICK, i, queue->kick);
 	if (!code)
-		code = set(device, SET_VRING_ENABLE, &enabled, sizeof(enabled));
+		code = order(device, SET_VRING_ENABLE, &enabled, sizeof(enabled));
 	return code;
 }
 
@@ -467,12 +468,12 @@ static int user_start(struct virtio_device *device)
 	if (code)
 		return code;
 	begin(device, SERVE_MS);
-	code = set(device, SET_FEATURES, &features, sizeof(features));
+	code = order(device, SET_FEATURES, &features, sizeof(features));
 	if (!code)
-		code = set_mem_table(device);
+		code = hand_ram(device);
 	for (unsigned i = 0; i < device->served && !code; i++)
 		if (device->queues[i].enabled)
-			code = set_queue(device, i);
+			code = hand_queue(device, i);
 	return code ? lose(device, code) : 0;
 }
 
@@ -481,7 +482,7 @@ static int stop_queue(struct virtio_device *device, uint32_t i)
 {
 	const struct vhost_vring_state asked = { i, 0 };
 	struct vhost_vring_state answer;
-	int code = exchange(device, &(struct exchange){
+	int code = converse(device, &(struct exchange){
 					    .request = GET_VRING_BASE,
 					    .payload = &asked,
 					    .size = sizeof(asked),
@@ -490,7 +491,7 @@ static int stop_queue(struct virtio_device *device, uint32_t i)
 				    });
 
 	if (!code && answer.index != i)
-		code = fail(device, -EBADMSG, "answers something else", GET_VRING_BASE);
+		code = broken(device, -EBADMSG, "answers something else", GET_VRING_BASE);
 	return code;
 }
 
@@ -521,7 +522,7 @@ static void user_write_space(
 		device->model->type != VIRTIO_BLK)
 		return;
 	begin(device, SERVE_MS);
-	code = set(device, SET_CONFIG, &message, sizeof(message));
+	code = order(device, SET_CONFIG, &message, sizeof(message));
 	if (code)
 		lose(device, code);
 	else
@@ -561,6 +562,8 @@ static int read_space_again(struct virtio_device *device)
 	uint8_t before[VIRTIO_SPACE_MAX];
 	int code;
 
+	if (device->user.patience <= 0)
+		return broken(device, -ETIMEDOUT, "is too slow", GET_CONFIG);
 	memcpy(before, device->space, sizeof(before));
 	begin(device, device->user.patience);
 	code = read_space(device);
@@ -571,13 +574,13 @@ static int read_space_again(struct virtio_device *device)
 }
 
 /* One message of CONFIG_CHANGE_MSG, which has nothing but its header; all else was never agreed on. */
-static int take_message(struct virtio_device *device)
+static int hear(struct virtio_device *device)
 {
 	struct {
 		struct header header;
 		uint64_t number;
 	} __attribute__((packed)) done = { .number = 0 };
-	struct header header;
+	struct header header = { 0 };
 	struct iovec part = { &header, sizeof(header) };
 	struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1 };
 	ssize_t got = recvmsg(device->user.channel, &message, MSG_DONTWAIT);
@@ -588,7 +591,7 @@ static int take_message(struct virtio_device *device)
 	if (got != sizeof(header) || message.msg_flags & MSG_CTRUNC ||
 		header.request != CONFIG_CHANGE_MSG || (header.flags & ~NEED_REPLY) != VERSION ||
 		header.size)
-		return fail(
+		return broken(
 			device, -EBADMSG, "has ended, or speaks of something else", header.request);
 	code = read_space_again(device);
 	if (code || !(header.flags & NEED_REPLY))
@@ -597,7 +600,7 @@ static int take_message(struct virtio_device *device)
 	part = (struct iovec){ &done, sizeof(done) };
 	message = (struct msghdr){ .msg_iov = &part, .msg_iovlen = 1 };
 	return sendmsg(device->user.channel, &message, MSG_DONTWAIT | MSG_NOSIGNAL) < 0
-		       ? fail(device, -EPIPE, "takes no answer", CONFIG_CHANGE_MSG)
+		       ? broken(device, -EPIPE, "takes no answer", CONFIG_CHANGE_MSG)
 		       : 0;
 }
 
@@ -608,7 +611,7 @@ static void on_channel(void *opaque, uint32_t events)
 
 	(void)events;
 	pthread_mutex_lock(&device->pci.lock);
-	code = device->is_lost ? 0 : take_message(device);
+	code = device->is_lost ? 0 : hear(device);
 	if (code)
 		lose(device, code);
 	if (device->is_lost)

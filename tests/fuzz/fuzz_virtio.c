@@ -1,19 +1,25 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A virtio device's registers between a guest and vhost. The input is the guest's accesses, in any order, and which of
- * vhost's and KVM's calls fails; fake_vhost.c ends the process where the kernel is asked what it must never be.
+ * A virtio device's registers between a guest and vhost, or a process that speaks vhost-user. The input is the guest's
+ * accesses, in any order, which of vhost's and KVM's calls fails, and how the process lies; fake_vhost.c and fake_user.c
+ * end this one where they are asked what they must never be.
  */
+#include "../unit/fake_user.h"
 #include "../unit/fake_vhost.h"
+#include "base/loop.h"
 #include "base/size.h"
 #include "fuzz.h"
 #include "pci/root.h"
 #include "virtio/device.h"
 
 #include <linux/pci_regs.h>
+#include <linux/virtio_blk.h>
 #include <linux/virtio_config.h>
 #include <linux/virtio_pci.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #define STEPS_MAX 300
 #define ECAM      0xe0000000ULL
@@ -22,7 +28,7 @@
 #define HIGH      (4 * GIB)
 #define DEVFN     (3 << 3)
 
-enum { ACCESSES, STARTS, REFUSED, VECTORS, DOORBELLS, FAILURES };
+enum { ACCESSES, STARTS, REFUSED, VECTORS, DOORBELLS, FAILURES, SERVED, LIES, LOST, CHANGES };
 
 struct fuzz_goal fuzz_goals[] = {
 	[ACCESSES] = { "accesses", 2, 0 },
@@ -31,6 +37,10 @@ struct fuzz_goal fuzz_goals[] = {
 	[VECTORS] = { "vectors that reach the guest", 20, 0 },
 	[DOORBELLS] = { "doorbells at KVM", 10, 0 },
 	[FAILURES] = { "calls that failed", 20, 0 },
+	[SERVED] = { "queues that a process served", 20, 0 },
+	[LIES] = { "lies of a process", 20, 0 },
+	[LOST] = { "processes that were lost", 20, 0 },
+	[CHANGES] = { "changes that were told", 1000, 0 },
 	{ 0 },
 };
 
@@ -40,6 +50,9 @@ struct guest {
 	struct kvm_vm vm;
 	struct virtio_ram ram;
 	struct virtio_device *device;
+	struct loop *loop; /* NULL: the kernel is the back end */
+	uint8_t raw[64];   /* what the process sends next in the place of its answer */
+	unsigned raw_size;
 };
 
 /* What is refused is worth a line, but not here. */
@@ -167,7 +180,7 @@ static void check(struct guest *guest)
 	unsigned running = 0;
 
 	for (unsigned i = 0; i < FAKE_QUEUES; i++)
-		running += fake_vhost.rings[i].runs;
+		running += fake_vhost.rings[i].runs + (fake_user.rings[i].runs && !device->is_lost);
 	fuzz_check(!running || device->status & VIRTIO_CONFIG_S_DRIVER_OK);
 	fuzz_check(!running || !(device->status & VIRTIO_CONFIG_S_NEEDS_RESET));
 	fuzz_check(!(device->status & VIRTIO_CONFIG_S_FEATURES_OK) ||
@@ -181,10 +194,65 @@ static void check(struct guest *guest)
 		check_vector(guest, &device->queues[i].irq, device->queues[i].vector);
 }
 
+static bool answer_raw(void *opaque, void *bytes, size_t *size)
+{
+	struct guest *guest = opaque;
+
+	if (!guest->raw_size)
+		return false;
+	memcpy(bytes, guest->raw, guest->raw_size);
+	*size = guest->raw_size;
+	guest->raw_size = 0;
+	return true;
+}
+
+static void speak_unasked(struct guest *guest, struct fuzz_input *input)
+{
+	uint8_t bytes[24], size = fuzz_byte(input) % sizeof(bytes);
+
+	fuzz_bytes(input, bytes, size);
+	if (fake_user.channel >= 0)
+		fuzz_check(write(fake_user.channel, bytes, size) == size);
+	loop_step(guest->loop, 0);
+}
+
+static void change(struct guest *guest, struct fuzz_input *input)
+{
+	uint8_t byte = fuzz_byte(input), generation = guest->device->generation;
+
+	fake_user.space[byte % FAKE_USER_SPACE] ^= byte;
+	if (fake_user.channel >= 0)
+		fake_user_change(1 | (byte & 0x80 ? 8 : 0));
+	loop_step(guest->loop, 0);
+	fuzz_goals[CHANGES].count += guest->device->generation != generation;
+}
+
+static void lie(struct guest *guest, struct fuzz_input *input, uint8_t how)
+{
+	uint8_t byte;
+
+	if (how == 0xff) {
+		fake_user_close_process();
+		loop_step(guest->loop, 0);
+	} else if (how == 0xfe) {
+		change(guest, input);
+	} else if (how == 0xfd) {
+		speak_unasked(guest, input);
+	} else if (how == 0xfc) {
+		guest->raw_size = fuzz_byte(input) % sizeof(guest->raw);
+		fuzz_bytes(input, guest->raw, guest->raw_size);
+	} else {
+		byte = fuzz_byte(input);
+		fake_user.lie = byte % FAKE_LIES;
+		fake_user.lie_at = fake_user.requests + 1 + byte / 16;
+	}
+}
+
 static void step(struct guest *guest, struct fuzz_input *input)
 {
 	uint8_t how = fuzz_byte(input);
 	bool needed = guest->device->status & VIRTIO_CONFIG_S_NEEDS_RESET;
+	int64_t now = fake_user.now;
 
 	fuzz_goals[ACCESSES].count++;
 	if (how < 0x60)
@@ -201,8 +269,11 @@ static void step(struct guest *guest, struct fuzz_input *input)
 		set(guest, 0x1000 + fuzz_byte(input) % 16, 2, 0);
 	else if (how < 0xf8)
 		set_config(guest, PCI_COMMAND, 2, how);
+	else if (guest->loop)
+		lie(guest, input, how);
 	else
 		fake_vhost.fail_in = 1 + fuzz_byte(input) % 32;
+	fuzz_check(fake_user.now - now <= 10000);
 	fuzz_goals[REFUSED].count += !needed && guest->device->status & VIRTIO_CONFIG_S_NEEDS_RESET;
 	check(guest);
 }
@@ -224,11 +295,31 @@ static void open_guest(struct guest *guest)
 		guest->ram.regions[i] = (struct virtio_region){ i ? HIGH : 0, RAM,
 			aligned_alloc(4096, RAM), i * RAM };
 	fake_vhost_reset(&guest->ram);
+	guest->ram.fd = guest->loop ? memfd_create("ram", 0) : -1;
+}
+
+static void close_process(struct guest *guest)
+{
+	bool lost = guest->device && guest->device->is_lost;
+	unsigned lies = fake_user.lies;
+
+	virtio_free(guest->device);
+	for (unsigned i = 0; i < FAKE_QUEUES && !lost && fake_user.lies == lies; i++)
+		fuzz_check(!fake_user.rings[i].runs);
+	fuzz_goals[LOST].count += lost;
+	fuzz_goals[SERVED].count += fake_user.starts;
+	fuzz_goals[LIES].count += fake_user.lies;
+	fake_user_close();
+	loop_free(guest->loop);
+	close(guest->ram.fd);
 }
 
 static void close_guest(struct guest *guest)
 {
-	virtio_free(guest->device);
+	if (guest->loop)
+		close_process(guest);
+	else
+		virtio_free(guest->device);
 	fuzz_check(!fake_vhost.irqfd_count && !fake_vhost.doorbell_count);
 	for (unsigned i = 0; i < FAKE_QUEUES; i++)
 		fuzz_check(!fake_vhost.rings[i].runs);
@@ -240,27 +331,47 @@ static void close_guest(struct guest *guest)
 	space_destroy(&guest->pio);
 }
 
+static int open_process(struct guest *guest)
+{
+	int fd = fake_user_open(&guest->ram);
+
+	fake_user.features |= 1ULL << VIRTIO_BLK_F_CONFIG_WCE | 1ULL << VIRTIO_BLK_F_FLUSH;
+	fake_user.answers = answer_raw;
+	fake_user.opaque = guest;
+	return fd;
+}
+
 void fuzz_one(struct fuzz_input *input)
 {
 	struct guest guest = { 0 };
 	unsigned before = fuzz_descriptors();
 	uint8_t kind = fuzz_byte(input);
-	const struct virtio_config config = {
-		.type = kind & 1 ? VIRTIO_VSOCK : VIRTIO_NET,
+	struct virtio_config config = {
+		.type = kind & 1 ? kind & 0x40 ? VIRTIO_BLK : VIRTIO_VSOCK : VIRTIO_NET,
 		.name = "fuzz",
 		.user_fd = -1,
+		.queues = 1 + (kind >> 1 & 7),
 		.vhost_fd = FAKE_VHOST,
 		.tap_fd = FAKE_TAP,
 	};
 	struct error err = { 0 };
 
+	if (kind & 0x40)
+		guest.loop = loop_new(&err);
 	open_guest(&guest);
-	if (kind & 0x80)
+	if (guest.loop)
+		config.user_fd = open_process(&guest);
+	if (kind & 0x80 && guest.loop)
+		lie(&guest, input, 0xfb);
+	else if (kind & 0x80)
 		fake_vhost.fail_in = 1 + (kind >> 1 & 15);
 	guest.device = virtio_new(&config, &guest.vm, &guest.ram, &guest.root.bus, DEVFN, &err);
 	fuzz_check(guest.device || err.code);
-	if (guest.device)
+	if (guest.device) {
 		set_config(&guest, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+		if (guest.loop)
+			fuzz_check(virtio_watch(guest.device, guest.loop) == 0);
+	}
 	for (unsigned i = 0; i < STEPS_MAX && input->size && guest.device; i++)
 		step(&guest, input);
 	fuzz_goals[STARTS].count += fake_vhost.starts;

@@ -449,7 +449,7 @@ static const unsigned passing[] = { SYS_brk, SYS_clock_gettime, SYS_clock_nanosl
 	SYS_lseek, SYS_madvise, SYS_mmap, SYS_mprotect, SYS_munmap, SYS_newfstatat, SYS_poll,
 	SYS_pread64, SYS_pwrite64, SYS_read, SYS_recvmsg, SYS_restart_syscall, SYS_rseq,
 	SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_sched_getaffinity,
-	SYS_sched_yield, SYS_set_robust_list, SYS_write, SYS_writev };
+	SYS_sched_yield, SYS_sendmsg, SYS_set_robust_list, SYS_shutdown, SYS_write, SYS_writev };
 
 static bool is_listed(const unsigned *list, size_t count, unsigned wanted)
 {
@@ -469,7 +469,7 @@ static int do_call(void)
 }
 
 /*
- * clone, ioctl, sched_setaffinity and tgkill pass with some arguments alone, which are not these: see below. clone3 fails,
+ * clone, ioctl, sched_setaffinity, socketpair and tgkill pass with some arguments alone, which are not these: see below. clone3 fails,
  * and is the only one that does so without the kernel's asking it.
  */
 TEST(only_listed_calls_pass)
@@ -526,6 +526,23 @@ TEST(a_thread_pins_itself_alone)
 	assert_works(do_pin);
 	whose = getpid();
 	assert_kills(do_pin);
+}
+
+static int domain;
+
+static int do_socketpair(void)
+{
+	int ends[2];
+
+	return socketpair(domain, SOCK_STREAM, 0, ends);
+}
+
+TEST(a_socket_has_its_other_end_in_the_process)
+{
+	domain = AF_UNIX;
+	assert_works(do_socketpair);
+	domain = AF_TIPC;
+	assert_kills(do_socketpair);
 }
 
 static int do_clone3(void)
@@ -902,6 +919,7 @@ int main(void)
 		cmocka_unit_test(no_call_passes_by_another_interface),
 		cmocka_unit_test(no_call_of_32_bits_passes),
 		cmocka_unit_test(a_thread_pins_itself_alone),
+		cmocka_unit_test(a_socket_has_its_other_end_in_the_process),
 		cmocka_unit_test(a_forbidden_call_ends_the_whole_process),
 		cmocka_unit_test(only_threads_are_made),
 		cmocka_unit_test(only_its_own_threads_are_signalled),

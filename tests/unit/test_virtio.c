@@ -1,35 +1,46 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "base/loop.h"
 #include "base/size.h"
+#include "fake_user.h"
 #include "fake_vhost.h"
 #include "pci/root.h"
 #include "test.h"
 #include "virtio/device.h"
 
+#include <dirent.h>
 #include <linux/if_tun.h>
 #include <linux/pci_regs.h>
+#include <linux/virtio_blk.h>
 #include <linux/virtio_config.h>
 #include <linux/virtio_net.h>
 #include <linux/virtio_pci.h>
+#include <linux/virtio_ring.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
-/* A net in slot 3, then a vsock in slot 4, of a guest with RAM at 0 and at 4 GiB, as its driver meets them. */
+/* A net in slot 3, a vsock in 4, a disk of a process in 5, a net of one in 6, of a guest with RAM at 0 and at 4 GiB, as its driver meets them. */
 
 #define ECAM  0xe0000000ULL
 #define MEM64 0x100000000000ULL
 #define RAM   (64 * KIB) /* of each of the two regions */
 #define HIGH  (4 * GIB)
 
-enum { NET, VSOCK };
+enum { NET, VSOCK, DISK, CARD, DEVICES };
+
+#define QUEUES 3 /* of the disk, of which its driver uses two */
 
 static struct space mmio, pio;
 static struct pci_root root;
 static struct kvm_vm vm;
 static struct virtio_ram ram;
-static struct virtio_device *devices[2];
+static struct virtio_device *devices[DEVICES];
+static int user_fd;
+static struct loop *loop;
 static uint8_t mac[] = { 0x52, 0x54, 0, 1, 2, 3 };
 
 static unsigned line(void *opaque, unsigned slot, unsigned pin)
@@ -42,10 +53,13 @@ static const struct pci_root_ops root_ops = { .line = line };
 
 static int make(unsigned which, struct error *err)
 {
+	static const enum virtio_type types[] = { VIRTIO_NET, VIRTIO_VSOCK, VIRTIO_BLK,
+		VIRTIO_NET };
 	struct virtio_config config = {
-		.type = which == NET ? VIRTIO_NET : VIRTIO_VSOCK,
+		.type = types[which],
 		.name = "virtio",
-		.user_fd = -1,
+		.user_fd = which >= DISK ? user_fd : -1,
+		.queues = QUEUES,
 		.vhost_fd = FAKE_VHOST,
 		.tap_fd = FAKE_TAP,
 		.cid = 0x1234567,
@@ -55,6 +69,11 @@ static int make(unsigned which, struct error *err)
 	devices[which] = virtio_new(&config, &vm, &ram, &root.bus, (3 + which) << 3, err);
 	return devices[which] ? 0 : err->code;
 }
+
+/* 5.2.3; the fifth has nothing behind it here. */
+#define DISK_FEATURES                                                                          \
+	(1ULL << VIRTIO_BLK_F_SEG_MAX | 1ULL << VIRTIO_BLK_F_RO | 1ULL << VIRTIO_BLK_F_FLUSH | \
+		1ULL << VIRTIO_BLK_F_CONFIG_WCE | 1ULL << VIRTIO_BLK_F_GEOMETRY)
 
 static int setup(void **state)
 {
@@ -70,25 +89,36 @@ static int setup(void **state)
 	vm.routing =
 		calloc(1, sizeof(*vm.routing) + KVM_ROUTES_MAX * sizeof(vm.routing->entries[0]));
 	pthread_mutex_init(&vm.lock, NULL);
-	ram = (struct virtio_ram){ .count = 2 };
+	ram = (struct virtio_ram){ .count = 2, .fd = memfd_create("ram", MFD_CLOEXEC) };
 	for (unsigned i = 0; i < 2; i++)
 		ram.regions[i] = (struct virtio_region){ i ? HIGH : 0, RAM,
 			aligned_alloc(4096, RAM), i * RAM };
 	fake_vhost_reset(&ram);
 	fake_vhost.offers |= 1ULL << VIRTIO_NET_F_MRG_RXBUF;
 	memset(devices, 0, sizeof(devices));
+	user_fd = fake_user_open(&ram);
+	fake_user.features |= DISK_FEATURES | 1ULL << VIRTIO_NET_F_MRG_RXBUF;
+	memset(fake_user.space, 0x5a, sizeof(fake_user.space));
+	loop = loop_new(&err);
 	return 0;
 }
 
 static int teardown(void **state)
 {
+	bool lost = false;
+
 	(void)state;
-	for (unsigned i = 0; i < 2; i++) {
+	for (unsigned i = 0; i < DEVICES; i++) {
+		lost |= devices[i] && devices[i]->is_lost;
 		virtio_free(devices[i]);
-		free(ram.regions[i].hva);
 	}
+	for (unsigned i = 0; i < 2; i++)
+		free(ram.regions[i].hva);
 	for (unsigned i = 0; i < FAKE_QUEUES; i++)
-		assert_false(fake_vhost.rings[i].runs);
+		assert_false(fake_vhost.rings[i].runs || (fake_user.rings[i].runs && !lost));
+	fake_user_close();
+	loop_free(loop);
+	close(ram.fd);
 	assert_int_equal(fake_vhost.irqfd_count + fake_vhost.doorbell_count, 0);
 	pci_root_destroy(&root);
 	free(vm.routing);
@@ -178,7 +208,7 @@ static uint64_t offered(unsigned which)
 	return features | get(which, VIRTIO_PCI_COMMON_DF, 4);
 }
 
-static void accept(unsigned which, uint64_t features)
+static void choose(unsigned which, uint64_t features)
 {
 	set_status(which, DRIVER);
 	for (unsigned i = 0; i < 2; i++) {
@@ -235,7 +265,7 @@ static void set_up(unsigned which)
 	for (unsigned i = 0; i < 3; i++)
 		set_vector(which, i, 0x4040 + i);
 	set(which, VIRTIO_PCI_COMMON_MSIX, 2, 0);
-	accept(which, offered(which));
+	choose(which, offered(which));
 	assert_int_equal(get_status(which), FEATURES);
 	for (unsigned i = 0; i < 2; i++)
 		set_up_queue(which, i, HIGH + 4 * KIB * i);
@@ -314,7 +344,7 @@ TEST(a_vsock_does_not_run_on_what_an_earlier_driver_has_set_up)
 {
 	drive(VSOCK);
 	set_status(VSOCK, 0);
-	accept(VSOCK, offered(VSOCK));
+	choose(VSOCK, offered(VSOCK));
 	set_up_queue(VSOCK, 0, 0);
 	set_status(VSOCK, READY);
 	assert_int_equal(get_status(VSOCK), READY | VIRTIO_CONFIG_S_NEEDS_RESET);
@@ -338,7 +368,7 @@ TEST(a_reset_takes_all_back)
 		assert_int_equal(get(NET, VIRTIO_PCI_COMMON_Q_MSIX, 2), 0xffff);
 		assert_int_equal(get(NET, VIRTIO_PCI_COMMON_Q_DESCHI, 4), 0);
 	}
-	accept(NET, offered(NET));
+	choose(NET, offered(NET));
 	for (unsigned i = 0; i < 2; i++)
 		set_up_queue(NET, i, 4 * KIB * i);
 	set_status(NET, READY);
@@ -354,14 +384,14 @@ TEST(features_that_are_not_offered_are_refused)
 
 	start(NET);
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
-		accept(NET, bad[i]);
+		choose(NET, bad[i]);
 		assert_int_equal(get_status(NET), DRIVER);
 		set_status(NET, READY);
 		assert_int_equal(fake_vhost.starts, 0);
 		set_status(NET, 0);
 	}
 	/* Later they do not change any more. */
-	accept(NET, 1ULL << VIRTIO_F_VERSION_1);
+	choose(NET, 1ULL << VIRTIO_F_VERSION_1);
 	set(NET, VIRTIO_PCI_COMMON_GF, 4, 0);
 	set_up_queue(NET, 0, 0);
 	set_status(NET, READY);
@@ -369,7 +399,7 @@ TEST(features_that_are_not_offered_are_refused)
 	assert_int_equal(fake_vhost.offloads, 0);
 	/* Segments without checksums are nothing that a tap could do. */
 	set_status(NET, 0);
-	accept(NET, 1ULL << VIRTIO_F_VERSION_1 | 1ULL << VIRTIO_NET_F_GUEST_TSO4);
+	choose(NET, 1ULL << VIRTIO_F_VERSION_1 | 1ULL << VIRTIO_NET_F_GUEST_TSO4);
 	set_up_queue(NET, 0, 0);
 	set_status(NET, READY);
 	assert_int_equal(fake_vhost.starts, 2);
@@ -402,7 +432,7 @@ TEST(queues_outside_of_ram_are_not_served)
 
 	start(NET);
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
-		accept(NET, offered(NET));
+		choose(NET, offered(NET));
 		set_up_queue(NET, 0, 0);
 		set_up_queue(NET, 1, bad[i]);
 		set_status(NET, READY);
@@ -420,7 +450,7 @@ TEST(a_queue_that_is_served_stays_what_it_is)
 	assert_int_equal(get(NET, VIRTIO_PCI_COMMON_Q_SIZE, 2), 64);
 	/* Nor is one that the driver has not enabled before it was ready; and one that it has is as it was then. */
 	set_status(NET, 0);
-	accept(NET, offered(NET));
+	choose(NET, offered(NET));
 	set_up_queue(NET, 0, 0);
 	set_up_queue(NET, 0, HIGH);
 	assert_int_equal(get(NET, VIRTIO_PCI_COMMON_Q_DESCHI, 4), 0);
@@ -545,6 +575,351 @@ TEST(a_kernel_that_fails_harms_nobody)
 	}
 }
 
+/* A process as a back end. */
+
+static uint64_t space_of(unsigned which)
+{
+	return structure(which, VIRTIO_PCI_CAP_DEVICE_CFG);
+}
+
+static void assert_user_runs(bool runs)
+{
+	assert_int_equal(fake_user.rings[0].runs, runs);
+	assert_int_equal(fake_user.rings[1].runs, runs);
+	assert_false(fake_user.rings[2].runs);
+}
+
+TEST(a_driver_finds_a_disk)
+{
+	start(DISK);
+	assert_int_equal(config_get(DISK, PCI_VENDOR_ID, 4), 0x10421af4);
+	assert_int_equal(config_get(DISK, PCI_CLASS_REVISION, 4), 0x01000001);
+	assert_int_equal(get(DISK, VIRTIO_PCI_COMMON_NUMQ, 2), QUEUES);
+	/* What the process says, but of the queues, of which it has more. */
+	assert_int_equal(space_read(&mmio, space_of(DISK), 8), 0x5a5a5a5a5a5a5a5a);
+	assert_int_equal(space_read(&mmio, space_of(DISK) + 34, 2), QUEUES);
+	assert_int_equal(space_read(&mmio, space_of(DISK) + 60, 4), 0);
+	assert_int_equal(offered(DISK),
+		(DISK_FEATURES & ~(1ULL << VIRTIO_BLK_F_GEOMETRY)) | 1ULL << VIRTIO_F_VERSION_1 |
+			1ULL << VIRTIO_RING_F_EVENT_IDX | 1ULL << VIRTIO_RING_F_INDIRECT_DESC);
+}
+
+TEST(a_process_serves_a_disk)
+{
+	eventfd_t count;
+
+	drive(DISK);
+	assert_int_equal(get_status(DISK), READY);
+	assert_user_runs(true);
+	assert_int_equal(fake_user.accepted, offered(DISK) | 1 << 30);
+	for (unsigned i = 0; i < 2; i++) {
+		const struct fake_user_ring *ring = &fake_user.rings[i];
+		struct kvm_msi message;
+
+		assert_true(ring->enabled);
+		assert_int_equal(ring->size, 64);
+		assert_int_equal(ring->descriptors, HIGH + 4 * KIB * i);
+		assert_int_equal(ring->device, HIGH + 4 * KIB * i + 2048);
+		space_write(&mmio, structure(DISK, VIRTIO_PCI_CAP_NOTIFY_CFG) + 4 * i, 2, i);
+		assert_int_equal(eventfd_read(ring->kick, &count), 0);
+		eventfd_write(ring->call, 1);
+		assert_int_equal(eventfd_read(devices[DISK]->queues[i].irq.eventfd, &count), 0);
+		assert_true(fake_vhost_delivers(devices[DISK]->queues[i].irq.eventfd, &message));
+		assert_int_equal(message.data, 0x4041 + i);
+	}
+}
+
+TEST(a_reset_stops_the_process_before_it_returns)
+{
+	drive(DISK);
+	set_status(DISK, 0);
+	assert_user_runs(false);
+	set_up(DISK);
+	assert_int_equal(get_status(DISK), READY);
+	assert_user_runs(true);
+	assert_int_equal(fake_user.starts, 4);
+}
+
+TEST(a_process_serves_a_net)
+{
+	drive(CARD);
+	assert_int_equal(config_get(CARD, PCI_VENDOR_ID, 4), 0x10411af4);
+	assert_int_equal(space_read(&mmio, space_of(CARD), 4), 0x01005452);
+	assert_true(offered(CARD) >> VIRTIO_NET_F_MRG_RXBUF & 1);
+	assert_false(offered(CARD) >> VIRTIO_NET_F_CSUM & 1);
+	assert_user_runs(true);
+	assert_int_equal(fake_user.channel, -1);
+}
+
+TEST(a_process_never_hears_of_queues_outside_of_ram)
+{
+	static const uint64_t bad[] = { RAM, RAM - 1024, HIGH - 16, HIGH + RAM - 2048,
+		UINT64_MAX - 15, 8, HIGH + 1 };
+	unsigned before;
+
+	start(DISK);
+	before = fake_user.requests;
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		choose(DISK, offered(DISK));
+		set_up_queue(DISK, 0, 0);
+		set_up_queue(DISK, 1, bad[i]);
+		set_status(DISK, READY);
+		assert_int_equal(get_status(DISK), READY | VIRTIO_CONFIG_S_NEEDS_RESET);
+		set_status(DISK, 0);
+	}
+	assert_int_equal(fake_user.requests, before);
+	set_up(DISK);
+	assert_user_runs(true);
+}
+
+static void write_cached(uint8_t cached)
+{
+	space_write(&mmio, space_of(DISK) + 32, 1, cached);
+}
+
+TEST(a_driver_says_whether_writes_are_cached)
+{
+	unsigned before;
+
+	drive(DISK);
+	write_cached(0);
+	assert_int_equal(fake_user.space[32], 0);
+	assert_int_equal(space_read(&mmio, space_of(DISK) + 32, 1), 0);
+	/* Nothing else is its to write; nor this, if it has not accepted that it were. */
+	before = fake_user.requests;
+	space_write(&mmio, space_of(DISK) + 32, 4, 1);
+	space_write(&mmio, space_of(DISK), 1, 1);
+	set_status(DISK, 0);
+	choose(DISK, 1ULL << VIRTIO_F_VERSION_1);
+	before = fake_user.requests;
+	write_cached(1);
+	assert_int_equal(fake_user.requests, before);
+	assert_int_equal(fake_user.space[32], 0);
+}
+
+static unsigned count_fds(void)
+{
+	DIR *directory = opendir("/proc/self/fd");
+	unsigned count = 0;
+
+	while (readdir(directory))
+		count++;
+	closedir(directory);
+	return count;
+}
+
+/* All that a process is asked, from first to last. */
+static void live(struct error *err)
+{
+	if (make(DISK, err))
+		return;
+	set_up(DISK);
+	write_cached(0);
+	set_status(DISK, 0);
+	set_up(DISK);
+	virtio_free(devices[DISK]);
+	devices[DISK] = NULL;
+}
+
+/* Whichever answer is none, in whatever way: the device says so, or is none; all in its time, and nothing is left over. */
+TEST(a_process_that_lies_harms_nobody)
+{
+	unsigned told = 0;
+
+	for (enum fake_lie lie = 0; lie < FAKE_LIES; lie++)
+		for (unsigned at = 1;; at++) {
+			struct error err = { 0 };
+			unsigned before = count_fds();
+			bool is_last;
+
+			fake_user.lie = lie;
+			fake_user.lie_at = at;
+			live(&err);
+			if (err.code)
+				assert_string_equal(err.object, "virtio");
+			assert_true(fake_user.now <= 1000 + 10000);
+			told += fake_user.lies;
+			is_last = fake_user.requests < at;
+			fake_user_close();
+			root.bus.windows.mem64.next = MEM64;
+			user_fd = fake_user_open(&ram);
+			fake_user.features |= DISK_FEATURES;
+			assert_int_equal(count_fds(), before);
+			assert_int_equal(fake_vhost.irqfd_count + fake_vhost.doorbell_count, 0);
+			if (is_last)
+				break;
+		}
+	assert_true(told > 300);
+}
+
+static void assert_lost(void)
+{
+	assert_int_equal(get_status(DISK), READY | VIRTIO_CONFIG_S_NEEDS_RESET);
+	assert_int_equal(space_read(&mmio, structure(DISK, VIRTIO_PCI_CAP_ISR_CFG), 1), 2);
+	assert_int_equal(eventfd_read(devices[DISK]->config_irq.eventfd, &(eventfd_t){ 0 }), 0);
+	set_status(DISK, 0);
+	assert_int_equal(get_status(DISK), 0);
+	set_up(DISK);
+	assert_int_equal(get_status(DISK), READY | VIRTIO_CONFIG_S_NEEDS_RESET);
+	/* And nothing more is heard of it. */
+	loop_step(loop, 0);
+	assert_false(devices[DISK]->loop);
+}
+
+static void drive_watched(void)
+{
+	drive(DISK);
+	assert_int_equal(virtio_watch(devices[DISK], loop), 0);
+}
+
+TEST(the_loop_hears_that_the_process_has_ended)
+{
+	drive_watched();
+	loop_step(loop, 0);
+	assert_int_equal(get_status(DISK), READY);
+	fake_user_close_process();
+	loop_step(loop, 0);
+	assert_lost();
+}
+
+TEST(an_end_that_a_vcpu_meets_first_is_told_once)
+{
+	drive_watched();
+	fake_user.lie = FAKE_DIES;
+	fake_user.lie_at = fake_user.requests + 1;
+	write_cached(0);
+	assert_lost();
+}
+
+/* While no driver has it, there is nobody to tell. */
+TEST(a_process_that_ends_early_is_missed_by_a_later_driver)
+{
+	start(DISK);
+	assert_int_equal(virtio_watch(devices[DISK], loop), 0);
+	fake_user_close_process();
+	loop_step(loop, 0);
+	assert_int_equal(get_status(DISK), 0);
+	set_up(DISK);
+	assert_lost();
+}
+
+TEST(a_disk_that_grows_is_told)
+{
+	const uint32_t reply[] = { 2, 1 | 1 << 2, 8, 0, 0 };
+	uint32_t got[5];
+
+	drive_watched();
+	for (unsigned i = 0; i < 2; i++) {
+		unsigned generation = get(DISK, VIRTIO_PCI_COMMON_CFGGENERATION, 1);
+
+		fake_user.space[0]++;
+		fake_user_change(i ? 1 | 1 << 3 : 1);
+		loop_step(loop, 0);
+		assert_int_equal(space_read(&mmio, space_of(DISK), 1), 0x5b + i);
+		assert_int_not_equal(get(DISK, VIRTIO_PCI_COMMON_CFGGENERATION, 1), generation);
+		assert_int_equal(space_read(&mmio, structure(DISK, VIRTIO_PCI_CAP_ISR_CFG), 1), 2);
+		assert_int_equal(
+			eventfd_read(devices[DISK]->config_irq.eventfd, &(eventfd_t){ 0 }), 0);
+		assert_int_equal(get_status(DISK), READY);
+	}
+	assert_int_equal(read(fake_user.channel, got, sizeof(got)), sizeof(got));
+	assert_memory_equal(got, reply, sizeof(got));
+	/* What has not changed is not told. */
+	fake_user_change(1);
+	loop_step(loop, 0);
+	assert_int_equal(space_read(&mmio, structure(DISK, VIRTIO_PCI_CAP_ISR_CFG), 1), 0);
+}
+
+TEST(a_process_speaks_by_itself_of_its_configuration_alone)
+{
+	static const struct {
+		uint32_t words[4];
+		size_t size;
+	} bad[] = {
+		{ { 1, 1, 0 }, 12 },
+		{ { 2, 2, 0 }, 12 },
+		{ { 2, 1, 4, 0 }, 16 },
+		{ { 2, 1 | 1 << 2, 0 }, 12 },
+		{ { 2, 1 }, 8 },
+		{ { 0 }, 0 },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		if (i) {
+			virtio_free(devices[DISK]);
+			fake_user_close();
+			root.bus.windows.mem64.next = MEM64;
+			user_fd = fake_user_open(&ram);
+		}
+		drive_watched();
+		if (bad[i].size)
+			assert_int_equal(
+				write(fake_user.channel, bad[i].words, bad[i].size), bad[i].size);
+		else
+			shutdown(fake_user.channel, SHUT_WR);
+		loop_step(loop, 0);
+		assert_lost();
+	}
+}
+
+/* Each answer comes, but late: together they do not take the loop's time for long. */
+TEST(a_process_wears_out_the_loops_patience)
+{
+	int64_t before;
+
+	drive_watched();
+	before = fake_user.now;
+	fake_user.late = 300;
+	for (unsigned i = 0; i < 100 && get_status(DISK) == READY; i++) {
+		fake_user_change(1);
+		loop_step(loop, 0);
+	}
+	assert_true(fake_user.now - before <= 2400);
+	fake_user.late = 0;
+	assert_lost();
+}
+
+static void assert_unfit(const char *why)
+{
+	struct error err = { 0 };
+
+	assert_int_not_equal(make(DISK, &err), 0);
+	assert_string_equal(err.object, "virtio");
+	assert_non_null(strstr(err.what, why));
+	fake_user_close();
+	root.bus.windows.mem64.next = MEM64;
+	user_fd = fake_user_open(&ram);
+}
+
+TEST(a_process_that_lacks_something_is_told)
+{
+	fake_user.features &= ~(1ULL << 30);
+	assert_unfit("is too old");
+	fake_user.features &= ~(1ULL << VIRTIO_F_VERSION_1);
+	assert_unfit("is too old");
+	fake_user.protocol &= ~(1 << 3);
+	assert_unfit("lacks");
+	fake_user.protocol &= ~(1 << 9);
+	assert_unfit("lacks");
+	fake_user.queues = QUEUES - 1;
+	assert_unfit("fewer queues");
+	fake_user.protocol &= ~1;
+	assert_unfit("fewer queues");
+	/* It need not say when a disk grows. */
+	fake_user.protocol &= ~(1 << 5);
+	drive(DISK);
+	assert_int_equal(fake_user.channel, -1);
+}
+
+TEST(ram_in_too_many_parts_is_not_handed_over)
+{
+	start(DISK);
+	ram.count = 9;
+	set_up(DISK);
+	assert_int_equal(get_status(DISK), READY | VIRTIO_CONFIG_S_NEEDS_RESET);
+	ram.count = 2;
+}
+
 #define test(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -564,6 +939,21 @@ int main(void)
 		test(a_doorbell_moves_with_the_bar_and_works_without_kvm),
 		test(configuration_space_has_a_window),
 		test(a_kernel_that_fails_harms_nobody),
+		test(a_driver_finds_a_disk),
+		test(a_process_serves_a_disk),
+		test(a_reset_stops_the_process_before_it_returns),
+		test(a_process_serves_a_net),
+		test(a_process_never_hears_of_queues_outside_of_ram),
+		test(a_driver_says_whether_writes_are_cached),
+		test(a_process_that_lies_harms_nobody),
+		test(the_loop_hears_that_the_process_has_ended),
+		test(an_end_that_a_vcpu_meets_first_is_told_once),
+		test(a_process_that_ends_early_is_missed_by_a_later_driver),
+		test(a_disk_that_grows_is_told),
+		test(a_process_speaks_by_itself_of_its_configuration_alone),
+		test(a_process_wears_out_the_loops_patience),
+		test(a_process_that_lacks_something_is_told),
+		test(ram_in_too_many_parts_is_not_handed_over),
 	};
 
 	return test_run(tests);
