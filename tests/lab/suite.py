@@ -2,9 +2,8 @@
 """Runs the lab's tests on every kind of host that lab/hosts has: tests/lab/suite.py [NAME...]
 
 It starts the hosts, two at a time and two of the kind that has most tests, follows tests/lab/run.py in them,
-and adds up. A host that dies or hangs under a
-test is started anew for the tests that have not ended. Whether that test is run again, too, depends on
-what brought the host down: what is known to be the emulator's fault (emulator.py) is told and counted;
+and adds up. A host that dies or hangs under a test is started anew for the tests that have not ended. Whether
+that test is run again, too, depends on what brought the host down: what is known to be the emulator's fault (emulator.py) is told and counted;
 anything else is a failure, and so is a test under which the host dies twice.
 
 Some hosts run tests of another one again. Where nothing is named (a test, --host, --kernel), these are
@@ -28,6 +27,7 @@ sys.dont_write_bytecode = True
 CHECKOUT = Path(__file__).resolve().parents[2]
 sys.path.append(str(CHECKOUT / "lab"))
 
+import early_boot                   # noqa: E402
 import emulator                     # noqa: E402
 from lablib import images, scenario     # noqa: E402
 
@@ -177,6 +177,27 @@ class Suite:
     def count(self, word):
         return list(self.ended.values()).count(word)
 
+    def weight(self):
+        """How long it takes, in tests."""
+        return len(self.left)
+
+
+class EarlyBoot(Suite):
+    """A host that boots from its own initramfs, which is not in the emulated one: early_boot.py."""
+
+    def __init__(self, program, options):
+        super().__init__(program, options)
+        self.left = [f"early-boot-{program}"]
+
+    def run(self):
+        code = self._follow([self.options.early_boot, self.host])
+        for name in self.left:
+            if name not in self.ended:
+                self._fail(name, f"did not come to its end (exit code {code})")
+
+    def weight(self):
+        return 12
+
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__,
@@ -190,6 +211,8 @@ def parse_arguments():
                         help=f"how many hosts run beside each other ({AT_ONCE})")
     parser.add_argument("--silence", type=float, default=SILENCE_SECONDS, help=argparse.SUPPRESS)
     parser.add_argument("--lab-run", default=CHECKOUT / "lab/run", help=argparse.SUPPRESS)
+    parser.add_argument("--early-boot", nargs="?", const=CHECKOUT / "tests/lab/early_boot.py", metavar="PROGRAM",
+                        help="run early_boot.py's tests, too, beside the hosts")
     parser.add_argument("names", nargs="*", metavar="NAME", help="tests to run; may be globs")
     return parser.parse_args()
 
@@ -211,14 +234,16 @@ def main():
     options = parse_arguments()
     suites = [suite for host in options.host or kinds() if options.kernel in (None, kernel_of(host))
               for suite in with_tests(host, options)]
+    if options.early_boot:
+        suites += [EarlyBoot(program, options) for program in early_boot.PACKAGES]
     # Who has most begins first, so that none goes on alone for long.
-    suites.sort(key=lambda suite: -len(suite.left))
+    suites.sort(key=lambda suite: -suite.weight())
     if len(suites) > 1:
         for suite in suites:
             mates = [mate for mate in suites if mate.host == suite.host]
             suite.label = f"{suite.host}{f'/{mates.index(suite) + 1}' if mates[1:] else ''}: "
     with ThreadPoolExecutor(options.at_once) as pool:
-        list(pool.map(Suite.run, suites))
+        list(pool.map(lambda suite: suite.run(), suites))
     return summary(suites)
 
 

@@ -209,6 +209,15 @@ class Host(Base):
         self.suite(("", "", 0), names=(), at_once=1)
         self.assertEqual(len(self.asked), 1)
 
+    def test_early_boot_beside_the_hosts(self):
+        with tempfile.TemporaryDirectory() as directory:
+            program = Path(directory, "early-boot")
+            program.write_text('#!/bin/sh\n[ "$1" = dracut ] || echo ok early-boot-$1\n')
+            program.chmod(0o755)
+            self.assertEqual(self.suite((result("ok", FIRST), "", 0), names=[f"--early-boot={program}", FIRST]),
+                             ("2 passed, 1 failed, 0 skipped", 1))
+        self.assertIn("FAIL early-boot-dracut: did not come to its end", self.output)
+
     def test_a_host_that_says_nothing_is_ended(self):
         hung = (f"RUN {FIRST}\n", f"lab: begin {FIRST}\n", "exec sleep 60")
         rest = (result("ok", SECOND) + result("ok", THIRD), "", 0)
