@@ -34,6 +34,18 @@ _penstock_machines()
 	done
 }
 
+# Machines that a file describes.
+_penstock_described()
+{
+	local file
+
+	for file in "${PENSTOCK_ROOT-}/etc/penstock"/*.yaml "${XDG_CONFIG_HOME:-${HOME-}/.config}/penstock"/*.yaml; do
+		[[ -e $file ]] || continue
+		file=${file##*/}
+		echo "${file%.yaml}"
+	done
+}
+
 # Devices that have this file.
 _penstock_with()
 {
@@ -128,6 +140,8 @@ _penstock()
 		case $command in
 		list) ;;
 		run | config) _penstock_files ;;
+		start) _penstock_reply -W "$(_penstock_described)" ;;
+		status) _penstock_reply -W "$(_penstock_described; _penstock_machines)" ;;
 		stop | console | machine) _penstock_reply -W "$(_penstock_machines)" ;;
 		vf) _penstock_reply -W 'create destroy set' ;;
 		rom) _penstock_reply -W 'dump check' ;;

@@ -25,6 +25,15 @@ function __penstock_machines
     end
 end
 
+# Machines that a file describes.
+function __penstock_described
+    set -l config $XDG_CONFIG_HOME
+    test -n "$config"; or set config $HOME/.config
+    for file in $PENSTOCK_ROOT/etc/penstock/*.yaml $config/penstock/*.yaml
+        path basename $file | string replace -r '\.yaml$' ''
+    end
+end
+
 function __penstock_commands
     penstock --help | string replace -rf '^  ([a-z-]+) +(.*)' '$1\t$2'
 end
@@ -80,6 +89,8 @@ complete -c penstock -n "$plain __penstock_is bind boot-config doctor ls reset" 
 complete -c penstock -n "$plain __penstock_is release" -a '(__penstock_devices vfio)'
 # A machine comes before a device.
 set -l after 'string match -qr "^(attach|detach|-.*)\$" -- (commandline -opc)[-1]'
+complete -c penstock -n '__penstock_is start status' -a '(__penstock_described)'
+complete -c penstock -n '__penstock_is status' -a '(__penstock_machines)'
 complete -c penstock -n '__penstock_is stop console' -a '(__penstock_machines)'
 complete -c penstock -n "__penstock_is attach detach; and $after" -a '(__penstock_machines)'
 complete -c penstock -n "__penstock_is attach; and not $after" -a '(__penstock_devices vendor)'

@@ -3,6 +3,7 @@
 
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/notify.h"
 #include "base/size.h"
 #include "broker/cpus.h"
 #include "broker/life.h"
@@ -254,6 +255,7 @@ static int with_devices(struct broker *broker, struct error *err)
 	broker_roms_tell(&broker->host, broker->config, broker->files.firmware.bios);
 	code = live(broker, err);
 	broker->over = true;
+	notify_tell(broker->notify_fd, "STOPPING=1");
 	if (broker_devices_release(broker, &release)) {
 		if (err->code)
 			error_print(&release);
@@ -299,6 +301,7 @@ int broker_run(const struct broker_config *config, struct error *err)
 		.files = BROKER_FILES_NONE,
 		.console = { .config = { .in = -1, .out = -1 }, .slave = -1 },
 		.signal_fd = -1,
+		.notify_fd = notify_open(),
 	};
 	int code = 1;
 
@@ -327,5 +330,7 @@ int broker_run(const struct broker_config *config, struct error *err)
 	loop_free(broker.loop);
 	if (broker.signal_fd >= 0)
 		close(broker.signal_fd);
+	if (broker.notify_fd >= 0)
+		close(broker.notify_fd);
 	return code;
 }

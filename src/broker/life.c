@@ -3,6 +3,7 @@
 
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/notify.h"
 #include "base/size.h"
 #include "broker/ram.h"
 #include "broker/signals.h"
@@ -192,6 +193,7 @@ static void enter(struct watch *watch, enum phase phase)
 		return;
 	}
 	watch->guest_since = watch->since;
+	notify_tell(watch->broker->notify_fd, "READY=1");
 	broker_console_enter(&watch->broker->console);
 }
 

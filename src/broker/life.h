@@ -28,6 +28,7 @@ struct broker {
 	struct broker_job job;
 	enum vfio_iommu_kind iommu; /* of this life of the machine */
 	int signal_fd;              /* where signals arrive instead of at a handler */
+	int notify_fd;              /* who has started us is told here; -1: nobody asks */
 	int stopped_by;             /* the signal that asked for the end; 0 */
 	bool quit;                  /* a client of the monitor has asked for it */
 	bool reset_by_host;         /* the same for this life's reset */

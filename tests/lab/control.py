@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import hang
-from harness import (BOOT_SECONDS, E1000E, NVME_A, QUICK_SECONDS, RUN_SECONDS, Machine, Penstock, check, command,
+from harness import (BOOT_SECONDS, E1000E, INITRD, KERNEL, NVME_A, QUICK_SECONDS, RUN_SECONDS, Machine, Penstock, check, command,
                      driver, end, refused, test, wait_until)
 
 NAME = "controlled"
@@ -157,19 +157,46 @@ def listed():
     return json.loads(done.stdout)["machines"]
 
 
+@contextlib.contextmanager
+def described(**keys):
+    """A file that describes a machine, in which a path is seen from where the file is."""
+    path = Path(f"/etc/penstock/{NAME}.yaml")
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("".join(f"{key}: {value}\n" for key, value in keys.items()))
+    try:
+        yield path
+    finally:
+        command(["penstock", "stop", "--force", NAME])
+        path.unlink()
+
+
 @test(only=Penstock)
-def list_and_stop():
-    """By its power button; when the command returns, the devices are back."""
-    with controlled("power-button", devices=[NVME_A]) as (machine, monitor):
-        machine.expect("POWER-BUTTON-READY", BOOT_SECONDS)
-        check(listed() == [{"name": NAME, "pid": machine.process.pid, "status": "running",
-                            "devices": [NVME_A]}], f"{listed()}")
+def start_and_stop_by_name():
+    """In the background; by its power button; when the command returns, the devices are back."""
+    console = Path("/tmp/by-name")
+    with described(kernel=KERNEL, initrd=INITRD, cmdline="console=ttyS0 quiet panic=-1 test=power-button",
+                   device=NVME_A, serial="file:../../tmp/by-name", name="another") as path:
+        machine = {"name": NAME, "pid": None, "status": "off", "file": str(path), "devices": []}
+        check(listed() == [machine], f"{listed()}")
+        done = command(["penstock", "start", NAME], BOOT_SECONDS)
+        check(done.returncode == 0 and "nvme -> vfio-pci" in done.stderr, f"{done}")
+        wait_until(lambda: "POWER-BUTTON-READY" in console.read_text(errors="replace"), BOOT_SECONDS, "no guest")
+        pid = listed()[0]["pid"]
+        check(os.getsid(pid) == pid, "it has not left our session")
+        check(listed() == [{**machine, "pid": pid, "status": "running", "devices": [NVME_A]}], f"{listed()}")
         check(f"{NAME} " in command(["penstock", "list"]).stdout, "it is not listed")
+        check(command(["penstock", "status", NAME]).returncode == 0, "it has no status")
+        refused(["penstock", "start", NAME], 1, "a machine of this name is running")
+        monitor = Monitor()
         done = command(["penstock", "stop", NAME], RUN_SECONDS)
         check(done.returncode == 0 and not done.stderr, f"exit code {done.returncode}: {done.stderr}")
         check(driver(NVME_A) == "nvme", "its driver has it not back")
-        machine.succeed("power-button")
         monitor.expect("SHUTDOWN")
+        monitor.close()
+        check("TEST-RESULT power-button ok" in console.read_text(errors="replace"), "the guest has not ended by its button")
+        check(command(["penstock", "status", NAME]).returncode == 3, "it is not off")
+        check(listed() == [machine], f"{listed()}")
+    console.unlink()
     check(listed() == [], f"{listed()}")
     refused(["penstock", "stop", NAME], 1, "no machine of this name", "penstock list")
 

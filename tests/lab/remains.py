@@ -11,6 +11,7 @@ DEVICES = Path("/sys/bus/pci/devices")
 RUN = Path("/run/penstock")
 LOCKS = RUN / "locks"       # its files stay; that nobody holds one is what counts
 USED = RUN / "used"         # tells of machines that have ended
+MESSAGES = RUN / "messages" # theirs
 
 
 def driver(bdf):
@@ -36,7 +37,7 @@ def drivers():
 def records():
     """Files of ours: records of devices, names of machines, notes of binds under way."""
     return {str(path) for path in RUN.rglob("*") if not path.is_dir() and
-            not {LOCKS, USED} & set(path.parents)}
+            not {LOCKS, USED, MESSAGES} & set(path.parents)}
 
 
 def held_locks():

@@ -156,6 +156,40 @@ class Config(unittest.TestCase):
         self.assertEqual(penstock("config", "--check", "--nonsense")[0], 2)
         self.assertEqual(penstock("config", "--check", "--kernel", PENSTOCK)[0], 2)
 
+    def starts(self, text, *more, name="vm1"):
+        root = self.path.parent
+        for directory in ("sys", "proc", "run", "etc/penstock", "home/penstock"):
+            (root / directory).mkdir(parents=True, exist_ok=True)
+        if text is not None:
+            (root / "etc/penstock" / f"{name}.yaml").write_text(text)
+        return penstock("start", *more, name, env={"PENSTOCK_ROOT": str(root), "XDG_CONFIG_HOME": str(root / "home")})
+
+    def test_a_start_that_fails_says_so(self):
+        for more in ((), ("--foreground",)):
+            status, out, err = self.starts("kernel: ../none\n", *more)
+            self.assertEqual((status, out), (1, ""), err)
+            self.assertIn("vm1.yaml:1:9: ../none: cannot open", err)
+            self.assertEqual(err.count("penstock: "), 1)
+            status, out, err = self.starts("kernal: x\n", *more)
+            self.assertEqual((status, out), (2, ""), err)
+            self.assertIn("vm1.yaml:1:1: there is no key 'kernal'", err)
+        for text, words in (("kernel: /k\nserial: stdio\n", "vm1.yaml:2:9: serial stdio has no terminal"),
+                            (f"kernel: {PENSTOCK}\ninitrd: /none\n", "vm1.yaml:2:9: /none: cannot open")):
+            self.assertIn(words, self.starts(text)[2])
+        # A kernel that is beside the file, and none.
+        (self.path.parent / "etc/penstock/beside").touch()
+        self.assertIn("beside: ", self.starts("kernel: beside\n")[2])
+
+    def test_a_name_leads_to_a_file(self):
+        status, _, err = self.starts(None, name="vm2")
+        self.assertEqual(status, 1)
+        self.assertIn("vm2: no file describes a machine of this name", err)
+        self.assertEqual(self.starts(None, name="../x")[0], 2)
+        own = self.path.parent / "home/penstock/vm3.yaml"
+        own.write_text("own: 1\n")
+        err = self.starts("roots: 1\n", name="vm3")[2]
+        self.assertIn("no key 'roots'" if os.geteuid() == 0 else "no key 'own'", err)
+
     def test_a_description_that_cannot_be_written_out_is_an_error(self):
         with open("/dev/full", "w") as full:
             done = subprocess.run([PENSTOCK, "config", "--from-args", "--kernel", "/k"], stdout=full,

@@ -23,6 +23,8 @@ penstock=$DESTDIR$prefix/bin/penstock
 
 check "what is installed" "$(sort << END
 644 lib/systemd/system/penstock-release.service
+644 lib/systemd/system/penstock@.service
+644 lib/systemd/user/penstock@.service
 644 share/bash-completion/completions/penstock
 644 share/doc/penstock/json.md
 644 share/doc/penstock/json.schema.json
@@ -47,6 +49,23 @@ check "what systemd says of the unit" "" \
 systemctl --quiet --root="$DESTDIR" enable penstock-release.service
 check "what starts the unit" "multi-user.target.wants" \
 	"$(find "$DESTDIR/etc" -name penstock-release.service -printf '%h\n' | sed 's|.*/||')"
+
+for manager in system user; do
+	unit=$DESTDIR$prefix/lib/systemd/$manager/penstock@.service
+	check "the $manager unit's programs are the one that is installed" \
+		"$prefix/bin/penstock start --foreground %i
+$prefix/bin/penstock stop %i" "$(sed -n 's/^Exec[A-Za-z]*=-*//p' "$unit")"
+	sed -i "s|=\(-*\)$prefix/bin|=\1$DESTDIR$prefix/bin|" "$unit"
+	check "what systemd says of the $manager unit" "" \
+		"$(SYSTEMD_LOG_LEVEL=warning XDG_RUNTIME_DIR=$DESTDIR systemd-analyze verify --"$manager" --man=no "${unit/@/@vm1}" 2>&1 ||
+			echo "exit status $?")"
+done
+systemctl --quiet --root="$DESTDIR" enable penstock@vm1.service
+check "what starts a machine" "multi-user.target.wants" \
+	"$(find "$DESTDIR/etc" -name penstock@vm1.service -printf '%h\n' | sed 's|.*/||')"
+systemctl --quiet --root="$DESTDIR" --global enable penstock@vm1.service
+check "what starts a user's machine" "default.target.wants" \
+	"$(find "$DESTDIR/etc/systemd/user" -name penstock@vm1.service -printf '%h\n' | sed 's|.*/||')"
 
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 import unittest
+import unittest.mock
 from pathlib import Path
 
 import jsonschema
@@ -143,10 +144,28 @@ class Json(unittest.TestCase):
         serve_monitor(host.tree / "run/penstock/demo.sock")
         with socket.socket(socket.AF_UNIX) as dead:
             dead.bind(str(host.tree / "run/penstock/dead.sock"))
-        self.assertEqual([{"name": "demo", "pid": os.getpid(), "status": "paused",
-                           "devices": ["0000:0b:00.0"]}],
-                         self.says(host, "list", "list", "--json")["machines"])
-        self.is_silent(host, "list", "--json", "--plain", status=2)
+        described = host.tree / "etc/penstock"
+        described.mkdir(parents=True)
+        for name in ("demo.yaml", "alpha.yaml", ".hidden.yaml", "x y.yaml", "other.conf"):
+            (described / name).touch()
+        demo = {"name": "demo", "pid": os.getpid(), "status": "paused", "file": str(described / "demo.yaml"),
+                "devices": ["0000:0b:00.0"]}
+        alpha = {"name": "alpha", "pid": None, "status": "off", "file": str(described / "alpha.yaml"), "devices": []}
+        environment = {"HOME": str(host.tree), "XDG_CONFIG_HOME": str(host.tree)}
+        with unittest.mock.patch.dict(os.environ, environment):
+            self.assertEqual([alpha, demo], self.says(host, "list", "list", "--json")["machines"])
+            self.assertEqual(alpha, self.says(host, "status", "status", "--json", "alpha", status=3)["machine"])
+            shown = host.penstock("status", "alpha")
+            self.assertEqual(3, shown.returncode)
+            self.assertIn(f"alpha: off\n  process   -\n  file      {alpha['file']}\n", shown.stdout)
+            self.is_silent(host, "status", "--json", "dead", status=1)
+            self.is_silent(host, "status", "--json", "../x", status=2)
+            self.is_silent(host, "list", "--json", "--plain", status=2)
+            self.is_silent(host, "status", "--json", status=2)
+            (described / "dead.yaml").touch()
+            self.assertEqual(3, host.penstock("status", "dead").returncode)
+            serve_monitor(host.tree / "run/penstock/late.sock")
+            self.assertEqual("paused", self.says(host, "status", "status", "--json", "late")["machine"]["status"])
 
     def test_ls_of_a_group(self):
         host = self.host("shared-group")

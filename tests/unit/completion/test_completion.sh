@@ -34,6 +34,10 @@ mkdir "$pci/drivers/vfio-pci/module"
 touch "$PENSTOCK_ROOT/run/penstock/devices/0000:2f:00.0" "$PENSTOCK_ROOT/run/penstock/demo.sock"
 all='0000:01:00.0 0000:01:00.1 0000:01:10.0 0000:2f:00.0 10000:e1:00.0'
 
+mkdir -p "$PENSTOCK_ROOT/etc/penstock" "$temporary/.config/penstock"
+touch "$PENSTOCK_ROOT/etc/penstock/vm1.yaml" "$temporary/.config/penstock/desktop.yaml"
+unset XDG_CONFIG_HOME
+
 sorted()
 {
 	tr -s ' ' '\n' <<< "$1" | sort | tr '\n' ' '
@@ -85,6 +89,9 @@ penstock bind 7|
 penstock stop |demo
 penstock stop --force d|demo
 penstock console |demo
+penstock start |vm1 desktop
+penstock start --foreground v|vm1
+penstock status |vm1 desktop demo
 penstock list |
 penstock attach |demo
 penstock attach demo |$all

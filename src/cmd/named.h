@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+
+#include "host/system/host.h"
+
+#include <json-c/json.h>
+
+/* Machines by name: those that run, and those that a file NAME.yaml describes. */
+
+#define NAMED_OFF "off" /* the status of one that does not run */
+
+/*
+ * The file: of a user in $XDG_CONFIG_HOME/penstock or ~/.config/penstock, else in /etc/penstock; root's are in the
+ * latter alone, for a user's home is the user's to write. 0, -ENOENT, or -EINVAL where this is no name.
+ */
+int named_find(
+	const struct host *host, const char *name, char path[static PATH_MAX], struct error *err);
+
+/* What 'penstock list --json' tells of one, the caller's; NULL: it neither runs nor is it described. */
+json_object *named_machine(const struct host *host, const char *name);
+
+/* All of them, sorted. */
+json_object *named_machines(const struct host *host);
+
+/* The file with the messages of a machine that was started in the background. */
+void named_messages(const struct host *host, const char *name, char path[static PATH_MAX]);
