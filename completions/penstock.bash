@@ -109,6 +109,7 @@ _penstock_value()
 	--trust) _penstock_reply -W 'on off' ;;
 	--method) _penstock_reply -W 'flr pm bus device_specific acpi af_flr cxl_bus' ;;
 	--net) _penstock_reply -W 'tap=' ;;
+	--display) _penstock_reply -W 'vnc vnc=unix: vnc=127.0.0.1:' ;;
 	--cmdline | --vsock | --memory | --cpus | --ports | --name | --hyperv-vendor | --mac | --vlan) COMPREPLY=() ;;
 	*) return 1 ;;
 	esac
@@ -136,10 +137,11 @@ _penstock()
 		_penstock_reply -W "$(_penstock_options "${command%% *}")"
 	else
 		# A machine comes before a device.
-		[[ $command == @(attach|detach) && ${words[-1]} == @("$command"|-*) ]] && command=machine
+		[[ $command == @(attach|detach|screenshot) && ${words[-1]} == @("$command"|-*) ]] && command=machine
 		case $command in
 		list) ;;
 		run | config) _penstock_files ;;
+		screenshot) _penstock_files ;;
 		start) _penstock_reply -W "$(_penstock_described)" ;;
 		status) _penstock_reply -W "$(_penstock_described; _penstock_machines)" ;;
 		stop | console | machine) _penstock_reply -W "$(_penstock_machines)" ;;

@@ -60,7 +60,7 @@ function __penstock_at
 end
 
 set -l valued --device --kernel --firmware --nvram --initrd --iommu --serial --user --trust --method --cmdline --memory \
-    --cpus --cpu --rtc --smbios --ports --name --hyperv-vendor --mac --vlan --monitor --on-reboot --on-crash --on-device-error --net --vsock
+    --cpus --cpu --rtc --smbios --ports --name --hyperv-vendor --mac --vlan --monitor --on-reboot --on-crash --on-device-error --net --vsock --display
 
 complete -c penstock -f
 complete -c penstock -n '__penstock_at 1' -a '(__penstock_commands)'
@@ -72,6 +72,7 @@ complete -c penstock -n '__penstock_wants --rtc' -a 'utc local'
 complete -c penstock -n '__penstock_wants --smbios' -a type=
 complete -c penstock -n '__penstock_wants --cpu' -a host
 complete -c penstock -n '__penstock_wants --net' -a tap=
+complete -c penstock -n '__penstock_wants --display' -a 'vnc vnc=unix: vnc=127.0.0.1:'
 complete -c penstock -n '__penstock_wants --iommu' -a 'auto iommufd type1'
 complete -c penstock -n '__penstock_wants --on-reboot --on-crash' -a 'reset pause stop'
 complete -c penstock -n '__penstock_wants --serial' -a 'stdio pty none file:'
@@ -92,6 +93,8 @@ set -l after 'string match -qr "^(attach|detach|-.*)\$" -- (commandline -opc)[-1
 complete -c penstock -n '__penstock_is start status' -a '(__penstock_described)'
 complete -c penstock -n '__penstock_is status' -a '(__penstock_machines)'
 complete -c penstock -n '__penstock_is stop console' -a '(__penstock_machines)'
+complete -c penstock -n '__penstock_at 2; and __penstock_is screenshot' -a '(__penstock_machines)'
+complete -c penstock -n '__penstock_at 3; and __penstock_is screenshot' -F
 complete -c penstock -n "__penstock_is attach detach; and $after" -a '(__penstock_machines)'
 complete -c penstock -n "__penstock_is attach; and not $after" -a '(__penstock_devices vendor)'
 complete -c penstock -n "__penstock_is detach; and not $after" -a '(__penstock_devices vfio)'

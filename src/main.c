@@ -24,6 +24,7 @@ static const struct {
 	{ "attach", cmd_attach, "give a running machine one more device" },
 	{ "detach", cmd_detach, "take a device back from a running machine" },
 	{ "console", cmd_console, "use the serial console of a running machine" },
+	{ "screenshot", cmd_screenshot, "take a picture of a machine's display" },
 	{ "bind", cmd_bind, "take devices from their drivers, for a machine" },
 	{ "release", cmd_release, "give devices back to their drivers" },
 	{ "boot-config", cmd_boot_config, "bind devices when the host boots, before its drivers" },

@@ -26,7 +26,7 @@ GUEST_MODULES = ("nvme", "e1000e", "e1000", "igb", "igbvf", "xhci_pci", "usb_sto
                  "vmw_vsock_virtio_transport", "pvpanic_mmio")
 
 # See tests/lab/guest/main.c
-GUEST_PROGRAMS = ("bulk", "disk", "edu", "edu-early", "edu-isolation", "edu-peer", "hypervisor", "keyboard",
+GUEST_PROGRAMS = ("bulk", "disk", "display", "edu", "edu-early", "edu-isolation", "edu-peer", "hypervisor", "keyboard",
                   "large-bar", "pci-abuse", "reads", "testdev", "touch-memory", "tpm")
 
 LSPCI_LIBRARIES = ("ld-linux-x86-64.so.2", "libc.so.6", "libcap.so.2", "libcrypto.so.3",

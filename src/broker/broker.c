@@ -266,6 +266,20 @@ static int with_devices(struct broker *broker, struct error *err)
 	return code;
 }
 
+static int with_display(struct broker *broker, struct error *err)
+{
+	struct broker_display *display = &broker->display;
+	int code = 1;
+
+	display->loop = broker->loop;
+	display->taken = broker_take_picture;
+	display->opaque = broker;
+	if (broker_display_start(display, broker->config, &broker->host, err) == 0)
+		code = with_devices(broker, err);
+	broker_display_close(display);
+	return code;
+}
+
 /* Clients see their connection end when the devices are back. */
 static int with_monitor(struct broker *broker, struct error *err)
 {
@@ -277,7 +291,7 @@ static int with_monitor(struct broker *broker, struct error *err)
 	broker->monitor = monitor_new(broker->loop, broker_commands, broker, err);
 	if (broker->monitor && monitor_listen(broker->monitor, path, err) == 0 &&
 		(!config->monitor || monitor_listen(broker->monitor, config->monitor, err) == 0))
-		code = with_devices(broker, err);
+		code = with_display(broker, err);
 	monitor_free(broker->monitor);
 	return code;
 }
@@ -300,6 +314,7 @@ int broker_run(const struct broker_config *config, struct error *err)
 		.config = config,
 		.files = BROKER_FILES_NONE,
 		.console = { .config = { .in = -1, .out = -1 }, .slave = -1 },
+		.display = BROKER_DISPLAY_NONE,
 		.signal_fd = -1,
 		.notify_fd = notify_open(),
 	};
@@ -314,6 +329,7 @@ int broker_run(const struct broker_config *config, struct error *err)
 		broker_places_check(config, broker.roms, broker.files.kvm, err) == 0 &&
 		broker_check_memory(config, &broker.host, err) == 0 &&
 		broker_virtio_open(&broker.virtio, config, err) == 0 &&
+		broker_display_open(&broker.display, config, err) == 0 &&
 		broker_console_open(&broker.console, config, err) == 0 &&
 		make_loop(&broker, err) == 0) {
 		broker_cpus_leave(config);
@@ -323,6 +339,7 @@ int broker_run(const struct broker_config *config, struct error *err)
 			code = with_name(&broker, err);
 		broker_tpm_end(&broker.files.tpm, broker.loop);
 	}
+	broker_display_close(&broker.display);
 	broker_console_close(&broker.console);
 	broker_virtio_close(&broker.virtio);
 	broker_files_close(&broker.files);

@@ -40,6 +40,13 @@ struct broker_net {
 
 #define BROKER_NETS_MAX 8
 
+/* A display, shown by VNC. */
+struct broker_vnc {
+	bool wanted;
+	const char *path; /* of its socket; NULL: by the machine's name, beside the monitor's */
+	unsigned port;    /* in place of it: at 127.0.0.1; 0 */
+};
+
 struct broker_config {
 	const char *name;
 	const struct smbios_config *smbios;
@@ -61,6 +68,7 @@ struct broker_config {
 	struct broker_net nets[BROKER_NETS_MAX];
 	unsigned net_count;
 	uint32_t vsock_cid; /* 0: none */
+	struct broker_vnc vnc;
 	enum broker_iommu iommu;
 	unsigned ports;                      /* empty root ports, for devices to come */
 	enum machine_action on_device_error; /* MACHINE_REPORT, DETACH or STOP */

@@ -600,6 +600,47 @@ static void device_del(void *opaque, uint32_t request, json_object *arguments)
 	}
 }
 
+static const struct monitor_argument screendump_arguments[] = {
+	{ "filename", json_type_string, true },
+	{ "format", json_type_string, false },
+	{ 0 },
+};
+
+/* QEMU's default is a format that few programs know. */
+static void screendump(void *opaque, uint32_t request, json_object *arguments)
+{
+	struct broker *broker = opaque;
+	const char *format = member_text(arguments, "format", "png");
+	struct error err = { 0 };
+
+	if (strcmp(format, "png"))
+		error_set(&err, -EINVAL, NULL, "Parameter 'format' does not accept value '%.40s'",
+			format);
+	else
+		broker_display_take(
+			&broker->display, request, member_text(arguments, "filename", ""), &err);
+	if (err.code)
+		monitor_fail(broker->monitor, request, MONITOR_GENERIC, &err);
+}
+
+void broker_take_picture(void *opaque, uint32_t request, int code)
+{
+	struct broker *broker = opaque;
+	struct error err = { 0 };
+
+	if (!code) {
+		monitor_reply(broker->monitor, request, NULL);
+		return;
+	}
+	if (code == -ENODATA)
+		error_set(&err, code, NULL, "the guest shows nothing on its display");
+	else
+		error_sys(&err, code, NULL, "cannot take a picture of the display");
+	if (code == -ENODATA)
+		error_hint(&err, "firmware does, and Linux with its driver bochs");
+	monitor_fail(broker->monitor, request, MONITOR_GENERIC, &err);
+}
+
 static void quit(void *opaque, uint32_t request, json_object *arguments)
 {
 	struct broker *broker = opaque;
@@ -619,6 +660,7 @@ const struct monitor_command broker_commands[] = {
 	{ "cont", NULL, cont },
 	{ "system_powerdown", NULL, system_powerdown },
 	{ "system_reset", NULL, system_reset },
+	{ "screendump", screendump_arguments, screendump },
 	{ "quit", NULL, quit },
 	{ "device_add", device_add_arguments, device_add },
 	{ "device_del", device_del_arguments, device_del },

@@ -40,6 +40,8 @@ void broker_tell_device(struct broker *broker, const char *event,
 	const struct broker_device *device, enum machine_action action);
 /* Tell clients that a device is back. */
 void broker_tell_deleted(struct broker *broker, const char *id);
+/* A picture of the display is taken: 0, or why not; opaque is the broker. */
+void broker_take_picture(void *opaque, uint32_t request, int code);
 /* Nobody answers any more. */
 void broker_fail_requests(struct broker *broker);
 

@@ -34,7 +34,7 @@
  */
 static int close_the_rest(const struct machine_config *machine, struct error *err)
 {
-	int keep[12 + MACHINE_DEVICES_MAX + 3 * MACHINE_VIRTIO_MAX] = {
+	int keep[14 + MACHINE_DEVICES_MAX + 3 * MACHINE_VIRTIO_MAX] = {
 		machine->boot.firmware_fd,
 		machine->boot.nvram_fd,
 		machine->boot.kernel_fd,
@@ -47,8 +47,10 @@ static int close_the_rest(const struct machine_config *machine, struct error *er
 		machine->memory_fd,
 		machine->tpm.fd,
 		machine->tpm.cancel_fd,
+		machine->display.memory_fd,
+		machine->display.event_fd,
 	};
-	size_t count = 12;
+	size_t count = 14;
 	int code, null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
 	if (null >= 0) {
@@ -95,6 +97,7 @@ static _Noreturn void run_machine(struct broker *broker, const struct broker_vfi
 		.rtc_local = config->rtc_local,
 		.console = broker->console.config,
 		.tpm = files->tpm.machine,
+		.display = broker->display.machine,
 		.kvm_fd = broker->files.kvm,
 		.iommu = vfio->kind,
 		.iommu_fd = vfio->iommu,

@@ -4,6 +4,7 @@
 #include "base/loop.h"
 #include "broker/commands.h"
 #include "broker/devices.h"
+#include "broker/display.h"
 #include "broker/job.h"
 #include "broker/resources.h"
 #include "broker/serial.h"
@@ -19,6 +20,7 @@ struct broker {
 	struct host host;
 	struct broker_files files;
 	struct broker_virtio virtio;
+	struct broker_display display;
 	struct broker_console console;
 	struct loop *loop;
 	struct monitor *monitor;

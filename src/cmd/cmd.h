@@ -25,6 +25,7 @@ int cmd_release(int argc, char **argv);
 int cmd_reset(int argc, char **argv);
 int cmd_rom(int argc, char **argv);
 int cmd_run(int argc, char **argv);
+int cmd_screenshot(int argc, char **argv);
 int cmd_start(int argc, char **argv);
 int cmd_status(int argc, char **argv);
 int cmd_stop(int argc, char **argv);

@@ -5,6 +5,7 @@
 #include "broker/rom.h"
 #include "cmd/cmd.h"
 #include "cmd/cpus.h"
+#include "cmd/display.h"
 #include "cmd/net.h"
 #include "cmd/smbios.h"
 #include "host/device/address.h"
@@ -69,6 +70,10 @@ static const char help[] =
 	"                     host's; may be repeated. Its address follows from the machine's name\n"
 	"  --vsock CID        a socket device (virtio), by which host and guest reach each other with no\n"
 	"                     network: the guest is CID, a number from 3 on that no other VM has\n"
+	"  --display vnc[=unix:PATH|=127.0.0.1:PORT]  a display card, keyboard and mouse, which VNC's clients\n"
+	"                     reach by the socket /run/penstock/NAME.vnc, a user's in their own run\n"
+	"                     directory; by that of another path; or by a port, which is open to each\n"
+	"                     user of this host\n"
 	"  --iommu WHICH      the kernel's interface to the IOMMU: iommufd, type1, or auto, which\n"
 	"                     takes iommufd where the kernel and all devices have it (default)\n"
 	"  --ports N          empty PCI Express ports, for devices to be attached while the guest\n"
@@ -116,6 +121,7 @@ enum {
 	OPT_DEVICE,
 	OPT_NET,
 	OPT_VSOCK,
+	OPT_DISPLAY,
 	OPT_IOMMU,
 	OPT_PORTS,
 	OPT_SERIAL,
@@ -149,6 +155,7 @@ const struct option run_options[] = {
 	{ "device", repeated_argument, NULL, OPT_DEVICE },
 	{ "net", repeated_argument, NULL, OPT_NET },
 	{ "vsock", required_argument, NULL, OPT_VSOCK },
+	{ "display", required_argument, NULL, OPT_DISPLAY },
 	{ "iommu", required_argument, NULL, OPT_IOMMU },
 	{ "ports", required_argument, NULL, OPT_PORTS },
 	{ "serial", required_argument, NULL, OPT_SERIAL },
@@ -439,6 +446,8 @@ static int parse_run_option(int option, struct broker_config *config, struct err
 		return add_net(config, err);
 	case OPT_VSOCK:
 		return parse_number("vsock", optarg, 3, UINT32_MAX - 1, &config->vsock_cid, err);
+	case OPT_DISPLAY:
+		return cmd_display_parse(optarg, &config->vnc, err) ? usage(err) : 0;
 	case OPT_IOMMU:
 		return parse_iommu(optarg, config, err);
 	case OPT_PORTS:

@@ -47,10 +47,12 @@
 #define LAYOUT_ISA_SLOT 31
 
 /* Lines of the interrupt controllers (GSIs). */
-#define LAYOUT_GSI_SERIAL 4
-#define LAYOUT_GSI_EVENTS 9
-#define LAYOUT_GSI_SCI    10 /* nothing raises it */
-#define LAYOUT_GSI_PCI    16 /* eight of them: see layout_pci_gsi() */
+#define LAYOUT_GSI_KEYBOARD 1
+#define LAYOUT_GSI_SERIAL   4
+#define LAYOUT_GSI_EVENTS   9
+#define LAYOUT_GSI_SCI      10 /* nothing raises it */
+#define LAYOUT_GSI_MOUSE    12
+#define LAYOUT_GSI_PCI      16 /* eight of them: see layout_pci_gsi() */
 
 /* The line of a PCI device's interrupt pin, 1 (INTA) to 4; the ACPI tables say the same. */
 static inline unsigned layout_pci_gsi(unsigned device, unsigned pin)

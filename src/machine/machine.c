@@ -8,6 +8,7 @@
 #include "kvm/vcpu.h"
 #include "machine/boot/boot.h"
 #include "machine/devices.h"
+#include "machine/display.h"
 #include "machine/fill.h"
 #include "machine/layout.h"
 #include "machine/message.h"
@@ -46,6 +47,7 @@ struct machine {
 	struct panic panic;
 	struct tpm tpm;
 	bool has_tpm;
+	struct machine_display display;
 	struct events events;
 	struct machine_devices devices;
 	struct machine_virtio virtio;
@@ -440,6 +442,11 @@ static bool runs_firmware(const struct machine_config *config)
 	return config->boot.firmware_fd >= 0;
 }
 
+static bool has_display(const struct machine_config *config)
+{
+	return config->display.memory_fd >= 0;
+}
+
 static int make_pci(struct machine *machine, struct error *err)
 {
 	struct topology *topology = &machine->topology;
@@ -448,6 +455,7 @@ static int make_pci(struct machine *machine, struct error *err)
 	machine->pci.opaque = machine;
 	topology->firmware = runs_firmware(machine->config);
 	topology->virtio_count = machine->config->virtio_count;
+	topology->display = has_display(machine->config);
 	if (topology_windows(kvm_physical_bits(machine->config->kvm_fd),
 		    memory_end(&machine->memory), topology->firmware, &topology->windows, err) ||
 		devices_describe(&machine->devices, topology, err) ||
@@ -480,7 +488,7 @@ static int make_platform(struct machine *machine, struct error *err)
 		code = rtc_init(
 			&machine->rtc, &machine->pio, machine->config->rtc_local, &machine->memory);
 	if (!code)
-		code = power_init(&machine->power, &machine->pio);
+		code = power_init(&machine->power, &machine->pio, has_display(machine->config));
 	if (!code)
 		code = events_init(&machine->events, &machine->pio, machine->vm);
 	if (!code)
@@ -491,6 +499,14 @@ static int make_platform(struct machine *machine, struct error *err)
 		machine->has_tpm = true;
 	}
 	return code ? error_sys(err, code, NULL, "cannot make the platform's devices") : 0;
+}
+
+static int make_display(struct machine *machine, struct error *err)
+{
+	machine->display.i8042.reset = on_reset;
+	machine->display.i8042.opaque = machine;
+	return machine_display_attach(&machine->display, &machine->config->display, &machine->pci,
+		&machine->pio, machine->topology.display_devfn, machine->loop, err);
 }
 
 /* Whoever breaks out of the guest has no use of them; firmware reads them as it runs. */
@@ -515,6 +531,7 @@ static int make_boot(struct machine *machine, struct error *err)
 		.pci = &machine->pci,
 		.cpus = &machine->config->cpus,
 		.tpm = machine->has_tpm,
+		.keyboard = has_display(machine->config),
 		.off = on_off,
 		.reset = on_reset,
 		.opaque = machine,
@@ -565,7 +582,7 @@ static int assemble(struct machine *machine, struct error *err)
 			&machine->devices, &machine->pci, &machine->topology, machine->loop, err) ||
 		machine_virtio_attach(&machine->virtio, config, &machine->memory, &machine->pci,
 			&machine->topology, machine->loop, err) ||
-		make_boot(machine, err))
+		make_display(machine, err) || make_boot(machine, err))
 		return err->code;
 	return make_vcpus(machine, err);
 }
@@ -577,6 +594,7 @@ static void take_apart(struct machine *machine)
 		fill_stop(machine->fill); /* a vCPU may be waiting for it */
 	vcpus_free(machine->vcpus);
 	fill_free(machine->fill);
+	machine_display_close(&machine->display);
 	machine_virtio_close(&machine->virtio);
 	devices_close(&machine->devices);
 	boot_free(machine->boot);
@@ -615,6 +633,7 @@ enum machine_end machine_run(const struct machine_config *config, struct error *
 	struct machine machine = {
 		.config = config,
 		.err = err,
+		.display = MACHINE_DISPLAY_NONE,
 		.devices = {
 			.ready = on_ready,
 			.wanted = on_wanted,

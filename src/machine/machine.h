@@ -5,6 +5,7 @@
 #include "kvm/cpus.h"
 #include "machine/boot/files.h"
 #include "machine/console.h"
+#include "machine/display_mode.h"
 #include "machine/memory.h"
 #include "machine/platform/smbios.h"
 #include "machine/platform/tpm.h"
@@ -44,6 +45,7 @@ struct machine_config {
 	bool rtc_local; /* the RTC is in the host's time zone, not in UTC */
 	struct console_config console;
 	struct tpm_config tpm;
+	struct display_config display;
 	int kvm_fd;
 	enum vfio_iommu_kind iommu;
 	int iommu_fd;                                     /* -1: no device, now or later */

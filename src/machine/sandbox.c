@@ -228,6 +228,50 @@ static const unsigned long allowed_ioctls[] = {
 	VHOST_VSOCK_SET_RUNNING,
 };
 
+/* To serve clients at a socket by libvncserver, and the broker; with no thread, and no ioctl. */
+static const int display_calls[] = {
+	SCMP_SYS(accept4),
+	SCMP_SYS(brk),
+	SCMP_SYS(clock_gettime),
+	SCMP_SYS(clock_nanosleep),
+	SCMP_SYS(close),
+	SCMP_SYS(exit),
+	SCMP_SYS(exit_group),
+	SCMP_SYS(fcntl),
+	SCMP_SYS(fstat),
+	SCMP_SYS(futex),
+	SCMP_SYS(getpeername),
+	SCMP_SYS(getpid),
+	SCMP_SYS(getrandom),
+	SCMP_SYS(getsockname),
+	SCMP_SYS(getsockopt),
+	SCMP_SYS(gettid),
+	SCMP_SYS(gettimeofday),
+	SCMP_SYS(lseek),
+	SCMP_SYS(madvise),
+	SCMP_SYS(mremap),
+	SCMP_SYS(munmap),
+	SCMP_SYS(newfstatat),
+	SCMP_SYS(poll),
+	SCMP_SYS(ppoll),
+	SCMP_SYS(pselect6),
+	SCMP_SYS(read),
+	SCMP_SYS(recvfrom),
+	SCMP_SYS(recvmsg),
+	SCMP_SYS(restart_syscall),
+	SCMP_SYS(rt_sigaction),
+	SCMP_SYS(rt_sigprocmask),
+	SCMP_SYS(rt_sigreturn),
+	SCMP_SYS(select),
+	SCMP_SYS(sendto),
+	SCMP_SYS(setsockopt),
+	SCMP_SYS(shutdown),
+	SCMP_SYS(time),
+	SCMP_SYS(uname),
+	SCMP_SYS(write),
+	SCMP_SYS(writev),
+};
+
 /* Threads alone: all of the flags that make one, and none that makes a namespace. */
 #define CLONE_THREAD_FLAGS (CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD)
 #define CLONE_NEW_FLAGS                                                               \
@@ -237,12 +281,30 @@ static const unsigned long allowed_ioctls[] = {
 #define MASKED(argument, mask, value) \
 	((struct scmp_arg_cmp){ (argument), SCMP_CMP_MASKED_EQ, (mask), (value) })
 
-static int add_rules(scmp_filter_ctx filter)
+static int add_calls(scmp_filter_ctx filter, const int *calls, size_t count)
 {
 	int code = 0;
 
-	for (size_t i = 0; i < ARRAY_SIZE(allowed_calls) && !code; i++)
-		code = seccomp_rule_add(filter, SCMP_ACT_ALLOW, allowed_calls[i], 0);
+	for (size_t i = 0; i < count && !code; i++)
+		code = seccomp_rule_add(filter, SCMP_ACT_ALLOW, calls[i], 0);
+	if (!code)
+		code = seccomp_rule_add(
+			filter, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 1, MASKED(2, PROT_EXEC, 0));
+	if (!code)
+		code = seccomp_rule_add(
+			filter, SCMP_ACT_ALLOW, SCMP_SYS(mprotect), 1, MASKED(2, PROT_EXEC, 0));
+	return code;
+}
+
+static int add_display_rules(scmp_filter_ctx filter)
+{
+	return add_calls(filter, display_calls, ARRAY_SIZE(display_calls));
+}
+
+static int add_machine_rules(scmp_filter_ctx filter)
+{
+	int code = add_calls(filter, allowed_calls, ARRAY_SIZE(allowed_calls));
+
 	/* The request is an unsigned int to the kernel; libcs differ in what they put above it. */
 	for (size_t i = 0; i < ARRAY_SIZE(allowed_ioctls) && !code; i++)
 		code = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
@@ -253,12 +315,6 @@ static int add_rules(scmp_filter_ctx filter)
 	/* Its flags are in memory, where a filter cannot see them; libc then takes clone(2). */
 	if (!code)
 		code = seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
-	if (!code)
-		code = seccomp_rule_add(
-			filter, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 1, MASKED(2, PROT_EXEC, 0));
-	if (!code)
-		code = seccomp_rule_add(
-			filter, SCMP_ACT_ALLOW, SCMP_SYS(mprotect), 1, MASKED(2, PROT_EXEC, 0));
 	if (!code)
 		code = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1,
 			MASKED(0, UINT32_MAX, (uint64_t)getpid()));
@@ -273,7 +329,7 @@ static int add_rules(scmp_filter_ctx filter)
 	return code;
 }
 
-static int filter_calls(void)
+static int filter_calls(int (*add_rules)(scmp_filter_ctx filter))
 {
 	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_KILL_PROCESS);
 	int code;
@@ -317,7 +373,19 @@ int sandbox_enter(struct error *err)
 	if (!code)
 		code = limit_paths(NULL, -1);
 	if (!code)
-		code = filter_calls();
+		code = filter_calls(add_machine_rules);
+	return code ? error_sys(err, code, NULL, "cannot enter the sandbox") : 0;
+}
+
+int sandbox_enter_display(struct error *err)
+{
+	int code;
+
+	tzset();
+	mallopt(M_ARENA_MAX, 1);
+	code = prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 ? -errno : limit_paths(NULL, -1);
+	if (!code)
+		code = filter_calls(add_display_rules);
 	return code ? error_sys(err, code, NULL, "cannot enter the sandbox") : 0;
 }
 

@@ -19,5 +19,11 @@ int sandbox_enter(struct error *err);
  */
 int sandbox_enter_program(const char *program, int directory, struct error *err);
 
+/*
+ * What is left to do for src/display's program, which the broker has put into the sandbox of sandbox_enter_program() until
+ * its libraries are loaded: no paths, and its own list of system calls. It opens nothing, and connects to nothing.
+ */
+int sandbox_enter_display(struct error *err);
+
 /* The uid and gid that a process of root's has in its sandbox. */
 uid_t sandbox_uid(void);

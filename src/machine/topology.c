@@ -3,6 +3,7 @@
 
 #include "base/size.h"
 #include "machine/layout.h"
+#include "machine/platform/bochs.h"
 #include "virtio/virtio.h"
 
 #include <errno.h>
@@ -209,6 +210,9 @@ static bool place_on_root(
 	if (which == MEM64 && topology->virtio_count)
 		window->next = align_up(window->next, VIRTIO_BAR_SIZE) +
 			       topology->virtio_count * (uint64_t)VIRTIO_BAR_SIZE;
+	if (which == MEM32 && topology->display)
+		window->next = align_up(window->next, DISPLAY_MEMORY) + DISPLAY_MEMORY +
+			       BOCHS_REGISTERS_SIZE;
 	return window->next - window->base <= window->size;
 }
 
@@ -298,6 +302,8 @@ int topology_plan(struct topology *topology, unsigned empty, struct error *err)
 	for (unsigned i = 0; i < topology->virtio_count; i++)
 		if (next_slot(topology, &slot, &topology->virtio_devfns[i], err))
 			return err->code;
+	if (topology->display && next_slot(topology, &slot, &topology->display_devfn, err))
+		return err->code;
 	for (unsigned i = 0; i < empty; i++)
 		if (add_port(topology, &slot, err))
 			return err->code;

@@ -14,7 +14,7 @@
  * Each PCI Express endpoint has a root port of its own. Functions of one slot of the host stay together,
  * as their drivers expect (a graphics card and its sound), if function 0 is there: a slot without one does
  * not exist to a guest. All others are on the root bus. Slots are given in the order of the devices, then
- * come those of virtio, on the root bus, and the empty ports.
+ * come those of virtio and the display, on the root bus, and the empty ports.
  */
 
 struct topology_device {
@@ -40,6 +40,8 @@ struct topology {
 	unsigned device_count;
 	unsigned virtio_count; /* given, and the answer: */
 	uint8_t virtio_devfns[TOPOLOGY_SLOTS];
+	bool display; /* the same */
+	uint8_t display_devfn;
 	struct topology_port ports[TOPOLOGY_SLOTS];
 	unsigned port_count;
 	struct pci_windows windows; /* of the root bus */
@@ -60,7 +62,7 @@ int topology_windows(unsigned address_bits, uint64_t memory_end, bool firmware,
 void topology_widen(struct pci_windows *windows, uint64_t memory_end);
 
 /*
- * topology->devices, virtio_count and windows are given; empty ports are to be left over. Fills in the answers.
+ * topology->devices, virtio_count, display and windows are given; empty ports are to be left over. Fills in the answers.
  * -ENOSPC: it does not fit, and err says what and how large it is.
  */
 int topology_plan(struct topology *topology, unsigned empty, struct error *err);

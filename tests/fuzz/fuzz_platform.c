@@ -467,7 +467,7 @@ void fuzz_one(struct fuzz_input *input)
 	open_console(&pc, fuzz_byte(input));
 	fuzz_check(serial_init(&pc.serial, &pc.pio, &pc.vm, &pc.console) == 0);
 	fuzz_check(rtc_init(&pc.rtc, &pc.pio, false, &memory) == 0);
-	fuzz_check(power_init(&pc.power, &pc.pio) == 0);
+	fuzz_check(power_init(&pc.power, &pc.pio, false) == 0);
 	fuzz_check(panic_init(&pc.panic_port, &pc.pio) == 0);
 	fuzz_check(events_init(&pc.events, &pc.pio, &pc.vm) == 0);
 	fuzz_check(pc.by_hand || console_start(&pc.console, &err) == 0);

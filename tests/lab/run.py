@@ -37,6 +37,7 @@ import ram                          # noqa: E402,F401
 import sriov                        # noqa: E402,F401
 import tpm                          # noqa: E402,F401
 import virtio                       # noqa: E402,F401
+import vnc                          # noqa: E402,F401
 import wishes                       # noqa: E402,F401
 from runner import HostUnusable, Runner         # noqa: E402
 

@@ -24,7 +24,7 @@ struct fixture {
 	struct space mmio, pio;
 	struct pci_root pci;
 	struct pci_port port; /* in slot 2 */
-	bool tpm, tpm_log;
+	bool tpm, tpm_log, keyboard;
 	uint64_t rsdp;
 	char directory[32]; /* for files of a test; empty: none */
 };
@@ -80,6 +80,7 @@ static struct acpi_machine machine_of(const struct fixture *fixture, const struc
 		.cpus = cpus,
 		.tpm = fixture->tpm,
 		.tpm_log = fixture->tpm_log,
+		.keyboard = fixture->keyboard,
 	};
 }
 
@@ -335,6 +336,24 @@ static void a_tpm_is_told_of_where_there_is_one(void **state)
 	dsdt = table_at(fixture, field(find(fixture, "FACP"), 140, 8), "DSDT");
 	assert_non_null(memmem(dsdt, field(dsdt, 4, 4), "MSFT0101", 8));
 	assert_non_null(memmem(dsdt, field(dsdt, 4, 4), memory, sizeof(memory)));
+}
+
+/* PNP0303 and PNP0F13 as EISA IDs (19.3.4), and the bit of 5.2.9.3 without which Linux looks for no 8042. */
+static void a_keyboard_is_told_of_where_there_is_one(void **state)
+{
+	static const uint8_t keyboard[] = { 0x41, 0xd0, 0x03, 0x03 },
+			     mouse[] = { 0x41, 0xd0, 0x0f, 0x13 };
+	struct fixture *fixture = *state;
+	const uint8_t *dsdt;
+
+	for (unsigned i = 0; i < 2; i++) {
+		fixture->keyboard = i;
+		write_tables(fixture, 1);
+		dsdt = table_at(fixture, field(find(fixture, "FACP"), 140, 8), "DSDT");
+		assert_int_equal(field(find(fixture, "FACP"), 109, 2) >> 1 & 1, i);
+		assert_int_equal(!!memmem(dsdt, field(dsdt, 4, 4), keyboard, 4), i);
+		assert_int_equal(!!memmem(dsdt, field(dsdt, 4, 4), mouse, 4), i);
+	}
 }
 
 static void tables_without_room_are_an_error(void **state)
@@ -915,6 +934,7 @@ int main(void)
 		ACPI_TEST(a_hypervisor_that_hides_is_not_named),
 		ACPI_TEST(ids_are_those_of_the_topology),
 		ACPI_TEST(a_tpm_is_told_of_where_there_is_one),
+		ACPI_TEST(a_keyboard_is_told_of_where_there_is_one),
 		ACPI_TEST(a_bios_is_given_a_log_for_the_tpm),
 		ACPI_TEST(tables_without_room_are_an_error),
 		ACPI_TEST(firmware_finds_a_place_for_the_tables),

@@ -33,6 +33,7 @@ check "what is installed" "$(sort << END
 644 share/man/man1/penstock.1
 644 share/zsh/site-functions/_penstock
 755 bin/penstock
+755 libexec/penstock/penstock-display
 $("$penstock" --help | sed -n 's|^  \([a-z-]*\) .*|644 share/man/man1/penstock-\1.1|p')
 END
 )" "$(find "$DESTDIR" ! -type d -printf '%m %P\n' | sed "s| ${prefix#/}/| |" | sort)"

@@ -37,7 +37,7 @@ static int setup(void **state)
 	fixture.power.reset = on_reset;
 	fixture.power.opaque = &fixture;
 	*state = &fixture;
-	return power_init(&fixture.power, &fixture.pio);
+	return power_init(&fixture.power, &fixture.pio, false);
 }
 
 static int teardown(void **state)

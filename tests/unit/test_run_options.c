@@ -111,7 +111,7 @@ TEST(help_tells_of_every_option)
 {
 	static const char *const options[] = { "--kernel", "--firmware", "--nvram", "--tpm",
 		"--initrd", "--cmdline", "--memory", "--cpus", "--cpu", "--rtc", "--smbios",
-		"--net", "--vsock", "--dedicated", "--hyperv", "--hyperv-vendor",
+		"--net", "--vsock", "--display", "--dedicated", "--hyperv", "--hyperv-vendor",
 		"--hide-hypervisor", "--device", "--iommu", "--serial", "--name", "--hugepages",
 		"--prealloc", "--on-device-error", "--on-reboot", "--on-crash", "--force",
 		"--help" };
@@ -389,6 +389,21 @@ TEST(a_net_is_at_a_tap)
 	assert_failure("regular", "--kernel", "/dev/null", "--net", "tap=a,mac=52:54:00:aB:00:01");
 }
 
+TEST(a_display_listens_on_this_host)
+{
+	static const char *const bad[] = { "", "sdl", "vnc=", "vnc=:1",
+		"vnc=unix:", "vnc=0.0.0.0:5900", "vnc=127.0.0.1",
+		"vnc=127.0.0.1:", "vnc=127.0.0.1:0", "vnc=127.0.0.1:65536", "vnc=127.0.0.1:-1",
+		"vnc=localhost:5900x", "vncs" };
+	static const char *const good[] = { "vnc", "vnc=unix:/tmp/a", "vnc=127.0.0.1:5900",
+		"vnc=localhost:65535" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+		assert_bad("--display", "--display", bad[i]);
+	for (size_t i = 0; i < ARRAY_SIZE(good); i++)
+		assert_failure("regular", "--kernel", "/dev/null", "--display", good[i]);
+}
+
 TEST(a_cid_is_a_number)
 {
 	static const char *const bad[] = { "", "0", "2", "x", "4294967295", "-3" };
@@ -507,6 +522,7 @@ int main(void)
 		cmocka_unit_test(a_devices_rom_is_a_file_or_off),
 		cmocka_unit_test(too_many_devices_are_refused),
 		cmocka_unit_test(a_net_is_at_a_tap),
+		cmocka_unit_test(a_display_listens_on_this_host),
 		cmocka_unit_test(a_cid_is_a_number),
 		cmocka_unit_test(iommu_must_be_one_that_there_is),
 		cmocka_unit_test(a_policy_must_be_one_that_there_is),

@@ -36,6 +36,7 @@ static int load_linux(struct boot *boot, const struct boot_files *files, struct 
 		.pci = &machine->pci->root,
 		.cpus = machine->cpus,
 		.tpm = machine->tpm,
+		.keyboard = machine->keyboard,
 	};
 	uint64_t rsdp;
 

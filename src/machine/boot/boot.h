@@ -21,7 +21,8 @@ struct boot_machine {
 	struct space *mmio, *pio;
 	struct machine_pci *pci;
 	const struct kvm_cpus *cpus;
-	bool tpm; /* there is one */
+	bool tpm;      /* there is one */
+	bool keyboard; /* and a mouse */
 	/* What firmware may ask for; called on a vCPU's thread. */
 	void (*off)(void *opaque);
 	void (*reset)(void *opaque);

@@ -20,6 +20,7 @@ static void write_tables(struct firmware *firmware)
 		.pci = &pci->root,
 		.cpus = machine->cpus,
 		.tpm = machine->tpm,
+		.keyboard = machine->keyboard,
 		.tpm_log = firmware->is_bios, /* UEFI has its own */
 		.pm_base = firmware->is_bios ? lpc_pm_base(&firmware->lpc) : 0,
 	};

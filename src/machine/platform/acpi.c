@@ -5,6 +5,7 @@
 #include "machine/layout.h"
 #include "machine/platform/aml.h"
 #include "machine/platform/events.h"
+#include "machine/platform/i8042.h"
 #include "machine/platform/lpc.h"
 #include "machine/platform/panic.h"
 #include "machine/platform/power.h"
@@ -83,6 +84,7 @@ struct fadt {
 #define FADT_RESET_REG   (1U << 10)
 #define FADT_HW_REDUCED  (1U << 20)
 #define BOOT_LEGACY_DEVS (1U << 0) /* there are devices on an ISA bus: the serial port */
+#define BOOT_8042        (1U << 1)
 #define BOOT_NO_VGA      (1U << 2)
 #define BOOT_NO_ASPM     (1U << 4)
 
@@ -380,6 +382,27 @@ static void add_rtc(struct aml *aml)
 	aml_close(aml, device);
 }
 
+/* With the mouse, whose ports they are, too. */
+static void add_keyboard(struct aml *aml)
+{
+	size_t device = aml_open_device(aml, "KBD_");
+	struct aml_template crs;
+
+	aml_name_eisaid(aml, "_HID", "PNP0303");
+	crs = aml_open_template(aml, "_CRS");
+	aml_io(aml, I8042_DATA, 1);
+	aml_io(aml, I8042_COMMAND, 1);
+	aml_interrupt(aml, LAYOUT_GSI_KEYBOARD);
+	aml_close_template(aml, crs);
+	aml_close(aml, device);
+	device = aml_open_device(aml, "MOU_");
+	aml_name_eisaid(aml, "_HID", "PNP0F13");
+	crs = aml_open_template(aml, "_CRS");
+	aml_interrupt(aml, LAYOUT_GSI_MOUSE);
+	aml_close_template(aml, crs);
+	aml_close(aml, device);
+}
+
 static void add_panic(struct aml *aml)
 {
 	size_t device = aml_open_device(aml, "PEVT");
@@ -440,9 +463,10 @@ static void add_events(struct aml *aml, const struct pci_root *pci)
 	aml_close(aml, device);
 }
 
-static uint64_t add_dsdt(struct builder *b, const struct pci_root *pci, bool tpm)
+static uint64_t add_dsdt(struct builder *b, const struct acpi_machine *machine)
 {
 	size_t start = open_table(b, "DSDT", 2), scope, sleep;
+	const struct pci_root *pci = machine->pci;
 	struct aml *aml = &b->out;
 
 	scope = aml_open_scope(aml, "\\_SB_");
@@ -452,7 +476,9 @@ static uint64_t add_dsdt(struct builder *b, const struct pci_root *pci, bool tpm
 	add_serial(aml);
 	add_rtc(aml);
 	add_panic(aml);
-	if (tpm)
+	if (machine->keyboard)
+		add_keyboard(aml);
+	if (machine->tpm)
 		add_tpm(aml);
 	add_events(aml, pci);
 	aml_close(aml, scope);
@@ -495,7 +521,7 @@ static void set_fixed_hardware(struct fadt *fadt, uint16_t pm_base, uint64_t fac
 	fadt->sleep_control_reg = fadt->sleep_status_reg = (struct generic_address){ 0 };
 }
 
-static uint64_t add_fadt(struct builder *b, uint64_t dsdt, bool hidden)
+static uint64_t add_fadt(struct builder *b, uint64_t dsdt, const struct acpi_machine *machine)
 {
 	uint64_t facs = b->pm_base ? add_facs(b) : 0;
 	size_t start = open_table(b, "FACP", 6);
@@ -504,7 +530,8 @@ static uint64_t add_fadt(struct builder *b, uint64_t dsdt, bool hidden)
 		.p_lvl3_lat = 0xfff,
 		.century = RTC_CENTURY,
 		/* Who starts without firmware has no VGA; else it may be a passed card's. */
-		.iapc_boot_arch = BOOT_LEGACY_DEVS | (b->links ? 0 : BOOT_NO_VGA) | BOOT_NO_ASPM,
+		.iapc_boot_arch = BOOT_LEGACY_DEVS | (machine->keyboard ? BOOT_8042 : 0) |
+				  (b->links ? 0 : BOOT_NO_VGA) | BOOT_NO_ASPM,
 		.flags = FADT_WBINVD | FADT_PROC_C1 | FADT_BUTTONS | FADT_RESET_REG |
 			 FADT_HW_REDUCED,
 		.reset_reg = port(POWER_RESET_PORT),
@@ -515,7 +542,7 @@ static uint64_t add_fadt(struct builder *b, uint64_t dsdt, bool hidden)
 		.sleep_status_reg = port(POWER_SLEEP_PORT + 1),
 	};
 
-	if (!hidden)
+	if (!machine->cpus->hidden)
 		memcpy(&fadt.hypervisor_id, "PENSTOCK", 8);
 	note_pointer(b, start + offsetof(struct fadt, x_dsdt), 8);
 	if (b->pm_base) {
@@ -646,7 +673,7 @@ static uint64_t add_tables(struct builder *b, const struct acpi_machine *machine
 	uint64_t tables[5], rsdt = 0;
 	unsigned count = 0;
 
-	tables[count++] = add_fadt(b, add_dsdt(b, machine->pci, machine->tpm), cpus->hidden);
+	tables[count++] = add_fadt(b, add_dsdt(b, machine), machine);
 	tables[count++] = add_madt(b, cpus);
 	tables[count++] = add_mcfg(b, machine->pci);
 	tables[count++] = add_srat(b, machine->memory, cpus);

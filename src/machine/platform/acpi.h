@@ -16,6 +16,7 @@ struct acpi_machine {
 	const struct pci_root *pci;
 	const struct kvm_cpus *cpus;
 	bool tpm;
+	bool keyboard;    /* with a mouse: i8042.h */
 	bool tpm_log;     /* firmware measures into a log that the tables have to name */
 	uint16_t pm_base; /* of firmware's; 0: the platform is hardware-reduced */
 };

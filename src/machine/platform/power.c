@@ -46,10 +46,11 @@ static uint64_t keyboard_read(void *opaque, uint64_t offset, unsigned size)
 
 static const struct space_ops keyboard_ops = { keyboard_read, keyboard_write };
 
-int power_init(struct power *power, struct space *pio)
+int power_init(struct power *power, struct space *pio, bool keyboard)
 {
 	int code = space_add(pio, POWER_SLEEP_PORT, POWER_PORTS, &sleep_ops, power);
-	if (!code)
+
+	if (!code && !keyboard)
 		code = space_add(pio, KEYBOARD_COMMAND_PORT, 1, &keyboard_ops, power);
 	return code;
 }

@@ -3,12 +3,14 @@
 
 #include "pci/space.h"
 
+#include <stdbool.h>
+
 /*
  * Power-off as ACPI has it on hardware-reduced platforms (ACPI 6.4, 4.8.3.7): a sleep control register. Its
  * button is among the events (events.h). Linux then leaves alone
  * what such a platform does not have (8259, 8254, PM1 registers, PM timer), which spares hundreds of
- * exits at start. The oldest way to reset a PC is here too, the keyboard controller's; port CF9 lies
- * among the PCI root's ports: see struct pci_root_ops.
+ * exits at start. The oldest way to reset a PC is here too, the keyboard controller's, where there is no
+ * keyboard (i8042.h); port CF9 lies among the PCI root's ports: see struct pci_root_ops.
  */
 
 #define POWER_PORTS       2
@@ -25,4 +27,4 @@ struct power {
 	void *opaque;
 };
 
-int power_init(struct power *power, struct space *pio);
+int power_init(struct power *power, struct space *pio, bool keyboard);

@@ -43,8 +43,12 @@ void pci_attribute(const struct pci *pci, const char *name, const char *value);
 void *dma_pages(size_t count);
 uint64_t physical(const void *address);
 
+/* The keys of the test `keyboard`, pressed on the keyboard of this bus (BUS_USB of linux/input.h). */
+void await_keys(uint16_t bus);
+
 int bulk_main(int argc, char **argv);
 int disk_main(int argc, char **argv);
+int display_main(int argc, char **argv);
 int edu_early_main(int argc, char **argv);
 int edu_main(int argc, char **argv);
 int edu_isolation_main(int argc, char **argv);

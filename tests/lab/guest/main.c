@@ -18,6 +18,7 @@ static const struct {
 } programs[] = {
 	{ "bulk", bulk_main },
 	{ "disk", disk_main },
+	{ "display", display_main },
 	{ "edu", edu_main },
 	{ "edu-early", edu_early_main },
 	{ "edu-isolation", edu_isolation_main },

@@ -89,6 +89,9 @@ penstock bind 7|
 penstock stop |demo
 penstock stop --force d|demo
 penstock console |demo
+penstock screenshot |demo
+penstock screenshot demo tests/unit/test_inst|tests/unit/test_install.sh
+penstock run --display |vnc vnc=unix: vnc=127.0.0.1:
 penstock start |vm1 desktop
 penstock start --foreground v|vm1
 penstock status |vm1 desktop demo

@@ -1,0 +1,375 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "broker/display.h"
+
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/size.h"
+#include "broker/signals.h"
+#include "host/system/guard.h"
+#include "machine/sandbox.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#define PROGRAM    "penstock-display"
+#define BACKLOG    8
+#define STARTS_MAX 10
+#define START_MS   10000 /* it takes some 30 */
+#define END_MS     4000  /* to end by itself: a client may have it busy for 3 s */
+#define TICK_MS    10
+
+/* What it needs */
+
+static bool is_program(struct broker_display *display, const char *directory, int length)
+{
+	return snprintf(display->program, sizeof(display->program), "%.*s/" PROGRAM, length,
+		       directory) < (int)sizeof(display->program) &&
+	       access(display->program, X_OK) == 0;
+}
+
+/* Beside this program, as it is built, or where it is installed. */
+static int find_display_program(struct broker_display *display, struct error *err)
+{
+	char self[PATH_MAX];
+	ssize_t length = readlink("/proc/self/exe", self, sizeof(self));
+	const char *slash = length > 0 ? memrchr(self, '/', length) : NULL;
+
+	if ((slash && is_program(display, self, slash - self)) ||
+		is_program(display, PENSTOCK_LIBEXEC, strlen(PENSTOCK_LIBEXEC)))
+		return 0;
+	error_set(err, -ENOENT, NULL,
+		"--display needs the program " PROGRAM ", which is not installed");
+	error_hint(err, "it is a part of Penstock: build and install it with libvncserver-dev");
+	return err->code;
+}
+
+/* None of those who have it can change its size under the others. */
+static int make_display_memory(struct broker_display *display, struct error *err)
+{
+	int fd = memfd_create("display", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	char path[32];
+
+	display->machine.memory_fd = fd;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	if (fd < 0 || ftruncate(fd, DISPLAY_FILE_SIZE) < 0 ||
+		fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0 ||
+		(display->shown_fd = open(path, O_RDONLY | O_CLOEXEC)) < 0)
+		return error_sys(
+			err, -errno, NULL, "cannot make the memory of the guest's display");
+	return 0;
+}
+
+static int make_event_socket(struct broker_display *display, struct error *err)
+{
+	int pair[2];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
+		return error_sys(err, -errno, NULL, "cannot connect the guest's keyboard");
+	display->machine.event_fd = pair[0];
+	display->event_fd = pair[1];
+	return 0;
+}
+
+/* Of this host alone: what VNC sends, each on the way could read. */
+static int listen_at_port(struct broker_display *display, unsigned port, struct error *err)
+{
+	const struct sockaddr_in address = {
+		.sin_family = AF_INET,
+		.sin_port = htons(port),
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+	};
+	int on = 1;
+
+	snprintf(display->address, sizeof(display->address), "127.0.0.1:%u", port);
+	display->port_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (display->port_fd >= 0 &&
+		setsockopt(display->port_fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) == 0 &&
+		bind(display->port_fd, (const struct sockaddr *)&address, sizeof(address)) == 0 &&
+		listen(display->port_fd, BACKLOG) == 0)
+		return 0;
+	if (error_sys(err, -errno, display->address, "cannot listen for VNC") == -EADDRINUSE)
+		error_hint(err, "choose another port; 'ss -ltnp' shows whose it is");
+	return err->code;
+}
+
+int broker_display_open(
+	struct broker_display *display, const struct broker_config *config, struct error *err)
+{
+	if (!config->vnc.wanted)
+		return 0;
+	if (find_display_program(display, err) || make_display_memory(display, err) ||
+		make_event_socket(display, err))
+		return err->code;
+	return config->vnc.port ? listen_at_port(display, config->vnc.port, err) : 0;
+}
+
+static int listen_at_path(struct broker_display *display, const struct broker_config *config,
+	const struct host *host, struct error *err)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s/%s.vnc", host->run, config->name);
+	if (config->vnc.path)
+		snprintf(path, sizeof(path), "%s", config->vnc.path);
+	snprintf(display->address, sizeof(display->address), "unix:%s", path);
+	return control_listen(&display->socket, path, err);
+}
+
+/* The process */
+
+static void inherit_only(const int *fds, size_t count)
+{
+	int keep[8], null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+		dup2(null, fd);
+	memcpy(keep, fds, count * sizeof(*fds));
+	fd_close_except(keep, count);
+	for (size_t i = 0; i < count; i++)
+		fcntl(fds[i], F_SETFD, 0);
+	setsid();
+	broker_signals_unblock();
+}
+
+static _Noreturn void become_display(const struct broker_display *display, int control)
+{
+	int listen_fd = display->port_fd >= 0 ? display->port_fd : display->socket.fd;
+	const int fds[] = { listen_fd, display->event_fd, control, display->shown_fd };
+	char texts[ARRAY_SIZE(fds)][16], name[HOST_NAME];
+	char *const argv[] = { PROGRAM, name, texts[0], texts[1], texts[2], texts[3], NULL };
+	struct error err = { 0 };
+
+	snprintf(name, sizeof(name), "%s", display->name);
+	for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
+		snprintf(texts[i], sizeof(texts[i]), "%d", fds[i]);
+	inherit_only(fds, ARRAY_SIZE(fds));
+	if (sandbox_enter_program(display->program, -1, &err) == 0)
+		execv(display->program, argv);
+	_exit(127);
+}
+
+static void on_display_message(void *opaque, uint32_t events);
+
+static int spawn_display(struct broker_display *display, struct error *err)
+{
+	int pair[2], code;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return error_sys(err, -errno, NULL, "cannot talk to " PROGRAM);
+	fcntl(pair[0], F_SETFL, O_NONBLOCK);
+	display->control = pair[0];
+	display->starts++;
+	code = loop_add(display->loop, pair[0], EPOLLIN, on_display_message, display);
+	display->pid = code ? 0 : fork();
+	if (display->pid == 0 && !code)
+		become_display(display, pair[1]);
+	if (display->pid < 0)
+		code = -errno;
+	close(pair[1]);
+	return code ? error_sys(err, code, NULL, "cannot start " PROGRAM) : 0;
+}
+
+/* -1 where it has not ended, and is left behind. */
+static int await_display(struct broker_display *display)
+{
+	uint64_t now = guard_now(), to_kill = now + END_MS, end = to_kill + END_MS;
+	int status = -1;
+
+	while (waitpid(display->pid, &status, WNOHANG) == 0 && now < end) {
+		if (now >= to_kill)
+			kill(display->pid, SIGKILL);
+		poll(NULL, 0, TICK_MS);
+		now = guard_now();
+	}
+	display->pid = 0;
+	return status;
+}
+
+static void fail_pictures(struct broker_display *display)
+{
+	for (unsigned i = 0; i < BROKER_PICTURES_MAX; i++) {
+		uint32_t id = display->pictures[i];
+
+		display->pictures[i] = 0;
+		if (id)
+			display->taken(display->opaque, id, -EPIPE);
+	}
+}
+
+static void let_go(struct broker_display *display)
+{
+	loop_remove(display->loop, display->control);
+	close(take_fd(&display->control));
+}
+
+static void on_display_gone(struct broker_display *display)
+{
+	bool again = display->starts < STARTS_MAX;
+	struct error err = { 0 };
+	int status;
+
+	let_go(display);
+	kill(display->pid, SIGKILL); /* it has closed its socket, which it does at its end */
+	status = await_display(display);
+	log_warning("%s: " PROGRAM " has ended (%s %d)%s", display->name,
+		WIFSIGNALED(status) ? "signal" : "exit code",
+		WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status),
+		again ? ": VNC's clients have to connect anew"
+		      : " too often: there is no display any more");
+	fail_pictures(display);
+	if (again && spawn_display(display, &err))
+		error_print(&err);
+}
+
+/* It answers for what it was asked, and no other. */
+static void take_picture_answer(struct broker_display *display, const struct display_answer *answer)
+{
+	for (unsigned i = 0; i < BROKER_PICTURES_MAX; i++)
+		if (answer->id && display->pictures[i] == answer->id) {
+			display->pictures[i] = 0;
+			display->taken(display->opaque, answer->id,
+				answer->code > 0 || answer->code < -4095 ? -EBADMSG : answer->code);
+			return;
+		}
+}
+
+static void on_display_message(void *opaque, uint32_t events)
+{
+	struct broker_display *display = opaque;
+	struct display_answer answer;
+	ssize_t got = read(display->control, &answer, sizeof(answer));
+
+	(void)events;
+	if (got == sizeof(answer))
+		take_picture_answer(display, &answer);
+	else if (got == 0 || (got < 0 && errno != EINTR && errno != EAGAIN))
+		on_display_gone(display);
+}
+
+static int await_ready(struct broker_display *display, struct error *err)
+{
+	struct pollfd wait = { display->control, POLLIN, 0 };
+	struct display_answer answer;
+	int status;
+
+	if (poll(&wait, 1, START_MS) <= 0)
+		return error_set(err, -ETIMEDOUT, display->name,
+			PROGRAM " has not started within %u seconds", START_MS / 1000);
+	if (read(display->control, &answer, sizeof(answer)) > 0)
+		return 0;
+	status = await_display(display);
+	error_set(err, -EIO, display->program, "has ended as soon as it was started (%s %d)",
+		WIFSIGNALED(status) ? "signal" : "exit code",
+		WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+	error_hint(err,
+		"'ldd %s' tells whether a library is missing: libvncserver.so.1 is in Debian's "
+		"libvncserver1",
+		display->program);
+	return err->code;
+}
+
+int broker_display_start(struct broker_display *display, const struct broker_config *config,
+	const struct host *host, struct error *err)
+{
+	if (!config->vnc.wanted)
+		return 0;
+	display->name = config->name;
+	if ((display->port_fd < 0 && listen_at_path(display, config, host, err)) ||
+		spawn_display(display, err) || await_ready(display, err))
+		return err->code;
+	log_info("%s: its display is shown by VNC at %s", config->name, display->address);
+	return 0;
+}
+
+void broker_display_close(struct broker_display *display)
+{
+	int *const fds[] = { &display->port_fd, &display->shown_fd, &display->event_fd,
+		&display->machine.memory_fd, &display->machine.event_fd };
+
+	if (display->control >= 0)
+		let_go(display);
+	if (display->pid > 0)
+		await_display(display);
+	control_close(&display->socket);
+	for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
+		if (*fds[i] >= 0)
+			close(take_fd(fds[i]));
+}
+
+/* Pictures */
+
+static int open_picture(const char *path, struct error *err)
+{
+	cleanup_fd int fd =
+		open(path, O_WRONLY | O_CREAT | O_NOCTTY | O_NONBLOCK | O_CLOEXEC, 0666);
+	struct stat stat;
+
+	if (fd < 0 || fstat(fd, &stat) < 0)
+		return error_sys(err, -errno, path, "cannot be written");
+	if (!S_ISREG(stat.st_mode))
+		return error_set(err, -EINVAL, path, "cannot be written: it is no regular file");
+	if (ftruncate(fd, 0) < 0)
+		return error_sys(err, -errno, path, "cannot be written");
+	return take_fd(&fd);
+}
+
+static int send_file(const struct broker_display *display, uint32_t id, int file)
+{
+	struct display_request request = { id };
+	struct iovec bytes = { &request, sizeof(request) };
+	union {
+		struct cmsghdr header;
+		char space[CMSG_SPACE(sizeof(int))];
+	} control = { .header = { CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS } };
+	const struct msghdr header = {
+		.msg_iov = &bytes,
+		.msg_iovlen = 1,
+		.msg_control = &control,
+		.msg_controllen = sizeof(control.space),
+	};
+
+	memcpy(CMSG_DATA(&control.header), &file, sizeof(file));
+	return sendmsg(display->control, &header, MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
+static uint32_t *find_picture(struct broker_display *display, uint32_t id)
+{
+	for (unsigned i = 0; i < BROKER_PICTURES_MAX; i++)
+		if (display->pictures[i] == id)
+			return &display->pictures[i];
+	return NULL;
+}
+
+int broker_display_take(
+	struct broker_display *display, uint32_t id, const char *path, struct error *err)
+{
+	uint32_t *free = find_picture(display, 0);
+	cleanup_fd int file = -1;
+	int code;
+
+	if (display->machine.memory_fd < 0) {
+		error_set(err, -ENODEV, NULL, "this machine has no display");
+		error_hint(err, "'penstock run --display vnc' gives it one");
+		return err->code;
+	}
+	if (display->control < 0 || !free)
+		return error_set(err, -EAGAIN, NULL, "the display cannot take a picture now");
+	file = open_picture(path, err);
+	if (file < 0)
+		return err->code;
+	code = send_file(display, id, file);
+	if (code)
+		return error_sys(err, code, NULL, "cannot ask the display for a picture");
+	*free = id;
+	return 0;
+}

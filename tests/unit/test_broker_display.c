@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "base/fd.h"
+#include "broker/display.h"
+#include "test.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+/* The process that shows a display, as the broker starts, asks and ends it: penstock-display itself. */
+
+#define STEPS    200 /* of the loop, of LIMIT_MS at most */
+#define LIMIT_MS 100
+
+struct fixture {
+	char directory[64];
+	struct host host;
+	struct broker_config config;
+	struct broker_display display;
+	struct loop *loop;
+	uint32_t taken;
+	int code;
+};
+
+/* Where this program is: the test says. */
+static char self[PATH_MAX];
+
+ssize_t __wrap_readlink(const char *path, char *buffer, size_t size);
+ssize_t __wrap_readlink(const char *path, char *buffer, size_t size)
+{
+	size_t length = strlen(self);
+
+	assert_string_equal(path, "/proc/self/exe");
+	memcpy(buffer, self, length < size ? length : size);
+	return length;
+}
+
+static void on_taken(void *opaque, uint32_t id, int code)
+{
+	struct fixture *fixture = opaque;
+
+	fixture->taken = id;
+	fixture->code = code;
+}
+
+static int setup(void **state)
+{
+	static struct fixture fixture;
+	struct error err = { 0 };
+
+	fixture = (struct fixture){
+		.directory = "/tmp/penstock-display-XXXXXX",
+		.config = { .name = "vm", .vnc = { .wanted = true } },
+		.display = BROKER_DISPLAY_NONE,
+		.loop = loop_new(&err),
+	};
+	snprintf(self, sizeof(self), "%s", getenv("PENSTOCK_DISPLAY"));
+	if (!mkdtemp(fixture.directory))
+		return -1;
+	snprintf(fixture.host.run, sizeof(fixture.host.run), "%s", fixture.directory);
+	fixture.display.loop = fixture.loop;
+	fixture.display.taken = on_taken;
+	fixture.display.opaque = &fixture;
+	*state = &fixture;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct fixture *fixture = *state;
+	char path[PATH_MAX];
+
+	broker_display_close(&fixture->display);
+	loop_free(fixture->loop);
+	snprintf(path, sizeof(path), "%s/picture.png", fixture->directory);
+	unlink(path);
+	snprintf(path, sizeof(path), "%s/penstock-display", fixture->directory);
+	unlink(path);
+	/* The socket is gone, and whatever else there was. */
+	return rmdir(fixture->directory);
+}
+
+static void start(struct fixture *fixture)
+{
+	struct error err = { 0 };
+
+	broker_display_open(&fixture->display, &fixture->config, &err);
+	if (!err.code)
+		broker_display_start(&fixture->display, &fixture->config, &fixture->host, &err);
+	if (err.code)
+		fail_msg("%s: %s", err.object, err.what);
+}
+
+/* Is somebody there who speaks VNC? */
+static bool is_served(const struct fixture *fixture)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	cleanup_fd int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct pollfd wait = { fd, POLLIN, 0 };
+	char bytes[4] = "";
+
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s/vm.vnc", fixture->directory);
+	return connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0 &&
+	       poll(&wait, 1, 10000) == 1 && read(fd, bytes, 4) == 4 && !memcmp(bytes, "RFB ", 4);
+}
+
+static void take(struct fixture *fixture, uint32_t id)
+{
+	char path[PATH_MAX];
+	struct error err = { 0 };
+
+	fixture->taken = 0;
+	snprintf(path, sizeof(path), "%s/picture.png", fixture->directory);
+	assert_int_equal(broker_display_take(&fixture->display, id, path, &err), 0);
+}
+
+static void await_taken(struct fixture *fixture, uint32_t id)
+{
+	for (unsigned i = 0; i < STEPS && !fixture->taken; i++)
+		loop_step(fixture->loop, LIMIT_MS);
+	assert_int_equal(fixture->taken, id);
+}
+
+static void it_serves_and_takes_pictures(void **state)
+{
+	struct fixture *fixture = *state;
+	struct display_shared *shared;
+	struct stat stat_;
+	char path[PATH_MAX];
+
+	start(fixture);
+	assert_true(is_served(fixture));
+	snprintf(path, sizeof(path), "%s/vm.vnc", fixture->directory);
+	assert_int_equal(stat(path, &stat_), 0);
+	assert_int_equal(stat_.st_mode & 0777, 0600);
+	take(fixture, 7);
+	await_taken(fixture, 7);
+	assert_int_equal(fixture->code, -ENODATA);
+	shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED,
+		fixture->display.machine.memory_fd, DISPLAY_MEMORY);
+	display_mode_tell(shared, &(struct display_mode){ 64, 48, 256, 0 });
+	munmap(shared, 4096);
+	take(fixture, 8);
+	await_taken(fixture, 8);
+	assert_int_equal(fixture->code, 0);
+	snprintf(path, sizeof(path), "%s/picture.png", fixture->directory);
+	assert_int_equal(stat(path, &stat_), 0);
+	assert_in_range(stat_.st_size, 60, 1000);
+}
+
+/* It can read the memory, and no more; and nobody can make it smaller under the others. */
+static void its_memory_is_the_machines(void **state)
+{
+	struct fixture *fixture = *state;
+
+	start(fixture);
+	assert_int_equal(fcntl(fixture->display.shown_fd, F_GETFL) & O_ACCMODE, O_RDONLY);
+	assert_ptr_equal(
+		mmap(NULL, 4096, PROT_WRITE, MAP_SHARED, fixture->display.shown_fd, 0), MAP_FAILED);
+	assert_int_equal(ftruncate(fixture->display.machine.memory_fd, 0), -1);
+	assert_true(fcntl(fixture->display.machine.event_fd, F_GETFL) & O_NONBLOCK);
+}
+
+static void one_that_dies_is_started_anew(void **state)
+{
+	struct fixture *fixture = *state;
+	pid_t pid;
+
+	start(fixture);
+	pid = fixture->display.pid;
+	kill(pid, SIGSTOP);
+	take(fixture, 9);
+	kill(pid, SIGKILL);
+	await_taken(fixture, 9);
+	assert_int_equal(fixture->code, -EPIPE);
+	assert_int_not_equal(fixture->display.pid, pid);
+	assert_true(is_served(fixture));
+	take(fixture, 10);
+	await_taken(fixture, 10);
+	assert_int_equal(fixture->code, -ENODATA);
+}
+
+static void one_that_dies_again_and_again_is_given_up(void **state)
+{
+	struct fixture *fixture = *state;
+	struct error err = { 0 };
+
+	start(fixture);
+	for (unsigned i = 0; i < STEPS && fixture->display.pid > 0; i++) {
+		kill(fixture->display.pid, SIGKILL);
+		loop_step(fixture->loop, LIMIT_MS);
+	}
+	assert_int_equal(fixture->display.pid, 0);
+	assert_int_equal(fixture->display.control, -1);
+	assert_int_equal(broker_display_take(&fixture->display, 1, "/dev/null", &err), -EAGAIN);
+}
+
+static void what_cannot_be_is_told(void **state)
+{
+	struct fixture *fixture = *state;
+	struct error err = { 0 };
+	char path[PATH_MAX];
+	int fd;
+
+	/* no program */
+	snprintf(self, sizeof(self), "%s/penstock", fixture->directory);
+	assert_int_equal(broker_display_open(&fixture->display, &fixture->config, &err), -ENOENT);
+	assert_non_null(strstr(err.what, "penstock-display"));
+	/* one that ends at once, as for a library that is missing */
+	snprintf(path, sizeof(path), "%s/penstock-display", fixture->directory);
+	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0755);
+	assert_int_equal(write(fd, "#!/bin/false\n", 13), 13);
+	close(fd);
+	err = (struct error){ 0 };
+	assert_int_equal(broker_display_open(&fixture->display, &fixture->config, &err), 0);
+	assert_int_equal(
+		broker_display_start(&fixture->display, &fixture->config, &fixture->host, &err),
+		-EIO);
+	assert_non_null(strstr(err.hint, "libvncserver1"));
+}
+
+static void a_port_and_pictures_that_are_taken(void **state)
+{
+	struct fixture *fixture = *state;
+	struct broker_display other = BROKER_DISPLAY_NONE;
+	struct sockaddr_in address = { .sin_family = AF_INET };
+	socklen_t size = sizeof(address);
+	cleanup_fd int taken = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct error err = { 0 };
+
+	assert_int_equal(broker_display_take(&other, 1, "/tmp/x", &err), -ENODEV);
+	start(fixture);
+	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	assert_int_equal(bind(taken, (struct sockaddr *)&address, sizeof(address)), 0);
+	assert_int_equal(listen(taken, 1), 0);
+	assert_int_equal(getsockname(taken, (struct sockaddr *)&address, &size), 0);
+	fixture->config.vnc.port = ntohs(address.sin_port);
+	err = (struct error){ 0 };
+	assert_int_equal(broker_display_open(&other, &fixture->config, &err), -EADDRINUSE);
+	broker_display_close(&other);
+	err = (struct error){ 0 };
+	assert_int_equal(broker_display_take(&fixture->display, 1, "/dev/null", &err), -EINVAL);
+	err = (struct error){ 0 };
+	assert_int_equal(
+		broker_display_take(&fixture->display, 1, "/nowhere/x.png", &err), -ENOENT);
+	err = (struct error){ 0 };
+	assert_int_equal(broker_display_take(&fixture->display, 1, "/tmp", &err), -EISDIR);
+}
+
+int main(void)
+{
+#define DISPLAY_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		DISPLAY_TEST(it_serves_and_takes_pictures),
+		DISPLAY_TEST(its_memory_is_the_machines),
+		DISPLAY_TEST(one_that_dies_is_started_anew),
+		DISPLAY_TEST(one_that_dies_again_and_again_is_given_up),
+		DISPLAY_TEST(what_cannot_be_is_told),
+		DISPLAY_TEST(a_port_and_pictures_that_are_taken),
+	};
+
+	return test_run(tests);
+}
