@@ -3,8 +3,8 @@
 
 It starts the hosts, two at a time and two of the kind that has most tests, follows tests/lab/run.py in them,
 and adds up. A host that dies or hangs under a test is started anew for the tests that have not ended. Whether
-that test is run again, too, depends on what brought the host down: what is known to be the emulator's fault (emulator.py) is told and counted;
-anything else is a failure, and so is a test under which the host dies twice.
+that test is run again, too, depends on what brought the host down: what is known to be the emulator's fault
+(emulator.py) is told and counted; anything else is a failure, and so is a test under which the host dies twice.
 
 Some hosts run tests of another one again. Where nothing is named (a test, --host, --kernel), these are
 only the most telling of them, and hosts whose kernel has not been built are left out, for that takes longer
