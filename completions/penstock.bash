@@ -139,7 +139,7 @@ _penstock()
 		# A machine comes before a device.
 		[[ $command == @(attach|detach|screenshot) && ${words[-1]} == @("$command"|-*) ]] && command=machine
 		case $command in
-		list) ;;
+		list | new) ;;
 		run | config) _penstock_files ;;
 		screenshot) _penstock_files ;;
 		start) _penstock_reply -W "$(_penstock_described)" ;;

@@ -16,6 +16,7 @@ static const struct {
 		"find out what keeps devices from being passed, and what mends it" },
 	{ "ls", cmd_ls, "show IOMMU groups and their devices" },
 	{ "run", cmd_run, "run a virtual machine, with devices of this host" },
+	{ "new", cmd_new, "describe a machine, with devices that this host can pass" },
 	{ "config", cmd_config, "write and check files that describe virtual machines" },
 	{ "start", cmd_start, "run a machine by its name, in the background" },
 	{ "list", cmd_list, "show the machines that run, and those that files describe" },

@@ -21,6 +21,7 @@ int cmd_detach(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 int cmd_list(int argc, char **argv);
 int cmd_ls(int argc, char **argv);
+int cmd_new(int argc, char **argv);
 int cmd_release(int argc, char **argv);
 int cmd_reset(int argc, char **argv);
 int cmd_rom(int argc, char **argv);

@@ -51,9 +51,20 @@ int named_find(
 	}
 	path[0] = '\0';
 	error_set(err, -ENOENT, name, "no file describes a machine of this name");
-	error_hint(err, "write %.200s/%s" ENDING ", as 'penstock config --from-args' does",
-		count ? places[0] : "", name);
+	error_hint(err, "write %.200s/%s" ENDING ", as 'penstock new' does", count ? places[0] : "",
+		name);
 	return err->code;
+}
+
+int named_place(
+	const struct host *host, const char *name, char path[static PATH_MAX], struct error *err)
+{
+	char places[PLACES_MAX][PATH_MAX];
+	unsigned count = find_places(host, places);
+
+	if (!count || snprintf(path, PATH_MAX, "%s/%s" ENDING, places[0], name) >= PATH_MAX)
+		return error_set(err, -ENAMETOOLONG, name, "there is no place for its file");
+	return 0;
 }
 
 void named_messages(const struct host *host, const char *name, char path[static PATH_MAX])

@@ -16,6 +16,10 @@
 int named_find(
 	const struct host *host, const char *name, char path[static PATH_MAX], struct error *err);
 
+/* Where a new one is to be: the first of these places. 0 or a negative errno. */
+int named_place(
+	const struct host *host, const char *name, char path[static PATH_MAX], struct error *err);
+
 /* What 'penstock list --json' tells of one, the caller's; NULL: it neither runs nor is it described. */
 json_object *named_machine(const struct host *host, const char *name);
 

@@ -1,15 +1,20 @@
 #!/usr/bin/env python3
-"""Files that describe a VM, as a user meets them: test_config.py PENSTOCK DOCS"""
+"""Files that describe a VM, as a user meets them: test_config.py PENSTOCK UNPACK"""
 
+import contextlib
 import os
+import pty
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
+import termios
 import unittest
 from pathlib import Path
 
-PENSTOCK = sys.argv.pop(1)
+PENSTOCK, UNPACK = sys.argv.pop(1), sys.argv.pop(1)
+EXAMPLES = sorted((Path(__file__).resolve().parents[2] / "docs/examples").glob("*.yaml"))
 # Each option of run with a value that it takes; "" where it takes none. One that is new is added here.
 VALUES = {
     "kernel": "/boot/vmlinuz", "initrd": "/boot/a file", "cmdline": "console=ttyS0 a='b: c' #d", "firmware": "uefi",
@@ -32,6 +37,23 @@ def options():
     text = penstock("run", "--help")[1]
     return {found[1]: (found[2], found[0]) for found in
             re.finditer(r"^  --([a-z-]+)((?: (?! )|[^ \n])*).*\n(?: {6,}.*\n)*", text, re.M) if found[1] != "help"}
+
+
+def at_a_terminal(*words, typed, **more):
+    """The exit code and what is on the screen, without what is typed."""
+    master, slave = pty.openpty()
+    settings = termios.tcgetattr(slave)
+    settings[3] &= ~termios.ECHO
+    termios.tcsetattr(slave, termios.TCSANOW, settings)
+    with subprocess.Popen([PENSTOCK, *words], stdin=slave, stdout=slave, stderr=slave, **more) as process:
+        os.close(slave)
+        os.write(master, typed.encode())
+        screen = b""
+        with contextlib.suppress(OSError):      # EIO: nobody has the other end any more
+            while chunk := os.read(master, 4096):
+                screen += chunk
+        os.close(master)
+        return process.wait(30), screen.decode().replace("\r", "")
 
 
 def as_words(values):
@@ -189,6 +211,65 @@ class Config(unittest.TestCase):
         own.write_text("own: 1\n")
         err = self.starts("roots: 1\n", name="vm3")[2]
         self.assertIn("no key 'roots'" if os.geteuid() == 0 else "no key 'own'", err)
+
+    def test_examples_are_right(self):
+        self.assertGreaterEqual(len(EXAMPLES), 3)
+        for example in EXAMPLES:
+            files = ["--kernel", PENSTOCK, "--initrd", PENSTOCK] if "\nkernel:" in example.read_text() else []
+            self.assertEqual(penstock("config", "--check", example, *files), (0, "", ""), example)
+
+    def host(self, name):
+        tree = subprocess.run([UNPACK, name], check=True, capture_output=True, text=True).stdout.strip()
+        self.addCleanup(shutil.rmtree, tree)
+        own = Path(tree, "home")
+        place = Path(tree, "etc/penstock") if os.geteuid() == 0 else own / "penstock"
+        return place, {**os.environ, "PENSTOCK_ROOT": tree, "XDG_CONFIG_HOME": str(own), "XDG_DATA_HOME": str(own)}
+
+    def test_new_asks(self):
+        place, environment = self.host("ryzen-5900x")
+        status, screen = at_a_terminal("new", "demo", typed="1, 2f:00.0\n\n2\nuefi\n", env=environment)
+        self.assertEqual(status, 0, screen)
+        self.assertIn("0000:01:00.0  not now: its disk nvme0n1p1 is mounted at /boot", screen)
+        self.assertRegex(screen, r"(?m)^ +1  0000:23:00.0 .*\n.*\n +the host loses it from nvme$")
+        self.assertIn("Start it by: penstock start demo", screen)
+        self.assertRegex((place / "demo.yaml").read_text(), r"^firmware: uefi\nnvram: /.*/penstock/demo.fd\n"
+                         r"memory: 2G\ncpus: 2\ndevice:\n- 0000:23:00.0\n- 2f:00.0\n$")
+        self.assertEqual(penstock("config", "--check", place / "demo.yaml", env=environment), (0, "", ""))
+        status, screen = at_a_terminal("new", "linux", typed="\n\n1\n/boot/k\n\n\n", env=environment)
+        self.assertEqual(status, 0, screen)
+        self.assertEqual((place / "linux.yaml").read_text(),
+                         "kernel: /boot/k\ncmdline: console=ttyS0\nmemory: 2G\ncpus: 1\n")
+
+    def test_new_takes_options(self):
+        place, environment = self.host("intel-iommu-off")
+        words = ["--kernel", "/k", "--device", "0000:01:00.0"]
+        status, out, err = penstock("new", "vm1", *words, env=environment)
+        self.assertEqual((status, err), (0, ""))
+        self.assertIn("Before it can start:\n", out)
+        self.assertIn("intel_iommu=on", out)
+        text = (place / "vm1.yaml").read_text()
+        self.assertEqual(text, "kernel: /k\ndevice:\n- 0000:01:00.0\n")
+        status, out, err = penstock("new", "vm1", *words, env=environment)
+        self.assertEqual((status, out), (1, ""))
+        self.assertIn("describes a machine of this name already", err)
+        self.assertEqual((place / "vm1.yaml").read_text(), text)
+
+    def test_new_writes_nothing_that_is_wrong(self):
+        place, environment = self.host("ryzen-5900x")
+        for words, code, wanted in ((("vm1", "--memory", "x", "--kernel", "/k"), 2, "--memory x is no size"),
+                                    (("vm1",), 2, "--kernel FILE is missing"), (("../vm1", "--tpm"), 2, "../vm1"),
+                                    (("--tpm",), 2, "begin with the name"), ((), 2, "begin with the name"),
+                                    (("vm1", "--kernel", "a\nb"), 2, "control character")):
+            status, out, err = penstock("new", *words, env=environment, stdin=subprocess.DEVNULL)
+            self.assertEqual((status, out), (code, ""), err)
+            self.assertIn(wanted, err)
+        for typed, code, wanted in (("\x04", 1, "nothing is written"), ("99\n\n\n\n", 1, "99"),
+                                    ("\n1x\n\n\n", 2, "memory 1x"), ("\n\n\x04", 1, "nothing is written")):
+            status, screen = at_a_terminal("new", "vm1", typed=typed, env=environment)
+            self.assertEqual(status, code, screen)
+            self.assertIn(wanted, screen)
+        self.assertFalse((place / "vm1.yaml").exists())
+        self.assertFalse((place.parent.parent / "var/lib/penstock").exists())
 
     def test_a_description_that_cannot_be_written_out_is_an_error(self):
         with open("/dev/full", "w") as full:

@@ -26,6 +26,9 @@ check "what is installed" "$(sort << END
 644 lib/systemd/system/penstock@.service
 644 lib/systemd/user/penstock@.service
 644 share/bash-completion/completions/penstock
+644 share/doc/penstock/examples/desktop.yaml
+644 share/doc/penstock/examples/kernel.yaml
+644 share/doc/penstock/examples/server.yaml
 644 share/doc/penstock/json.md
 644 share/doc/penstock/json.schema.json
 644 share/doc/penstock/monitor.md

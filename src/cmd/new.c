@@ -1,0 +1,388 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "base/fd.h"
+#include "base/size.h"
+#include "cmd/cmd.h"
+#include "cmd/named.h"
+#include "cmd/run.h"
+#include "host/doctor/doctor.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static const char usage[] =
+	"Usage: penstock new NAME [OPTIONS OF RUN]\n"
+	"Write a file that describes a machine, for 'penstock start NAME': of a user in\n"
+	"~/.config/penstock ($XDG_CONFIG_HOME), of root in /etc/penstock. Without options it asks at a\n"
+	"terminal, and shows which devices of this host could be passed and what that would cost it.\n"
+	"It tells what is to be done to the host first, and changes nothing of it.\n"
+	"\n"
+	"      --help   show this text\n"
+	"\n"
+	"Exit status: 0 done, 1 failed, 2 wrong usage.\n";
+
+/* What the questions are about. */
+struct interview {
+	const struct host *host;
+	const char *name;
+	struct inventory inventory;
+	size_t *offered; /* of them, by their numbers */
+	size_t count;
+	struct description *description;
+	char *state; /* a path: the file of UEFI's variables; "" */
+};
+
+static int add_option(
+	struct interview *interview, const char *name, const char *text, struct error *err)
+{
+	const struct option *option = run_options;
+
+	while (strcmp(option->name, name))
+		option++;
+	return description_add(interview->description, option, text, err);
+}
+
+/* A line of the user's, without blanks around it; preset where it is empty. False at the end of the input. */
+static bool ask_line(const char *question, const char *preset, char *answer, size_t size)
+{
+	char *start = answer;
+
+	printf("%s [%s]: ", question, preset[0] ? preset : "none");
+	fflush(stdout);
+	if (!fgets(answer, size, stdin))
+		return false;
+	answer[strcspn(answer, "\n")] = '\0';
+	while (isspace((unsigned char)*start))
+		start++;
+	memmove(answer, start, strlen(start) + 1);
+	for (size_t length = strlen(answer); length && isspace((unsigned char)answer[length - 1]);
+		length--)
+		answer[length - 1] = '\0';
+	if (!answer[0])
+		snprintf(answer, size, "%s", preset);
+	return true;
+}
+
+/* The others of its group that somebody could miss. */
+static unsigned count_companions(
+	const struct interview *interview, const struct inventory_device *device)
+{
+	unsigned count = 0;
+
+	for (size_t i = 0; i < interview->inventory.count; i++) {
+		const struct inventory_device *other = &interview->inventory.devices[i];
+
+		count += other != device && other->device.group == device->device.group &&
+			 !host_device_is_bridge(&other->device);
+	}
+	return count;
+}
+
+static void print_offer(
+	const struct interview *interview, size_t number, const struct inventory_device *device)
+{
+	unsigned companions = count_companions(interview, device);
+	char name[BDF_TEXT];
+
+	printf("%4zu  %s  %s\n      %.70s\n", number, bdf_format(&device->device.bdf, name),
+		device->class_name[0] ? device->class_name : "unknown class",
+		device->device_name[0] ? device->device_name : "unknown device");
+	printf("      the host loses it%s%s", device->device.driver[0] ? " from " : "",
+		device->device.driver);
+	if (companions)
+		printf(", and %u more of its group", companions);
+	if (device->device.boot_display)
+		printf("; it is the boot display");
+	if (device->device.numa_node >= 0)
+		printf("; NUMA node %d", device->device.numa_node);
+	putchar('\n');
+}
+
+/* Those that a guest can have, and why not of others that somebody may look for. */
+static int offer_devices(struct interview *interview, struct error *err)
+{
+	interview->offered = calloc(interview->inventory.count + 1, sizeof(*interview->offered));
+	if (!interview->offered)
+		return error_sys(err, -ENOMEM, NULL, "cannot list the devices");
+	puts("Devices of this host that can be passed:");
+	for (size_t i = 0; i < interview->inventory.count; i++) {
+		const struct inventory_device *device = &interview->inventory.devices[i];
+		struct error stays = { 0 };
+		char name[BDF_TEXT];
+
+		if (inventory_is_platform(device) ||
+			host_device_check_bridge(&device->device, &stays))
+			continue;
+		if (!device->used && !device->holder[0] && device->device.group >= 0) {
+			interview->offered[interview->count++] = i;
+			print_offer(interview, interview->count, device);
+			continue;
+		}
+		printf("      %s  not now: %s\n", bdf_format(&device->device.bdf, name),
+			device->used        ? device->use.reason
+			: device->holder[0] ? device->holder
+					    : "it is in no IOMMU group");
+	}
+	if (!interview->count)
+		puts("      none; 'penstock doctor' tells why");
+	return 0;
+}
+
+static int add_wanted_devices(struct interview *interview, char *words, struct error *err)
+{
+	char *save;
+
+	for (char *word = strtok_r(words, " ,", &save); word; word = strtok_r(NULL, " ,", &save)) {
+		char *end, name[BDF_TEXT];
+		unsigned long number = strtoul(word, &end, 10);
+
+		if (!*end && number >= 1 && number <= interview->count)
+			word = bdf_format(
+				&interview->inventory.devices[interview->offered[number - 1]]
+					 .device.bdf,
+				name);
+		if (add_option(interview, "device", word, err))
+			return err->code;
+	}
+	return 0;
+}
+
+/* What a machine keeps is not of its description: of root's in /var/lib, of a user's in ~/.local/share. */
+static int find_state(
+	const struct interview *interview, char path[static PATH_MAX], struct error *err)
+{
+	const char *data = getenv("XDG_DATA_HOME"), *home = getenv("HOME");
+	bool given = data && data[0] == '/';
+	int code = 0;
+
+	if (geteuid() == 0)
+		code = host_path(interview->host, path, "/var/lib/penstock/%s.fd", interview->name);
+	else if (given || (home && home[0] == '/'))
+		snprintf(path, PATH_MAX, "%s%s/penstock/%s.fd", given ? data : home,
+			given ? "" : "/.local/share", interview->name);
+	else
+		code = -ENOENT;
+	return code ? error_sys(err, code, interview->name, "there is no place for its state") : 0;
+}
+
+static int make_directories_of(const char *file, struct error *err)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s", file);
+	for (char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+		*slash = '\0';
+		if (mkdir(path, 0755) < 0 && errno != EEXIST)
+			return error_sys(err, -errno, path, "cannot make the directory");
+		*slash = '/';
+	}
+	return 0;
+}
+
+static int ask_what_runs(struct interview *interview, struct error *err)
+{
+	char answer[1024];
+
+	if (!ask_line("Firmware uefi or bios, or the file of a Linux kernel", "uefi", answer,
+		    sizeof(answer)))
+		return -ECANCELED;
+	if (!strchr(answer, '/') && strcmp(answer, "uefi"))
+		return add_option(interview, "firmware", answer, err);
+	if (strcmp(answer, "uefi") == 0) {
+		if (find_state(interview, interview->state, err) ||
+			add_option(interview, "firmware", answer, err))
+			return err->code;
+		return add_option(interview, "nvram", interview->state, err);
+	}
+	if (add_option(interview, "kernel", answer, err))
+		return err->code;
+	if (!ask_line("Its initial RAM disk", "", answer, sizeof(answer)))
+		return -ECANCELED;
+	if (answer[0] && add_option(interview, "initrd", answer, err))
+		return err->code;
+	if (!ask_line("Its command line", "console=ttyS0", answer, sizeof(answer)))
+		return -ECANCELED;
+	return add_option(interview, "cmdline", answer, err);
+}
+
+static int ask_size(struct interview *interview, struct error *err)
+{
+	long online = sysconf(_SC_NPROCESSORS_ONLN);
+	char answer[256], preset[16];
+
+	if (!ask_line("Memory", "2G", answer, sizeof(answer)))
+		return -ECANCELED;
+	if (add_option(interview, "memory", answer, err))
+		return err->code;
+	snprintf(preset, sizeof(preset), "%ld", online < 1 ? 1 : online > 4 ? 4 : online);
+	if (!ask_line("CPUs", preset, answer, sizeof(answer)))
+		return -ECANCELED;
+	return add_option(interview, "cpus", answer, err);
+}
+
+/* 0 or a negative errno; -ECANCELED without an error where the input ends. */
+static int ask_all(struct interview *interview, struct error *err)
+{
+	char answer[1024];
+	int code;
+
+	if (inventory_read(interview->host, &interview->inventory, err) ||
+		offer_devices(interview, err))
+		return err->code;
+	if (!ask_line(
+		    "Which, by number or address, with blanks between", "", answer, sizeof(answer)))
+		return -ECANCELED;
+	code = add_wanted_devices(interview, answer, err);
+	if (!code)
+		code = ask_size(interview, err);
+	return code ? code : ask_what_runs(interview, err);
+}
+
+static int interview_user(const struct host *host, const char *name,
+	struct description *description, char state[static PATH_MAX], struct error *err)
+{
+	struct interview interview = {
+		.host = host,
+		.name = name,
+		.description = description,
+		.state = state,
+	};
+	int code = ask_all(&interview, err);
+
+	free(interview.offered);
+	inventory_free(&interview.inventory);
+	if (code == -ECANCELED)
+		return error_set(err, code, name, "left without an answer, nothing is written");
+	return code;
+}
+
+/* Whole, or not at all; another one's of this name stays. */
+static int write_new(const char *path, const struct description *description, struct error *err)
+{
+	FILE *to;
+	int fd;
+
+	if (make_directories_of(path, err))
+		return err->code;
+	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+	if (fd < 0)
+		return error_sys(err, -errno, path, "cannot make it");
+	to = fdopen(fd, "w");
+	if (!to) {
+		close(fd);
+		error_sys(err, -ENOMEM, path, "cannot write it");
+	} else {
+		description_write(description, run_options, to, err);
+		if (fclose(to))
+			error_sys(err, -errno, path, "cannot write it");
+	}
+	if (err->code)
+		unlink(path);
+	return err->code;
+}
+
+/* What stands in the way of the devices, and what mends it. */
+static void tell_what_comes_first(const struct host *host, const struct broker_config *config)
+{
+	struct doctor doctor = { 0 };
+	struct error err = { 0 };
+	bool told = false;
+
+	if (!config->device_count)
+		return;
+	if (doctor_run(&doctor, host, config->devices, config->device_count, &err))
+		error_print(&err);
+	for (size_t i = 0; i < doctor.count; i++) {
+		const struct finding *finding = &doctor.findings[i];
+		char name[BDF_TEXT] = "the host";
+
+		if (finding->status != FINDING_PROBLEM)
+			continue;
+		if (!told)
+			puts("Before it can start:");
+		told = true;
+		if (finding->has_device)
+			bdf_format(&finding->device, name);
+		printf("  %s: %s\n", name, finding->what);
+		if (finding->fix[0])
+			printf("    next: %s\n", finding->fix);
+	}
+	doctor_free(&doctor);
+}
+
+/* state: the file whose directory is to be there; "": none. */
+static int write_and_tell(const struct host *host, const char *name, const char *path,
+	const char *state, struct description *description, struct error *err)
+{
+	struct broker_config config;
+
+	if (run_understand(description, &config, err) ||
+		(state[0] && make_directories_of(state, err)) || write_new(path, description, err))
+		return err->code;
+	printf("%s describes %s.\n", path, name);
+	tell_what_comes_first(host, &config);
+	printf("Start it by: penstock start %s\n", name);
+	return 0;
+}
+
+static int find_place(
+	const struct host *host, const char *name, char path[static PATH_MAX], struct error *err)
+{
+	struct error none = { 0 };
+
+	if (named_find(host, name, path, &none) == 0) {
+		error_set(err, -EEXIST, path, "it describes a machine of this name already");
+		error_hint(err,
+			"'penstock run %.300s' takes it as it is; remove it, or take another name",
+			path);
+		return err->code;
+	}
+	if (none.code != -ENOENT) {
+		*err = none;
+		return err->code;
+	}
+	return named_place(host, name, path, err);
+}
+
+/* argv: the name, and run's options. */
+static int make_description(int argc, char **argv, const char *name, struct error *err)
+{
+	struct description description = { 0 };
+	char path[PATH_MAX], state[PATH_MAX] = "";
+	struct host host;
+	int code;
+
+	if (host_init(&host, NULL, NULL, err) || find_place(&host, name, path, err))
+		return err->code;
+	code = run_collect(argc, argv, &description, err);
+	if (!code && !description.count && isatty(STDIN_FILENO) && isatty(STDOUT_FILENO))
+		code = interview_user(&host, name, &description, state, err);
+	if (!code)
+		code = write_and_tell(&host, name, path, state, &description, err);
+	description_free(&description);
+	return code > 0 ? 0 : code;
+}
+
+int cmd_new(int argc, char **argv)
+{
+	const char *name = argc > 1 ? argv[1] : "";
+	struct error err = { 0 };
+	int code;
+
+	if (strcmp(name, "--help") == 0) {
+		fputs(usage, stdout);
+		return 0;
+	}
+	if (name[0] == '-' || !name[0])
+		return cmd_wrong_usage("new", "begin with the name of the machine");
+	argv[1] = argv[0]; /* getopt(3) begins its messages with it */
+	code = make_description(argc - 1, argv + 1, name, &err);
+	if (err.code)
+		error_print(&err);
+	return code == -EINVAL ? EXIT_USAGE : code < 0;
+}
