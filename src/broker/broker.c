@@ -329,7 +329,7 @@ int broker_run(const struct broker_config *config, struct error *err)
 		broker_places_check(config, broker.roms, broker.files.kvm, err) == 0 &&
 		broker_check_memory(config, &broker.host, err) == 0 &&
 		broker_virtio_open(&broker.virtio, config, err) == 0 &&
-		broker_display_open(&broker.display, config, err) == 0 &&
+		broker_display_open(&broker.display, config, &broker.files.firmware, err) == 0 &&
 		broker_console_open(&broker.console, config, err) == 0 &&
 		make_loop(&broker, err) == 0) {
 		broker_cpus_leave(config);

@@ -22,10 +22,11 @@
 #include <sys/wait.h>
 
 #define PROGRAM    "penstock-display"
+#define VGA_BIOS   "vgabios-bochs-display.bin"
 #define BACKLOG    8
 #define STARTS_MAX 10
 #define START_MS   10000 /* it takes some 30 */
-#define END_MS     4000  /* to end by itself: a client may have it busy for 3 s */
+#define END_MS     2000  /* to end by itself, unless a client has it busy */
 #define TICK_MS    10
 
 /* What it needs */
@@ -102,14 +103,59 @@ static int listen_at_port(struct broker_display *display, unsigned port, struct 
 	return err->code;
 }
 
-int broker_display_open(
-	struct broker_display *display, const struct broker_config *config, struct error *err)
+static void free_vga_bios(struct broker_display *display)
+{
+	if (display->machine.rom)
+		munmap((void *)display->machine.rom, DISPLAY_ROM);
+	display->machine.rom = NULL;
+}
+
+/* A BIOS draws by a ROM in the card; what is behind it reads as ones. */
+static int read_vga_bios(struct broker_display *display, const char *path)
+{
+	cleanup_fd int fd = fd_open_regular(path);
+	ssize_t size;
+	void *rom;
+
+	if (fd < 0)
+		return fd;
+	rom = mmap(NULL, DISPLAY_ROM, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (rom == MAP_FAILED)
+		return -errno;
+	memset(rom, 0xff, DISPLAY_ROM);
+	size = pread(fd, rom, DISPLAY_ROM, 0);
+	mprotect(rom, DISPLAY_ROM, PROT_READ);
+	display->machine.rom = rom;
+	return size <= 0 || memcmp(rom, "\x55\xaa", 2) ? -ENOEXEC : 0;
+}
+
+/* Beside the BIOS, whose it is. Without it there is a display all the same, for the system. */
+static void find_vga_bios(struct broker_display *display, const struct broker_firmware *firmware)
+{
+	const char *slash = strrchr(firmware->code, '/');
+	char path[PATH_MAX];
+	int code, length = slash ? slash - firmware->code + 1 : 0;
+
+	if (!firmware->bios)
+		return;
+	snprintf(path, sizeof(path), "%.*s" VGA_BIOS, length, firmware->code);
+	code = read_vga_bios(display, path);
+	if (!code)
+		return;
+	log_warning("the BIOS shows nothing on the display: %s, its driver, cannot be used: %s",
+		path, strerror(-code));
+	free_vga_bios(display);
+}
+
+int broker_display_open(struct broker_display *display, const struct broker_config *config,
+	const struct broker_firmware *firmware, struct error *err)
 {
 	if (!config->vnc.wanted)
 		return 0;
 	if (find_display_program(display, err) || make_display_memory(display, err) ||
 		make_event_socket(display, err))
 		return err->code;
+	find_vga_bios(display, firmware);
 	return config->vnc.port ? listen_at_port(display, config->vnc.port, err) : 0;
 }
 
@@ -300,6 +346,7 @@ void broker_display_close(struct broker_display *display)
 		let_go(display);
 	if (display->pid > 0)
 		await_display(display);
+	free_vga_bios(display);
 	control_close(&display->socket);
 	for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
 		if (*fds[i] >= 0)

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "broker/broker.h"
+#include "broker/firmware.h"
 #include "control/socket.h"
 #include "host/system/host.h"
 
@@ -34,12 +35,12 @@ struct broker_display {
 #define BROKER_DISPLAY_NONE                                                            \
 	{                                                                              \
 		.socket = { .fd = -1 }, .port_fd = -1, .shown_fd = -1, .event_fd = -1, \
-		.control = -1, .machine = { -1, -1 },                                  \
+		.control = -1, .machine = { -1, -1, NULL },                            \
 	}
 
 /* What can be had without a name; nothing where the machine has no display. */
-int broker_display_open(
-	struct broker_display *display, const struct broker_config *config, struct error *err);
+int broker_display_open(struct broker_display *display, const struct broker_config *config,
+	const struct broker_firmware *firmware, struct error *err);
 /* Listen, and start it. The machine has its name; loop, taken and opaque are filled in. */
 int broker_display_start(struct broker_display *display, const struct broker_config *config,
 	const struct host *host, struct error *err);

@@ -14,7 +14,7 @@
 #include <time.h>
 
 #define CLIENTS_MAX    8
-#define PATIENCE_MS    3000 /* with a client in the midst of what it sends or is sent */
+#define PATIENCE_MS    10000 /* with a client in the midst of what it sends or is sent */
 #define FRAME_MS       33
 #define FRAME_QUIET_MS 100 /* when nothing has changed lately: */
 #define LATELY         30  /* frames */

@@ -60,6 +60,7 @@ int machine_display_attach(struct machine_display *display, const struct display
 	close(config->memory_fd);
 	display->card.vm = display->i8042.vm = pci->vm;
 	display->card.memory = display->memory;
+	display->card.rom = config->rom;
 	code = i8042_init(&display->i8042, pio);
 	drop_events(config->event_fd);
 	if (!code)

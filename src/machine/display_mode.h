@@ -13,6 +13,7 @@
  */
 
 #define DISPLAY_MEMORY    (16 * MIB) /* of the card; a power of two */
+#define DISPLAY_ROM       (64 * KIB)
 #define DISPLAY_FILE_SIZE (DISPLAY_MEMORY + 4 * KIB)
 #define DISPLAY_SIDE_MAX  4096 /* pixels; libvncserver wants a row of them in 32 KiB */
 
@@ -25,8 +26,9 @@ struct display_mode {
 
 /* What the machine's process gets of it. */
 struct display_config {
-	int memory_fd; /* that file; -1: there is no display */
-	int event_fd;  /* its end of the socket, which does not block */
+	int memory_fd;   /* that file; -1: there is no display */
+	int event_fd;    /* its end of the socket, which does not block */
+	const void *rom; /* of the card, for a BIOS: DISPLAY_ROM bytes, the caller's; NULL */
 };
 
 /* At DISPLAY_MEMORY in the file. */

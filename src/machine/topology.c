@@ -212,7 +212,7 @@ static bool place_on_root(
 			       topology->virtio_count * (uint64_t)VIRTIO_BAR_SIZE;
 	if (which == MEM32 && topology->display)
 		window->next = align_up(window->next, DISPLAY_MEMORY) + DISPLAY_MEMORY +
-			       BOCHS_REGISTERS_SIZE;
+			       DISPLAY_ROM + BOCHS_REGISTERS_SIZE;
 	return window->next - window->base <= window->size;
 }
 

@@ -75,8 +75,8 @@ class Viewer:
 
 
 @contextlib.contextmanager
-def viewer(address):
-    one = Viewer(address)
+def viewer(address, seconds=20):
+    one = Viewer(address, seconds)
     try:
         yield one
     finally:

@@ -26,10 +26,12 @@ struct fixture {
 	int user;      /* its end of the socket */
 };
 
+static uint8_t rom[DISPLAY_ROM] __attribute__((aligned(4096))) = { 0x55, 0xaa };
+
 static int setup(void **state)
 {
 	static struct fixture fixture;
-	struct display_config config = { memfd_create("display", 0), -1 };
+	struct display_config config = { memfd_create("display", 0), -1, rom };
 	struct error err = { 0 };
 	int pair[2];
 
@@ -189,6 +191,21 @@ static void the_guest_draws_into_the_file(void **state)
 	assert_int_equal(fake_kvm.slot.memory_size, 0);
 }
 
+static void a_bios_finds_its_driver_in_the_rom(void **state)
+{
+	struct fixture *fixture = *state;
+	uint64_t address = space_read(&fixture->mmio, config_at(fixture, PCI_ROM_ADDRESS), 4);
+
+	assert_true(address);
+	decode(fixture, true);
+	assert_int_equal(fake_kvm.slot.memory_size, DISPLAY_MEMORY);
+	space_write(&fixture->mmio, config_at(fixture, PCI_ROM_ADDRESS), 4, address | 1);
+	assert_int_equal(fake_kvm.slot.guest_phys_addr, address);
+	assert_int_equal(fake_kvm.slot.memory_size, DISPLAY_ROM);
+	assert_true(fake_kvm.slot.flags & KVM_MEM_READONLY);
+	assert_ptr_equal((void *)(uintptr_t)fake_kvm.slot.userspace_addr, rom);
+}
+
 static void send_raw(const struct fixture *fixture, const void *event, size_t size)
 {
 	assert_int_equal(send(fixture->user, event, size, 0), size);
@@ -254,6 +271,7 @@ int main(void)
 		CARD_TEST(drivers_set_a_mode),
 		CARD_TEST(what_does_not_fit_is_not_shown),
 		CARD_TEST(the_guest_draws_into_the_file),
+		CARD_TEST(a_bios_finds_its_driver_in_the_rom),
 		CARD_TEST(keys_come_by_the_socket),
 		cmocka_unit_test(a_mode_that_lies_is_none),
 	};

@@ -24,6 +24,7 @@ struct fixture {
 	char directory[64];
 	struct host host;
 	struct broker_config config;
+	struct broker_firmware firmware;
 	struct broker_display display;
 	struct loop *loop;
 	uint32_t taken;
@@ -92,7 +93,7 @@ static void start(struct fixture *fixture)
 {
 	struct error err = { 0 };
 
-	broker_display_open(&fixture->display, &fixture->config, &err);
+	broker_display_open(&fixture->display, &fixture->config, &fixture->firmware, &err);
 	if (!err.code)
 		broker_display_start(&fixture->display, &fixture->config, &fixture->host, &err);
 	if (err.code)
@@ -212,7 +213,9 @@ static void what_cannot_be_is_told(void **state)
 
 	/* no program */
 	snprintf(self, sizeof(self), "%s/penstock", fixture->directory);
-	assert_int_equal(broker_display_open(&fixture->display, &fixture->config, &err), -ENOENT);
+	assert_int_equal(
+		broker_display_open(&fixture->display, &fixture->config, &fixture->firmware, &err),
+		-ENOENT);
 	assert_non_null(strstr(err.what, "penstock-display"));
 	/* one that ends at once, as for a library that is missing */
 	snprintf(path, sizeof(path), "%s/penstock-display", fixture->directory);
@@ -220,7 +223,9 @@ static void what_cannot_be_is_told(void **state)
 	assert_int_equal(write(fd, "#!/bin/false\n", 13), 13);
 	close(fd);
 	err = (struct error){ 0 };
-	assert_int_equal(broker_display_open(&fixture->display, &fixture->config, &err), 0);
+	assert_int_equal(
+		broker_display_open(&fixture->display, &fixture->config, &fixture->firmware, &err),
+		0);
 	assert_int_equal(
 		broker_display_start(&fixture->display, &fixture->config, &fixture->host, &err),
 		-EIO);
@@ -244,7 +249,8 @@ static void a_port_and_pictures_that_are_taken(void **state)
 	assert_int_equal(getsockname(taken, (struct sockaddr *)&address, &size), 0);
 	fixture->config.vnc.port = ntohs(address.sin_port);
 	err = (struct error){ 0 };
-	assert_int_equal(broker_display_open(&other, &fixture->config, &err), -EADDRINUSE);
+	assert_int_equal(broker_display_open(&other, &fixture->config, &fixture->firmware, &err),
+		-EADDRINUSE);
 	broker_display_close(&other);
 	err = (struct error){ 0 };
 	assert_int_equal(broker_display_take(&fixture->display, 1, "/dev/null", &err), -EINVAL);
@@ -253,6 +259,34 @@ static void a_port_and_pictures_that_are_taken(void **state)
 		broker_display_take(&fixture->display, 1, "/nowhere/x.png", &err), -ENOENT);
 	err = (struct error){ 0 };
 	assert_int_equal(broker_display_take(&fixture->display, 1, "/tmp", &err), -EISDIR);
+}
+
+/* The BIOS's driver is beside it; without, there is a display all the same. */
+static void a_bios_gets_its_driver(void **state)
+{
+	struct fixture *fixture = *state;
+	const uint8_t *rom;
+	char path[PATH_MAX];
+	int fd;
+
+	fixture->firmware.bios = true;
+	snprintf(fixture->firmware.code, PATH_MAX, "%s/bios.bin", fixture->directory);
+	start(fixture);
+	assert_null(fixture->display.machine.rom);
+	broker_display_close(&fixture->display);
+	snprintf(path, sizeof(path), "%s/vgabios-bochs-display.bin", fixture->directory);
+	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+	assert_int_equal(write(fd, "\x55\xaa\x01", 3), 3);
+	start(fixture);
+	rom = fixture->display.machine.rom;
+	assert_memory_equal(rom, "\x55\xaa\x01\xff", 4);
+	assert_int_equal(rom[DISPLAY_ROM - 1], 0xff);
+	broker_display_close(&fixture->display);
+	assert_int_equal(pwrite(fd, "MZ", 2, 0), 2);
+	start(fixture);
+	assert_null(fixture->display.machine.rom);
+	close(fd);
+	unlink(path);
 }
 
 int main(void)
@@ -265,6 +299,7 @@ int main(void)
 		DISPLAY_TEST(one_that_dies_again_and_again_is_given_up),
 		DISPLAY_TEST(what_cannot_be_is_told),
 		DISPLAY_TEST(a_port_and_pictures_that_are_taken),
+		DISPLAY_TEST(a_bios_gets_its_driver),
 	};
 
 	return test_run(tests);

@@ -206,7 +206,7 @@ static int setup(void **state)
 		.memory = 32 * MIB,
 		.console = { .in = -1, .out = -1 },
 		.tpm = { -1, -1 },
-		.display = { -1, -1 },
+		.display = { -1, -1, NULL },
 		.kvm_fd = FAKE_KVM_FD,
 		.iommu_fd = -1,
 		.hold_at_reboot = true,

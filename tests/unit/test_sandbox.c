@@ -65,6 +65,7 @@ int __wrap_seccomp_load(const scmp_filter_ctx filter)
 typedef int (*act)(void);
 
 static void (*before)(void); /* in the child, before it enters */
+static int (*enter)(struct error *err) = sandbox_enter;
 
 static pid_t start(act what)
 {
@@ -79,7 +80,7 @@ static pid_t start(act what)
 	/* Not cmocka's handlers, which would go on with the next test in here. */
 	signal(SIGILL, SIG_DFL);
 	signal(SIGSEGV, SIG_DFL);
-	if (sandbox_enter(&err)) {
+	if (enter(&err)) {
 		error_print(&err);
 		_exit(SANDBOX_FAILED);
 	}
@@ -905,6 +906,30 @@ TEST(it_dies_with_its_parent)
 	close(hold[1]);
 }
 
+static int do_accept(void)
+{
+	return accept4(-1, NULL, NULL, 0) == -1 && errno == EBADF ? 0 : 1;
+}
+
+/* The display's program has been confined before; what it needs no more goes when its libraries are loaded. */
+TEST(a_display_serves_sockets_and_does_nothing_else)
+{
+	enter = sandbox_enter_display;
+	assert_works(do_nothing);
+	assert_works(do_accept);
+	assert_kills(do_open);
+	assert_kills(do_unlink);
+	assert_kills(do_fork);
+	assert_kills(do_exec);
+	assert_kills(do_socket);
+	assert_kills(do_kill_parent);
+	assert_kills(do_prctl);
+	assert_kills(do_mmap_exec);
+	assert_kills(do_mprotect_exec);
+	assert_kills(do_terminal_ioctl);
+	enter = sandbox_enter;
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -929,6 +954,7 @@ int main(void)
 		cmocka_unit_test(the_kernel_says_that_it_is_in_force),
 		cmocka_unit_test(a_user_loses_capabilities_too),
 		cmocka_unit_test(it_dies_with_its_parent),
+		cmocka_unit_test(a_display_serves_sockets_and_does_nothing_else),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -108,6 +108,9 @@ static void bochs_mapped(struct pci_device *pci, unsigned bar)
 {
 	struct bochs *bochs = bochs_of(pci);
 
+	if (bar == PCI_ROM)
+		bochs->rom_slot = kvm_slot_map(bochs->vm, pci->bars[bar].address, DISPLAY_ROM,
+			(void *)bochs->rom, KVM_MEM_READONLY);
 	if (bar == MEMORY_BAR)
 		bochs->slot = kvm_slot_map(
 			bochs->vm, pci->bars[bar].address, DISPLAY_MEMORY, bochs->memory, 0);
@@ -117,10 +120,12 @@ static void bochs_unmapped(struct pci_device *pci, unsigned bar)
 {
 	struct bochs *bochs = bochs_of(pci);
 
-	if (bar != MEMORY_BAR || bochs->slot < 0)
+	int *slot = bar == MEMORY_BAR ? &bochs->slot : bar == PCI_ROM ? &bochs->rom_slot : NULL;
+
+	if (!slot || *slot < 0)
 		return;
-	kvm_slot_unmap(bochs->vm, bochs->slot);
-	bochs->slot = -1;
+	kvm_slot_unmap(bochs->vm, *slot);
+	*slot = -1;
 }
 
 static const struct pci_device_ops bochs_ops = {
@@ -137,7 +142,7 @@ int bochs_init(struct bochs *bochs, struct pci_bus *bus, uint8_t devfn, struct e
 
 	if (code)
 		return error_sys(err, code, NULL, "cannot make the guest's display");
-	bochs->slot = -1;
+	bochs->slot = bochs->rom_slot = -1;
 	pci_set16(pci, PCI_VENDOR_ID, VENDOR);
 	pci_set16(pci, PCI_DEVICE_ID, DEVICE);
 	pci_set16(pci, PCI_CLASS_DEVICE, CLASS);
@@ -145,6 +150,8 @@ int bochs_init(struct bochs *bochs, struct pci_bus *bus, uint8_t devfn, struct e
 	pci_set16(pci, PCI_SUBSYSTEM_ID, SUBSYSTEM_ID);
 	pci_device_set_bar(pci, MEMORY_BAR, PCI_BAR_MEM32, true, DISPLAY_MEMORY);
 	pci_device_set_bar(pci, REGISTERS_BAR, PCI_BAR_MEM32, false, BOCHS_REGISTERS_SIZE);
+	if (bochs->rom)
+		pci_device_set_bar(pci, PCI_ROM, PCI_BAR_MEM32, false, DISPLAY_ROM);
 	tell_mode(bochs);
 	if (pci_bus_add(bus, pci, devfn, err))
 		return err->code;

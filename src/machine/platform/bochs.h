@@ -8,7 +8,7 @@
 /*
  * A display card without VGA, as QEMU's bochs-display: BAR 0 is its memory, which the guest draws into without an
  * exit, BAR 2 the registers of Bochs's VBE extensions (DISPI; bochs: iodev/display/vga.h; QEMU: docs/specs/standard-vga.rst,
- * "QEMU Standard VGA", whose MMIO area this is). OVMF and Linux's bochs-drm drive it.
+ * "QEMU Standard VGA", whose MMIO area this is). OVMF and Linux's bochs-drm drive it; SeaBIOS by SeaVGABIOS in the ROM.
  */
 
 #define BOCHS_REGISTERS_SIZE (4 * KIB)
@@ -17,8 +17,10 @@
 struct bochs {
 	struct pci_device pci;
 	struct kvm_vm *vm;
-	void *memory; /* DISPLAY_FILE_SIZE bytes, the caller's */
-	int slot;     /* which shows it; -1: none */
+	void *memory;    /* DISPLAY_FILE_SIZE bytes, the caller's */
+	const void *rom; /* DISPLAY_ROM bytes, the same; NULL: it has none */
+	int slot;        /* which shows the memory; -1: none */
+	int rom_slot;
 	uint16_t dispi[BOCHS_DISPI_WRITABLE];
 };
 

@@ -8,8 +8,8 @@
 #include <linux/input.h>
 #include <stdio.h>
 
-#define WIDTH  320
-#define HEIGHT 240
+#define WIDTH  304
+#define HEIGHT 64
 
 enum { ID, XRES, YRES, BPP, ENABLE, BANK, VIRT_WIDTH, VIRT_HEIGHT, X_OFFSET, Y_OFFSET, MEMORY };
 
