@@ -199,7 +199,8 @@ static _Noreturn void become_display(const struct broker_display *display, int c
 	for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
 		snprintf(texts[i], sizeof(texts[i]), "%d", fds[i]);
 	inherit_only(fds, ARRAY_SIZE(fds));
-	if (sandbox_enter_program(display->program, -1, &err) == 0)
+	if (sandbox_enter_program(
+		    display->program, &(struct sandbox_program){ .directory = -1 }, &err) == 0)
 		execv(display->program, argv);
 	_exit(127);
 }

@@ -2,33 +2,26 @@
 #include "broker/tpm.h"
 
 #include "base/fd.h"
-#include "base/log.h"
 #include "base/size.h"
-#include "broker/signals.h"
 #include "host/system/guard.h"
-#include "machine/sandbox.h"
 
 #include <dirent.h>
 #include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/file.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 
 #define ANSWER_MS \
 	10000 /* for swtpm to answer a request; it takes some 10, and 100 for its self-test */
 #define END_MS     3000 /* for swtpm to end by itself, and then for the kernel to end it */
-#define TICK_MS    10
 #define STATE_FILE "tpm2-00.permall" /* swtpm's name for it */
 
 #define FILE_MAX (16 * MIB) /* for what it writes: state of some KiB, and its log */
@@ -37,23 +30,6 @@
 enum { CMD_INIT = 2, CMD_CANCEL = 9, CMD_SET_BUFFERSIZE = 17 };
 
 /* The state */
-
-static int find_program(struct broker_tpm *tpm, struct error *err)
-{
-	const char *path = getenv("PATH");
-	cleanup_free char *copy = strdup(path ? path : "/usr/bin:/bin");
-	char *rest = copy, *directory;
-
-	while ((directory = strsep(&rest, ":")))
-		if (directory[0] == '/' &&
-			snprintf(tpm->program, sizeof(tpm->program), "%s/swtpm", directory) <
-				(int)sizeof(tpm->program) &&
-			access(tpm->program, X_OK) == 0)
-			return 0;
-	error_set(err, -ENOENT, NULL, "--tpm needs swtpm, which is not installed");
-	error_hint(err, "install the package swtpm (apt install swtpm)");
-	return err->code;
-}
 
 static int open_state(struct broker_tpm *tpm, struct error *err)
 {
@@ -86,11 +62,9 @@ static int open_state(struct broker_tpm *tpm, struct error *err)
 int broker_tpm_open(struct broker_tpm *tpm, const char *nvram, bool has_firmware, struct error *err)
 {
 	tpm->has_firmware = has_firmware;
-	if (find_program(tpm, err))
+	snprintf(tpm->backend.label, sizeof(tpm->backend.label), "tpm");
+	if (broker_backend_find(&tpm->backend, "swtpm", "--tpm", "swtpm", err))
 		return err->code;
-	tpm->log = memfd_create("swtpm-log", MFD_CLOEXEC);
-	if (tpm->log < 0)
-		return error_sys(err, -errno, NULL, "cannot make swtpm's log");
 	if (!nvram) {
 		tpm->is_new = true;
 		tpm->state = memfd_create("tpm", MFD_CLOEXEC);
@@ -106,16 +80,16 @@ void broker_tpm_close(struct broker_tpm *tpm)
 {
 	if (tpm->state >= 0)
 		close(tpm->state);
-	if (tpm->log >= 0)
-		close(tpm->log);
+	broker_backend_close(&tpm->backend);
 }
 
 /*
  * swtpm of root's has a uid of its own, and between its lives the state is root's again. Its files, that is: whatever
  * else is there, or has another name elsewhere, stays as it is.
  */
-static void give_state_to(const struct broker_tpm *tpm, uid_t uid)
+static void give_state_to(void *opaque, uid_t uid)
 {
+	const struct broker_tpm *tpm = opaque;
 	int again = tpm->path[0] ? openat(tpm->state, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
 	DIR *directory = again < 0 ? NULL : fdopendir(again);
 	struct dirent *entry;
@@ -132,94 +106,59 @@ static void give_state_to(const struct broker_tpm *tpm, uid_t uid)
 
 /* The start */
 
-static void inherit_nothing_but(const int fds[static 3], int log)
+static int start_swtpm(struct broker_tpm *tpm, int control, int data, struct error *err)
 {
-	int keep[4] = { fds[0], fds[1], fds[2], log };
-	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-
-	dup2(null, STDIN_FILENO);
-	dup2(null, STDOUT_FILENO);
-	dup2(log, STDERR_FILENO);
-	fd_close_except(keep, ARRAY_SIZE(keep));
-	for (unsigned i = 0; i < 3; i++)
-		fcntl(fds[i], F_SETFD, 0);
-	/* Ctrl-C is the broker's to act on, and what that one ignores or blocks is its own affair. */
-	setsid();
-	broker_signals_unblock();
-	signal(SIGPIPE, SIG_DFL);
-	signal(SIGTTIN, SIG_DFL);
-	signal(SIGTTOU, SIG_DFL);
-}
-
-static _Noreturn void become_swtpm(const struct broker_tpm *tpm, int control, int data)
-{
-	const struct rlimit limit = { FILE_MAX, FILE_MAX };
 	char state[64], channel[64], fd[16];
 	char *const argv[] = { "swtpm", "socket", "--tpm2", "--tpmstate", state, "--ctrl", channel,
 		"--fd", fd, "--terminate", "--seccomp", "action=kill", NULL };
+	const int fds[] = { control, data, tpm->state };
 	bool kept = tpm->path[0];
-	struct error err = { 0 };
 
-	inherit_nothing_but((const int[]){ control, data, tpm->state }, tpm->log);
 	/* By its descriptor: no other directory on the way to it has to let that uid pass. */
 	snprintf(state, sizeof(state),
 		kept ? "dir=/proc/self/fd/%d,mode=0600" : "backend-uri=file:///proc/self/fd/%d",
 		tpm->state);
 	snprintf(channel, sizeof(channel), "type=unixio,clientfd=%d", control);
 	snprintf(fd, sizeof(fd), "%d", data);
-	setrlimit(RLIMIT_FSIZE, &limit);
-	if (geteuid() == 0)
-		give_state_to(tpm, sandbox_uid());
-	if (sandbox_enter_program(tpm->program, kept ? tpm->state : -1, &err) == 0) {
-		execv(tpm->program, argv);
-		error_sys(&err, -errno, tpm->program, "cannot be started");
-	}
-	error_print(&err); /* into the log */
-	_exit(127);
+	return broker_backend_start(&tpm->backend,
+		&(struct broker_backend_start){
+			.argv = argv,
+			.fds = fds,
+			.fd_count = ARRAY_SIZE(fds),
+			.sandbox.directory = kept ? tpm->state : -1,
+			.file_max = FILE_MAX,
+			.prepare = give_state_to,
+			.opaque = tpm,
+		},
+		err);
 }
 
 static int spawn(struct broker_tpm *tpm, struct error *err)
 {
-	int control[2] = { -1, -1 }, data[2] = { -1, -1 }, code = 0;
+	int control[2] = { -1, -1 }, data[2] = { -1, -1 };
 
 	tpm->machine.cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (tpm->machine.cancel_fd < 0 || ftruncate(tpm->log, 0) < 0 ||
-		lseek(tpm->log, 0, SEEK_SET) < 0 ||
+	if (tpm->machine.cancel_fd < 0 ||
 		socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, control) < 0 ||
 		socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, data) < 0 ||
-		fcntl(data[0], F_SETFL, O_NONBLOCK) < 0 || (tpm->pid = fork()) < 0)
-		code = -errno;
-	if (!code && tpm->pid == 0)
-		become_swtpm(tpm, control[1], data[1]);
+		fcntl(data[0], F_SETFL, O_NONBLOCK) < 0)
+		error_sys(err, -errno, NULL, "cannot start swtpm");
+	else
+		start_swtpm(tpm, control[1], data[1], err);
 	tpm->control = control[0];
 	tpm->machine.fd = data[0];
 	if (control[1] >= 0)
 		close(control[1]);
 	if (data[1] >= 0)
 		close(data[1]);
-	if (!code)
-		return 0;
-	tpm->pid = 0;
-	return error_sys(err, code, NULL, "cannot start swtpm");
-}
-
-/* The first line that it has said, "" where there is none. */
-static void read_log(const struct broker_tpm *tpm, char *text, size_t size)
-{
-	ssize_t got = pread(tpm->log, text, size - 1, 0);
-
-	text[got < 0 ? 0 : got] = '\0';
-	text[strcspn(text, "\n")] = '\0';
-	for (char *at = text; *at; at++)
-		if ((unsigned char)*at < ' ' || *at == 0x7f)
-			*at = '?';
+	return err->code;
 }
 
 static int not_started(const struct broker_tpm *tpm, int code, const char *what, struct error *err)
 {
 	char said[128];
 
-	read_log(tpm, said, sizeof(said));
+	broker_backend_read_log(&tpm->backend, said, sizeof(said));
 	error_set(err, code, tpm->path[0] ? tpm->path : NULL, "swtpm %s%s%s", what,
 		said[0] ? ": " : "", said);
 	if (tpm->path[0])
@@ -357,7 +296,7 @@ static int power_on(struct broker_tpm *tpm, struct error *err)
 
 int broker_tpm_start(struct broker_tpm *tpm, struct error *err)
 {
-	if (tpm->state < 0 || tpm->pid)
+	if (tpm->state < 0 || tpm->backend.pid)
 		return 0;
 	if (spawn(tpm, err) || power_on(tpm, err))
 		broker_tpm_end(tpm, NULL);
@@ -383,22 +322,10 @@ static void on_cancel(void *opaque, uint32_t events)
 
 void broker_tpm_handed_over(struct broker_tpm *tpm, struct loop *loop)
 {
-	if (!tpm->pid)
+	if (!tpm->backend.pid)
 		return;
 	close(take_fd(&tpm->machine.fd));
 	loop_add(loop, tpm->machine.cancel_fd, EPOLLIN, on_cancel, tpm);
-}
-
-static bool has_ended(struct broker_tpm *tpm)
-{
-	uint64_t end = guard_now() + END_MS;
-
-	while (waitpid(tpm->pid, NULL, WNOHANG) == 0) {
-		if (guard_now() >= end)
-			return false;
-		poll(NULL, 0, TICK_MS);
-	}
-	return true;
 }
 
 void broker_tpm_end(struct broker_tpm *tpm, struct loop *loop)
@@ -410,16 +337,10 @@ void broker_tpm_end(struct broker_tpm *tpm, struct loop *loop)
 	for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
 		if (*fds[i] >= 0)
 			close(take_fd(fds[i]));
-	if (!tpm->pid)
+	if (!tpm->backend.pid)
 		return;
 	/* It ends with its last connection. */
-	if (!has_ended(tpm)) {
-		kill(tpm->pid, SIGKILL);
-		if (!has_ended(tpm))
-			log_warning("swtpm (process %d) does not end: its state's disk may hang",
-				tpm->pid);
-	}
-	tpm->pid = 0;
+	broker_backend_end(&tpm->backend, 0, END_MS);
 	if (geteuid() == 0)
 		give_state_to(tpm, 0);
 }

@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "base/loop.h"
+#include "broker/backend.h"
 #include "machine/platform/tpm.h"
 
 #include <limits.h>
@@ -14,20 +15,19 @@
  */
 
 struct broker_tpm {
-	char program[PATH_MAX];
+	struct broker_backend backend;
 	char path[PATH_MAX]; /* of its state's directory; "": that lasts as long as the broker */
 	int state;           /* this directory, locked, or a memfd; -1: there is no TPM */
 	bool is_new;         /* there is nothing in it yet */
 	bool has_firmware;   /* which does what a TPM wants first */
-	int log;             /* what swtpm says, a memfd */
-	pid_t pid;           /* 0: it does not run */
 	int control;
 	struct tpm_config machine; /* for the machine's process */
 };
 
-#define BROKER_TPM_NONE                                                      \
-	{                                                                    \
-		.state = -1, .log = -1, .control = -1, .machine = { -1, -1 } \
+#define BROKER_TPM_NONE                                                    \
+	{                                                                  \
+		.backend = BROKER_BACKEND_NONE, .state = -1, .control = -1, \
+		.machine = { -1, -1 },                                     \
 	}
 
 /*

@@ -58,14 +58,19 @@ static int drop_root(struct error *err)
 	return code;
 }
 
-static int drop_capabilities(void)
+/* All but these, which a program that is executed has, too. */
+static int drop_capabilities(uint32_t kept)
 {
 	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
-	struct __user_cap_data_struct none[2] = { 0 };
+	struct __user_cap_data_struct data[2] = { { kept, kept, kept } };
 
 	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0 ||
-		syscall(SYS_capset, &header, none) < 0)
+		syscall(SYS_capset, &header, data) < 0)
 		return -errno;
+	for (unsigned i = 0; i < 32; i++)
+		if (kept & 1U << i &&
+			prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, i, 0, 0) < 0)
+			return -errno;
 	return 0;
 }
 
@@ -92,15 +97,20 @@ static int allow_path(int ruleset, const char *path, uint64_t rights)
 	return fd < 0 ? 0 : allow_below(ruleset, fd, rights);
 }
 
-static int allow_program(int ruleset, const char *program, int directory)
+static int allow_program(int ruleset, const char *path, const struct sandbox_program *program)
 {
 	static const char *const installed[] = { "/usr", "/lib", "/lib64", "/etc" };
-	int code = allow_path(ruleset, program, READ_RIGHTS);
+	int code = allow_path(ruleset, path, READ_RIGHTS);
 
 	for (size_t i = 0; i < ARRAY_SIZE(installed) && !code; i++)
 		code = allow_path(ruleset, installed[i], READ_RIGHTS | LANDLOCK_ACCESS_FS_READ_DIR);
-	if (!code && directory >= 0)
-		code = allow_below(ruleset, directory, DIRECTORY_RIGHTS);
+	if (!code && program->directory >= 0)
+		code = allow_below(ruleset, program->directory, DIRECTORY_RIGHTS);
+	for (unsigned i = 0; i < program->file_count && !code; i++)
+		code = allow_below(ruleset, program->files[i].fd,
+			program->files[i].writable
+				? LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE
+				: LANDLOCK_ACCESS_FS_READ_FILE);
 	return code;
 }
 
@@ -108,7 +118,7 @@ static int allow_program(int ruleset, const char *program, int directory)
  * A ruleset that governs all file access, and allows none but what a program needs. Kernels without it have
  * seccomp alone.
  */
-static int limit_paths(const char *program, int directory)
+static int limit_paths(const char *path, const struct sandbox_program *program)
 {
 	struct landlock_ruleset_attr attr = { .handled_access_fs = (1ULL << 13) - 1 };
 	cleanup_fd int ruleset = syscall(SYS_landlock_create_ruleset, &attr, sizeof(attr), 0);
@@ -117,7 +127,7 @@ static int limit_paths(const char *program, int directory)
 	if (ruleset < 0)
 		return errno == ENOSYS || errno == EOPNOTSUPP ? 0 : -errno;
 	if (program)
-		code = allow_program(ruleset, program, directory);
+		code = allow_program(ruleset, path, program);
 	if (!code && syscall(SYS_landlock_restrict_self, ruleset, 0) < 0)
 		code = -errno;
 	return code;
@@ -345,14 +355,19 @@ static int filter_calls(int (*add_rules)(scmp_filter_ctx filter))
 	return code;
 }
 
-static int drop_privileges(struct error *err)
+static int drop_privileges(uint32_t kept, struct error *err)
 {
-	int code = drop_root(err);
+	int code = 0;
+
+	if (kept && prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0)
+		code = -errno;
+	if (!code)
+		code = drop_root(err);
 
 	if (!code && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		code = -errno;
 	if (!code)
-		code = drop_capabilities();
+		code = drop_capabilities(kept);
 	/* A change of uid clears it: nobody, not even a process of the same uid, looks inside. */
 	if (!code && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
 		code = -errno;
@@ -369,9 +384,9 @@ int sandbox_enter(struct error *err)
 	/* What libc would open files for later: the time zone; the number of CPUs for its arenas. */
 	tzset();
 	mallopt(M_ARENA_MAX, 1);
-	code = drop_privileges(err);
+	code = drop_privileges(0, err);
 	if (!code)
-		code = limit_paths(NULL, -1);
+		code = limit_paths(NULL, NULL);
 	if (!code)
 		code = filter_calls(add_machine_rules);
 	return code ? error_sys(err, code, NULL, "cannot enter the sandbox") : 0;
@@ -383,21 +398,64 @@ int sandbox_enter_display(struct error *err)
 
 	tzset();
 	mallopt(M_ARENA_MAX, 1);
-	code = prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 ? -errno : limit_paths(NULL, -1);
+	code = prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 ? -errno : limit_paths(NULL, NULL);
 	if (!code)
 		code = filter_calls(add_display_rules);
 	return code ? error_sys(err, code, NULL, "cannot enter the sandbox") : 0;
 }
 
-int sandbox_enter_program(const char *program, int directory, struct error *err)
+static bool has_landlock(void)
 {
+	return syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION) > 0;
+}
+
+/*
+ * What Landlock does not govern: who reaches another process by a socket or queue, or changes a file by its path, does
+ * so with the rights of a uid, or of CAP_DAC_OVERRIDE. io_uring makes sockets without a system call that is seen here.
+ */
+static int forbid_other_ways(void)
+{
+	static const int calls[] = {
+		SCMP_SYS(connect),
+		SCMP_SYS(io_uring_setup),
+		SCMP_SYS(lsetxattr),
+		SCMP_SYS(mq_open),
+		SCMP_SYS(mq_unlink),
+		SCMP_SYS(ptrace),
+		SCMP_SYS(removexattr),
+		SCMP_SYS(lremovexattr),
+		SCMP_SYS(setxattr),
+		SCMP_SYS(socket),
+		SCMP_SYS(truncate),
+		SCMP_SYS(utime),
+		SCMP_SYS(utimensat),
+		SCMP_SYS(utimes),
+		SCMP_SYS(futimesat),
+	};
+	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
+	int code = filter ? 0 : -ENOMEM;
+
+	for (size_t i = 0; i < ARRAY_SIZE(calls) && !code; i++)
+		code = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), calls[i], 0);
+	if (!code)
+		code = seccomp_load(filter);
+	seccomp_release(filter);
+	return code;
+}
+
+int sandbox_enter_program(const char *path, const struct sandbox_program *program, struct error *err)
+{
+	bool is_root = geteuid() == 0;
+	uint32_t kept = is_root && program->file_count && has_landlock() ? 1U << CAP_DAC_OVERRIDE : 0;
 	int code;
 
 	/* A container may forbid it; what is left is as much as a user's processes have. */
-	if (geteuid() == 0)
+	if (is_root)
 		(void)!unshare(CLONE_NEWNET);
-	code = drop_privileges(err);
+	code = drop_privileges(kept, err);
 	if (!code)
-		code = limit_paths(program, directory);
-	return code ? error_sys(err, code, program, "cannot enter its sandbox") : 0;
+		code = limit_paths(path, program);
+	if (!code && program->file_count)
+		code = forbid_other_ways();
+	return code ? error_sys(err, code, path, "cannot enter its sandbox") : 0;
 }

@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 
+#include <stdbool.h>
 #include <sys/types.h>
 
 /*
@@ -12,12 +13,28 @@
  */
 int sandbox_enter(struct error *err);
 
+/* A file that a program may open again by its descriptor: /proc/self/fd/N. */
+struct sandbox_file {
+	int fd;
+	bool writable;
+};
+
+/* Of files a program may read what a distribution installs, and itself, and what is here. */
+struct sandbox_program {
+	int directory; /* in which it may read, make and remove files; -1: none */
+	const struct sandbox_file *files;
+	unsigned file_count;
+};
+
 /*
- * The same for a program of somebody else's, which this process is about to become: of system calls it has to forbid
- * itself what it does not need. Of files it may read what a distribution installs, and the program; and read, make and
- * remove those in the directory, where there is one (-1). As root it reaches no network.
+ * The same for a program of somebody else's, which this process is about to become. As root it reaches no network.
+ *
+ * Of system calls it has to forbid itself what it does not need; but one with files makes no socket, and what it opens
+ * is not asked for its owner: as root's it has a uid that owns nothing, and CAP_DAC_OVERRIDE, which Landlock leaves
+ * these files for. Where the kernel has no Landlock it has no capability, and opens what anybody may.
  */
-int sandbox_enter_program(const char *program, int directory, struct error *err);
+int sandbox_enter_program(
+	const char *path, const struct sandbox_program *program, struct error *err);
 
 /*
  * What is left to do for src/display's program, which the broker has put into the sandbox of sandbox_enter_program() until

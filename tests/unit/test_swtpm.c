@@ -211,7 +211,7 @@ static void assert_log(const struct fixture *fixture, const char *wanted)
 {
 	char log[64] = "";
 
-	assert_true(pread(fixture->tpm.log, log, sizeof(log) - 1, 0) >= 0);
+	assert_true(pread(fixture->tpm.backend.log, log, sizeof(log) - 1, 0) >= 0);
 	assert_string_equal(log, wanted);
 }
 
@@ -253,9 +253,9 @@ static void it_is_started_for_each_life(void **state)
 	open_tpm(fixture);
 	for (unsigned life = 0; life < 2; life++) {
 		start_tpm(fixture);
-		first = fixture->tpm.pid;
+		first = fixture->tpm.backend.pid;
 		start_tpm(fixture); /* it runs */
-		assert_int_equal(fixture->tpm.pid, first);
+		assert_int_equal(fixture->tpm.backend.pid, first);
 		assert_answers(fixture->tpm.machine.fd);
 		broker_tpm_handed_over(&fixture->tpm, fixture->loop);
 		assert_int_equal(fixture->tpm.machine.fd, -1);

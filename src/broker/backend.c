@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "broker/backend.h"
+
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/size.h"
+#include "broker/signals.h"
+#include "host/system/guard.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#define KILL_MS 3000 /* for the kernel to end it */
+#define TICK_MS 10
+#define FDS_MAX 80
+
+int broker_backend_find(struct broker_backend *backend, const char *name, const char *option,
+	const char *package, struct error *err)
+{
+	const char *path = getenv("PATH");
+	cleanup_free char *copy = strdup(path ? path : "/usr/bin:/bin");
+	char *rest = copy, *directory;
+
+	backend->name = name;
+	while ((directory = strsep(&rest, ":"))) {
+		if (directory[0] != '/' ||
+			snprintf(backend->program, sizeof(backend->program), "%s/%s", directory,
+				name) >= (int)sizeof(backend->program) ||
+			access(backend->program, X_OK) < 0)
+			continue;
+		backend->log = memfd_create(name, MFD_CLOEXEC);
+		return backend->log < 0 ? error_sys(err, -errno, name, "cannot make its log") : 0;
+	}
+	error_set(err, -ENOENT, NULL, "%s needs %s, which is not installed", option, name);
+	error_hint(err, "install the package %s (apt install %s)", package, package);
+	return err->code;
+}
+
+void broker_backend_close(struct broker_backend *backend)
+{
+	if (backend->log >= 0)
+		close(take_fd(&backend->log));
+}
+
+/* The start */
+
+static int compare_fds(const void *a, const void *b)
+{
+	return *(const int *)a - *(const int *)b;
+}
+
+static void inherit_nothing_but(const struct broker_backend_start *start, int log)
+{
+	int keep[FDS_MAX + 1], null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	size_t count = start->fd_count;
+
+	memcpy(keep, start->fds, count * sizeof(*keep));
+	keep[count++] = log;
+	qsort(keep, count, sizeof(*keep), compare_fds);
+	dup2(null, STDIN_FILENO);
+	dup2(null, STDOUT_FILENO);
+	dup2(log, STDERR_FILENO);
+	fd_close_except(keep, count);
+	for (size_t i = 0; i < start->fd_count; i++)
+		fcntl(start->fds[i], F_SETFD, 0);
+	/* Ctrl-C is the broker's to act on, and what that one ignores or blocks is its own affair. */
+	setsid();
+	broker_signals_unblock();
+	signal(SIGPIPE, SIG_DFL);
+	signal(SIGTTIN, SIG_DFL);
+	signal(SIGTTOU, SIG_DFL);
+}
+
+static _Noreturn void become(
+	const struct broker_backend *backend, const struct broker_backend_start *start)
+{
+	const struct rlimit limit = { start->file_max, start->file_max };
+	struct error err = { 0 };
+
+	inherit_nothing_but(start, backend->log);
+	if (start->file_max)
+		setrlimit(RLIMIT_FSIZE, &limit);
+	if (start->prepare && geteuid() == 0)
+		start->prepare(start->opaque, sandbox_uid());
+	if (sandbox_enter_program(backend->program, &start->sandbox, &err) == 0) {
+		execv(backend->program, start->argv);
+		error_sys(&err, -errno, backend->program, "cannot be started");
+	}
+	error_print(&err); /* into the log */
+	_exit(127);
+}
+
+int broker_backend_start(
+	struct broker_backend *backend, const struct broker_backend_start *start, struct error *err)
+{
+	pid_t pid = -1;
+
+	if (start->fd_count > FDS_MAX)
+		errno = E2BIG;
+	else if (ftruncate(backend->log, 0) == 0 && lseek(backend->log, 0, SEEK_SET) == 0)
+		pid = fork();
+	if (pid == 0)
+		become(backend, start);
+	if (pid < 0)
+		return error_sys(err, -errno, NULL, "cannot start %s", backend->name);
+	backend->pid = pid;
+	return 0;
+}
+
+void broker_backend_read_log(const struct broker_backend *backend, char *text, size_t size)
+{
+	ssize_t got = pread(backend->log, text, size - 1, 0);
+
+	text[got < 0 ? 0 : got] = '\0';
+	text[strcspn(text, "\n")] = '\0';
+	for (char *at = text; *at; at++)
+		if ((unsigned char)*at < ' ' || *at == 0x7f)
+			*at = '?';
+}
+
+/* While it runs, and the end */
+
+static void unwatch(struct broker_backend *backend)
+{
+	if (backend->watch < 0)
+		return;
+	loop_remove(backend->loop, backend->watch);
+	close(take_fd(&backend->watch));
+}
+
+static void on_end(void *opaque, uint32_t events)
+{
+	struct broker_backend *backend = opaque;
+	char said[128];
+	int status = 0;
+
+	(void)events;
+	unwatch(backend);
+	waitpid(backend->pid, &status, 0);
+	broker_backend_read_log(backend, said, sizeof(said));
+	if (WIFSIGNALED(status))
+		log_warning("%s: %s (process %d) was killed by signal %d", backend->label,
+			backend->name, backend->pid, WTERMSIG(status));
+	else
+		log_warning("%s: %s (process %d) has ended%s%s", backend->label, backend->name,
+			backend->pid, said[0] ? ": " : "", said);
+	backend->pid = 0;
+}
+
+int broker_backend_watch(struct broker_backend *backend, struct loop *loop)
+{
+	int code;
+
+	if (!backend->pid || backend->watch >= 0)
+		return 0;
+	backend->watch = syscall(SYS_pidfd_open, backend->pid, 0);
+	if (backend->watch < 0)
+		return -errno;
+	backend->loop = loop;
+	code = loop_add(loop, backend->watch, EPOLLIN, on_end, backend);
+	if (code)
+		close(take_fd(&backend->watch));
+	return code;
+}
+
+static bool has_ended(const struct broker_backend *backend, unsigned limit_ms)
+{
+	uint64_t end = guard_now() + limit_ms;
+
+	while (waitpid(backend->pid, NULL, WNOHANG) == 0) {
+		if (guard_now() >= end)
+			return false;
+		poll(NULL, 0, TICK_MS);
+	}
+	return true;
+}
+
+void broker_backend_end(struct broker_backend *backend, int signal, unsigned limit_ms)
+{
+	unwatch(backend);
+	if (!backend->pid)
+		return;
+	if (signal)
+		kill(backend->pid, signal);
+	if (!has_ended(backend, limit_ms)) {
+		kill(backend->pid, SIGKILL);
+		if (!has_ended(backend, KILL_MS))
+			log_warning("%s: %s (process %d) does not end: the disk that it writes to "
+				    "may hang",
+				backend->label, backend->name, backend->pid);
+	}
+	backend->pid = 0;
+}

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+
+#include "base/error.h"
+#include "base/loop.h"
+#include "machine/sandbox.h"
+
+#include <limits.h>
+#include <sys/types.h>
+
+/*
+ * A program of the distribution's that serves the guest a device: a child of the broker's, confined, started anew for
+ * each life of the machine. What it says goes into a log of its own, whose first line tells why it has ended.
+ */
+
+struct broker_backend {
+	char label[16];   /* what it serves: "tpm", "disk0" */
+	const char *name; /* "swtpm" */
+	char program[PATH_MAX];
+	int log;   /* a memfd; -1: it was not found, or is not wanted */
+	pid_t pid; /* 0: it does not run */
+	int watch; /* a pidfd in the loop; -1 */
+	struct loop *loop;
+};
+
+#define BROKER_BACKEND_NONE         \
+	{                           \
+		.log = -1, .watch = -1, \
+	}
+
+/* Find the program in PATH. For the error: the option that needs it, and Debian's package that has it. */
+int broker_backend_find(struct broker_backend *backend, const char *name, const char *option,
+	const char *package, struct error *err);
+/* Has ended before. */
+void broker_backend_close(struct broker_backend *backend);
+
+struct broker_backend_start {
+	char *const *argv;
+	const int *fds; /* that it gets, by their numbers here; no others */
+	size_t fd_count;
+	struct sandbox_program sandbox;
+	uint64_t file_max; /* bytes that a file of its may have; 0: any number */
+	/* As root it gets this uid. Called in its process, before that gives up being root's. */
+	void (*prepare)(void *opaque, uid_t uid);
+	void *opaque;
+};
+
+/* What it cannot do in its own process it says in its log, and ends. */
+int broker_backend_start(
+	struct broker_backend *backend, const struct broker_backend_start *start, struct error *err);
+
+/* Warn when it ends before broker_backend_end(). */
+int broker_backend_watch(struct broker_backend *backend, struct loop *loop);
+
+/* The first line that it has said, "" where there is none. */
+void broker_backend_read_log(const struct broker_backend *backend, char *text, size_t size);
+
+/* Give it so long to end, by itself or by the signal, if not 0; then kill it. */
+void broker_backend_end(struct broker_backend *backend, int signal, unsigned limit_ms);
