@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -67,7 +68,7 @@ static void inherit_nothing_but(const struct broker_backend_start *start, int lo
 	keep[count++] = log;
 	qsort(keep, count, sizeof(*keep), compare_fds);
 	dup2(null, STDIN_FILENO);
-	dup2(null, STDOUT_FILENO);
+	dup2(start->out > 0 ? start->out : null, STDOUT_FILENO);
 	dup2(log, STDERR_FILENO);
 	fd_close_except(keep, count);
 	for (size_t i = 0; i < start->fd_count; i++)
@@ -80,18 +81,27 @@ static void inherit_nothing_but(const struct broker_backend_start *start, int lo
 	signal(SIGTTOU, SIG_DFL);
 }
 
+static void limit(int resource, uint64_t most)
+{
+	const struct rlimit limit = { most, most };
+
+	if (most)
+		setrlimit(resource, &limit);
+}
+
 static _Noreturn void become(
 	const struct broker_backend *backend, const struct broker_backend_start *start)
 {
-	const struct rlimit limit = { start->file_max, start->file_max };
 	struct error err = { 0 };
 
 	inherit_nothing_but(start, backend->log);
-	if (start->file_max)
-		setrlimit(RLIMIT_FSIZE, &limit);
+	limit(RLIMIT_FSIZE, start->file_max);
+	limit(RLIMIT_AS, start->memory_max);
 	if (start->prepare && geteuid() == 0)
 		start->prepare(start->opaque, sandbox_uid());
 	if (sandbox_enter_program(backend->program, &start->sandbox, &err) == 0) {
+		if (start->death_signal)
+			prctl(PR_SET_PDEATHSIG, start->death_signal);
 		execv(backend->program, start->argv);
 		error_sys(&err, -errno, backend->program, "cannot be started");
 	}
@@ -129,7 +139,7 @@ void broker_backend_read_log(const struct broker_backend *backend, char *text, s
 
 /* While it runs, and the end */
 
-static void unwatch(struct broker_backend *backend)
+static void stop_watching(struct broker_backend *backend)
 {
 	if (backend->watch < 0)
 		return;
@@ -144,7 +154,7 @@ static void on_end(void *opaque, uint32_t events)
 	int status = 0;
 
 	(void)events;
-	unwatch(backend);
+	stop_watching(backend);
 	waitpid(backend->pid, &status, 0);
 	broker_backend_read_log(backend, said, sizeof(said));
 	if (WIFSIGNALED(status))
@@ -186,7 +196,7 @@ static bool has_ended(const struct broker_backend *backend, unsigned limit_ms)
 
 void broker_backend_end(struct broker_backend *backend, int signal, unsigned limit_ms)
 {
-	unwatch(backend);
+	stop_watching(backend);
 	if (!backend->pid)
 		return;
 	if (signal)

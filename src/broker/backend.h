@@ -23,8 +23,8 @@ struct broker_backend {
 	struct loop *loop;
 };
 
-#define BROKER_BACKEND_NONE         \
-	{                           \
+#define BROKER_BACKEND_NONE             \
+	{                               \
 		.log = -1, .watch = -1, \
 	}
 
@@ -39,15 +39,18 @@ struct broker_backend_start {
 	const int *fds; /* that it gets, by their numbers here; no others */
 	size_t fd_count;
 	struct sandbox_program sandbox;
-	uint64_t file_max; /* bytes that a file of its may have; 0: any number */
+	int out;             /* where its output goes; 0: nowhere */
+	uint64_t file_max;   /* bytes that a file of its may have; 0: any number */
+	uint64_t memory_max; /* the same for its address space */
+	int death_signal;    /* what it gets where the broker is killed; 0: SIGKILL */
 	/* As root it gets this uid. Called in its process, before that gives up being root's. */
 	void (*prepare)(void *opaque, uid_t uid);
 	void *opaque;
 };
 
 /* What it cannot do in its own process it says in its log, and ends. */
-int broker_backend_start(
-	struct broker_backend *backend, const struct broker_backend_start *start, struct error *err);
+int broker_backend_start(struct broker_backend *backend, const struct broker_backend_start *start,
+	struct error *err);
 
 /* Warn when it ends before broker_backend_end(). */
 int broker_backend_watch(struct broker_backend *backend, struct loop *loop);

@@ -328,15 +328,17 @@ int broker_run(const struct broker_config *config, struct error *err)
 			broker.roms, &broker.host, config, broker.files.firmware.bios, err) == 0 &&
 		broker_places_check(config, broker.roms, broker.files.kvm, err) == 0 &&
 		broker_check_memory(config, &broker.host, err) == 0 &&
-		broker_virtio_open(&broker.virtio, config, err) == 0 &&
+		broker_virtio_open(&broker.virtio, config, &broker.host, err) == 0 &&
 		broker_display_open(&broker.display, config, &broker.files.firmware, err) == 0 &&
 		broker_console_open(&broker.console, config, err) == 0 &&
 		make_loop(&broker, err) == 0) {
 		broker_cpus_leave(config);
 		broker_numa_settle(&broker.host, config);
 		/* For the first life, before there is anything that an error would have to undo. */
-		if (broker_tpm_start(&broker.files.tpm, err) == 0)
+		if (broker_tpm_start(&broker.files.tpm, err) == 0 &&
+			broker_virtio_start(&broker.virtio, err) == 0)
 			code = with_name(&broker, err);
+		broker_virtio_end(&broker.virtio);
 		broker_tpm_end(&broker.files.tpm, broker.loop);
 	}
 	broker_display_close(&broker.display);

@@ -38,7 +38,28 @@ struct broker_net {
 	uint8_t mac[VIRTIO_MAC_SIZE];
 };
 
-#define BROKER_NETS_MAX 8
+#define BROKER_NETS_MAX  8
+#define BROKER_DISKS_MAX 7 /* with the cards and a vsock as many as a machine has room for */
+
+enum broker_format {
+	BROKER_FORMAT_ANY, /* as the name and the bytes agree */
+	BROKER_FORMAT_RAW,
+	BROKER_FORMAT_QCOW2,
+};
+
+enum broker_cache {
+	BROKER_CACHE_WRITEBACK, /* the host's page cache; a flush of the guest's is durable */
+	BROKER_CACHE_NONE,      /* past the page cache */
+	BROKER_CACHE_UNSAFE,    /* the guest's flushes do nothing */
+};
+
+struct broker_disk_config {
+	const char *path;
+	enum broker_format format;
+	bool readonly;
+	enum broker_cache cache;
+	unsigned queues; /* 0: as many as the guest has CPUs, within limits */
+};
 
 /* A display, shown by VNC. */
 struct broker_vnc {
@@ -67,6 +88,8 @@ struct broker_config {
 	unsigned device_count;
 	struct broker_net nets[BROKER_NETS_MAX];
 	unsigned net_count;
+	struct broker_disk_config disks[BROKER_DISKS_MAX];
+	unsigned disk_count;
 	uint32_t vsock_cid; /* 0: none */
 	struct broker_vnc vnc;
 	enum broker_iommu iommu;

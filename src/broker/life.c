@@ -492,11 +492,14 @@ int broker_life(struct broker *broker, struct broker_life *life, struct error *e
 
 	*life = (struct broker_life){ 0 };
 	if (broker_tpm_start(&broker->files.tpm, err) ||
+		broker_virtio_start(&broker->virtio, err) ||
 		start_machine(broker, &watch.control, &watch.pid, err)) {
+		broker_virtio_end(&broker->virtio);
 		broker_tpm_end(&broker->files.tpm, broker->loop);
 		return err->code;
 	}
 	broker_tpm_handed_over(&broker->files.tpm, broker->loop);
+	broker_virtio_watch(&broker->virtio, broker->loop);
 	broker->watch = &watch;
 	if (loop_add(broker->loop, watch.control, EPOLLIN, on_message, &watch)) {
 		error_set(err, -ENOMEM, broker->config->name, "cannot listen to the machine");
@@ -505,6 +508,7 @@ int broker_life(struct broker *broker, struct broker_life *life, struct error *e
 	life->pid = watch.pid;
 	if (wait_for_end(&watch, &life->status, err) == 0)
 		hear_last_words(&watch);
+	broker_virtio_end(&broker->virtio);
 	broker_tpm_end(&broker->files.tpm, broker->loop);
 	broker->watch = NULL;
 	broker_console_leave(&broker->console);

@@ -24,10 +24,9 @@ struct broker_tpm {
 	struct tpm_config machine; /* for the machine's process */
 };
 
-#define BROKER_TPM_NONE                                                    \
-	{                                                                  \
-		.backend = BROKER_BACKEND_NONE, .state = -1, .control = -1, \
-		.machine = { -1, -1 },                                     \
+#define BROKER_TPM_NONE                                                                            \
+	{                                                                                          \
+		.backend = BROKER_BACKEND_NONE, .state = -1, .control = -1, .machine = { -1, -1 }, \
 	}
 
 /*

@@ -149,11 +149,69 @@ static int take_cid(const struct virtio_config *device, struct error *err)
 		(unsigned long long)device->cid);
 }
 
+static int add_disks(struct broker_virtio *virtio, const struct broker_config *config,
+	const struct host *host, struct error *err)
+{
+	for (unsigned i = 0; i < config->disk_count; i++) {
+		struct virtio_config *device = &virtio->devices[virtio->count];
+		struct broker_disk *disk = &virtio->disks[i];
+
+		*device = (struct virtio_config){
+			.type = VIRTIO_BLK,
+			.user_fd = -1,
+			.vhost_fd = -1,
+			.tap_fd = -1,
+		};
+		snprintf(device->name, sizeof(device->name), "disk%u", i);
+		*disk = (struct broker_disk)BROKER_DISK_NONE;
+		virtio->count++;
+		virtio->disk_count++;
+		if (broker_disk_open(
+			    disk, device->name, &config->disks[i], config->cpus.count, host, err))
+			return err->code;
+		device->queues = disk->queues;
+	}
+	return 0;
+}
+
+static struct virtio_config *device_of(struct broker_virtio *virtio, unsigned disk)
+{
+	return &virtio->devices[virtio->count - virtio->disk_count + disk];
+}
+
+int broker_virtio_start(struct broker_virtio *virtio, struct error *err)
+{
+	for (unsigned i = 0; i < virtio->disk_count; i++) {
+		if (broker_disk_start(&virtio->disks[i], err))
+			return err->code;
+		device_of(virtio, i)->user_fd = virtio->disks[i].machine_fd;
+	}
+	return 0;
+}
+
+void broker_virtio_watch(struct broker_virtio *virtio, struct loop *loop)
+{
+	for (unsigned i = 0; i < virtio->disk_count; i++) {
+		broker_disk_handed_over(&virtio->disks[i], loop);
+		device_of(virtio, i)->user_fd = -1;
+	}
+}
+
+void broker_virtio_end(struct broker_virtio *virtio)
+{
+	for (unsigned i = 0; i < virtio->disk_count; i++) {
+		broker_disk_end(&virtio->disks[i]);
+		device_of(virtio, i)->user_fd = -1;
+	}
+}
+
 int broker_virtio_begin(struct broker_virtio *virtio, struct error *err)
 {
 	for (unsigned i = 0; i < virtio->count; i++) {
 		struct virtio_config *device = &virtio->devices[i];
 
+		if (device->type == VIRTIO_BLK)
+			continue;
 		device->vhost_fd = open_vhost(device, err);
 		if (device->vhost_fd < 0 || take_cid(device, err))
 			return err->code;
@@ -170,8 +228,8 @@ void broker_virtio_handed(struct broker_virtio *virtio)
 	}
 }
 
-int broker_virtio_open(
-	struct broker_virtio *virtio, const struct broker_config *config, struct error *err)
+int broker_virtio_open(struct broker_virtio *virtio, const struct broker_config *config,
+	const struct host *host, struct error *err)
 {
 	if (add_nets(virtio, config, err))
 		return err->code;
@@ -186,7 +244,7 @@ int broker_virtio_open(
 		};
 	broker_virtio_begin(virtio, err);
 	broker_virtio_handed(virtio);
-	return err->code;
+	return err->code ? err->code : add_disks(virtio, config, host, err);
 }
 
 void broker_virtio_close(struct broker_virtio *virtio)
@@ -195,4 +253,6 @@ void broker_virtio_close(struct broker_virtio *virtio)
 	for (unsigned i = 0; i < virtio->count; i++)
 		if (virtio->devices[i].tap_fd >= 0)
 			close(virtio->devices[i].tap_fd);
+	for (unsigned i = 0; i < virtio->disk_count; i++)
+		broker_disk_close(&virtio->disks[i]);
 }

@@ -2,21 +2,32 @@
 #pragma once
 
 #include "broker/broker.h"
+#include "broker/disk.h"
 
 /*
- * What the machine's virtio devices need of the host: taps, which stay open from one life of the machine to the
- * next, and vhost's nodes, which are opened anew for each, as they belong to the process that uses them.
+ * What the machine's virtio devices need of the host: taps and images, which stay open from one life of the machine to
+ * the next, processes that serve one life each, and vhost's nodes, which are opened anew for each, as they belong to the process that uses them.
  */
 
 struct broker_virtio {
 	struct virtio_config devices[MACHINE_VIRTIO_MAX];
 	unsigned count;
+	struct broker_disk
+		disks[BROKER_DISKS_MAX]; /* the last ones of the devices, in this order */
+	unsigned disk_count;
 };
 
 /* Once, before a device is touched: all of it can be had. */
-int broker_virtio_open(
-	struct broker_virtio *virtio, const struct broker_config *config, struct error *err);
+int broker_virtio_open(struct broker_virtio *virtio, const struct broker_config *config,
+	const struct host *host, struct error *err);
 void broker_virtio_close(struct broker_virtio *virtio);
+
+/* The processes that serve the next life of the machine, where they do not run yet. */
+int broker_virtio_start(struct broker_virtio *virtio, struct error *err);
+/* Its process has its descriptors. */
+void broker_virtio_watch(struct broker_virtio *virtio, struct loop *loop);
+/* That process has ended. */
+void broker_virtio_end(struct broker_virtio *virtio);
 
 /* vhost's nodes for one machine, and away with them once it has its own copies. */
 int broker_virtio_begin(struct broker_virtio *virtio, struct error *err);

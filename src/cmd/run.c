@@ -5,6 +5,7 @@
 #include "broker/rom.h"
 #include "cmd/cmd.h"
 #include "cmd/cpus.h"
+#include "cmd/disk_option.h"
 #include "cmd/display.h"
 #include "cmd/net.h"
 #include "cmd/smbios.h"
@@ -66,6 +67,9 @@ static const char help[] =
 	"                     may be repeated. Devices that share its IOMMU group are taken along, for\n"
 	"                     safety. Its option ROM is its own, or FILE, or with off there is none; with\n"
 	"                     quirks=off what is known of single devices makes no difference\n"
+	"  --disk FILE[,format=raw|qcow2][,readonly][,cache=writeback|none|unsafe][,queues=N]\n"
+	"                     a disk (virtio), which is in a file or a block device; may be repeated.\n"
+	"                     A FILE.qcow2 is taken as such an image, any other as a raw disk\n"
 	"  --net tap=NAME[,mac=ADDRESS]  a network card (virtio) that is connected with a tap of the\n"
 	"                     host's; may be repeated. Its address follows from the machine's name\n"
 	"  --vsock CID        a socket device (virtio), by which host and guest reach each other with no\n"
@@ -119,6 +123,7 @@ enum {
 	OPT_RTC,
 	OPT_SMBIOS,
 	OPT_DEVICE,
+	OPT_DISK,
 	OPT_NET,
 	OPT_VSOCK,
 	OPT_DISPLAY,
@@ -153,6 +158,7 @@ const struct option run_options[] = {
 	{ "rtc", required_argument, NULL, OPT_RTC },
 	{ "smbios", repeated_argument, NULL, OPT_SMBIOS },
 	{ "device", repeated_argument, NULL, OPT_DEVICE },
+	{ "disk", repeated_argument, NULL, OPT_DISK },
 	{ "net", repeated_argument, NULL, OPT_NET },
 	{ "vsock", required_argument, NULL, OPT_VSOCK },
 	{ "display", required_argument, NULL, OPT_DISPLAY },
@@ -398,6 +404,13 @@ static int add_net(struct broker_config *config, struct error *err)
 	return cmd_net_parse(optarg, &config->nets[config->net_count++], err) ? usage(err) : 0;
 }
 
+static int add_disk(struct broker_config *config, struct error *err)
+{
+	if (config->disk_count == BROKER_DISKS_MAX)
+		return error_set(err, -EINVAL, NULL, "more than %d disks", BROKER_DISKS_MAX);
+	return cmd_disk_parse(optarg, &config->disks[config->disk_count++], err) ? usage(err) : 0;
+}
+
 static int parse_run_option(int option, struct broker_config *config, struct error *err)
 {
 	switch (option) {
@@ -442,6 +455,8 @@ static int parse_run_option(int option, struct broker_config *config, struct err
 		return cmd_smbios_parse(optarg, &smbios, err) ? usage(err) : 0;
 	case OPT_DEVICE:
 		return parse_device(optarg, config, err);
+	case OPT_DISK:
+		return add_disk(config, err);
 	case OPT_NET:
 		return add_net(config, err);
 	case OPT_VSOCK:

@@ -68,8 +68,7 @@ static int drop_capabilities(uint32_t kept)
 		syscall(SYS_capset, &header, data) < 0)
 		return -errno;
 	for (unsigned i = 0; i < 32; i++)
-		if (kept & 1U << i &&
-			prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, i, 0, 0) < 0)
+		if (kept & 1U << i && prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, i, 0, 0) < 0)
 			return -errno;
 	return 0;
 }
@@ -102,6 +101,10 @@ static int allow_program(int ruleset, const char *path, const struct sandbox_pro
 	static const char *const installed[] = { "/usr", "/lib", "/lib64", "/etc" };
 	int code = allow_path(ruleset, path, READ_RIGHTS);
 
+	/* By which QEMU looks whether files can be locked. */
+	if (!code)
+		code = allow_path(ruleset, "/dev/null",
+			LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE);
 	for (size_t i = 0; i < ARRAY_SIZE(installed) && !code; i++)
 		code = allow_path(ruleset, installed[i], READ_RIGHTS | LANDLOCK_ACCESS_FS_READ_DIR);
 	if (!code && program->directory >= 0)
@@ -443,10 +446,12 @@ static int forbid_other_ways(void)
 	return code;
 }
 
-int sandbox_enter_program(const char *path, const struct sandbox_program *program, struct error *err)
+int sandbox_enter_program(
+	const char *path, const struct sandbox_program *program, struct error *err)
 {
 	bool is_root = geteuid() == 0;
-	uint32_t kept = is_root && program->file_count && has_landlock() ? 1U << CAP_DAC_OVERRIDE : 0;
+	uint32_t kept =
+		is_root && program->file_count && has_landlock() ? 1U << CAP_DAC_OVERRIDE : 0;
 	int code;
 
 	/* A container may forbid it; what is left is as much as a user's processes have. */

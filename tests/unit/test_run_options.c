@@ -111,10 +111,10 @@ TEST(help_tells_of_every_option)
 {
 	static const char *const options[] = { "--kernel", "--firmware", "--nvram", "--tpm",
 		"--initrd", "--cmdline", "--memory", "--cpus", "--cpu", "--rtc", "--smbios",
-		"--net", "--vsock", "--display", "--dedicated", "--hyperv", "--hyperv-vendor",
-		"--hide-hypervisor", "--device", "--iommu", "--serial", "--name", "--hugepages",
-		"--prealloc", "--on-device-error", "--on-reboot", "--on-crash", "--force",
-		"--help" };
+		"--disk", "--net", "--vsock", "--display", "--dedicated", "--hyperv",
+		"--hyperv-vendor", "--hide-hypervisor", "--device", "--iommu", "--serial", "--name",
+		"--hugepages", "--prealloc", "--on-device-error", "--on-reboot", "--on-crash",
+		"--force", "--help" };
 	struct outcome outcome = run("--help");
 
 	assert_int_equal(outcome.code, 0);
@@ -404,6 +404,34 @@ TEST(a_display_listens_on_this_host)
 		assert_failure("regular", "--kernel", "/dev/null", "--display", good[i]);
 }
 
+TEST(a_disk_is_an_image_and_what_it_is_for)
+{
+	static const struct {
+		const char *value, *words;
+	} bad[] = {
+		{ "", "a file or a block device" },
+		{ ",readonly", "a file or a block device" },
+		{ "a,", "'' is none of format=, readonly, cache= and queues=" },
+		{ "a,readonly=on", "'readonly=on' is none of" },
+		{ "a,format=", "format= is neither raw nor qcow2" },
+		{ "a,format=vmdk", "format=vmdk is neither raw nor qcow2" },
+		{ "a,cache=writethrough", "none of writeback, none and unsafe" },
+		{ "a,queues=0", "queues=0 is no number from 1 to 8" },
+		{ "a,queues=9", "queues=9 is no number from 1 to 8" },
+		{ "a,queues=1x", "queues=1x is no number" },
+	};
+	const char *many[] = { "run", "--kernel", "/dev/null", "--disk", "a", "--disk", "a",
+		"--disk", "a", "--disk", "a", "--disk", "a", "--disk", "a", "--disk", "a", "--disk",
+		"a", NULL };
+	struct outcome outcome = penstock(many);
+
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+		assert_bad(bad[i].words, "--disk", bad[i].value);
+	assert_one_error(&outcome, 2, "more than 7 disks");
+	assert_failure("regular", "--kernel", "/dev/null", "--disk",
+		"a,format=raw,readonly,cache=none,queues=8");
+}
+
 TEST(a_cid_is_a_number)
 {
 	static const char *const bad[] = { "", "0", "2", "x", "4294967295", "-3" };
@@ -523,6 +551,7 @@ int main(void)
 		cmocka_unit_test(too_many_devices_are_refused),
 		cmocka_unit_test(a_net_is_at_a_tap),
 		cmocka_unit_test(a_display_listens_on_this_host),
+		cmocka_unit_test(a_disk_is_an_image_and_what_it_is_for),
 		cmocka_unit_test(a_cid_is_a_number),
 		cmocka_unit_test(iommu_must_be_one_that_there_is),
 		cmocka_unit_test(a_policy_must_be_one_that_there_is),

@@ -408,3 +408,18 @@ bool host_use_find_disk(const struct host *host, const char *path, struct host_u
 	closedir(directory);
 	return used;
 }
+
+bool host_use_find_block(const struct host *host, dev_t device, struct host_use *use)
+{
+	cleanup_free char(*visited)[HOST_NAME] = calloc(BLOCKS_MAX, HOST_NAME);
+	struct walk walk = { .host = host, .use = use, .visited = visited };
+	char link[PATH_MAX], path[PATH_MAX];
+
+	*use = (struct host_use){ 0 };
+	if (!visited ||
+		host_path(host, link, "/sys/dev/block/%u:%u", major(device), minor(device)) ||
+		!realpath(link, path))
+		return false;
+	host_text(walk.bottom, sizeof(walk.bottom), "%s", strrchr(path, '/') + 1);
+	return visit_block(&walk, path, 0) || find_held(&walk, walk.bottom);
+}

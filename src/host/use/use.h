@@ -33,6 +33,9 @@ struct host_use {
 /* True, with the reason and hint filled, where the host uses the device. */
 bool host_use_find(const struct host *host, const struct bdf *bdf, struct host_use *use);
 
+/* For a block device, which may be a partition: it, those on it, and what builds on them. */
+bool host_use_find_block(const struct host *host, dev_t device, struct host_use *use);
+
 /* For the three parts of it: path is the device's own directory in /sys/devices. */
 bool host_use_find_disk(const struct host *host, const char *path, struct host_use *use);
 bool host_use_find_network(const struct host *host, const char *path, struct host_use *use);

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+#include <sys/sysmacros.h>
 
 #define CARD "/sys/devices/pci0000:00/0000:00:01.0/0000:01:00.0"
 #define NVME CARD "/nvme/nvme0/nvme0n1"
@@ -68,6 +69,26 @@ static void a_mounted_partition(void **state)
 		"22 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw\n"
 		"30 22 259:2 / /home\\040of\\040all rw shared:2 - ext4 /dev/nvme0n1p2 rw\n");
 	assert_used(*state, "its disk nvme0n1p2 is mounted at /home of all");
+}
+
+/* Of one partition that is, as of the disk that it is on; not of the one beside it. */
+static void a_block_device_by_its_number(void **state)
+{
+	struct fixture *fixture = *state;
+	struct host_use use;
+
+	make_nvme(fixture);
+	fixture_link(fixture, "/sys/dev/block/259:0", NVME);
+	fixture_link(fixture, "/sys/dev/block/259:1", NVME "/nvme0n1p1");
+	fixture_link(fixture, "/sys/dev/block/259:2", NVME "/nvme0n1p2");
+	fixture_file(fixture, "/proc/self/mountinfo",
+		"30 22 259:2 / /home rw shared:2 - ext4 /dev/nvme0n1p2 rw\n");
+	assert_false(host_use_find_block(&fixture->host, makedev(259, 1), &use));
+	assert_false(host_use_find_block(&fixture->host, makedev(8, 0), &use));
+	assert_true(host_use_find_block(&fixture->host, makedev(259, 2), &use));
+	assert_string_equal(use.reason, "its disk nvme0n1p2 is mounted at /home");
+	assert_true(host_use_find_block(&fixture->host, makedev(259, 0), &use));
+	assert_string_equal(use.hint, "unmount it: umount '/home'");
 }
 
 static void a_mounted_btrfs(void **state)
@@ -553,6 +574,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(a_disk_that_is_merely_there),
 		TEST(a_mounted_partition),
+		TEST(a_block_device_by_its_number),
 		TEST(a_mounted_btrfs),
 		TEST(the_second_disk_of_a_btrfs),
 		TEST(a_bcachefs_of_two_disks),

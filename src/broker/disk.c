@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "broker/disk.h"
+
+#include "base/fd.h"
+#include "base/size.h"
+#include "host/system/guard.h"
+#include "virtio/virtio.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#define DAEMON    "qemu-storage-daemon"
+#define ANSWER_MS 10000 /* for it to open the image and answer; it takes some 100 */
+#define END_MS    30000 /* to write out what it has not written yet */
+
+int broker_disk_open(struct broker_disk *disk, const char *label,
+	const struct broker_disk_config *config, unsigned cpus, const struct host *host,
+	struct error *err)
+{
+	snprintf(disk->backend.label, sizeof(disk->backend.label), "%s", label);
+	disk->config = config;
+	disk->queues = config->queues ? config->queues : min_u64(cpus, VIRTIO_QUEUES_MAX);
+	if (broker_backend_find(&disk->backend, DAEMON, "--disk", "qemu-system-common", err))
+		return err->code;
+	return broker_image_open(&disk->image, config, host, err);
+}
+
+void broker_disk_close(struct broker_disk *disk)
+{
+	broker_image_close(&disk->image);
+	broker_backend_close(&disk->backend);
+}
+
+/* The start */
+
+/*
+ * A socket that listens, with one connection made already: as it has no name any more, the only one ever. Nobody
+ * else's, which an abstract name would allow.
+ */
+static int make_sockets(int *listening, int *connected, struct error *err)
+{
+	char directory[] = "/tmp/penstock-XXXXXX";
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	const struct sockaddr *name = (const struct sockaddr *)&address;
+
+	*listening = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	*connected = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (!mkdtemp(directory))
+		return error_sys(err, -errno, "/tmp", "cannot make a directory for a socket");
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s/disk", directory);
+	if (*listening < 0 || *connected < 0 || bind(*listening, name, sizeof(address)) < 0 ||
+		listen(*listening, 1) < 0 || connect(*connected, name, sizeof(address)) < 0)
+		error_sys(err, -errno, address.sun_path, "cannot make a socket");
+	unlink(address.sun_path);
+	rmdir(directory);
+	return err->code;
+}
+
+#define VALUE_SIZE 256
+
+struct arguments {
+	char *argv[2 + 4 * IMAGE_LAYERS_MAX + 3];
+	unsigned count;
+	char text[2 * IMAGE_LAYERS_MAX + 1][VALUE_SIZE];
+	unsigned texts;
+};
+
+/* Room for the value of an option. */
+static char *add_option(struct arguments *arguments, char *option)
+{
+	char *text = arguments->text[arguments->texts++];
+
+	arguments->argv[arguments->count++] = option;
+	arguments->argv[arguments->count++] = text;
+	return text;
+}
+
+/* From the lowest layer up, each by the descriptor that it inherits, and with a format: it guesses nothing. */
+static void add_layers(struct arguments *arguments, const struct broker_disk *disk)
+{
+	static const char *const caches[] = {
+		[BROKER_CACHE_WRITEBACK] = "cache.direct=off,cache.no-flush=off",
+		[BROKER_CACHE_NONE] = "cache.direct=on,cache.no-flush=off",
+		[BROKER_CACHE_UNSAFE] = "cache.direct=off,cache.no-flush=on",
+	};
+	const char *cache = caches[disk->config->cache];
+
+	for (unsigned i = disk->image.count; i-- > 0;) {
+		const struct broker_layer *layer = &disk->image.layers[i];
+		const char *access = i || disk->config->readonly ? "on" : "off";
+		char backing[32] = "";
+
+		snprintf(add_option(arguments, "--blockdev"), VALUE_SIZE,
+			"driver=%s,node-name=file%u,filename=/proc/self/fd/%d,read-only=%s,"
+			"auto-read-only=off,discard=unmap,%s",
+			layer->is_block ? "host_device" : "file", i, layer->fd, access, cache);
+		if (i + 1 < disk->image.count)
+			snprintf(backing, sizeof(backing), ",backing=disk%u", i + 1);
+		snprintf(add_option(arguments, "--blockdev"), VALUE_SIZE,
+			"driver=%s,node-name=disk%u,file=file%u,read-only=%s,auto-read-only=off,"
+			"discard=unmap,%s%s",
+			layer->format == BROKER_FORMAT_QCOW2 ? "qcow2" : "raw", i, i, access, cache,
+			backing);
+	}
+}
+
+static int start_daemon(struct broker_disk *disk, int listening, struct error *err)
+{
+	cleanup_free struct arguments *arguments = calloc(1, sizeof(*arguments));
+	struct sandbox_file files[IMAGE_LAYERS_MAX];
+	int fds[IMAGE_LAYERS_MAX + 1];
+	unsigned count = disk->image.count;
+
+	if (!arguments)
+		return error_set(err, -ENOMEM, NULL, "cannot start " DAEMON);
+	arguments->argv[arguments->count++] = DAEMON;
+	add_layers(arguments, disk);
+	snprintf(add_option(arguments, "--export"), VALUE_SIZE,
+		"type=vhost-user-blk,id=export,node-name=disk0,addr.type=fd,addr.str=%d,writable=%s,"
+		"num-queues=%u",
+		listening, disk->config->readonly ? "off" : "on", disk->queues);
+	for (unsigned i = 0; i < count; i++) {
+		fds[i] = disk->image.layers[i].fd;
+		files[i] = (struct sandbox_file){ fds[i], i == 0 && !disk->config->readonly };
+	}
+	fds[count] = listening;
+	return broker_backend_start(&disk->backend,
+		&(struct broker_backend_start){
+			.argv = arguments->argv,
+			.fds = fds,
+			.fd_count = count + 1,
+			.death_signal = SIGTERM,
+			.sandbox = { .directory = -1, .files = files, .file_count = count },
+		},
+		err);
+}
+
+/* What it says is "qemu-storage-daemon: --blockdev driver=...: reason". */
+static int explain_end(const struct broker_disk *disk, struct error *err)
+{
+	const char *path = disk->config->path, *reason;
+	char said[512];
+
+	broker_backend_read_log(&disk->backend, said, sizeof(said));
+	reason = strstr(said, ": --") ? strstr(strstr(said, ": --") + 2, ": ") : NULL;
+	reason = reason ? reason + 2 : said;
+	if (strstr(reason, " lock")) {
+		error_set(err, -EBUSY, path,
+			"another program has this disk, or an image below it, in use");
+		error_hint(err,
+			"each machine needs a disk of its own: qemu-img create -f qcow2 -F FORMAT -b "
+			"%s NEW.qcow2; or let all have it ',readonly'",
+			path);
+		return err->code;
+	}
+	error_set(err, -EIO, path, DAEMON " has ended as soon as it was started%s%s",
+		said[0] ? ": " : "", reason);
+	error_hint(err, "'qemu-img check %s' tells if the image is damaged", path);
+	return err->code;
+}
+
+/* It answers when all is open: a request that changes nothing (vhost-user's GET_FEATURES). */
+static int await_answer(struct broker_disk *disk, struct error *err)
+{
+	const uint32_t request[] = { 1, 1, 0 };
+	uint8_t reply[sizeof(request) + 8];
+	uint64_t deadline = guard_now() + ANSWER_MS, now;
+	size_t got = 0;
+	ssize_t more = send(disk->machine_fd, request, sizeof(request), MSG_NOSIGNAL);
+
+	while (more > 0 && got < sizeof(reply) && (now = guard_now()) < deadline) {
+		struct pollfd wait = { disk->machine_fd, POLLIN, 0 };
+
+		if (poll(&wait, 1, deadline - now) <= 0)
+			continue;
+		more = recv(disk->machine_fd, reply + got, sizeof(reply) - got, 0);
+		got += more > 0 ? more : 0;
+	}
+	if (got == sizeof(reply))
+		return 0;
+	if (more <= 0)
+		return explain_end(disk, err);
+	error_set(err, -ETIMEDOUT, disk->config->path, DAEMON " has not answered within %u seconds",
+		ANSWER_MS / 1000);
+	error_hint(err, "the disk that this is on may hang: 'dmesg | tail' may tell");
+	return err->code;
+}
+
+int broker_disk_start(struct broker_disk *disk, struct error *err)
+{
+	cleanup_fd int listening = -1;
+
+	if (disk->backend.pid)
+		return 0;
+	if (make_sockets(&listening, &disk->machine_fd, err) == 0 &&
+		start_daemon(disk, listening, err) == 0) {
+		/* Where it ends, the connection does, too. */
+		close(take_fd(&listening));
+		await_answer(disk, err);
+	}
+	if (err->code)
+		broker_disk_end(disk);
+	return err->code;
+}
+
+/* While it runs, and the end */
+
+void broker_disk_handed_over(struct broker_disk *disk, struct loop *loop)
+{
+	if (disk->machine_fd >= 0)
+		close(take_fd(&disk->machine_fd));
+	/* Without it nobody but the guest hears of its end. */
+	(void)broker_backend_watch(&disk->backend, loop);
+}
+
+void broker_disk_end(struct broker_disk *disk)
+{
+	if (disk->machine_fd >= 0)
+		close(take_fd(&disk->machine_fd));
+	broker_backend_end(&disk->backend, SIGTERM, END_MS);
+}

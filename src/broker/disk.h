@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+
+#include "broker/backend.h"
+#include "broker/image.h"
+
+/*
+ * A disk: an image, which stays open from one life of the machine to the next, and for each life a
+ * qemu-storage-daemon that serves it by vhost-user.
+ */
+
+struct broker_disk {
+	const struct broker_disk_config *config;
+	unsigned queues;
+	struct broker_image image;
+	struct broker_backend backend;
+	int machine_fd; /* a socket to it, for the machine's process; -1 */
+};
+
+#define BROKER_DISK_NONE                                          \
+	{                                                         \
+		.backend = BROKER_BACKEND_NONE, .machine_fd = -1, \
+	}
+
+/* Find the programs, open the image, see that it is one. disk starts out as BROKER_DISK_NONE. */
+int broker_disk_open(struct broker_disk *disk, const char *label,
+	const struct broker_disk_config *config, unsigned cpus, const struct host *host,
+	struct error *err);
+/* Has ended before. */
+void broker_disk_close(struct broker_disk *disk);
+
+/* For the next life of the machine, until it answers. Nothing where it runs. */
+int broker_disk_start(struct broker_disk *disk, struct error *err);
+/* The machine's process has its descriptor. */
+void broker_disk_handed_over(struct broker_disk *disk, struct loop *loop);
+/* That process has ended. */
+void broker_disk_end(struct broker_disk *disk);

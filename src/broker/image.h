@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+
+#include "broker/broker.h"
+#include "host/system/host.h"
+
+/*
+ * A disk's image, opened: the file or block device, and below it the files that it is based on. Its format is asked of
+ * qemu-img, which is confined to the one file that it reads; what a header names is opened here.
+ */
+
+#define IMAGE_LAYERS_MAX 32
+
+struct broker_layer {
+	char *path;
+	int fd;                    /* the top one's may be written to */
+	enum broker_format format; /* RAW or QCOW2 */
+	bool is_block;
+	dev_t dev;
+	ino_t ino;
+};
+
+struct broker_image {
+	struct broker_layer layers[IMAGE_LAYERS_MAX]; /* the disk's own comes first */
+	unsigned count;
+};
+
+/* image starts out as zeros; broker_image_close() after an error, too. */
+int broker_image_open(struct broker_image *image, const struct broker_disk_config *config,
+	const struct host *host, struct error *err);
+void broker_image_close(struct broker_image *image);

@@ -1,0 +1,72 @@
+"""Disks in images, which qemu-storage-daemon serves."""
+
+import json
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+
+from bad_input import FAILURE
+from harness import BOOT_SECONDS, NVME_A, Machine, Penstock, check, refused, sectors, test
+from lablib.scenario import SECTOR
+
+MIB = 1 << 20
+DAEMON = "qemu-storage-daemon"
+
+
+def make_image(directory):
+    """A qcow2 image that is empty, on a raw one of root's that begins with what the guest looks for."""
+    base, image = Path(directory, "base.raw"), Path(directory, "disk.qcow2")
+    base.write_bytes(sectors("image", 0, 4 * MIB // SECTOR))
+    os.truncate(base, 32 * MIB)
+    os.chmod(base, 0o600)
+    qemu_img("create", "-q", "-f", "qcow2", "-F", "raw", "-b", base.name, image)
+    os.chmod(image, 0o600)
+    return image
+
+
+def qemu_img(*words):
+    return subprocess.run(["qemu-img", *words], check=True, stdout=subprocess.PIPE).stdout
+
+
+def find_daemon(machine):
+    found = [pid for pid in machine.descendants() if Path(f"/proc/{pid}/comm").read_text().startswith(DAEMON[:15])]
+    check(len(found) == 1, f"{DAEMON} is {found}")
+    return found[0]
+
+
+def check_confined(pid):
+    status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    check(int(status["Uid"].split()[0]) >= 0x70000000 and status["NoNewPrivs"] == "1" and status["Seccomp"] == "2"
+          and int(status["CapEff"], 16) == 1 << 1, f"{DAEMON} is not confined: {status}")
+
+
+def check_image(image, stamp):
+    """What the guest has written is there, what it has discarded takes no room, and the image is sound."""
+    raw = image.with_suffix(".raw")
+    check(json.loads(qemu_img("check", "--output=json", image)).get("leaks", 0) == 0, "the image leaks")
+    taken = image.stat().st_blocks * 512
+    check(4 * MIB < taken < 5 * MIB, f"{image} takes {taken} bytes: discarding has not reached it")
+    qemu_img("convert", "-O", "raw", image, raw)
+    data = raw.read_bytes()
+    check(data[:4 * MIB] == sectors("image", 0, 4 * MIB // SECTOR), "what was there has changed")
+    check(data[8 * MIB:12 * MIB] == sectors(stamp, 8 * MIB // SECTOR, 4 * MIB // SECTOR), "the guest's is not there")
+    check(data[12 * MIB:] == bytes(20 * MIB), "what was discarded is there")
+
+
+@test(only=Penstock)
+def a_disk_in_an_image():
+    """Beside a passed disk: read, written, flushed, discarded. Its daemon is confined, and ends with the machine."""
+    with tempfile.TemporaryDirectory() as name:
+        image = make_image(name)
+        with Machine(devices=[NVME_A], cpus=2, more=["--disk", image]) as machine:
+            machine.expect("# ", BOOT_SECONDS)
+            daemon = find_daemon(machine)
+            check_confined(daemon)
+            refused(Penstock.command(more=["--disk", image]), FAILURE, "disk.qcow2", "another program has this disk")
+            machine.type("blk && echo 'it wor''ks'; poweroff -f\n")
+            machine.succeed()
+            check(not Path(f"/proc/{daemon}").exists(), f"{DAEMON} outlives the machine")
+        check("it works" in machine.output, f"blk: {machine.last_words()}")
+        check("2 queues" in machine.output, "the disk has not a queue for each CPU")
+        check_image(image, "guest")

@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "base/fd.h"
+#include "base/size.h"
+#include "broker/disk.h"
+#include "host/system/guard.h"
+#include "test.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+/* With the programs themselves, in a directory of its own. */
+struct fixture {
+	char directory[32];
+	struct host host;
+	struct broker_disk_config config;
+	struct broker_disk disk, other;
+	struct error err;
+};
+
+__attribute__((format(printf, 1, 2))) static void run(const char *format, ...)
+{
+	char command[512];
+	va_list list;
+
+	va_start(list, format);
+	vsnprintf(command, sizeof(command), format, list);
+	va_end(list);
+	if (system(command))
+		fail_msg("%s", command);
+}
+
+static int setup(void **state)
+{
+	static struct fixture fixture;
+
+	fixture = (struct fixture){
+		.directory = "/tmp/penstock-disk-XXXXXX",
+		.disk = BROKER_DISK_NONE,
+		.other = BROKER_DISK_NONE,
+	};
+	assert_non_null(mkdtemp(fixture.directory));
+	/* Where the kernel has no Landlock, root's daemon opens what anybody may. */
+	assert_int_equal(chmod(fixture.directory, 0755), 0);
+	umask(0);
+	assert_int_equal(chdir(fixture.directory), 0);
+	setenv("PATH", "/usr/local/bin:/usr/bin:/bin", 1);
+	*state = &fixture;
+	return host_init(&fixture.host, NULL, NULL, &fixture.err);
+}
+
+static int remove_one(const char *path, const struct stat *stat, int type, struct FTW *walk)
+{
+	(void)stat, (void)type, (void)walk;
+	return remove(path);
+}
+
+static int teardown(void **state)
+{
+	struct fixture *fixture = *state;
+
+	broker_disk_end(&fixture->disk);
+	broker_disk_end(&fixture->other);
+	broker_disk_close(&fixture->disk);
+	broker_disk_close(&fixture->other);
+	nftw(fixture->directory, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1); /* nobody is left */
+	return 0;
+}
+
+static int open_one(struct fixture *fixture, const char *path)
+{
+	fixture->err = (struct error){ 0 };
+	fixture->config.path = path;
+	return broker_disk_open(
+		&fixture->disk, "disk0", &fixture->config, 2, &fixture->host, &fixture->err);
+}
+
+static void close_one(struct fixture *fixture)
+{
+	broker_disk_close(&fixture->disk);
+	fixture->disk = (struct broker_disk)BROKER_DISK_NONE;
+	fixture->config = (struct broker_disk_config){ 0 };
+}
+
+static void assert_good(const struct fixture *fixture)
+{
+	if (fixture->err.code)
+		fail_msg("%s: %s", fixture->err.object, fixture->err.what);
+}
+
+static void assert_refused(struct fixture *fixture, const char *path, const char *object,
+	const char *words, const char *hint)
+{
+	open_one(fixture, path);
+	if (!fixture->err.code || strcmp(fixture->err.object, object) ||
+		!strstr(fixture->err.what, words) || !strstr(fixture->err.hint, hint))
+		fail_msg("%s: %d, %s: %s; %s", path, fixture->err.code, fixture->err.object,
+			fixture->err.what, fixture->err.hint);
+	close_one(fixture);
+}
+
+static void what_is_not_said_must_be_plain(void **state)
+{
+	struct fixture *fixture = *state;
+
+	run("truncate -s 1M disk.img && qemu-img create -q -f qcow2 disk.qcow2 1M");
+	assert_int_equal(open_one(fixture, "disk.img"), 0);
+	assert_int_equal(fixture->disk.image.layers[0].format, BROKER_FORMAT_RAW);
+	assert_int_equal(fixture->disk.queues, 2);
+	close_one(fixture);
+	assert_int_equal(open_one(fixture, "disk.qcow2"), 0);
+	assert_int_equal(fixture->disk.image.layers[0].format, BROKER_FORMAT_QCOW2);
+	close_one(fixture);
+	run("cp disk.qcow2 other.img");
+	assert_refused(fixture, "other.img", "other.img", "begins as a qcow2 image does",
+		",format=raw' if a guest");
+	fixture->config.format = BROKER_FORMAT_RAW;
+	assert_int_equal(open_one(fixture, "other.img"), 0);
+	close_one(fixture);
+	fixture->config.format = BROKER_FORMAT_QCOW2;
+	assert_int_equal(open_one(fixture, "other.img"), 0);
+	close_one(fixture);
+	run("cp disk.img other.qcow2 && qemu-img create -q -f vmdk disk.vmdk 1M");
+	assert_refused(fixture, "other.qcow2", "other.qcow2", "no qcow2 image, as its name says",
+		"format=raw");
+	assert_refused(fixture, "disk.vmdk", "disk.vmdk", "a vmdk image", "qemu-img convert");
+}
+
+static void what_is_no_disk_is_refused(void **state)
+{
+	struct fixture *fixture = *state;
+
+	run("mkdir directory && mkfifo pipe && : >empty && ln -s loop loop");
+	assert_refused(fixture, "nothing", "nothing", "cannot open the disk", "qemu-img create");
+	assert_refused(fixture, "directory", "directory", "a directory", "");
+	assert_refused(fixture, "pipe", "pipe", "neither a file nor a block device", "");
+	assert_refused(fixture, "/dev/null", "/dev/null", "neither a file nor a block device", "");
+	assert_refused(fixture, "empty", "empty", "is empty", "");
+	assert_refused(fixture, "loop", "loop", "cannot open the disk", "");
+	setenv("PATH", "/nonexistent", 1);
+	assert_refused(fixture, "empty", "", "--disk needs qemu-storage-daemon",
+		"the package qemu-system-common");
+}
+
+static void a_bad_image_is_refused(void **state)
+{
+	struct fixture *fixture = *state;
+
+	run("qemu-img create -q -f qcow2 good.qcow2 64M");
+	run("head -c 60 good.qcow2 >short.qcow2");
+	fixture->config.format = BROKER_FORMAT_QCOW2;
+	assert_refused(fixture, "short.qcow2", "short.qcow2",
+		"this is no qcow2 image: ", "qemu-img check");
+	/* Bits of its incompatible features: corrupt; one that nobody knows. */
+	run("cp good.qcow2 corrupt.qcow2 && cp good.qcow2 newer.qcow2");
+	run("printf '\\002' | dd of=corrupt.qcow2 bs=1 seek=79 conv=notrunc status=none");
+	run("printf '\\001' | dd of=newer.qcow2 bs=1 seek=74 conv=notrunc status=none");
+	assert_refused(
+		fixture, "corrupt.qcow2", "corrupt.qcow2", "marked as corrupt", "check -r all");
+	assert_refused(fixture, "newer.qcow2", "newer.qcow2", "feature", "");
+	/* Of no room for what its tables are said to be. */
+	run("cp good.qcow2 huge.qcow2");
+	run("printf '\\377\\377\\377\\377' | dd of=huge.qcow2 bs=1 seek=36 conv=notrunc "
+	    "status=none");
+	assert_refused(fixture, "huge.qcow2", "huge.qcow2", "no good image", "");
+	run("qemu-img create -q -f qcow2 -o data_file=data.raw outside.qcow2 1M");
+	assert_refused(fixture, "outside.qcow2", "outside.qcow2", "", "qemu-img");
+}
+
+static void an_image_brings_those_below(void **state)
+{
+	struct fixture *fixture = *state;
+	const struct broker_layer *layers = fixture->disk.image.layers;
+
+	run("mkdir bases && truncate -s 1M bases/a.raw");
+	run("qemu-img create -q -f qcow2 -F raw -b a.raw bases/b.qcow2");
+	run("qemu-img create -q -f qcow2 -F qcow2 -b bases/b.qcow2 c.qcow2");
+	open_one(fixture, "c.qcow2");
+	assert_good(fixture);
+	assert_int_equal(fixture->disk.image.count, 3);
+	assert_string_equal(layers[1].path, "bases/b.qcow2");
+	assert_string_equal(layers[2].path, "bases/a.raw");
+	assert_int_equal(layers[2].format, BROKER_FORMAT_RAW);
+	assert_int_equal(fcntl(layers[0].fd, F_GETFL) & O_ACCMODE, O_RDWR);
+	assert_int_equal(fcntl(layers[1].fd, F_GETFL) & O_ACCMODE, O_RDONLY);
+	assert_int_equal(broker_disk_start(&fixture->disk, &fixture->err), 0);
+	broker_disk_end(&fixture->disk);
+	close_one(fixture);
+	run("rm bases/a.raw");
+	assert_refused(fixture, "c.qcow2", "bases/b.qcow2", "based on bases/a.raw, which cannot",
+		"qemu-img rebase");
+	run("qemu-img rebase -f qcow2 -u -F qcow2 -b ../c.qcow2 bases/b.qcow2");
+	assert_refused(fixture, "c.qcow2", "bases/b.qcow2", "and so on itself", "");
+	run("qemu-img rebase -f qcow2 -u -F qcow2 -b nbd://host/disk bases/b.qcow2");
+	assert_refused(
+		fixture, "c.qcow2", "bases/b.qcow2", "nbd://host/disk, which is no file", "");
+	run("qemu-img rebase -f qcow2 -u -F vmdk -b ../c.qcow2 bases/b.qcow2");
+	assert_refused(fixture, "c.qcow2", "bases/b.qcow2", "of which format", "rebase -u");
+}
+
+static void a_daemon_serves_each_life(void **state)
+{
+	struct fixture *fixture = *state;
+	pid_t first;
+
+	run("qemu-img create -q -f qcow2 disk.qcow2 8M");
+	assert_int_equal(open_one(fixture, "disk.qcow2"), 0);
+	for (unsigned life = 0; life < 2; life++) {
+		broker_disk_start(&fixture->disk, &fixture->err);
+		assert_good(fixture);
+		first = fixture->disk.backend.pid;
+		assert_int_equal(broker_disk_start(&fixture->disk, &fixture->err), 0);
+		assert_int_equal(fixture->disk.backend.pid, first);
+		assert_true(fixture->disk.machine_fd >= 0);
+		broker_disk_end(&fixture->disk);
+		assert_int_equal(kill(first, 0), -1);
+	}
+}
+
+static void an_image_is_one_machines(void **state)
+{
+	struct fixture *fixture = *state;
+
+	run("qemu-img create -q -f qcow2 disk.qcow2 8M");
+	assert_int_equal(open_one(fixture, "disk.qcow2"), 0);
+	assert_int_equal(broker_disk_start(&fixture->disk, &fixture->err), 0);
+	assert_int_equal(broker_disk_open(&fixture->other, "disk1", &fixture->config, 1,
+				 &fixture->host, &fixture->err),
+		0);
+	assert_int_equal(broker_disk_start(&fixture->other, &fixture->err), -EBUSY);
+	assert_non_null(strstr(fixture->err.what, "another program has this disk"));
+}
+
+static void readers_share_an_image(void **state)
+{
+	struct fixture *fixture = *state;
+
+	run("truncate -s 1M disk.raw && chmod 444 disk.raw");
+	fixture->config = (struct broker_disk_config){ .readonly = true };
+	assert_int_equal(open_one(fixture, "disk.raw"), 0);
+	assert_int_equal(broker_disk_open(&fixture->other, "disk1", &fixture->config, 1,
+				 &fixture->host, &fixture->err),
+		0);
+	assert_int_equal(broker_disk_start(&fixture->disk, &fixture->err), 0);
+	assert_int_equal(broker_disk_start(&fixture->other, &fixture->err), 0);
+}
+
+static void each_cache_can_be_had(void **state)
+{
+	struct fixture *fixture = *state;
+
+	run("truncate -s 1M /var/tmp/penstock-disk.raw");
+	for (enum broker_cache cache = 0; cache <= BROKER_CACHE_UNSAFE; cache++) {
+		fixture->config.cache = cache;
+		assert_int_equal(open_one(fixture, "/var/tmp/penstock-disk.raw"), 0);
+		broker_disk_start(&fixture->disk, &fixture->err);
+		assert_good(fixture);
+		broker_disk_end(&fixture->disk);
+		close_one(fixture);
+	}
+	run("rm /var/tmp/penstock-disk.raw");
+}
+
+/* The end of a daemon that is killed is told, and it is no zombie. */
+static void a_daemon_that_ends_is_missed(void **state)
+{
+	struct fixture *fixture = *state;
+	struct loop *loop = loop_new(&fixture->err);
+
+	run("truncate -s 1M disk.raw");
+	assert_int_equal(open_one(fixture, "disk.raw"), 0);
+	assert_int_equal(broker_disk_start(&fixture->disk, &fixture->err), 0);
+	broker_disk_handed_over(&fixture->disk, loop);
+	assert_int_equal(fixture->disk.machine_fd, -1);
+	kill(fixture->disk.backend.pid, SIGKILL);
+	for (unsigned i = 0; i < 100 && fixture->disk.backend.pid; i++)
+		loop_step(loop, 100);
+	assert_int_equal(fixture->disk.backend.pid, 0);
+	broker_disk_end(&fixture->disk);
+	loop_free(loop);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(what_is_not_said_must_be_plain, setup, teardown),
+		cmocka_unit_test_setup_teardown(what_is_no_disk_is_refused, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_bad_image_is_refused, setup, teardown),
+		cmocka_unit_test_setup_teardown(an_image_brings_those_below, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_daemon_serves_each_life, setup, teardown),
+		cmocka_unit_test_setup_teardown(an_image_is_one_machines, setup, teardown),
+		cmocka_unit_test_setup_teardown(readers_share_an_image, setup, teardown),
+		cmocka_unit_test_setup_teardown(each_cache_can_be_had, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_daemon_that_ends_is_missed, setup, teardown),
+	};
+
+	return test_run(tests);
+}
