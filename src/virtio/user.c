@@ -257,6 +257,22 @@ static int lose(struct virtio_device *device, int code)
 
 /* What it can do */
 
+#define CACHES offsetof(struct virtio_blk_config, wce)
+
+/* Is a write done when it is in the back end's cache, and a flush what makes it last (5.2.5)? */
+static int set_caches(struct virtio_device *device, uint8_t caches)
+{
+	struct {
+		uint32_t offset, size, flags;
+		uint8_t byte;
+	} __attribute__((packed)) message = { CACHES, 1, 0, caches };
+	int code = order(device, SET_CONFIG, &message, sizeof(message));
+
+	if (!code)
+		device->space[CACHES] = caches;
+	return code;
+}
+
 /* The number of queues is what we make of it, whatever it says. */
 static int read_space(struct virtio_device *device)
 {
@@ -377,6 +393,10 @@ static int user_open(struct virtio_device *device, struct error *err)
 		code = open_channel(device);
 	if (!code && device->model->type == VIRTIO_BLK)
 		code = read_space(device);
+	/* qemu-storage-daemon caches and says that it does not: a driver that believed it would never flush. */
+	if (!code && device->backend_features & BIT(VIRTIO_BLK_F_CONFIG_WCE) &&
+		device->model->type == VIRTIO_BLK)
+		code = set_caches(device, 1);
 	if (code)
 		return error_set(
 			err, code, device->config.name, "its back end %s", device->user.why);
@@ -511,22 +531,16 @@ static void user_stop(struct virtio_device *device)
 static void user_write_space(
 	struct virtio_device *device, unsigned offset, unsigned size, uint64_t value)
 {
-	struct {
-		uint32_t offset, size, flags;
-		uint8_t byte;
-	} __attribute__((packed)) message = { offset, 1, 0, value };
 	int code;
 
-	if (device->is_lost || size != 1 || offset != offsetof(struct virtio_blk_config, wce) ||
+	if (device->is_lost || size != 1 || offset != CACHES ||
 		!(device->accepted & BIT(VIRTIO_BLK_F_CONFIG_WCE)) ||
 		device->model->type != VIRTIO_BLK)
 		return;
 	begin(device, SERVE_MS);
-	code = order(device, SET_CONFIG, &message, sizeof(message));
+	code = set_caches(device, value);
 	if (code)
 		lose(device, code);
-	else
-		device->space[offset] = value;
 }
 
 /* In the loop */

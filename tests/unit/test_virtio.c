@@ -599,6 +599,9 @@ TEST(a_driver_finds_a_disk)
 	assert_int_equal(space_read(&mmio, space_of(DISK), 8), 0x5a5a5a5a5a5a5a5a);
 	assert_int_equal(space_read(&mmio, space_of(DISK) + 34, 2), QUEUES);
 	assert_int_equal(space_read(&mmio, space_of(DISK) + 60, 4), 0);
+	/* Both take it that writes are cached, and flushed. */
+	assert_int_equal(space_read(&mmio, space_of(DISK) + 32, 1), 1);
+	assert_int_equal(fake_user.space[32], 1);
 	assert_int_equal(offered(DISK),
 		(DISK_FEATURES & ~(1ULL << VIRTIO_BLK_F_GEOMETRY)) | 1ULL << VIRTIO_F_VERSION_1 |
 			1ULL << VIRTIO_RING_F_EVENT_IDX | 1ULL << VIRTIO_RING_F_INDIRECT_DESC);
