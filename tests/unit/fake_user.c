@@ -435,6 +435,7 @@ static void step(void)
 		put(&answer, size);
 		return;
 	}
+	fake_user.lied_about = request.number;
 	/* Whoever lies about what he can do is taken at his word. */
 	if (request.number == 1)
 		fake_user.features = UINT64_MAX;

@@ -56,7 +56,8 @@ struct fake_user {
 	bool owned, has_memory;
 	struct fake_user_ring rings[FAKE_USER_QUEUES];
 	unsigned requests, starts, lies;
-	int64_t now; /* ms */
+	uint32_t lied_about; /* the last lie was the answer to this request */
+	int64_t now;         /* ms */
 };
 
 extern struct fake_user fake_user;
