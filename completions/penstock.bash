@@ -108,7 +108,7 @@ _penstock_value()
 	--user) _penstock_reply -u ;;
 	--trust) _penstock_reply -W 'on off' ;;
 	--method) _penstock_reply -W 'flr pm bus device_specific acpi af_flr cxl_bus' ;;
-	--net) _penstock_reply -W 'tap=' ;;
+	--net) _penstock_reply -W 'tap= user' ;;
 	--display) _penstock_reply -W 'vnc vnc=unix: vnc=127.0.0.1:' ;;
 	--cmdline | --vsock | --memory | --cpus | --ports | --name | --hyperv-vendor | --mac | --vlan) COMPREPLY=() ;;
 	*) return 1 ;;

@@ -17,6 +17,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -99,7 +100,8 @@ static _Noreturn void become(
 	limit(RLIMIT_AS, start->memory_max);
 	if (start->prepare && geteuid() == 0)
 		start->prepare(start->opaque, sandbox_uid());
-	if (sandbox_enter_program(backend->program, &start->sandbox, &err) == 0) {
+	if (start->sandbox.has_its_own ||
+		sandbox_enter_program(backend->program, &start->sandbox, &err) == 0) {
 		if (start->death_signal)
 			prctl(PR_SET_PDEATHSIG, start->death_signal);
 		execv(backend->program, start->argv);
@@ -124,6 +126,28 @@ int broker_backend_start(
 		return error_sys(err, -errno, NULL, "cannot start %s", backend->name);
 	backend->pid = pid;
 	return 0;
+}
+
+/* A request that changes nothing: GET_FEATURES. */
+int broker_backend_await(int socket, unsigned limit_ms)
+{
+	const uint32_t request[] = { 1, 1, 0 };
+	uint8_t reply[sizeof(request) + 8];
+	uint64_t deadline = guard_now() + limit_ms, now;
+	size_t got = 0;
+	ssize_t more = send(socket, request, sizeof(request), MSG_NOSIGNAL);
+
+	while (more > 0 && got < sizeof(reply) && (now = guard_now()) < deadline) {
+		struct pollfd wait = { socket, POLLIN, 0 };
+
+		if (poll(&wait, 1, deadline - now) <= 0)
+			continue;
+		more = recv(socket, reply + got, sizeof(reply) - got, 0);
+		got += more > 0 ? more : 0;
+	}
+	if (got == sizeof(reply))
+		return 0;
+	return more <= 0 ? -EPIPE : -ETIMEDOUT;
 }
 
 void broker_backend_read_log(const struct broker_backend *backend, char *text, size_t size)

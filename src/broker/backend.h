@@ -52,6 +52,9 @@ struct broker_backend_start {
 int broker_backend_start(struct broker_backend *backend, const struct broker_backend_start *start,
 	struct error *err);
 
+/* Of one that speaks vhost-user, at the other end: until it answers. 0, -EPIPE: it has ended, or -ETIMEDOUT. */
+int broker_backend_await(int socket, unsigned limit_ms);
+
 /* Warn when it ends before broker_backend_end(). */
 int broker_backend_watch(struct broker_backend *backend, struct loop *loop);
 

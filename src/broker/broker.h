@@ -31,9 +31,20 @@ enum broker_policy {
 	BROKER_POLICY_STOP,
 };
 
-/* A network card of the guest's, and the tap that it is connected with. */
+/* A port of the host's that leads to one of the guest's. */
+struct broker_forward {
+	bool is_udp;
+	char address[16]; /* of the host's, IPv4 */
+	uint16_t port, guest_port;
+};
+
+#define BROKER_FORWARDS_MAX 16
+
+/* A network card of the guest's, and the tap that it is connected with, or a network of its own. */
 struct broker_net {
-	const char *tap;
+	const char *tap; /* NULL: the latter, with what follows */
+	struct broker_forward forwards[BROKER_FORWARDS_MAX];
+	unsigned forward_count;
 	bool has_mac; /* else it follows from the machine's name */
 	uint8_t mac[VIRTIO_MAC_SIZE];
 };

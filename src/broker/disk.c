@@ -3,11 +3,9 @@
 
 #include "base/fd.h"
 #include "base/size.h"
-#include "host/system/guard.h"
 #include "virtio/virtio.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -72,7 +70,7 @@ struct arguments {
 };
 
 /* Room for the value of an option. */
-static char *add_option(struct arguments *arguments, char *option)
+static char *add_daemon_option(struct arguments *arguments, char *option)
 {
 	char *text = arguments->text[arguments->texts++];
 
@@ -96,13 +94,13 @@ static void add_layers(struct arguments *arguments, const struct broker_disk *di
 		const char *access = i || disk->config->readonly ? "on" : "off";
 		char backing[32] = "";
 
-		snprintf(add_option(arguments, "--blockdev"), VALUE_SIZE,
+		snprintf(add_daemon_option(arguments, "--blockdev"), VALUE_SIZE,
 			"driver=%s,node-name=file%u,filename=/proc/self/fd/%d,read-only=%s,"
 			"auto-read-only=off,discard=unmap,%s",
 			layer->is_block ? "host_device" : "file", i, layer->fd, access, cache);
 		if (i + 1 < disk->image.count)
 			snprintf(backing, sizeof(backing), ",backing=disk%u", i + 1);
-		snprintf(add_option(arguments, "--blockdev"), VALUE_SIZE,
+		snprintf(add_daemon_option(arguments, "--blockdev"), VALUE_SIZE,
 			"driver=%s,node-name=disk%u,file=file%u,read-only=%s,auto-read-only=off,"
 			"discard=unmap,%s%s",
 			layer->format == BROKER_FORMAT_QCOW2 ? "qcow2" : "raw", i, i, access, cache,
@@ -121,7 +119,7 @@ static int start_daemon(struct broker_disk *disk, int listening, struct error *e
 		return error_set(err, -ENOMEM, NULL, "cannot start " DAEMON);
 	arguments->argv[arguments->count++] = DAEMON;
 	add_layers(arguments, disk);
-	snprintf(add_option(arguments, "--export"), VALUE_SIZE,
+	snprintf(add_daemon_option(arguments, "--export"), VALUE_SIZE,
 		"type=vhost-user-blk,id=export,node-name=disk0,addr.type=fd,addr.str=%d,writable=%s,"
 		"num-queues=%u",
 		listening, disk->config->readonly ? "off" : "on", disk->queues);
@@ -165,28 +163,16 @@ static int explain_end(const struct broker_disk *disk, struct error *err)
 	return err->code;
 }
 
-/* It answers when all is open: a request that changes nothing (vhost-user's GET_FEATURES). */
+/* It answers when all is open. */
 static int await_answer(struct broker_disk *disk, struct error *err)
 {
-	const uint32_t request[] = { 1, 1, 0 };
-	uint8_t reply[sizeof(request) + 8];
-	uint64_t deadline = guard_now() + ANSWER_MS, now;
-	size_t got = 0;
-	ssize_t more = send(disk->machine_fd, request, sizeof(request), MSG_NOSIGNAL);
+	int code = broker_backend_await(disk->machine_fd, ANSWER_MS);
 
-	while (more > 0 && got < sizeof(reply) && (now = guard_now()) < deadline) {
-		struct pollfd wait = { disk->machine_fd, POLLIN, 0 };
-
-		if (poll(&wait, 1, deadline - now) <= 0)
-			continue;
-		more = recv(disk->machine_fd, reply + got, sizeof(reply) - got, 0);
-		got += more > 0 ? more : 0;
-	}
-	if (got == sizeof(reply))
+	if (!code)
 		return 0;
-	if (more <= 0)
+	if (code == -EPIPE)
 		return explain_end(disk, err);
-	error_set(err, -ETIMEDOUT, disk->config->path, DAEMON " has not answered within %u seconds",
+	error_set(err, code, disk->config->path, DAEMON " has not answered within %u seconds",
 		ANSWER_MS / 1000);
 	error_hint(err, "the disk that this is on may hang: 'dmesg | tail' may tell");
 	return err->code;

@@ -93,26 +93,37 @@ static void make_mac(const char *machine, unsigned i, uint8_t mac[static VIRTIO_
 	mac[0] = (mac[0] & ~1) | 2;
 }
 
+static int add_tap(struct virtio_config *device, const char *tap, struct error *err)
+{
+	snprintf(device->name, sizeof(device->name), "%s", tap);
+	device->tap_fd = open_tap(tap, err);
+	return err->code;
+}
+
 static int add_nets(
 	struct broker_virtio *virtio, const struct broker_config *config, struct error *err)
 {
 	for (unsigned i = 0; i < config->net_count; i++) {
 		const struct broker_net *net = &config->nets[i];
 		struct virtio_config *device = &virtio->devices[virtio->count];
+		struct broker_passt *passt = &virtio->passts[i];
 
 		*device = (struct virtio_config){
 			.type = VIRTIO_NET,
 			.user_fd = -1,
 			.vhost_fd = -1,
+			.tap_fd = -1,
 		};
-		snprintf(device->name, sizeof(device->name), "%s", net->tap);
+		snprintf(device->name, sizeof(device->name), "net%u", i);
+		*passt = (struct broker_passt)BROKER_PASST_NONE;
+		virtio->net_count++;
 		memcpy(device->mac, net->mac, sizeof(device->mac));
 		if (!net->has_mac)
 			make_mac(config->name, i, device->mac);
-		device->tap_fd = open_tap(net->tap, err);
-		if (device->tap_fd < 0)
-			return err->code;
 		virtio->count++;
+		if (net->tap ? add_tap(device, net->tap, err)
+			     : broker_passt_open(passt, device->name, net, err))
+			return err->code;
 	}
 	return 0;
 }
@@ -181,6 +192,13 @@ static struct virtio_config *device_of(struct broker_virtio *virtio, unsigned di
 
 int broker_virtio_start(struct broker_virtio *virtio, struct error *err)
 {
+	for (unsigned i = 0; i < virtio->net_count; i++) {
+		if (!virtio->passts[i].net)
+			continue;
+		if (broker_passt_start(&virtio->passts[i], err))
+			return err->code;
+		virtio->devices[i].user_fd = virtio->passts[i].machine_fd;
+	}
 	for (unsigned i = 0; i < virtio->disk_count; i++) {
 		if (broker_disk_start(&virtio->disks[i], err))
 			return err->code;
@@ -191,6 +209,10 @@ int broker_virtio_start(struct broker_virtio *virtio, struct error *err)
 
 void broker_virtio_watch(struct broker_virtio *virtio, struct loop *loop)
 {
+	for (unsigned i = 0; i < virtio->net_count; i++) {
+		broker_passt_handed_over(&virtio->passts[i], loop);
+		virtio->devices[i].user_fd = -1;
+	}
 	for (unsigned i = 0; i < virtio->disk_count; i++) {
 		broker_disk_handed_over(&virtio->disks[i], loop);
 		device_of(virtio, i)->user_fd = -1;
@@ -199,10 +221,19 @@ void broker_virtio_watch(struct broker_virtio *virtio, struct loop *loop)
 
 void broker_virtio_end(struct broker_virtio *virtio)
 {
+	for (unsigned i = 0; i < virtio->net_count; i++) {
+		broker_passt_end(&virtio->passts[i]);
+		virtio->devices[i].user_fd = -1;
+	}
 	for (unsigned i = 0; i < virtio->disk_count; i++) {
 		broker_disk_end(&virtio->disks[i]);
 		device_of(virtio, i)->user_fd = -1;
 	}
+}
+
+static bool is_a_process(const struct virtio_config *device)
+{
+	return device->type == VIRTIO_BLK || (device->type == VIRTIO_NET && device->tap_fd < 0);
 }
 
 int broker_virtio_begin(struct broker_virtio *virtio, struct error *err)
@@ -210,7 +241,7 @@ int broker_virtio_begin(struct broker_virtio *virtio, struct error *err)
 	for (unsigned i = 0; i < virtio->count; i++) {
 		struct virtio_config *device = &virtio->devices[i];
 
-		if (device->type == VIRTIO_BLK)
+		if (is_a_process(device))
 			continue;
 		device->vhost_fd = open_vhost(device, err);
 		if (device->vhost_fd < 0 || take_cid(device, err))
@@ -253,6 +284,8 @@ void broker_virtio_close(struct broker_virtio *virtio)
 	for (unsigned i = 0; i < virtio->count; i++)
 		if (virtio->devices[i].tap_fd >= 0)
 			close(virtio->devices[i].tap_fd);
+	for (unsigned i = 0; i < virtio->net_count; i++)
+		broker_passt_close(&virtio->passts[i]);
 	for (unsigned i = 0; i < virtio->disk_count; i++)
 		broker_disk_close(&virtio->disks[i]);
 }

@@ -3,6 +3,7 @@
 
 #include "broker/broker.h"
 #include "broker/disk.h"
+#include "broker/passt.h"
 
 /*
  * What the machine's virtio devices need of the host: taps and images, which stay open from one life of the machine to
@@ -12,6 +13,8 @@
 struct broker_virtio {
 	struct virtio_config devices[MACHINE_VIRTIO_MAX];
 	unsigned count;
+	struct broker_passt passts[BROKER_NETS_MAX]; /* of the first devices; none at a tap */
+	unsigned net_count;
 	struct broker_disk
 		disks[BROKER_DISKS_MAX]; /* the last ones of the devices, in this order */
 	unsigned disk_count;

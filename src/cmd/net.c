@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "cmd/net.h"
 
+#include "base/fd.h"
+
+#include <arpa/inet.h>
 #include <ctype.h>
 #include <errno.h>
 #include <linux/if.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -34,26 +38,83 @@ static bool is_interface(const char *name)
 	       strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
 }
 
+static bool parse_port_number(const char *text, uint16_t *port)
+{
+	char *end;
+	unsigned long value = strtoul(text, &end, 10);
+
+	*port = value;
+	return isdigit((unsigned char)text[0]) && !*end && value && value <= UINT16_MAX;
+}
+
+/* "PROTOCOL:[ADDRESS:]PORT-:PORT", of the host's and of the guest's. Without an address only the host reaches it. */
+static bool parse_forward(char *text, struct broker_forward *forward)
+{
+	char *protocol = strsep(&text, ":"), *guest = text ? strstr(text, "-:") : NULL, *port;
+	const char *address = "127.0.0.1";
+	struct in_addr parsed;
+
+	if (!guest || (strcmp(protocol, "tcp") && strcmp(protocol, "udp")))
+		return false;
+	*guest = '\0';
+	port = strchr(text, ':');
+	if (port) {
+		*port++ = '\0';
+		address = text;
+	}
+	forward->is_udp = protocol[0] == 'u';
+	if (inet_pton(AF_INET, address, &parsed) != 1)
+		return false;
+	snprintf(forward->address, sizeof(forward->address), "%s", address);
+	return parse_port_number(port ? port : text, &forward->port) &&
+	       parse_port_number(guest + 2, &forward->guest_port);
+}
+
+static int add_forward(struct broker_net *net, char *text, struct error *err)
+{
+	cleanup_free char *copy = strdup(text);
+
+	if (net->forward_count == BROKER_FORWARDS_MAX)
+		return error_set(err, -EINVAL, NULL,
+			"--net user: more than %d of hostfwd=", BROKER_FORWARDS_MAX);
+	if (copy && parse_forward(copy, &net->forwards[net->forward_count++]))
+		return 0;
+	return error_set(err, -EINVAL, NULL,
+		"--net user: hostfwd=%s is not tcp:[ADDRESS:]PORT-:GUESTPORT, such as "
+		"tcp:2222-:22, or udp:",
+		text);
+}
+
+static int set_mac(struct broker_net *net, const char *kind, const char *text, struct error *err)
+{
+	if (!cmd_mac_parse(text, net->mac) || !is_card(net->mac))
+		return error_set(err, -EINVAL, NULL,
+			"--net %s: %s is no address for a card, such as 52:54:00:12:34:56", kind,
+			text);
+	net->has_mac = true;
+	return 0;
+}
+
 int cmd_net_parse(char *text, struct broker_net *net, struct error *err)
 {
-	char *rest = text, *word = strsep(&rest, ",");
+	char *rest = text, *kind = strsep(&rest, ","), *word;
+	bool is_tap = strncmp(kind, "tap=", 4) == 0;
 
-	if (strncmp(word, "tap=", 4))
-		return error_set(err, -EINVAL, NULL, "--net %s: it begins with tap=NAME", word);
-	net->tap = word + 4;
-	if (!is_interface(net->tap))
+	if (!is_tap && strcmp(kind, "user"))
 		return error_set(
-			err, -EINVAL, NULL, "--net %s: this is no name of an interface", word);
-	while ((word = strsep(&rest, ","))) {
-		if (strncmp(word, "mac=", 4))
-			return error_set(err, -EINVAL, NULL,
-				"--net tap=%s: '%s' is not mac=ADDRESS", net->tap, word);
-		if (!cmd_mac_parse(word + 4, net->mac) || !is_card(net->mac))
-			return error_set(err, -EINVAL, NULL,
-				"--net tap=%s: %s is no address for a card, such as "
-				"52:54:00:12:34:56",
-				net->tap, word + 4);
-		net->has_mac = true;
+			err, -EINVAL, NULL, "--net %s: it begins with tap=NAME or user", kind);
+	net->tap = is_tap ? kind + 4 : NULL;
+	if (is_tap && !is_interface(net->tap))
+		return error_set(
+			err, -EINVAL, NULL, "--net %s: this is no name of an interface", kind);
+	while (!err->code && (word = strsep(&rest, ","))) {
+		if (strncmp(word, "mac=", 4) == 0)
+			set_mac(net, kind, word + 4, err);
+		else if (!is_tap && strncmp(word, "hostfwd=", 8) == 0)
+			add_forward(net, word + 8, err);
+		else
+			error_set(err, -EINVAL, NULL, "--net %s: '%s' is not mac=ADDRESS%s", kind,
+				word, is_tap ? "" : " or hostfwd=FORWARD");
 	}
-	return 0;
+	return err->code;
 }

@@ -24,6 +24,7 @@ struct sandbox_program {
 	int directory; /* in which it may read, make and remove files; -1: none */
 	const struct sandbox_file *files;
 	unsigned file_count;
+	bool has_its_own; /* which needs what this one forbids: it is left to the program */
 };
 
 /*

@@ -1,12 +1,18 @@
-"""Devices that the kernel serves: a network card at a tap, and a vsock."""
+"""Devices that the kernel serves: a network card at a tap, and a vsock; and a card that passt serves."""
 
 import contextlib
+import hashlib
+import os
+import signal
 import socket
 import subprocess
+import sys
+import tempfile
+import time
 from pathlib import Path
 
 from bad_input import FAILURE
-from harness import NVME_A, Machine, Penstock, check, refused, run_guest, test
+from harness import BOOT_SECONDS, NVME_A, Machine, Penstock, check, refused, run_guest, test
 from passthrough import bulk_peer
 
 TAP, HOST_ADDRESS = "vmtap", "10.97.0.1"
@@ -59,3 +65,57 @@ def what_virtio_needs_is_looked_at_first():
         machine.process.terminate()
         machine.wait()
         check(Path(f"/sys/class/net/{TAP}").exists(), "the tap is gone with the machine")
+
+
+def ask_guest(port, seconds=60):
+    """What the guest answers at a port of the host's. It may not listen yet."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5) as link:
+            link.sendall(b"to-the-guest\n")
+            link.shutdown(socket.SHUT_WR)
+            if answer := b"".join(iter(lambda: link.recv(100), b"")):
+                return answer
+        time.sleep(0.2)
+    return b""
+
+
+def find_passt(machine):
+    found = [pid for pid in machine.descendants() if Path(f"/proc/{pid}/comm").read_text().startswith("passt")]
+    check(len(found) == 1, f"passt is {found}")
+    return found[0]
+
+
+@contextlib.contextmanager
+def web_server(data, address="10.99.0.1", port=7777):
+    """What the host has, as /file."""
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory, "file").write_bytes(data)
+        with subprocess.Popen([sys.executable, "-m", "http.server", "--bind", address, "--directory", directory,
+                               str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+            try:
+                yield
+            finally:
+                server.kill()
+
+
+# The bulk transfer of a_guest_at_a_tap_and_a_vsock() is not for passt 2025_05_03: it has stalled for more than a minute
+# in two of ten on a busy machine, while guest, passt and host were idle.
+@test(only=Penstock, long=True)
+def a_guest_on_a_network_of_its_own():
+    """An address by DHCP, TCP both ways; a port that is taken is refused; and the guest lives on when passt is killed."""
+    user, data = ["--net", "user,hostfwd=tcp:2222-:2300"], os.urandom(1 << 20)
+    with web_server(data), Machine("user-net", more=user) as machine:
+        machine.expect("LISTENING", BOOT_SECONDS)
+        check("got 10.0.2.15/24, by 10.0.2.2, names by 10.0.2.3" in machine.output, "the guest has another address")
+        check(hashlib.md5(data).hexdigest() in machine.output, "the guest has received something else")
+        check(b"from-the-guest" in ask_guest(2222), "the host did not reach the guest")
+        passt = find_passt(machine)
+        uid = os.stat(f"/proc/{passt}").st_uid
+        check(uid >= 0x70000000 and os.listdir(f"/proc/{passt}/root") == [], f"passt is not confined: uid {uid}")
+        refused(Penstock.command(more=user), FAILURE, "net0", "a port is taken", "hostfwd=")
+        os.kill(passt, signal.SIGKILL)
+        machine.type("alive\n")
+        machine.succeed("user-net")
+        check("net0: its back end has ended" in machine.errors(), f"it is not told that passt is gone: {machine.errors()}")
+    check("still here: alive" in machine.output, "the guest was gone with passt")

@@ -22,7 +22,8 @@ VALUES = {
     "cpu": "host,-avx512f", "hyperv": "", "hyperv-vendor": "twelve chars", "hide-hypervisor": "", "rtc": "local",
     "smbios": ["type=1,serial=a,,b", "type=11,value=x"], "device": ["0000:01:00.0,rom=off", "0000:02:00.0"],
     "disk": ["/a.qcow2", "/b,format=raw,readonly"],
-    "net": ["tap=vm0", "tap=vm1,mac=52:54:00:00:00:01"], "vsock": "3", "display": "vnc", "iommu": "type1", "ports": "0",
+    "net": ["tap=vm0", "tap=vm1,mac=52:54:00:00:00:01", "user,hostfwd=tcp:2222-:22"],
+    "vsock": "3", "display": "vnc", "iommu": "type1", "ports": "0",
     "serial": "file:/tmp/log", "name": "vm1", "monitor": "unix:/tmp/monitor", "hugepages": "", "prealloc": "",
     "on-device-error": "stop", "on-reboot": "pause", "on-crash": "stop", "force": "",
 }

@@ -356,14 +356,34 @@ TEST(too_many_devices_are_refused)
 	assert_one_error(&outcome, 2, "64");
 }
 
-TEST(a_net_is_at_a_tap)
+TEST(a_net_is_at_a_tap_or_of_its_own)
 {
 	static const struct {
 		const char *value, *words;
 	} bad[] = {
-		{ "", "begins with tap=NAME" },
-		{ "user", "begins with tap=NAME" },
-		{ "mac=52:54:00:00:00:01", "begins with tap=NAME" },
+		{ "", "begins with tap=NAME or user" },
+		{ "users", "begins with tap=NAME or user" },
+		{ "user=", "begins with tap=NAME or user" },
+		{ "user,queues=2", "'queues=2' is not mac=ADDRESS or hostfwd=FORWARD" },
+		{ "user,mac=01:00:5e:00:00:01", "no address for a card" },
+		{ "user,hostfwd=", "such as tcp:2222-:22" },
+		{ "user,hostfwd=tcp", "such as tcp:2222-:22" },
+		{ "user,hostfwd=tcp:", "such as tcp:2222-:22" },
+		{ "user,hostfwd=tcp:-:", "such as tcp:2222-:22" },
+		{ "user,hostfwd=tcp:2222", "such as tcp:2222-:22" },
+		{ "user,hostfwd=tcp:2222:22", "such as tcp:2222-:22" },
+		{ "user,hostfwd=sctp:2222-:22", "such as tcp:2222-:22" },
+		{ "user,hostfwd=tcp:0-:22", "such as tcp:2222-:22" },
+		{ "user,hostfwd=tcp:65536-:22", "such as tcp:2222-:22" },
+		{ "user,hostfwd=tcp:2222-:x", "such as tcp:2222-:22" },
+		{ "user,hostfwd=tcp:2222-:22x", "such as tcp:2222-:22" },
+		{ "user,hostfwd=tcp:+2222-:22", "such as tcp:2222-:22" },
+		{ "user,hostfwd=tcp::2222-:22", "such as tcp:2222-:22" },
+		{ "user,hostfwd=tcp:1.2.3:2222-:22", "such as tcp:2222-:22" },
+		{ "user,hostfwd=tcp:here:2222-:22", "such as tcp:2222-:22" },
+		{ "user,hostfwd=tcp:1.2.3.4:2222:1-:22", "such as tcp:2222-:22" },
+		{ "tap=lo,hostfwd=tcp:2222-:22", "is not mac=ADDRESS" },
+		{ "mac=52:54:00:00:00:01", "begins with tap=NAME or user" },
 		{ "tap=", "no name of an interface" },
 		{ "tap=0123456789abcdef", "no name of an interface" },
 		{ "tap=../lo", "no name of an interface" },
@@ -549,7 +569,7 @@ int main(void)
 		cmocka_unit_test(a_device_must_be_an_address),
 		cmocka_unit_test(a_devices_rom_is_a_file_or_off),
 		cmocka_unit_test(too_many_devices_are_refused),
-		cmocka_unit_test(a_net_is_at_a_tap),
+		cmocka_unit_test(a_net_is_at_a_tap_or_of_its_own),
 		cmocka_unit_test(a_display_listens_on_this_host),
 		cmocka_unit_test(a_disk_is_an_image_and_what_it_is_for),
 		cmocka_unit_test(a_cid_is_a_number),
