@@ -12,6 +12,8 @@
 
 #define VARIABLE "NOTIFY_SOCKET"
 
+static int inherited = -1; /* the end of notify_pair()'s that a child of ours has */
+
 /* A path, or with '@' a name in the abstract namespace. */
 static bool parse_address(const char *text, struct sockaddr_un *address, socklen_t *size)
 {
@@ -33,8 +35,12 @@ int notify_open(void)
 	struct sockaddr_un address;
 	socklen_t size;
 	bool asked = text && parse_address(text, &address, &size);
-	cleanup_fd int fd = asked ? socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0) : -1;
+	cleanup_fd int fd = -1;
 
+	if (inherited >= 0)
+		return take_fd(&inherited);
+	if (asked)
+		fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	unsetenv(VARIABLE);
 	if (fd < 0 || connect(fd, (struct sockaddr *)&address, size) < 0)
 		return -1;
@@ -47,43 +53,14 @@ void notify_tell(int fd, const char *state)
 		(void)!send(fd, state, strlen(state), MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
-/* The kernel chooses a name that nobody has (unix(7), autobind). */
-static int bind_anywhere(int fd)
+int notify_pair(void)
 {
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	socklen_t size = sizeof(address);
-	char text[sizeof(address.sun_path) + 1];
-	int named;
+	int ends[2];
 
-	if (bind(fd, (struct sockaddr *)&address, sizeof(address.sun_family)) < 0 ||
-		getsockname(fd, (struct sockaddr *)&address, &size) < 0)
+	if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, ends) < 0)
 		return -errno;
-	named = size - offsetof(struct sockaddr_un, sun_path) - 1;
-	snprintf(text, sizeof(text), "@%.*s", named, address.sun_path + 1);
-	return setenv(VARIABLE, text, 1) < 0 ? -errno : 0;
-}
-
-int notify_listen(void)
-{
-	cleanup_fd int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	int code, on = 1;
-
-	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) < 0)
-		return -errno;
-	code = bind_anywhere(fd);
-	return code ? code : take_fd(&fd);
-}
-
-/* Anybody may send to a name: who it was the kernel says. */
-static bool is_from(struct msghdr *message, pid_t pid)
-{
-	struct cmsghdr *part = CMSG_FIRSTHDR(message);
-	struct ucred sender;
-
-	if (!part || part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_CREDENTIALS)
-		return false;
-	memcpy(&sender, CMSG_DATA(part), sizeof(sender));
-	return sender.pid == pid;
+	inherited = ends[1];
+	return ends[0];
 }
 
 /* One of the datagram's lines. */
@@ -99,28 +76,13 @@ static bool has_line(const char *text, const char *line)
 	return false;
 }
 
-bool notify_was_told(int fd, pid_t pid, const char *state)
+bool notify_was_told(int fd, const char *state)
 {
-	bool told = false;
+	char text[512];
+	ssize_t got = recv(fd, text, sizeof(text) - 1, MSG_DONTWAIT);
 
-	for (;;) {
-		union {
-			struct cmsghdr align;
-			char bytes[CMSG_SPACE(sizeof(struct ucred))];
-		} control;
-		char text[512];
-		struct iovec iov = { text, sizeof(text) - 1 };
-		struct msghdr message = {
-			.msg_iov = &iov,
-			.msg_iovlen = 1,
-			.msg_control = control.bytes,
-			.msg_controllen = sizeof(control.bytes),
-		};
-		ssize_t got = recvmsg(fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-
-		if (got < 0)
-			return told;
-		text[got] = '\0';
-		told = told || (is_from(&message, pid) && has_line(text, state));
-	}
+	if (got < 0)
+		return false;
+	text[got] = '\0';
+	return has_line(text, state);
 }

@@ -16,8 +16,11 @@ int notify_open(void);
 /* Nothing depends on whether it arrives. */
 void notify_tell(int fd, const char *state);
 
-/* Be one who is told: a socket whose address is in the environment of who is started. Or a negative errno. */
-int notify_listen(void);
+/*
+ * Be one who is told, by a child that is forked after this and asks for notify_open(): our end, or a negative errno.
+ * It has no name by which another process could send to it.
+ */
+int notify_pair(void);
 
-/* Has this process said so? Takes all that has arrived, and does not wait. */
-bool notify_was_told(int fd, pid_t pid, const char *state);
+/* Has the child said so? Takes one message, where there is one, and does not wait. */
+bool notify_was_told(int fd, const char *state);

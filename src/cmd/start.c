@@ -6,6 +6,7 @@
 #include "cmd/named.h"
 #include "cmd/run.h"
 #include "host/journal/entry.h"
+#include "host/journal/names.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -98,31 +99,52 @@ static void pass_on(int signal)
 }
 
 /* Its messages go where 'penstock status' says, and from there to us as long as we are here. */
-static int open_messages(const struct host *host, const char *name, struct error *err)
-{
-	cleanup_fd int directory = journal_open_directory(host, "messages", true);
-	int fd;
+struct messages {
+	int directory, fd;
+	char name[80]; /* until it has the machine's */
+};
 
-	if (directory < 0)
-		return journal_tell(
-			host, directory, "cannot keep the messages of the machine", err);
-	fd = openat(directory, name, O_RDWR | O_CREAT | O_TRUNC | O_APPEND | O_NOFOLLOW | O_CLOEXEC,
-		0600);
-	return fd < 0 ? journal_tell(host, -errno, "cannot keep the messages of the machine", err)
-		      : fd;
+/* In a file of their own at first: a machine that has this name already goes on writing to the other. */
+static int open_messages(
+	const struct host *host, const char *name, struct messages *messages, struct error *err)
+{
+	int code;
+
+	snprintf(messages->name, sizeof(messages->name), "%s~%d", name, getpid());
+	code = messages->directory = journal_open_directory(host, "messages", true);
+	if (code >= 0) {
+		messages->fd = openat(messages->directory, messages->name,
+			O_RDWR | O_CREAT | O_TRUNC | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0600);
+		code = messages->fd < 0 ? -errno : 0;
+	}
+	return code < 0 ? journal_tell(host, code, "cannot keep the messages of the machine", err)
+			: 0;
 }
 
-static _Noreturn void run_behind(
-	const struct description *description, const struct broker_config *config, int messages)
+static int take_name(const struct host *host, const char *name, const struct messages *messages,
+	struct error *err)
+{
+	int code = host_name_claim(host, name, err);
+
+	if (code)
+		unlinkat(messages->directory, messages->name, 0);
+	else if (renameat(messages->directory, messages->name, messages->directory, name) < 0)
+		code = journal_tell(host, -errno, "cannot keep the messages of the machine", err);
+	return code;
+}
+
+static _Noreturn void run_behind(const struct host *host, const struct description *description,
+	const struct broker_config *config, const struct messages *messages)
 {
 	struct error err = { 0 };
-	int code, null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	int code = 1, null = open("/dev/null", O_RDONLY | O_CLOEXEC);
 
 	setsid();
 	dup2(null, STDIN_FILENO);
-	dup2(messages, STDOUT_FILENO);
-	dup2(messages, STDERR_FILENO);
-	code = run_and_locate(description, config, &err);
+	dup2(messages->fd, STDOUT_FILENO);
+	dup2(messages->fd, STDERR_FILENO);
+	if (take_name(host, config->name, messages, &err) == 0)
+		code = run_and_locate(description, config, &err);
 	if (err.code)
 		error_print(&err);
 	exit(code);
@@ -151,7 +173,7 @@ static int await_start(int notify, int messages)
 	for (;;) {
 		pid_t ended = waitpid(child, &status, WNOHANG);
 
-		runs = runs || notify_was_told(notify, child, "READY=1");
+		runs = runs || notify_was_told(notify, "READY=1");
 		show_news(messages, &shown);
 		if (runs)
 			return 0;
@@ -161,19 +183,12 @@ static int await_start(int notify, int messages)
 	}
 }
 
-static int start_behind(const struct host *host, const struct description *description,
-	const struct broker_config *config, struct error *err)
+static int fork_and_wait(const struct host *host, const struct description *description,
+	const struct broker_config *config, const struct messages *messages, int notify,
+	struct error *err)
 {
-	cleanup_fd int messages = open_messages(host, config->name, err);
-	cleanup_fd int notify = messages < 0 ? -1 : notify_listen();
 	pid_t pid;
 
-	if (messages < 0)
-		return 1;
-	if (notify < 0) {
-		error_sys(err, notify, config->name, "cannot be told of its start");
-		return 1;
-	}
 	signal(SIGINT, pass_on);
 	signal(SIGTERM, pass_on);
 	signal(SIGHUP, pass_on);
@@ -182,14 +197,32 @@ static int start_behind(const struct host *host, const struct description *descr
 		signal(SIGINT, SIG_DFL);
 		signal(SIGTERM, SIG_DFL);
 		signal(SIGHUP, SIG_DFL);
-		run_behind(description, config, messages);
+		run_behind(host, description, config, messages);
 	}
 	if (pid < 0) {
 		error_sys(err, -errno, config->name, "cannot start a process");
 		return 1;
 	}
 	child = pid;
-	return await_start(notify, messages);
+	return await_start(notify, messages->fd);
+}
+
+static int start_behind(const struct host *host, const struct description *description,
+	const struct broker_config *config, struct error *err)
+{
+	struct messages messages = { -1, -1, "" };
+	cleanup_fd int notify = -1;
+	int code = 1;
+
+	if (open_messages(host, config->name, &messages, err) == 0)
+		notify = notify_pair();
+	if (notify < 0 && !err->code)
+		error_sys(err, notify, config->name, "cannot be told of its start");
+	if (notify >= 0)
+		code = fork_and_wait(host, description, config, &messages, notify, err);
+	cleanup_fd_(&messages.fd);
+	cleanup_fd_(&messages.directory);
+	return code;
 }
 
 static int check_serial(const struct description *description, const struct broker_config *config,
@@ -212,10 +245,12 @@ static int start_by_name(const char *name, bool foreground, struct error *err)
 	struct host host;
 	int code;
 
-	if (host_init(&host, NULL, NULL, err) || named_find(&host, name, path, err) ||
-		understand(name, path, &description, &config, err) ||
-		(!foreground && check_serial(&description, &config, err)))
-		code = err->code == -EINVAL ? EXIT_USAGE : 1;
+	if (host_init(&host, NULL, NULL, err))
+		code = 1;
+	else if (named_find(&host, name, path, err) ||
+		 understand(name, path, &description, &config, err) ||
+		 (!foreground && check_serial(&description, &config, err)))
+		code = EXIT_USAGE; /* it would be so again: a service is not started anew */
 	else if (foreground)
 		code = run_and_locate(&description, &config, err);
 	else

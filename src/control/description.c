@@ -415,16 +415,28 @@ int description_parse(struct description *description, const char *path, const c
 	return err->code;
 }
 
+/* Whoever has become root by sudo. */
+static bool is_the_users(uid_t uid)
+{
+	const char *text = getenv("SUDO_UID");
+	char number[16];
+
+	snprintf(number, sizeof(number), "%u", uid);
+	return text && strcmp(text, number) == 0;
+}
+
 /* What root does by it is for those who may write it to say. */
 static int check_writers(const char *path, const struct stat *status, struct error *err)
 {
+	bool is_own = status->st_uid == 0 || is_the_users(status->st_uid);
+
 	if (status->st_size > DESCRIPTION_SIZE_MAX)
 		return error_set(err, -EFBIG, path, "a file that describes a VM has at most 1 MiB");
-	if (geteuid() != 0 || !(status->st_mode & S_IWOTH))
+	if (geteuid() != 0 || (is_own && !(status->st_mode & (S_IWGRP | S_IWOTH))))
 		return 0;
-	error_set(err, -EPERM, path,
-		"any user may write it, and would so have root do what he likes");
-	error_hint(err, "look at it, then: chmod o-w %s", path);
+	error_set(
+		err, -EPERM, path, "others may write it, and would so have root do what they like");
+	error_hint(err, "look at it, then: %s %s", is_own ? "chmod go-w" : "chown root", path);
 	return err->code;
 }
 

@@ -317,6 +317,29 @@ static int read_file(const char *path)
 	return description_read(&description, path, options, form, &err);
 }
 
+/* Root's are root's, or those of who became root. */
+TEST(root_reads_no_file_of_somebody_else)
+{
+	char path[] = "/tmp/penstock-vm-XXXXXX";
+	int fd = mkstemp(path);
+
+	if (geteuid() != 0)
+		skip();
+	assert_int_equal(write(fd, "memory: 1G\n", 11), 11);
+	assert_int_equal(fchown(fd, 12345, 0), 0);
+	assert_int_equal(read_file(path), -EPERM);
+	assert_non_null(strstr(err.hint, "chown root"));
+	err = (struct error){ 0 };
+	setenv("SUDO_UID", "1234", 1);
+	assert_int_equal(read_file(path), -EPERM);
+	err = (struct error){ 0 };
+	setenv("SUDO_UID", "12345", 1);
+	assert_int_equal(read_file(path), 0);
+	unsetenv("SUDO_UID");
+	close(fd);
+	unlink(path);
+}
+
 TEST(only_a_regular_file_of_fair_size_is_read)
 {
 	char path[] = "/tmp/penstock-vm-XXXXXX";
@@ -325,9 +348,9 @@ TEST(only_a_regular_file_of_fair_size_is_read)
 	assert_int_equal(write(fd, "memory: 1G\n", 11), 11);
 	assert_int_equal(read_file(path), 0);
 	assert_words("--memory 1G");
-	assert_int_equal(fchmod(fd, 0666), 0);
+	assert_int_equal(fchmod(fd, 0620), 0);
 	assert_int_equal(read_file(path), geteuid() == 0 ? -EPERM : 0);
-	assert_true(geteuid() != 0 || strstr(err.hint, "chmod o-w"));
+	assert_true(geteuid() != 0 || strstr(err.hint, "chmod go-w"));
 	err = (struct error){ 0 };
 	assert_int_equal(fchmod(fd, 0600), 0);
 	assert_int_equal(ftruncate(fd, DESCRIPTION_SIZE_MAX + 1), 0);
@@ -363,6 +386,7 @@ int main(void)
 		DESCRIPTION_TEST(what_is_written_is_read_as_the_same),
 		DESCRIPTION_TEST(the_last_of_one_is_written),
 		DESCRIPTION_TEST(what_a_file_cannot_say_is_not_written),
+		DESCRIPTION_TEST(root_reads_no_file_of_somebody_else),
 		DESCRIPTION_TEST(only_a_regular_file_of_fair_size_is_read),
 	};
 

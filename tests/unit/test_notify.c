@@ -31,7 +31,7 @@ static void assert_ended(pid_t pid)
 	assert_int_equal(status, 0);
 }
 
-TEST(what_is_said_arrives)
+TEST(what_a_child_says_arrives)
 {
 	static const struct {
 		const char *state;
@@ -43,27 +43,30 @@ TEST(what_is_said_arrives)
 		{ "STATUS=READY=1", false },
 		{ "STOPPING=1", false },
 	};
-	int fd = notify_listen();
 
-	assert_true(fd >= 0);
 	for (size_t i = 0; i < sizeof(said) / sizeof(said[0]); i++) {
-		pid_t pid = tell(said[i].state);
+		int fd = notify_pair();
 
-		assert_ended(pid);
-		assert_int_equal(notify_was_told(fd, pid, "READY=1"), said[i].ready);
-		assert_false(notify_was_told(fd, pid, "READY=1"));
+		assert_true(fd >= 0);
+		assert_false(notify_was_told(fd, "READY=1"));
+		assert_ended(tell(said[i].state));
+		assert_int_equal(notify_was_told(fd, "READY=1"), said[i].ready);
+		assert_false(notify_was_told(fd, "READY=1"));
+		close(notify_open());
+		close(fd);
 	}
-	close(fd);
 }
 
-TEST(another_process_is_not_believed)
+/* Whoever could send to it could fill it, and what the child says would be lost. */
+TEST(nobody_else_can_send)
 {
-	int fd = notify_listen();
-	pid_t pid = tell("READY=1"), other = tell("STATUS=x");
+	struct sockaddr_un address;
+	socklen_t size = sizeof(address);
+	int fd = notify_pair();
 
-	assert_ended(pid);
-	assert_ended(other);
-	assert_false(notify_was_told(fd, other, "READY=1"));
+	assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &size), 0);
+	assert_int_equal(size, sizeof(address.sun_family));
+	close(notify_open());
 	close(fd);
 }
 
@@ -108,8 +111,8 @@ TEST(nobody_need_be_there)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(what_is_said_arrives),
-		cmocka_unit_test(another_process_is_not_believed),
+		cmocka_unit_test(what_a_child_says_arrives),
+		cmocka_unit_test(nobody_else_can_send),
 		cmocka_unit_test(a_path_is_an_address_too),
 		cmocka_unit_test(nobody_need_be_there),
 	};
