@@ -37,7 +37,7 @@ struct interview {
 	char *state; /* a path: the file of UEFI's variables; "" */
 };
 
-static int add_option(
+static int add_answer(
 	struct interview *interview, const char *name, const char *text, struct error *err)
 {
 	const struct option *option = run_options;
@@ -146,7 +146,7 @@ static int add_wanted_devices(struct interview *interview, char *words, struct e
 				&interview->inventory.devices[interview->offered[number - 1]]
 					 .device.bdf,
 				name);
-		if (add_option(interview, "device", word, err))
+		if (add_answer(interview, "device", word, err))
 			return err->code;
 	}
 	return 0;
@@ -192,22 +192,22 @@ static int ask_what_runs(struct interview *interview, struct error *err)
 		    sizeof(answer)))
 		return -ECANCELED;
 	if (!strchr(answer, '/') && strcmp(answer, "uefi"))
-		return add_option(interview, "firmware", answer, err);
+		return add_answer(interview, "firmware", answer, err);
 	if (strcmp(answer, "uefi") == 0) {
 		if (find_state(interview, interview->state, err) ||
-			add_option(interview, "firmware", answer, err))
+			add_answer(interview, "firmware", answer, err))
 			return err->code;
-		return add_option(interview, "nvram", interview->state, err);
+		return add_answer(interview, "nvram", interview->state, err);
 	}
-	if (add_option(interview, "kernel", answer, err))
+	if (add_answer(interview, "kernel", answer, err))
 		return err->code;
 	if (!ask_line("Its initial RAM disk", "", answer, sizeof(answer)))
 		return -ECANCELED;
-	if (answer[0] && add_option(interview, "initrd", answer, err))
+	if (answer[0] && add_answer(interview, "initrd", answer, err))
 		return err->code;
 	if (!ask_line("Its command line", "console=ttyS0", answer, sizeof(answer)))
 		return -ECANCELED;
-	return add_option(interview, "cmdline", answer, err);
+	return add_answer(interview, "cmdline", answer, err);
 }
 
 static int ask_size(struct interview *interview, struct error *err)
@@ -217,12 +217,12 @@ static int ask_size(struct interview *interview, struct error *err)
 
 	if (!ask_line("Memory", "2G", answer, sizeof(answer)))
 		return -ECANCELED;
-	if (add_option(interview, "memory", answer, err))
+	if (add_answer(interview, "memory", answer, err))
 		return err->code;
 	snprintf(preset, sizeof(preset), "%ld", online < 1 ? 1 : online > 4 ? 4 : online);
 	if (!ask_line("CPUs", preset, answer, sizeof(answer)))
 		return -ECANCELED;
-	return add_option(interview, "cpus", answer, err);
+	return add_answer(interview, "cpus", answer, err);
 }
 
 /* 0 or a negative errno; -ECANCELED without an error where the input ends. */

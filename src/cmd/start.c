@@ -121,7 +121,7 @@ static int open_messages(
 			: 0;
 }
 
-static int take_name(const struct host *host, const char *name, const struct messages *messages,
+static int settle_name(const struct host *host, const char *name, const struct messages *messages,
 	struct error *err)
 {
 	int code = host_name_claim(host, name, err);
@@ -143,7 +143,7 @@ static _Noreturn void run_behind(const struct host *host, const struct descripti
 	dup2(null, STDIN_FILENO);
 	dup2(messages->fd, STDOUT_FILENO);
 	dup2(messages->fd, STDERR_FILENO);
-	if (take_name(host, config->name, messages, &err) == 0)
+	if (settle_name(host, config->name, messages, &err) == 0)
 		code = run_and_locate(description, config, &err);
 	if (err.code)
 		error_print(&err);
