@@ -19,15 +19,19 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/timerfd.h>
 #include <sys/wait.h>
 
-#define PROGRAM    "penstock-display"
-#define VGA_BIOS   "vgabios-bochs-display.bin"
-#define BACKLOG    8
-#define STARTS_MAX 10
-#define START_MS   10000 /* it takes some 30 */
-#define END_MS     2000  /* to end by itself, unless a client has it busy */
-#define TICK_MS    10
+#define PROGRAM     "penstock-display"
+#define VGA_BIOS    "vgabios-bochs-display.bin"
+#define BACKLOG     8
+#define STARTS_MAX  10 /* in an hour */
+#define HOUR_MS     3600000
+#define PICTURE_S   30 /* for a picture, whatever clients do */
+#define PICTURE_MAX (64 * MIB)
+#define START_MS    10000 /* it takes some 30 */
+#define END_MS      2000  /* to end by itself, unless a client has it busy */
+#define TICK_MS     10
 
 /* What it needs */
 
@@ -76,6 +80,8 @@ static int make_event_socket(struct broker_display *display, struct error *err)
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
 		return error_sys(err, -errno, NULL, "cannot connect the guest's keyboard");
+	/* One way alone: nothing that the machine sent, descriptors least of all, would ever be read. */
+	shutdown(pair[1], SHUT_RD);
 	display->machine.event_fd = pair[0];
 	display->event_fd = pair[1];
 	return 0;
@@ -207,6 +213,23 @@ static _Noreturn void become_display(const struct broker_display *display, int c
 
 static void on_display_message(void *opaque, uint32_t events);
 
+static void let_go(struct broker_display *display)
+{
+	loop_remove(display->loop, display->control);
+	close(take_fd(&display->control));
+}
+
+static void count_start(struct broker_display *display)
+{
+	uint64_t now = guard_now();
+
+	if (!display->starts || now - display->starts_since >= HOUR_MS) {
+		display->starts = 0;
+		display->starts_since = now;
+	}
+	display->starts++;
+}
+
 static int spawn_display(struct broker_display *display, struct error *err)
 {
 	int pair[2], code;
@@ -215,14 +238,18 @@ static int spawn_display(struct broker_display *display, struct error *err)
 		return error_sys(err, -errno, NULL, "cannot talk to " PROGRAM);
 	fcntl(pair[0], F_SETFL, O_NONBLOCK);
 	display->control = pair[0];
-	display->starts++;
+	count_start(display);
 	code = loop_add(display->loop, pair[0], EPOLLIN, on_display_message, display);
 	display->pid = code ? 0 : fork();
 	if (display->pid == 0 && !code)
 		become_display(display, pair[1]);
-	if (display->pid < 0)
+	if (display->pid < 0) {
 		code = -errno;
+		display->pid = 0;
+	}
 	close(pair[1]);
+	if (code)
+		let_go(display);
 	return code ? error_sys(err, code, NULL, "cannot start " PROGRAM) : 0;
 }
 
@@ -242,32 +269,104 @@ static int await_display(struct broker_display *display)
 	return status;
 }
 
-static void fail_pictures(struct broker_display *display)
-{
-	for (unsigned i = 0; i < BROKER_PICTURES_MAX; i++) {
-		uint32_t id = display->pictures[i];
+/* Pictures */
 
-		display->pictures[i] = 0;
-		if (id)
-			display->taken(display->opaque, id, -EPIPE);
+static void forget_picture(struct broker_picture *picture, bool keep_file)
+{
+	if (picture->file >= 0) {
+		if (!keep_file)
+			unlink(picture->file_path);
+		close(picture->file);
 	}
+	if (picture->bytes >= 0)
+		close(picture->bytes);
+	free(picture->file_path);
+	free(picture->path);
 }
 
-static void let_go(struct broker_display *display)
+static int copy_picture(const struct broker_picture *picture)
 {
-	loop_remove(display->loop, display->control);
-	close(take_fd(&display->control));
+	char bytes[16 * KIB];
+	uint64_t at = 0;
+	ssize_t got;
+	int code = 0;
+
+	while (!code && at < PICTURE_MAX &&
+		(got = pread(picture->bytes, bytes, sizeof(bytes), at)) > 0) {
+		code = fd_write_all(picture->file, bytes, got);
+		at += got;
+	}
+	return code ? code : at ? 0 : -EIO;
+}
+
+/* What is not whole leaves no trace, and what was there stays. */
+static void end_picture(struct broker_display *display, struct broker_picture *picture, int code)
+{
+	struct broker_picture ended = *picture;
+
+	*picture = (struct broker_picture){ 0 };
+	if (!code)
+		code = copy_picture(&ended);
+	if (!code && rename(ended.file_path, ended.path) < 0)
+		code = -errno;
+	forget_picture(&ended, !code);
+	display->taken(display->opaque, ended.id, code);
+}
+
+static struct broker_picture *find_picture(struct broker_display *display, uint32_t id)
+{
+	for (unsigned i = 0; i < BROKER_PICTURES_MAX; i++)
+		if (display->pictures[i].id == id)
+			return &display->pictures[i];
+	return NULL;
+}
+
+static bool waits_for_pictures(const struct broker_display *display)
+{
+	for (unsigned i = 0; i < BROKER_PICTURES_MAX; i++)
+		if (display->pictures[i].id)
+			return true;
+	return false;
+}
+
+static void set_patience(const struct broker_display *display)
+{
+	const struct itimerspec limit = { .it_value.tv_sec = PICTURE_S };
+
+	timerfd_settime(display->patience, 0, &limit, NULL);
+}
+
+/* Some client has it busy for good. */
+static void on_no_patience(void *opaque, uint32_t events)
+{
+	struct broker_display *display = opaque;
+	uint64_t count;
+
+	(void)events;
+	(void)!read(display->patience, &count, sizeof(count));
+	if (waits_for_pictures(display) && display->pid > 0)
+		kill(display->pid, SIGKILL);
+}
+
+static void fail_pictures(struct broker_display *display)
+{
+	for (unsigned i = 0; i < BROKER_PICTURES_MAX; i++)
+		if (display->pictures[i].id)
+			end_picture(display, &display->pictures[i], -EPIPE);
 }
 
 static void on_display_gone(struct broker_display *display)
 {
 	bool again = display->starts < STARTS_MAX;
 	struct error err = { 0 };
-	int status;
+	int status = -1;
 
 	let_go(display);
-	kill(display->pid, SIGKILL); /* it has closed its socket, which it does at its end */
-	status = await_display(display);
+	if (display->pid > 0) {
+		kill(display->pid,
+			SIGKILL); /* it has closed its socket, which it does at its end */
+		status = await_display(display);
+	}
 	log_warning("%s: " PROGRAM " has ended (%s %d)%s", display->name,
 		WIFSIGNALED(status) ? "signal" : "exit code",
 		WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status),
@@ -281,13 +380,14 @@ static void on_display_gone(struct broker_display *display)
 /* It answers for what it was asked, and no other. */
 static void take_picture_answer(struct broker_display *display, const struct display_answer *answer)
 {
-	for (unsigned i = 0; i < BROKER_PICTURES_MAX; i++)
-		if (answer->id && display->pictures[i] == answer->id) {
-			display->pictures[i] = 0;
-			display->taken(display->opaque, answer->id,
-				answer->code > 0 || answer->code < -4095 ? -EBADMSG : answer->code);
-			return;
-		}
+	struct broker_picture *picture = answer->id ? find_picture(display, answer->id) : NULL;
+
+	if (!picture)
+		return;
+	end_picture(display, picture,
+		answer->code > 0 || answer->code < -4095 ? -EBADMSG : answer->code);
+	if (waits_for_pictures(display))
+		set_patience(display);
 }
 
 static void on_display_message(void *opaque, uint32_t events)
@@ -331,6 +431,10 @@ int broker_display_start(struct broker_display *display, const struct broker_con
 	if (!config->vnc.wanted)
 		return 0;
 	display->name = config->name;
+	display->patience = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	if (display->patience < 0 ||
+		loop_add(display->loop, display->patience, EPOLLIN, on_no_patience, display))
+		return error_sys(err, -ENOMEM, NULL, "cannot keep the display's time");
 	if ((display->port_fd < 0 && listen_at_path(display, config, host, err)) ||
 		spawn_display(display, err) || await_ready(display, err))
 		return err->code;
@@ -347,6 +451,11 @@ void broker_display_close(struct broker_display *display)
 		let_go(display);
 	if (display->pid > 0)
 		await_display(display);
+	fail_pictures(display);
+	if (display->patience >= 0) {
+		loop_remove(display->loop, display->patience);
+		close(take_fd(&display->patience));
+	}
 	free_vga_bios(display);
 	control_close(&display->socket);
 	for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
@@ -354,21 +463,21 @@ void broker_display_close(struct broker_display *display)
 			close(take_fd(fds[i]));
 }
 
-/* Pictures */
-
-static int open_picture(const char *path, struct error *err)
+static int open_picture_file(struct broker_picture *picture, const char *path, struct error *err)
 {
-	cleanup_fd int fd =
-		open(path, O_WRONLY | O_CREAT | O_NOCTTY | O_NONBLOCK | O_CLOEXEC, 0666);
 	struct stat stat;
 
-	if (fd < 0 || fstat(fd, &stat) < 0)
-		return error_sys(err, -errno, path, "cannot be written");
-	if (!S_ISREG(stat.st_mode))
+	if (lstat(path, &stat) == 0 && !S_ISREG(stat.st_mode))
 		return error_set(err, -EINVAL, path, "cannot be written: it is no regular file");
-	if (ftruncate(fd, 0) < 0)
-		return error_sys(err, -errno, path, "cannot be written");
-	return take_fd(&fd);
+	picture->path = strdup(path);
+	if (!picture->path ||
+		asprintf(&picture->file_path, "%s.%d-%u", path, getpid(), picture->id) < 0) {
+		picture->file_path = NULL;
+		return error_sys(err, -ENOMEM, path, "cannot be written");
+	}
+	picture->file = open(
+		picture->file_path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
+	return picture->file < 0 ? error_sys(err, -errno, path, "cannot be written") : 0;
 }
 
 static int send_file(const struct broker_display *display, uint32_t id, int file)
@@ -390,19 +499,11 @@ static int send_file(const struct broker_display *display, uint32_t id, int file
 	return sendmsg(display->control, &header, MSG_NOSIGNAL) < 0 ? -errno : 0;
 }
 
-static uint32_t *find_picture(struct broker_display *display, uint32_t id)
-{
-	for (unsigned i = 0; i < BROKER_PICTURES_MAX; i++)
-		if (display->pictures[i] == id)
-			return &display->pictures[i];
-	return NULL;
-}
-
 int broker_display_take(
 	struct broker_display *display, uint32_t id, const char *path, struct error *err)
 {
-	uint32_t *free = find_picture(display, 0);
-	cleanup_fd int file = -1;
+	struct broker_picture *place = find_picture(display, 0),
+			      picture = { id, -1, -1, NULL, NULL };
 	int code;
 
 	if (display->machine.memory_fd < 0) {
@@ -410,14 +511,20 @@ int broker_display_take(
 		error_hint(err, "'penstock run --display vnc' gives it one");
 		return err->code;
 	}
-	if (display->control < 0 || !free)
+	if (display->control < 0 || !place)
 		return error_set(err, -EAGAIN, NULL, "the display cannot take a picture now");
-	file = open_picture(path, err);
-	if (file < 0)
+	if (open_picture_file(&picture, path, err) == 0) {
+		picture.bytes = memfd_create("picture", MFD_CLOEXEC);
+		code = picture.bytes < 0 ? -errno : send_file(display, id, picture.bytes);
+		if (code)
+			error_sys(err, code, NULL, "cannot ask the display for a picture");
+	}
+	if (err->code) {
+		forget_picture(&picture, false);
 		return err->code;
-	code = send_file(display, id, file);
-	if (code)
-		return error_sys(err, code, NULL, "cannot ask the display for a picture");
-	*free = id;
+	}
+	if (!waits_for_pictures(display))
+		set_patience(display);
+	*place = picture;
 	return 0;
 }

@@ -13,6 +13,13 @@
 
 #define BROKER_PICTURES_MAX 8
 
+struct broker_picture {
+	uint32_t id; /* 0: none */
+	int bytes;   /* a memfd for them, which the process has, too */
+	int file;    /* which becomes path when all is there; until then it has a longer name */
+	char *path, *file_path;
+};
+
 struct broker_display {
 	const char *name; /* of the machine */
 	char program[PATH_MAX];
@@ -23,8 +30,10 @@ struct broker_display {
 	int event_fd;                 /* its end of the socket to the machine */
 	int control;                  /* to it; -1: it does not run */
 	pid_t pid;
-	unsigned starts;
-	uint32_t pictures[BROKER_PICTURES_MAX]; /* that it has been asked for; 0: none */
+	unsigned starts;                                     /* within an hour, */
+	uint64_t starts_since;                               /* which began then */
+	struct broker_picture pictures[BROKER_PICTURES_MAX]; /* that it has been asked for */
+	int patience; /* a timer: until when one has to be there; -1 */
 	struct loop *loop;
 	/* A picture that has been asked for is there, or not. */
 	void (*taken)(void *opaque, uint32_t id, int code);
@@ -35,7 +44,7 @@ struct broker_display {
 #define BROKER_DISPLAY_NONE                                                            \
 	{                                                                              \
 		.socket = { .fd = -1 }, .port_fd = -1, .shown_fd = -1, .event_fd = -1, \
-		.control = -1, .machine = { -1, -1, NULL },                            \
+		.control = -1, .patience = -1, .machine = { -1, -1, NULL },            \
 	}
 
 /* What can be had without a name; nothing where the machine has no display. */
@@ -46,6 +55,6 @@ int broker_display_start(struct broker_display *display, const struct broker_con
 	const struct host *host, struct error *err);
 void broker_display_close(struct broker_display *display);
 
-/* Ask for a picture in a file, which is made or replaced; taken() tells the end of it. */
+/* Ask for a picture in a file, which is made or replaced when it is there; taken() tells the end of it. */
 int broker_display_take(
 	struct broker_display *display, uint32_t id, const char *path, struct error *err);

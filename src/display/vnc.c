@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "display/vnc.h"
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "display/keys.h"
 #include "display/picture.h"
@@ -11,7 +12,6 @@
 #include <rfb/rfb.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 
 #define CLIENTS_MAX    8
 #define PATIENCE_MS    10000 /* with a client in the midst of what it sends or is sent */
@@ -120,13 +120,14 @@ static enum rfbNewClientAction on_vnc_client(rfbClientPtr client)
 	return vnc->clients > CLIENTS_MAX ? RFB_CLIENT_REFUSE : RFB_CLIENT_ACCEPT;
 }
 
-static void accept_client(struct vnc *vnc)
+/*
+ * In place of libvncserver's own, which looks whether a client speaks WebSockets: none does. Any page in a browser could
+ * else reach a port of this host, and libgcrypt, which it takes for that, opens files.
+ */
+rfbBool webSocketsCheck(rfbClientPtr client)
 {
-	int fd = accept4(vnc->config->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-
-	/* libvncserver owns it, and closes it where it cannot use it. */
-	if (fd >= 0)
-		rfbNewClient(vnc->screen, fd);
+	(void)client;
+	return TRUE;
 }
 
 /* The picture */
@@ -173,6 +174,18 @@ static void look(struct vnc *vnc)
 		vnc->quiet = 0;
 	else
 		vnc->quiet++;
+}
+
+static void accept_client(struct vnc *vnc)
+{
+	int fd = accept4(vnc->config->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+	if (fd < 0)
+		return;
+	/* It has the size that there is now, as some cannot do with another later. */
+	look(vnc);
+	/* libvncserver owns it, and closes it where it cannot use it. */
+	rfbNewClient(vnc->screen, fd);
 }
 
 /* The broker's requests */
@@ -280,18 +293,10 @@ static bool await_work(struct vnc *vnc)
 	return !fds[0].revents || serve_broker(vnc);
 }
 
-static uint64_t now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000ULL + now.tv_nsec / 1000000;
-}
-
 int vnc_serve(const struct vnc_config *config)
 {
 	struct vnc vnc = { .config = config, .x = -1 };
-	uint64_t looked = 0;
+	int64_t looked = 0;
 	int code = picture_init(&vnc.picture, config->memory);
 
 	if (!code)
@@ -300,8 +305,8 @@ int vnc_serve(const struct vnc_config *config)
 		answer_broker(&vnc, 0, 0);
 	while (!code && await_work(&vnc)) {
 		/* What clients send comes at any time, the picture at its own pace. */
-		if (vnc.clients && now_ms() - looked >= frame_ms(&vnc)) {
-			looked = now_ms();
+		if (vnc.clients && clock_ms() - looked >= frame_ms(&vnc)) {
+			looked = clock_ms();
 			look(&vnc);
 		}
 		rfbProcessEvents(vnc.screen, 0);

@@ -2,8 +2,9 @@
 #pragma once
 
 /*
- * Show a machine's display to VNC's clients, by libvncserver, and take its picture for the broker. One thread; what a
- * client does not read or send in time costs the others at most some seconds, and then that client its connection.
+ * Show a machine's display to VNC's clients, by libvncserver, and take its picture for the broker. One thread: a client that
+ * stops in the midst of what it sends or is sent has the others wait for ten seconds, and then loses its connection;
+ * one that sends a byte now and then has them wait for longer, until the broker, which wants a picture, ends all of it.
  */
 
 struct vnc_config {

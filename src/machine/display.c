@@ -34,12 +34,14 @@ static void on_event(void *opaque, uint32_t events)
 		loop_remove(display->loop, take_fd(&display->event_fd));
 }
 
-/* From a former life of the machine. */
+#define SOCKET_EVENTS 1024 /* more than a socket holds */
+
+/* From a former life of the machine; whoever sends them all the time does not keep it. */
 static void drop_events(int fd)
 {
 	struct display_event event;
 
-	while (read(fd, &event, sizeof(event)) > 0)
+	for (unsigned i = 0; i < SOCKET_EVENTS && read(fd, &event, sizeof(event)) > 0; i++)
 		;
 }
 

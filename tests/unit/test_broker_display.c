@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "base/fd.h"
 #include "broker/display.h"
+#include "host/system/guard.h"
 #include "test.h"
 
 #include <errno.h>
@@ -13,6 +14,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/timerfd.h>
 #include <sys/un.h>
 
 /* The process that shows a display, as the broker starts, asks and ends it: penstock-display itself. */
@@ -44,6 +46,43 @@ ssize_t __wrap_readlink(const char *path, char *buffer, size_t size)
 	return length;
 }
 
+pid_t __real_fork(void);
+pid_t __wrap_fork(void);
+static bool no_fork;
+pid_t __wrap_fork(void)
+{
+	errno = EAGAIN;
+	return no_fork ? -1 : __real_fork();
+}
+
+/* Of one process, and never of all. */
+int __real_kill(pid_t pid, int signal);
+int __wrap_kill(pid_t pid, int signal);
+int __wrap_kill(pid_t pid, int signal)
+{
+	assert_true(pid > 1);
+	return __real_kill(pid, signal);
+}
+
+/* Time passes for the broker. */
+uint64_t __real_guard_now(void);
+uint64_t __wrap_guard_now(void);
+static uint64_t later_ms;
+uint64_t __wrap_guard_now(void)
+{
+	return __real_guard_now() + later_ms;
+}
+
+static bool no_patience;
+int __real_timerfd_settime(int fd, int flags, const struct itimerspec *new, struct itimerspec *old);
+int __wrap_timerfd_settime(int fd, int flags, const struct itimerspec *new, struct itimerspec *old);
+int __wrap_timerfd_settime(int fd, int flags, const struct itimerspec *new, struct itimerspec *old)
+{
+	const struct itimerspec soon = { .it_value.tv_nsec = 50000000 };
+
+	return __real_timerfd_settime(fd, flags, no_patience ? &soon : new, old);
+}
+
 static void on_taken(void *opaque, uint32_t id, int code)
 {
 	struct fixture *fixture = opaque;
@@ -63,6 +102,8 @@ static int setup(void **state)
 		.display = BROKER_DISPLAY_NONE,
 		.loop = loop_new(&err),
 	};
+	no_fork = no_patience = false;
+	later_ms = 0;
 	snprintf(self, sizeof(self), "%s", getenv("PENSTOCK_DISPLAY"));
 	if (!mkdtemp(fixture.directory))
 		return -1;
@@ -168,6 +209,9 @@ static void its_memory_is_the_machines(void **state)
 		mmap(NULL, 4096, PROT_WRITE, MAP_SHARED, fixture->display.shown_fd, 0), MAP_FAILED);
 	assert_int_equal(ftruncate(fixture->display.machine.memory_fd, 0), -1);
 	assert_true(fcntl(fixture->display.machine.event_fd, F_GETFL) & O_NONBLOCK);
+	/* and whatever the machine sends by the socket of keys goes nowhere */
+	assert_int_equal(send(fixture->display.machine.event_fd, "x", 1, MSG_NOSIGNAL), -1);
+	assert_int_equal(errno, EPIPE);
 }
 
 static void one_that_dies_is_started_anew(void **state)
@@ -258,7 +302,79 @@ static void a_port_and_pictures_that_are_taken(void **state)
 	assert_int_equal(
 		broker_display_take(&fixture->display, 1, "/nowhere/x.png", &err), -ENOENT);
 	err = (struct error){ 0 };
-	assert_int_equal(broker_display_take(&fixture->display, 1, "/tmp", &err), -EISDIR);
+	assert_int_equal(broker_display_take(&fixture->display, 1, "/tmp", &err), -EINVAL);
+}
+
+static void one_that_cannot_be_started_anew_is_none(void **state)
+{
+	struct fixture *fixture = *state;
+	pid_t pid;
+
+	start(fixture);
+	pid = fixture->display.pid;
+	no_fork = true;
+	kill(pid, SIGKILL);
+	for (unsigned i = 0; i < STEPS && fixture->display.control >= 0; i++)
+		loop_step(fixture->loop, LIMIT_MS);
+	assert_int_equal(fixture->display.pid, 0);
+	assert_int_equal(fixture->display.control, -1);
+	loop_step(fixture->loop, 0);
+}
+
+static void one_that_dies_now_and_then_is_not_given_up(void **state)
+{
+	struct fixture *fixture = *state;
+
+	start(fixture);
+	for (unsigned i = 0; i < 15; i++) {
+		pid_t pid = fixture->display.pid;
+
+		later_ms += 20 * 60000;
+		kill(pid, SIGKILL);
+		for (unsigned j = 0; j < STEPS && fixture->display.pid == pid; j++)
+			loop_step(fixture->loop, LIMIT_MS);
+		assert_true(fixture->display.pid > 0);
+	}
+	assert_true(is_served(fixture));
+}
+
+/* As where a client has it busy for good. */
+static void one_that_takes_no_picture_is_started_anew(void **state)
+{
+	struct fixture *fixture = *state;
+	pid_t pid;
+
+	start(fixture);
+	pid = fixture->display.pid;
+	no_patience = true;
+	kill(pid, SIGSTOP);
+	take(fixture, 9);
+	await_taken(fixture, 9);
+	assert_int_equal(fixture->code, -EPIPE);
+	assert_int_not_equal(fixture->display.pid, pid);
+	assert_true(is_served(fixture));
+}
+
+static void a_failed_picture_leaves_what_was_there(void **state)
+{
+	struct fixture *fixture = *state;
+	char path[PATH_MAX], text[8] = "";
+	struct error err = { 0 };
+	int fd;
+
+	start(fixture);
+	snprintf(path, sizeof(path), "%s/picture.png", fixture->directory);
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	assert_int_equal(write(fd, "before", 6), 6);
+	take(fixture, 3);
+	await_taken(fixture, 3);
+	assert_int_equal(fixture->code, -ENODATA);
+	assert_int_equal(pread(fd, text, 6, 0), 6);
+	assert_string_equal(text, "before");
+	close(fd);
+	unlink(path);
+	assert_int_equal(symlink("/nowhere", path), 0);
+	assert_int_equal(broker_display_take(&fixture->display, 4, path, &err), -EINVAL);
 }
 
 /* The BIOS's driver is beside it; without, there is a display all the same. */
@@ -299,6 +415,10 @@ int main(void)
 		DISPLAY_TEST(one_that_dies_again_and_again_is_given_up),
 		DISPLAY_TEST(what_cannot_be_is_told),
 		DISPLAY_TEST(a_port_and_pictures_that_are_taken),
+		DISPLAY_TEST(one_that_cannot_be_started_anew_is_none),
+		DISPLAY_TEST(one_that_dies_now_and_then_is_not_given_up),
+		DISPLAY_TEST(one_that_takes_no_picture_is_started_anew),
+		DISPLAY_TEST(a_failed_picture_leaves_what_was_there),
 		DISPLAY_TEST(a_bios_gets_its_driver),
 	};
 

@@ -408,6 +408,26 @@ static void pictures_are_taken(void **state)
 	assert_int_equal(take_picture(fixture, 9, file), 0);
 }
 
+/* They are told of VNC as everybody is, and a page in a browser gets nowhere with that. */
+static void nobody_speaks_websockets(void **state)
+{
+	static const char request[] =
+		"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
+		"Connection: Upgrade\r\nOrigin: http://localhost\r\n"
+		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+		"Sec-WebSocket-Protocol: binary\r\nSec-WebSocket-Version: 13\r\n\r\n";
+	struct fixture *fixture = *state;
+	uint16_t width, height;
+	char bytes[4];
+	int fd = connect_only(fixture);
+
+	transmit(fd, request, sizeof(request) - 1);
+	receive(fd, bytes, sizeof(bytes));
+	assert_memory_equal(bytes, "RFB ", 4);
+	close(fd);
+	close(connect_viewer(fixture, &width, &height));
+}
+
 static void bad_clients_harm_nobody(void **state)
 {
 	struct fixture *fixture = *state;
@@ -467,6 +487,7 @@ int main(void)
 		DISPLAY_TEST(keys_and_pointer_reach_the_machine),
 		DISPLAY_TEST(every_encoding_is_within_the_sandbox),
 		DISPLAY_TEST(pictures_are_taken),
+		DISPLAY_TEST(nobody_speaks_websockets),
 		DISPLAY_TEST(bad_clients_harm_nobody),
 	};
 
