@@ -97,13 +97,14 @@ static _Noreturn void become(
 
 	inherit_nothing_but(start, backend->log);
 	limit(RLIMIT_FSIZE, start->file_max);
-	limit(RLIMIT_AS, start->memory_max);
 	if (start->prepare && geteuid() == 0)
 		start->prepare(start->opaque, sandbox_uid());
 	if (start->sandbox.has_its_own ||
 		sandbox_enter_program(backend->program, &start->sandbox, &err) == 0) {
 		if (start->death_signal)
 			prctl(PR_SET_PDEATHSIG, start->death_signal);
+		/* Last: this process may have more already, as one with sanitizers has. */
+		limit(RLIMIT_AS, start->memory_max);
 		execv(backend->program, start->argv);
 		error_sys(&err, -errno, backend->program, "cannot be started");
 	}
