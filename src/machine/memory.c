@@ -6,6 +6,7 @@
 #include "machine/layout.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/mman.h>
 
 #ifndef MADV_POPULATE_WRITE
@@ -79,9 +80,11 @@ int memory_place(struct memory *memory, uint64_t size, const struct iova_range *
 
 int memory_file(uint64_t size, unsigned flags)
 {
-	cleanup_fd int fd = memfd_create("guest-ram", MFD_CLOEXEC | flags);
+	cleanup_fd int fd = memfd_create("guest-ram", MFD_CLOEXEC | MFD_ALLOW_SEALING | flags);
 
-	if (fd < 0 || ftruncate(fd, size) < 0)
+	/* Back ends have it, too: none of them may take its end away from under us. */
+	if (fd < 0 || ftruncate(fd, size) < 0 ||
+		fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
 		return -errno;
 	return take_fd(&fd);
 }

@@ -159,6 +159,7 @@ static const int allowed_calls[] = {
 	SCMP_SYS(newfstatat),
 	SCMP_SYS(poll),
 	SCMP_SYS(pread64),
+	SCMP_SYS(preadv2),
 	SCMP_SYS(pwrite64),
 	SCMP_SYS(read),
 	SCMP_SYS(recvmsg),

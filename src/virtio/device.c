@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/uio.h>
 
 static const struct virtio_model models[] = {
 	{ VIRTIO_NET, 0x020000, .queues = 2 },
@@ -102,10 +103,17 @@ static void stop_serving(struct virtio_device *device)
 	device->is_running = false;
 }
 
-static void reset(struct virtio_device *device)
+/* A back end that has it, too, may have taken O_NONBLOCK from it. */
+static void drain(int eventfd)
 {
 	eventfd_t dropped;
+	struct iovec part = { &dropped, sizeof(dropped) };
 
+	(void)!preadv2(eventfd, &part, 1, -1, RWF_NOWAIT);
+}
+
+static void reset(struct virtio_device *device)
+{
 	device->status = 0;
 	stop_serving(device);
 	device->accepted = 0;
@@ -120,12 +128,12 @@ static void reset(struct virtio_device *device)
 		queue->vector = VIRTIO_NO_VECTOR;
 		queue->enabled = false;
 		queue->descriptors = queue->driver = queue->device = 0;
-		eventfd_read(queue->kick, &dropped);
+		drain(queue->kick);
 	}
 	virtio_update_interrupts(device);
 	for (unsigned i = 0; i < device->queue_count; i++)
-		eventfd_read(device->queues[i].irq.eventfd, &dropped);
-	eventfd_read(device->config_irq.eventfd, &dropped);
+		drain(device->queues[i].irq.eventfd);
+	drain(device->config_irq.eventfd);
 }
 
 static void tell_driver(struct virtio_device *device)

@@ -278,6 +278,18 @@ static uint64_t structures_read(
 	return value;
 }
 
+/*
+ * A doorbell that KVM has not taken. It takes what is written to where one begins; of anything else nothing comes, as a
+ * back end that has filled the eventfd would hold whoever writes to it.
+ */
+static void ring(struct virtio_device *device, uint64_t offset)
+{
+	const struct virtio_queue *queue = &device->queues[offset / DOORBELL_SIZE];
+
+	if (offset % DOORBELL_SIZE == 0)
+		eventfd_write(queue->kick, 1);
+}
+
 static void structures_write(
 	struct pci_device *pci, unsigned bar, uint64_t offset, unsigned size, uint64_t value)
 {
@@ -290,8 +302,7 @@ static void structures_write(
 		if (device->backend->write_space)
 			device->backend->write_space(device, offset - SPACE, size, value);
 	} else if (is_within(offset, 1, DOORBELLS, device->queue_count * DOORBELL_SIZE)) {
-		/* Where KVM does not take it. */
-		eventfd_write(device->queues[(offset - DOORBELLS) / DOORBELL_SIZE].kick, 1);
+		ring(device, offset - DOORBELLS);
 	} else if (is_within(offset, size, MSIX_TABLE, msix_table_size(&device->msix))) {
 		msix_table_write(&device->msix, offset - MSIX_TABLE, size, value);
 		virtio_update_interrupts(device);

@@ -382,6 +382,11 @@ static int user_open(struct virtio_device *device, struct error *err)
 {
 	int code;
 
+	if (device->ram->count > REGIONS_MAX)
+		return error_set(err, -E2BIG, device->config.name,
+			"the host's IOMMU has guest RAM in %u parts, and its back end can be told "
+			"of %u",
+			device->ram->count, REGIONS_MAX);
 	begin(device, OPEN_MS);
 	device->user.patience = PATIENCE_MS;
 	code = agree_on_features(device);
@@ -412,9 +417,6 @@ static int hand_ram(struct virtio_device *device)
 	struct memory_table table = { .count = device->ram->count };
 	int fds[REGIONS_MAX];
 
-	if (table.count > REGIONS_MAX)
-		return broken(
-			device, -E2BIG, "cannot be given RAM in so many parts", SET_MEM_TABLE);
 	for (unsigned i = 0; i < table.count; i++) {
 		const struct virtio_region *region = &device->ram->regions[i];
 
@@ -581,7 +583,7 @@ static int read_space_again(struct virtio_device *device)
 	memcpy(before, device->space, sizeof(before));
 	begin(device, device->user.patience);
 	code = read_space(device);
-	device->user.patience -= clock_ms() - now;
+	device->user.patience -= clock_ms() - now + 1; /* each takes something */
 	if (!code && memcmp(before, device->space, sizeof(before)) != 0)
 		virtio_space_changed(device);
 	return code;

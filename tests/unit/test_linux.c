@@ -25,14 +25,19 @@ struct fixture {
 	struct error err;
 };
 
-static void make_memory(struct fixture *fixture, uint64_t size)
+/* There: of the file that it is in. */
+static void make_memory_of(struct fixture *fixture, uint64_t size, uint64_t there)
 {
 	if (fixture->memory.count)
 		memory_free(&fixture->memory);
 	assert_int_equal(memory_place(&fixture->memory, size, NULL, 0, &fixture->err), 0);
-	assert_int_equal(memory_map(&fixture->memory, memory_file(fixture->memory.size, 0),
-				 MEMORY_HUGE, &fixture->err),
-		0);
+	assert_int_equal(
+		memory_map(&fixture->memory, memory_file(there, 0), MEMORY_HUGE, &fixture->err), 0);
+}
+
+static void make_memory(struct fixture *fixture, uint64_t size)
+{
+	make_memory_of(fixture, size, size);
 }
 
 static int setup(void **state)
@@ -286,11 +291,10 @@ static void memory_that_the_host_lacks_is_an_error(void **state)
 {
 	struct fixture *fixture = *state;
 
-	assert_int_equal(ftruncate(fixture->memory.fd, FAKE_KERNEL_AT), 0);
+	make_memory_of(fixture, 64 * MIB, FAKE_KERNEL_AT);
 	assert_refused(fixture, -ENOMEM, "no memory left");
-	make_memory(fixture, 64 * MIB);
+	make_memory_of(fixture, 64 * MIB, 60 * MIB);
 	make_initrd(fixture, 3 * MIB);
-	assert_int_equal(ftruncate(fixture->memory.fd, 60 * MIB), 0);
 	assert_refused(fixture, -ENOMEM, "no memory left");
 }
 

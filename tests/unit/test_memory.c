@@ -453,14 +453,14 @@ TEST(memory_that_cannot_be_had_is_told)
 	fail_advice(0, 0);
 }
 
-/* A file that cannot grow to what the guest is to have is as a host without memory. */
+/* A file that is smaller than what the guest is to have is as a host without memory. */
 TEST(a_page_that_is_not_to_be_had_is_an_error_and_no_signal)
 {
 	struct error err = { 0 };
 	struct memory memory;
 
-	allocate(&memory, 16 * MIB, NULL, 0, MEMORY_HUGE);
-	assert_int_equal(ftruncate(memory.fd, 8 * MIB), 0);
+	assert_int_equal(place(&memory, 16 * MIB, NULL, 0), 0);
+	assert_int_equal(memory_map(&memory, memory_file(8 * MIB, 0), MEMORY_HUGE, &err), 0);
 	assert_int_equal(memory_populate(&memory, 0, 8 * MIB, &err), 0);
 	assert_int_equal(memory_need(&memory, 8 * MIB, 4096, &err), -ENOMEM);
 	assert_int_equal(memory.first_count, 0);
@@ -486,6 +486,16 @@ TEST(what_the_guest_needs_first_is_given_once)
 	assert_int_equal(range.size, 3 * MIB);
 	assert_false(memory_next_first(&memory, &range));
 	memory_free(&memory);
+}
+
+/* A back end has the file as well. */
+TEST(nobody_takes_the_end_of_the_file_away)
+{
+	int fd = memory_file(4 * MIB, 0);
+
+	assert_int_not_equal(ftruncate(fd, MIB), 0);
+	assert_int_not_equal(ftruncate(fd, 8 * MIB), 0);
+	close(fd);
 }
 
 TEST(memory_that_the_host_does_not_have_is_an_error)
@@ -549,6 +559,7 @@ int main(void)
 		cmocka_unit_test(memory_that_cannot_be_had_is_told),
 		cmocka_unit_test(a_page_that_is_not_to_be_had_is_an_error_and_no_signal),
 		cmocka_unit_test(what_the_guest_needs_first_is_given_once),
+		cmocka_unit_test(nobody_takes_the_end_of_the_file_away),
 		cmocka_unit_test(memory_that_the_host_does_not_have_is_an_error),
 	};
 
