@@ -448,8 +448,8 @@ static const unsigned passing[] = { SYS_brk, SYS_clock_gettime, SYS_clock_nanosl
 	SYS_close, SYS_epoll_create1, SYS_epoll_ctl, SYS_epoll_pwait, SYS_epoll_wait, SYS_eventfd2,
 	SYS_exit, SYS_exit_group, SYS_fstat, SYS_futex, SYS_getpid, SYS_getrandom, SYS_gettid,
 	SYS_lseek, SYS_madvise, SYS_mmap, SYS_mprotect, SYS_munmap, SYS_newfstatat, SYS_poll,
-	SYS_pread64, SYS_preadv2, SYS_pwrite64, SYS_read, SYS_recvmsg, SYS_restart_syscall, SYS_rseq,
-	SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_sched_getaffinity,
+	SYS_pread64, SYS_preadv2, SYS_pwrite64, SYS_read, SYS_recvmsg, SYS_restart_syscall,
+	SYS_rseq, SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_sched_getaffinity,
 	SYS_sched_yield, SYS_sendmsg, SYS_set_robust_list, SYS_shutdown, SYS_write, SYS_writev };
 
 static bool is_listed(const unsigned *list, size_t count, unsigned wanted)
