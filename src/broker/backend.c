@@ -63,9 +63,12 @@ static int compare_fds(const void *a, const void *b)
 static void inherit_nothing_but(const struct broker_backend_start *start, int log)
 {
 	int keep[FDS_MAX + 1], null = open("/dev/null", O_RDWR | O_CLOEXEC);
-	size_t count = start->fd_count;
+	size_t count = 0;
 
-	memcpy(keep, start->fds, count * sizeof(*keep));
+	while (count < start->fd_count) {
+		keep[count] = start->fds[count];
+		count++;
+	}
 	keep[count++] = log;
 	qsort(keep, count, sizeof(*keep), compare_fds);
 	dup2(null, STDIN_FILENO);
