@@ -96,17 +96,31 @@ static int allow_path(int ruleset, const char *path, uint64_t rights)
 	return fd < 0 ? 0 : allow_below(ruleset, fd, rights);
 }
 
+/* One with files reads whatever it reaches, as CAP_DAC_OVERRIDE does: of /etc only what its loader needs. */
+static int allow_installed(int ruleset, bool has_files)
+{
+	static const char *const places[] = { "/usr", "/lib", "/lib64" };
+	int code = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(places) && !code; i++)
+		code = allow_path(ruleset, places[i], READ_RIGHTS | LANDLOCK_ACCESS_FS_READ_DIR);
+	if (!code && has_files)
+		code = allow_path(ruleset, "/etc/ld.so.cache", LANDLOCK_ACCESS_FS_READ_FILE);
+	else if (!code)
+		code = allow_path(ruleset, "/etc", READ_RIGHTS | LANDLOCK_ACCESS_FS_READ_DIR);
+	return code;
+}
+
 static int allow_program(int ruleset, const char *path, const struct sandbox_program *program)
 {
-	static const char *const installed[] = { "/usr", "/lib", "/lib64", "/etc" };
 	int code = allow_path(ruleset, path, READ_RIGHTS);
 
 	/* By which QEMU looks whether files can be locked. */
 	if (!code)
 		code = allow_path(ruleset, "/dev/null",
 			LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE);
-	for (size_t i = 0; i < ARRAY_SIZE(installed) && !code; i++)
-		code = allow_path(ruleset, installed[i], READ_RIGHTS | LANDLOCK_ACCESS_FS_READ_DIR);
+	if (!code)
+		code = allow_installed(ruleset, program->file_count > 0);
 	if (!code && program->directory >= 0)
 		code = allow_below(ruleset, program->directory, DIRECTORY_RIGHTS);
 	for (unsigned i = 0; i < program->file_count && !code; i++)
@@ -315,6 +329,8 @@ static int add_display_rules(scmp_filter_ctx filter)
 	return add_calls(filter, display_calls, ARRAY_SIZE(display_calls));
 }
 
+#define SOCK_TYPE_MASK 0xf /* the kernel's */
+
 static int add_machine_rules(scmp_filter_ctx filter)
 {
 	int code = add_calls(filter, allowed_calls, ARRAY_SIZE(allowed_calls));
@@ -332,10 +348,13 @@ static int add_machine_rules(scmp_filter_ctx filter)
 	if (!code)
 		code = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1,
 			MASKED(0, UINT32_MAX, (uint64_t)getpid()));
-	/* With itself alone, for the other end to be given away: by nothing else is a socket made. */
+	/*
+	 * With itself alone, for the other end to be given away: by nothing else is a socket made, and by none of these
+	 * is another one reached, as by one of datagrams.
+	 */
 	if (!code)
-		code = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socketpair), 1,
-			MASKED(0, UINT32_MAX, AF_UNIX));
+		code = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socketpair), 2,
+			MASKED(0, UINT32_MAX, AF_UNIX), MASKED(1, SOCK_TYPE_MASK, SOCK_STREAM));
 	/* Of the thread that calls: a vCPU goes to the CPU that it is pinned to. */
 	if (!code)
 		code = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(sched_setaffinity), 1,
@@ -413,14 +432,22 @@ static bool has_landlock(void)
 	return syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION) > 0;
 }
 
+/* Of newer kernels than libseccomp knows. */
+#define NR_SETXATTRAT    463
+#define NR_REMOVEXATTRAT 466
+
 /*
  * What Landlock does not govern: who reaches another process by a socket or queue, or changes a file by its path, does
- * so with the rights of a uid, or of CAP_DAC_OVERRIDE. io_uring makes sockets without a system call that is seen here.
+ * so with the rights of a uid, or of CAP_DAC_OVERRIDE. io_uring makes sockets without a system call that is seen here,
+ * and to open for reading empties a file where it is to be truncated: Landlock took that for reading until Linux 6.2.
  */
 static int forbid_other_ways(void)
 {
 	static const int calls[] = {
+		NR_SETXATTRAT,
+		NR_REMOVEXATTRAT,
 		SCMP_SYS(connect),
+		SCMP_SYS(creat),
 		SCMP_SYS(io_uring_setup),
 		SCMP_SYS(lsetxattr),
 		SCMP_SYS(mq_open),
@@ -430,6 +457,7 @@ static int forbid_other_ways(void)
 		SCMP_SYS(lremovexattr),
 		SCMP_SYS(setxattr),
 		SCMP_SYS(socket),
+		SCMP_SYS(socketpair),
 		SCMP_SYS(truncate),
 		SCMP_SYS(utime),
 		SCMP_SYS(utimensat),
@@ -441,6 +469,15 @@ static int forbid_other_ways(void)
 
 	for (size_t i = 0; i < ARRAY_SIZE(calls) && !code; i++)
 		code = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), calls[i], 0);
+	if (!code)
+		code = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(open), 1,
+			MASKED(1, O_TRUNC, O_TRUNC));
+	if (!code)
+		code = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(openat), 1,
+			MASKED(2, O_TRUNC, O_TRUNC));
+	/* Its flags are in memory; who gets this takes openat(2). */
+	if (!code)
+		code = seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(openat2), 0);
 	if (!code)
 		code = seccomp_load(filter);
 	seccomp_release(filter);

@@ -19,7 +19,7 @@ struct sandbox_file {
 	bool writable;
 };
 
-/* Of files a program may read what a distribution installs, and itself, and what is here. */
+/* Of files a program may read what a distribution installs (with files here, not what is in /etc), itself, and these. */
 struct sandbox_program {
 	int directory; /* in which it may read, make and remove files; -1: none */
 	const struct sandbox_file *files;

@@ -734,6 +734,53 @@ static void enter_as_root_of_a_namespace(int out)
 	_exit(write(out, &err, sizeof(err)) != sizeof(err));
 }
 
+/* It is another program then, as a disk's daemon is. Exit code 0: nothing of what it tries works. */
+static _Noreturn void be_program_with_file(int fd)
+{
+	static const char script[] =
+		"import os, socket, sys\n"
+		"def works(call):\n"
+		"    try:\n"
+		"        call()\n"
+		"    except OSError:\n"
+		"        return 0\n"
+		"    return 1\n"
+		"file = '/proc/self/fd/' + sys.argv[1]\n"
+		"sys.exit(works(lambda: os.open('/etc/shadow', os.O_RDONLY)) |\n"
+		"         works(lambda: os.open('/etc/passwd', os.O_RDONLY)) << 1 |\n"
+		"         works(lambda: os.open(file, os.O_RDONLY | os.O_TRUNC)) << 2 |\n"
+		"         works(socket.socketpair) << 3)\n";
+	struct sandbox_file file = { fd, false };
+	struct sandbox_program program = { .directory = -1, .files = &file, .file_count = 1 };
+	struct error failure = { 0 };
+	char number[16];
+
+	snprintf(number, sizeof(number), "%d", fd);
+	if (sandbox_enter_program("/usr/bin/python3", &program, &failure) == 0)
+		execl("/usr/bin/python3", "python3", "-ISc", script, number, NULL);
+	error_print(&failure);
+	_exit(99);
+}
+
+TEST(a_program_with_files_has_these_alone)
+{
+	char path[] = "/tmp/penstock-sandbox-XXXXXX";
+	int fd = mkstemp(path), status;
+	struct stat now;
+	pid_t pid;
+
+	assert_int_equal(write(fd, "disk", 4), 4);
+	pid = fork();
+	if (pid == 0)
+		be_program_with_file(fd);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	assert_int_equal(fstat(fd, &now), 0);
+	assert_int_equal(now.st_size, 4);
+	close(fd);
+	unlink(path);
+}
+
 TEST(root_of_a_user_namespace_is_told_why)
 {
 	struct error err = { 0 };
@@ -950,6 +997,7 @@ int main(void)
 		cmocka_unit_test(only_its_own_threads_are_signalled),
 		cmocka_unit_test(only_listed_ioctls_pass),
 		cmocka_unit_test(landlock_denies_every_path),
+		cmocka_unit_test(a_program_with_files_has_these_alone),
 		cmocka_unit_test(root_of_a_user_namespace_is_told_why),
 		cmocka_unit_test(the_kernel_says_that_it_is_in_force),
 		cmocka_unit_test(a_user_loses_capabilities_too),
