@@ -79,6 +79,26 @@ static char *add_daemon_option(struct arguments *arguments, char *option)
 	return text;
 }
 
+/* The lowest is told that there is none below: its header, which may name another one by now, is not asked. */
+static void add_format(struct arguments *arguments, const struct broker_disk *disk, unsigned i)
+{
+	const struct broker_layer *layer = &disk->image.layers[i];
+	bool is_qcow2 = layer->format == BROKER_FORMAT_QCOW2;
+	char backing[48] = "";
+
+	if (i + 1 < disk->image.count)
+		snprintf(backing, sizeof(backing), ",\"backing\":\"disk%u\"", i + 1);
+	else if (is_qcow2)
+		snprintf(backing, sizeof(backing), ",\"backing\":null");
+	snprintf(add_daemon_option(arguments, "--blockdev"), VALUE_SIZE,
+		"{\"driver\":\"%s\",\"node-name\":\"disk%u\",\"file\":\"file%u\","
+		"\"read-only\":%s,\"auto-read-only\":false,\"discard\":\"unmap\","
+		"\"cache\":{\"direct\":%s,\"no-flush\":%s}%s}",
+		is_qcow2 ? "qcow2" : "raw", i, i, i || disk->config->readonly ? "true" : "false",
+		disk->config->cache == BROKER_CACHE_NONE ? "true" : "false",
+		disk->config->cache == BROKER_CACHE_UNSAFE ? "true" : "false", backing);
+}
+
 /* From the lowest layer up, each by the descriptor that it inherits, and with a format: it guesses nothing. */
 static void add_layers(struct arguments *arguments, const struct broker_disk *disk)
 {
@@ -92,19 +112,12 @@ static void add_layers(struct arguments *arguments, const struct broker_disk *di
 	for (unsigned i = disk->image.count; i-- > 0;) {
 		const struct broker_layer *layer = &disk->image.layers[i];
 		const char *access = i || disk->config->readonly ? "on" : "off";
-		char backing[32] = "";
 
 		snprintf(add_daemon_option(arguments, "--blockdev"), VALUE_SIZE,
 			"driver=%s,node-name=file%u,filename=/proc/self/fd/%d,read-only=%s,"
 			"auto-read-only=off,discard=unmap,%s",
 			layer->is_block ? "host_device" : "file", i, layer->fd, access, cache);
-		if (i + 1 < disk->image.count)
-			snprintf(backing, sizeof(backing), ",backing=disk%u", i + 1);
-		snprintf(add_daemon_option(arguments, "--blockdev"), VALUE_SIZE,
-			"driver=%s,node-name=disk%u,file=file%u,read-only=%s,auto-read-only=off,"
-			"discard=unmap,%s%s",
-			layer->format == BROKER_FORMAT_QCOW2 ? "qcow2" : "raw", i, i, access, cache,
-			backing);
+		add_format(arguments, disk, i);
 	}
 }
 
@@ -205,9 +218,16 @@ void broker_disk_handed_over(struct broker_disk *disk, struct loop *loop)
 	(void)broker_backend_watch(&disk->backend, loop);
 }
 
-void broker_disk_end(struct broker_disk *disk)
+void broker_disk_ask_to_end(struct broker_disk *disk)
 {
 	if (disk->machine_fd >= 0)
 		close(take_fd(&disk->machine_fd));
-	broker_backend_end(&disk->backend, SIGTERM, END_MS);
+	if (disk->backend.pid)
+		kill(disk->backend.pid, SIGTERM);
+}
+
+void broker_disk_end(struct broker_disk *disk)
+{
+	broker_disk_ask_to_end(disk);
+	broker_backend_end(&disk->backend, 0, END_MS);
 }

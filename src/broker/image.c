@@ -30,10 +30,9 @@ static const char *const format_names[] = {
 
 /* One file */
 
-static int refuse_open(const char *path, bool writable, const char *base, struct error *err)
+static int refuse_open(
+	const char *path, bool writable, const char *base, int code, struct error *err)
 {
-	int code = -errno;
-
 	if (base) {
 		error_sys(err, code, base, "it is based on %s, which cannot be opened", path);
 		error_hint(err,
@@ -54,9 +53,9 @@ static int refuse_open(const char *path, bool writable, const char *base, struct
 	return code;
 }
 
-static int check_layer(struct broker_layer *layer, struct error *err)
+/* By O_PATH: nothing has been done to a device that is none. */
+static int check_kind(struct broker_layer *layer, struct error *err)
 {
-	uint64_t size = 0;
 	struct stat stat;
 
 	if (fstat(layer->fd, &stat) < 0)
@@ -66,10 +65,72 @@ static int check_layer(struct broker_layer *layer, struct error *err)
 	layer->is_block = S_ISBLK(stat.st_mode);
 	layer->dev = layer->is_block ? stat.st_rdev : stat.st_dev;
 	layer->ino = layer->is_block ? 0 : stat.st_ino;
-	if (!layer->is_block && !S_ISREG(stat.st_mode))
-		return error_set(
-			err, -EINVAL, layer->path, "this is neither a file nor a block device");
-	if (!layer->is_block)
+	return layer->is_block || S_ISREG(stat.st_mode)
+		       ? 0
+		       : error_set(err, -EINVAL, layer->path,
+				 "this is neither a file nor a block device");
+}
+
+static size_t directory_length(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash ? slash + 1 - path : 0;
+}
+
+/*
+ * An image comes from somewhere, or has been written to by its daemon, and root can open whatever its header names: as
+ * root's it is what anybody may read, or what is beside the image.
+ */
+static int check_base(const struct broker_image *image, struct error *err)
+{
+	const struct broker_layer *top = &image->layers[0],
+				  *layer = &image->layers[image->count - 1];
+	size_t length = directory_length(top->path);
+	bool is_beside = directory_length(layer->path) == length &&
+			 strncmp(layer->path, top->path, length) == 0;
+	struct stat stat;
+
+	if (layer->is_block)
+		return error_set(err, -EINVAL, layer[-1].path,
+			"it is based on %s, and a header leads to no block device", layer->path);
+	if (geteuid() != 0 || is_beside || fstat(layer->fd, &stat) < 0 || stat.st_mode & S_IROTH)
+		return 0;
+	error_set(err, -EPERM, layer[-1].path,
+		"it is based on %s, which not everybody may read, and which is not beside it",
+		layer->path);
+	error_hint(err, "if that is as it should be: chmod o+r %s", layer->path);
+	return err->code;
+}
+
+/* The same file, whatever its path leads to by now. Or a negative errno. */
+static int reopen(int fd, int flags)
+{
+	char path[32];
+	int again;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	again = open(path, flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	return again < 0 ? -errno : again;
+}
+
+static int open_in_place(struct broker_layer *layer, bool writable)
+{
+	int fd = reopen(layer->fd, writable ? O_RDWR : O_RDONLY);
+
+	if (fd < 0)
+		return fd;
+	close(layer->fd);
+	layer->fd = fd;
+	return 0;
+}
+
+static int check_size(const struct broker_layer *layer, struct error *err)
+{
+	uint64_t size = 0;
+	struct stat stat;
+
+	if (!layer->is_block && fstat(layer->fd, &stat) == 0)
 		size = stat.st_size;
 	else if (ioctl(layer->fd, BLKGETSIZE64, &size) < 0)
 		return error_sys(err, -errno, layer->path, "does not tell its size");
@@ -90,14 +151,14 @@ static int claim_block(
 		error_hint(err, "%s", use.hint);
 		return err->code;
 	}
-	fd = open(layer->path, O_RDWR | O_EXCL | O_CLOEXEC | O_NONBLOCK);
-	if (fd < 0 && errno == EBUSY) {
+	fd = reopen(layer->fd, O_RDWR | O_EXCL);
+	if (fd == -EBUSY) {
 		error_set(err, -EBUSY, layer->path, "another program has it for itself alone");
 		error_hint(err, "'lsblk %s' shows what builds on it", layer->path);
 		return err->code;
 	}
 	if (fd < 0)
-		return refuse_open(layer->path, true, NULL, err);
+		return refuse_open(layer->path, true, NULL, fd, err);
 	close(layer->fd);
 	layer->fd = fd;
 	return 0;
@@ -108,19 +169,25 @@ static int open_layer(struct broker_image *image, const char *path, bool writabl
 {
 	struct broker_layer *layer = &image->layers[image->count];
 	const char *base = image->count ? layer[-1].path : NULL;
+	int code;
 
 	if (image->count == IMAGE_LAYERS_MAX)
 		return error_set(err, -ELOOP, image->layers[0].path,
 			"is based on more than %d files", IMAGE_LAYERS_MAX - 1);
 	*layer = (struct broker_layer){ .path = strdup(path) };
-	layer->fd = open(path, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	layer->fd = open(path, O_PATH | O_CLOEXEC);
 	if (layer->fd < 0 || !layer->path) {
-		refuse_open(path, writable, base, err);
+		refuse_open(path, writable, base, -errno, err);
 		free(layer->path);
 		return err->code;
 	}
 	image->count++;
-	if (check_layer(layer, err))
+	if (check_kind(layer, err) || (base && check_base(image, err)))
+		return err->code;
+	code = open_in_place(layer, writable);
+	if (code)
+		return refuse_open(path, writable, base, code, err);
+	if (check_size(layer, err))
 		return err->code;
 	for (unsigned i = 0; i + 1 < image->count; i++)
 		if (image->layers[i].dev == layer->dev && image->layers[i].ino == layer->ino)

@@ -221,6 +221,9 @@ void broker_virtio_watch(struct broker_virtio *virtio, struct loop *loop)
 
 void broker_virtio_end(struct broker_virtio *virtio)
 {
+	/* All write out at once what they have not written yet. */
+	for (unsigned i = 0; i < virtio->disk_count; i++)
+		broker_disk_ask_to_end(&virtio->disks[i]);
 	for (unsigned i = 0; i < virtio->net_count; i++) {
 		broker_passt_end(&virtio->passts[i]);
 		virtio->devices[i].user_fd = -1;

@@ -207,6 +207,41 @@ static void an_image_brings_those_below(void **state)
 	assert_refused(fixture, "c.qcow2", "bases/b.qcow2", "of which format", "rebase -u");
 }
 
+/* As root, who can open whatever a header names. */
+static void a_header_leads_root_to_what_all_may_read(void **state)
+{
+	struct fixture *fixture = *state;
+
+	if (geteuid() != 0)
+		skip();
+	run("mkdir far && truncate -s 1M far/a.raw near.raw && chmod 600 far/a.raw near.raw");
+	run("qemu-img create -q -f qcow2 -F raw -b near.raw c.qcow2");
+	open_one(fixture, "c.qcow2");
+	assert_good(fixture);
+	close_one(fixture);
+	run("qemu-img create -q -f qcow2 -F raw -b far/a.raw c.qcow2");
+	assert_refused(fixture, "c.qcow2", "c.qcow2", "which not everybody may read",
+		"chmod o+r far/a.raw");
+	run("chmod 644 far/a.raw");
+	open_one(fixture, "c.qcow2");
+	assert_good(fixture);
+	close_one(fixture);
+	run("mknod block b 7 255 && qemu-img create -q -f qcow2 -F raw -u -b block c.qcow2 1M");
+	assert_refused(fixture, "c.qcow2", "c.qcow2", "a header leads to no block device", "");
+}
+
+/* A daemon that has been taken over can write there what it would have at its next start. */
+static void a_header_is_asked_once(void **state)
+{
+	struct fixture *fixture = *state;
+
+	run("qemu-img create -q -f qcow2 disk.qcow2 8M");
+	open_one(fixture, "disk.qcow2");
+	assert_good(fixture);
+	run("qemu-img rebase -f qcow2 -u -F raw -b /nonexistent disk.qcow2");
+	assert_int_equal(broker_disk_start(&fixture->disk, &fixture->err), 0);
+}
+
 static void a_daemon_serves_each_life(void **state)
 {
 	struct fixture *fixture = *state;
@@ -296,6 +331,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(what_is_no_disk_is_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_bad_image_is_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(an_image_brings_those_below, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			a_header_leads_root_to_what_all_may_read, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_header_is_asked_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_daemon_serves_each_life, setup, teardown),
 		cmocka_unit_test_setup_teardown(an_image_is_one_machines, setup, teardown),
 		cmocka_unit_test_setup_teardown(readers_share_an_image, setup, teardown),
