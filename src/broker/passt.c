@@ -4,6 +4,7 @@
 #include "base/fd.h"
 #include "base/size.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -67,7 +68,7 @@ void broker_passt_close(struct broker_passt *passt)
 struct arguments {
 	char *argv[24 + FORWARDS_WORDS];
 	unsigned count;
-	char fd[16], ids[32];
+	char fd[16], ids[32], name_server[INET_ADDRSTRLEN];
 	char forwards[BROKER_FORWARDS_MAX][64];
 };
 
@@ -76,12 +77,31 @@ static void add_argument(struct arguments *arguments, char *word)
 	arguments->argv[arguments->count++] = word;
 }
 
+/* The host's first, which passt looks for itself only where the guest's has its address; else nobody's. */
+static void find_name_server(char address[static INET_ADDRSTRLEN])
+{
+	FILE *file = fopen("/etc/resolv.conf", "re");
+	struct in_addr number;
+	char line[256], word[INET_ADDRSTRLEN];
+
+	snprintf(address, INET_ADDRSTRLEN, "192.0.2.1"); /* RFC 5737 */
+	while (file && fgets(line, sizeof(line), file))
+		if (sscanf(line, "nameserver %15s", word) == 1 &&
+			inet_pton(AF_INET, word, &number) == 1) {
+			snprintf(address, INET_ADDRSTRLEN, "%s", word);
+			break;
+		}
+	if (file)
+		fclose(file);
+}
+
 /* Where the guest's own loopback is what it finds at the gateway's address, the host's would be open to it. */
 static void add_network(struct arguments *arguments)
 {
-	static char *const words[] = { "passt", "--vhost-user", "--foreground", "--quiet",
+	char *const words[] = { "passt", "--vhost-user", "--foreground", "--quiet", "--ipv4-only",
 		"--address", GUEST_ADDRESS, "--netmask", NETMASK, "--gateway", GATEWAY,
-		"--no-map-gw", "--dns", NAME_SERVER, "--dns-forward", NAME_SERVER, "--fd" };
+		"--no-map-gw", "--dns", NAME_SERVER, "--dns-forward", NAME_SERVER, "--dns-host",
+		arguments->name_server, "--fd" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
 		add_argument(arguments, words[i]);
@@ -116,6 +136,7 @@ static int spawn_passt(struct broker_passt *passt, int fd, struct error *err)
 	struct arguments arguments = { 0 };
 
 	snprintf(arguments.fd, sizeof(arguments.fd), "%d", fd);
+	find_name_server(arguments.name_server);
 	add_network(&arguments);
 	add_forwards(&arguments, passt->net);
 	return broker_backend_start(&passt->backend,
