@@ -36,7 +36,7 @@ struct fuzz_goal fuzz_goals[] = {
 	[DMA] = { "transfers by DMA", 50, 0 },
 	[TABLES] = { "ACPI tables written anew", 200, 0 },
 	[MOVED] = { "steps with ECAM where it was put", 100, 0 },
-	[ENDS] = { "requests to power off or reset", 200, 0 },
+	[ENDS] = { "requests to power off or reset", 2000, 0 },
 	[FIXED] = { "a BIOS's tables with the ports of power management", 2000, 0 },
 	{ 0 },
 };

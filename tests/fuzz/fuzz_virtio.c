@@ -37,9 +37,9 @@ struct fuzz_goal fuzz_goals[] = {
 	[VECTORS] = { "vectors that reach the guest", 20, 0 },
 	[DOORBELLS] = { "doorbells at KVM", 10, 0 },
 	[FAILURES] = { "calls that failed", 20, 0 },
-	[SERVED] = { "queues that a process served", 20, 0 },
-	[LIES] = { "lies of a process", 20, 0 },
-	[LOST] = { "processes that were lost", 20, 0 },
+	[SERVED] = { "queues that a process served", 200, 0 },
+	[LIES] = { "lies of a process", 200, 0 },
+	[LOST] = { "processes that were lost", 200, 0 },
 	[CHANGES] = { "changes that were told", 1000, 0 },
 	{ 0 },
 };
