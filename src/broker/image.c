@@ -54,7 +54,7 @@ static int refuse_open(
 }
 
 /* By O_PATH: nothing has been done to a device that is none. */
-static int check_kind(struct broker_layer *layer, struct error *err)
+static int look_at_layer(struct broker_layer *layer, struct error *err)
 {
 	struct stat stat;
 
@@ -182,7 +182,7 @@ static int open_layer(struct broker_image *image, const char *path, bool writabl
 		return err->code;
 	}
 	image->count++;
-	if (check_kind(layer, err) || (base && check_base(image, err)))
+	if (look_at_layer(layer, err) || (base && check_base(image, err)))
 		return err->code;
 	code = open_in_place(layer, writable);
 	if (code)
