@@ -93,6 +93,20 @@ static void make_mac(const char *machine, unsigned i, uint8_t mac[static VIRTIO_
 	mac[0] = (mac[0] & ~1) | 2;
 }
 
+/* Of a back end that is to be opened. */
+static struct virtio_config *add_device(struct broker_virtio *virtio, enum virtio_type type)
+{
+	struct virtio_config *device = &virtio->devices[virtio->count++];
+
+	*device = (struct virtio_config){
+		.type = type,
+		.user_fd = -1,
+		.vhost_fd = -1,
+		.tap_fd = -1,
+	};
+	return device;
+}
+
 static int add_tap(struct virtio_config *device, const char *tap, struct error *err)
 {
 	snprintf(device->name, sizeof(device->name), "%s", tap);
@@ -105,22 +119,15 @@ static int add_nets(
 {
 	for (unsigned i = 0; i < config->net_count; i++) {
 		const struct broker_net *net = &config->nets[i];
-		struct virtio_config *device = &virtio->devices[virtio->count];
+		struct virtio_config *device = add_device(virtio, VIRTIO_NET);
 		struct broker_passt *passt = &virtio->passts[i];
 
-		*device = (struct virtio_config){
-			.type = VIRTIO_NET,
-			.user_fd = -1,
-			.vhost_fd = -1,
-			.tap_fd = -1,
-		};
 		snprintf(device->name, sizeof(device->name), "net%u", i);
 		*passt = (struct broker_passt)BROKER_PASST_NONE;
 		virtio->net_count++;
 		memcpy(device->mac, net->mac, sizeof(device->mac));
 		if (!net->has_mac)
 			make_mac(config->name, i, device->mac);
-		virtio->count++;
 		if (net->tap ? add_tap(device, net->tap, err)
 			     : broker_passt_open(passt, device->name, net, err))
 			return err->code;
@@ -164,18 +171,11 @@ static int add_disks(struct broker_virtio *virtio, const struct broker_config *c
 	const struct host *host, struct error *err)
 {
 	for (unsigned i = 0; i < config->disk_count; i++) {
-		struct virtio_config *device = &virtio->devices[virtio->count];
+		struct virtio_config *device = add_device(virtio, VIRTIO_BLK);
 		struct broker_disk *disk = &virtio->disks[i];
 
-		*device = (struct virtio_config){
-			.type = VIRTIO_BLK,
-			.user_fd = -1,
-			.vhost_fd = -1,
-			.tap_fd = -1,
-		};
 		snprintf(device->name, sizeof(device->name), "disk%u", i);
 		*disk = (struct broker_disk)BROKER_DISK_NONE;
-		virtio->count++;
 		virtio->disk_count++;
 		if (broker_disk_open(
 			    disk, device->name, &config->disks[i], config->cpus.count, host, err))
@@ -267,15 +267,12 @@ int broker_virtio_open(struct broker_virtio *virtio, const struct broker_config 
 {
 	if (add_nets(virtio, config, err))
 		return err->code;
-	if (config->vsock_cid)
-		virtio->devices[virtio->count++] = (struct virtio_config){
-			.type = VIRTIO_VSOCK,
-			.name = "vsock",
-			.user_fd = -1,
-			.vhost_fd = -1,
-			.tap_fd = -1,
-			.cid = config->vsock_cid,
-		};
+	if (config->vsock_cid) {
+		struct virtio_config *vsock = add_device(virtio, VIRTIO_VSOCK);
+
+		snprintf(vsock->name, sizeof(vsock->name), "vsock");
+		vsock->cid = config->vsock_cid;
+	}
 	broker_virtio_begin(virtio, err);
 	broker_virtio_handed(virtio);
 	return err->code ? err->code : add_disks(virtio, config, host, err);
