@@ -29,7 +29,7 @@ static const char usage[] =
 	"      --help        show this text\n"
 	"\n"
 	"Exit status: 0 the guest runs, or with --foreground has powered off, 1 failed, 2 wrong usage,\n"
-	"128 + N ended by signal N.\n";
+	"or a file that is wrong or not there, 128 + N ended by signal N.\n";
 
 enum { OPTION_FOREGROUND = 256, OPTION_HELP };
 
