@@ -41,6 +41,7 @@ SILENCE_SECONDS = 600
 AT_ONCE = 2             # one keeps little more than one CPU busy
 HALVED_ABOVE = 40       # tests, or the others would long have ended when this one does
 TAIL_LINES = 40
+REPORT_CHARACTERS = 3000    # of a failure, told again at the end; its beginning and its end
 
 
 class Suite:
@@ -51,6 +52,8 @@ class Suite:
         self.label = ""         # what its lines begin with, where it is not the only one
         self.left = []          # the tests that are still to run
         self.ended = {}         # the word for each test
+        self.reports = []       # for each failure, what was said of it
+        self.reporting = False  # the lines that come are such a report
         self.running = None
         self.stuck = False      # run.py says that the emulator has stopped a guest
         self.restarts = []      # why the host was started anew
@@ -140,8 +143,13 @@ class Suite:
             self.lost.append(line.removeprefix(LOST).strip())
         found = RESULT.match(line)
         if not found:
+            if self.reporting:
+                self.reports[-1] += line
             return
         word, name = found.groups()
+        self.reporting = word == "FAIL"
+        if self.reporting:
+            self.reports.append(line)
         if word == "RUN":
             self.running = name
             return
@@ -172,6 +180,8 @@ class Suite:
 
     def _fail(self, name, why):
         self.ended[name] = "FAIL"
+        self.reporting = False
+        self.reports.append(f"FAIL {name}: {why}\n")
         self._say(f"FAIL {name}: {why}")
 
     def count(self, word):
@@ -257,8 +267,16 @@ def with_tests(host, options):
     return suite.halved() if options.at_once > 1 and len(suite.left) > HALVED_ABOVE else [suite]
 
 
+def shortened(report):
+    half = REPORT_CHARACTERS // 2
+    return report if len(report) <= 2 * half else f"{report[:half]}\n[...]\n{report[-half:]}"
+
+
 def summary(suites):
-    """Told at the end; returns the exit code."""
+    """Told at the end, where a log that was cut still has it; returns the exit code."""
+    for suite in suites:
+        for report in suite.reports:
+            print(f"again, {suite.label}{shortened(report)}", end="")
     for suite in suites:
         for why in suite.restarts:
             print(f"suite: the host '{suite.host}' was started anew: {why}")

@@ -93,6 +93,14 @@ class Host(Base):
         self.assertIn("started anew: " + SECOND, self.output)
         self.assertIn("1 times a host was started anew", self.output)
 
+    def test_failures_are_told_again_at_the_end(self):
+        said = f"RUN {FIRST}\nFAIL {FIRST}: no such\n  file\n" + result("ok", SECOND) + result("ok", THIRD)
+        self.assertEqual(self.suite((said, "", 1)), ("2 passed, 1 failed, 0 skipped", 1))
+        self.assertTrue(self.output.endswith(f"\nagain, FAIL {FIRST}: no such\n  file\n"
+                                             "2 passed, 1 failed, 0 skipped\n"))
+        self.suite(("lab: not up after 180 s\n", "", 125))
+        self.assertEqual(self.output.count(f"FAIL {THIRD}: was not run\n"), 2)
+
     def test_a_death_of_unknown_cause_is_a_failure_of_the_test(self):
         for console in ("", "WARNING: CPU: 0 PID: 1 at vfio.c", f"{INT3}\nBUG: unable to handle",
                         f"{TIMER}\nDMAR: [DMA Read] Request device [01:00.0] fault addr 0x1000",
