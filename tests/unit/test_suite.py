@@ -220,7 +220,7 @@ class Host(Base):
     def test_early_boot_beside_the_hosts(self):
         with tempfile.TemporaryDirectory() as directory:
             program = Path(directory, "early-boot")
-            program.write_text('#!/bin/sh\n[ "$1" = dracut ] || echo ok early-boot-$1\n')
+            program.write_text('#!/bin/sh\n[ "$2" = dracut ] || echo ok early-boot-$2\n')
             program.chmod(0o755)
             self.assertEqual(self.suite((result("ok", FIRST), "", 0), names=[f"--early-boot={program}", FIRST]),
                              ("2 passed, 1 failed, 0 skipped", 1))
