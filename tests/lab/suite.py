@@ -167,10 +167,11 @@ class Suite:
             return
         reason = ("the emulator has stopped a guest" if self.stuck
                   else emulator.verdict(console, qemu, name, lapics))
-        tail = "\n".join(console.splitlines()[-TAIL_LINES:])
+        tail = "\n".join([*console.splitlines()[-TAIL_LINES:], *qemu.splitlines()[-5:]])
         if not reason:
             self._fail(name, f"the host died or hung under it (exit code {code}), and nothing that is "
-                             f"known of the emulator tells why; its kernel log ends:\n{tail}")
+                             f"known of the emulator tells why; its kernel log, and what the emulator said, "
+                             f"end:\n{tail}")
         elif name in self.died_under:
             self._fail(name, f"the host died under it twice; this time: {reason}")
         else:
