@@ -215,7 +215,7 @@ class Config(unittest.TestCase):
         self.assertIn("no key 'roots'" if os.geteuid() == 0 else "no key 'own'", err)
 
     def test_examples_are_right(self):
-        self.assertGreaterEqual(len(EXAMPLES), 3)
+        self.assertGreaterEqual(len(EXAMPLES), 4)
         for example in EXAMPLES:
             files = ["--kernel", PENSTOCK, "--initrd", PENSTOCK] if "\nkernel:" in example.read_text() else []
             self.assertEqual(penstock("config", "--check", example, *files), (0, "", ""), example)

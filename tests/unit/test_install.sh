@@ -26,12 +26,13 @@ check "what is installed" "$(sort << END
 644 lib/systemd/system/penstock@.service
 644 lib/systemd/user/penstock@.service
 644 share/bash-completion/completions/penstock
+644 share/doc/penstock/examples/cloud-image.yaml
 644 share/doc/penstock/examples/desktop.yaml
 644 share/doc/penstock/examples/kernel.yaml
 644 share/doc/penstock/examples/server.yaml
-644 share/doc/penstock/json.md
 644 share/doc/penstock/json.schema.json
-644 share/doc/penstock/monitor.md
+$(for page in disks first-guest graphics-card json limits monitor networks troubleshooting virtual-function windows \
+	without-root; do echo "644 share/doc/penstock/$page.md"; done)
 644 share/fish/vendor_completions.d/penstock.fish
 644 share/man/man1/penstock.1
 644 share/zsh/site-functions/_penstock
