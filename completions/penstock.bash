@@ -125,7 +125,7 @@ _penstock()
 	command=${words[1]-}
 	COMPREPLY=()
 	case $command in
-	vf | rom) command+=${words[2]+ ${words[2]}} ;;
+	vf | rom | disk) command+=${words[2]+ ${words[2]}} ;;
 	esac
 	# What a ROM is read into or checked against comes second.
 	[[ $command == rom\ * ]] && command+=${words[3]+ }
@@ -146,6 +146,8 @@ _penstock()
 		status) _penstock_reply -W "$(_penstock_described; _penstock_machines)" ;;
 		stop | console | machine) _penstock_reply -W "$(_penstock_machines)" ;;
 		vf) _penstock_reply -W 'create destroy set' ;;
+		disk) _penstock_reply -W 'create info clone convert resize snapshot revert list' ;;
+		disk\ *) _penstock_files ;;
 		rom) _penstock_reply -W 'dump check' ;;
 		'rom check '* | 'rom dump') _penstock_addresses 'rom dump' ;;
 		rom\ *) _penstock_files ;;

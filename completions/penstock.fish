@@ -108,4 +108,7 @@ complete -c penstock -n '__penstock_at 3; and __penstock_is "rom check"' -F
 complete -c penstock -n '__penstock_at 4; and __penstock_is "rom check"' \
     -a '(__penstock_devices rom)'
 complete -c penstock -n '__penstock_at 2; and __penstock_is vf' -a 'create destroy set'
+complete -c penstock -n '__penstock_at 2; and __penstock_is disk' \
+    -a 'create info clone convert resize snapshot revert list'
+complete -c penstock -n 'not __penstock_at 2; and __penstock_is disk' -F
 complete -c penstock -n '__penstock_at 2; and __penstock_is rom' -a 'dump check'

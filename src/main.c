@@ -19,6 +19,7 @@ static const struct {
 	{ "new", cmd_new, "describe a machine, with devices that this host can pass" },
 	{ "config", cmd_config, "write and check files that describe virtual machines" },
 	{ "start", cmd_start, "run a machine by its name, in the background" },
+	{ "disk", cmd_disk, "make, copy and change images of disks" },
 	{ "list", cmd_list, "show the machines that run, and those that files describe" },
 	{ "status", cmd_status, "show whether a machine runs, and with which devices" },
 	{ "stop", cmd_stop, "have a machine end" },

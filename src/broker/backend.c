@@ -210,11 +210,11 @@ int broker_backend_watch(struct broker_backend *backend, struct loop *loop)
 	return code;
 }
 
-static bool has_ended(const struct broker_backend *backend, unsigned limit_ms)
+static bool has_ended(struct broker_backend *backend, unsigned limit_ms)
 {
 	uint64_t end = guard_now() + limit_ms;
 
-	while (waitpid(backend->pid, NULL, WNOHANG) == 0) {
+	while (waitpid(backend->pid, &backend->status, WNOHANG) == 0) {
 		if (guard_now() >= end)
 			return false;
 		poll(NULL, 0, TICK_MS);

@@ -17,9 +17,10 @@ struct broker_backend {
 	char label[16];   /* what it serves: "tpm", "disk0" */
 	const char *name; /* "swtpm" */
 	char program[PATH_MAX];
-	int log;   /* a memfd; -1: it was not found, or is not wanted */
-	pid_t pid; /* 0: it does not run */
-	int watch; /* a pidfd in the loop; -1 */
+	int log;    /* a memfd; -1: it was not found, or is not wanted */
+	pid_t pid;  /* 0: it does not run */
+	int status; /* of its end, when that has been waited for, as waitpid(2) tells it */
+	int watch;  /* a pidfd in the loop; -1 */
 	struct loop *loop;
 };
 

@@ -2,6 +2,7 @@
 #include "broker/disk.h"
 
 #include "base/fd.h"
+#include "base/log.h"
 #include "base/size.h"
 #include "virtio/virtio.h"
 
@@ -26,7 +27,12 @@ int broker_disk_open(struct broker_disk *disk, const char *label,
 	disk->queues = config->queues ? config->queues : min_u64(cpus, VIRTIO_QUEUES_MAX);
 	if (broker_backend_find(&disk->backend, DAEMON, "--disk", "qemu-system-common", err))
 		return err->code;
-	return broker_image_open(&disk->image, config, host, err);
+	if (broker_image_open(&disk->image, config, host, err))
+		return err->code;
+	if (config->format == BROKER_FORMAT_ANY &&
+		disk->image.layers[0].format == BROKER_FORMAT_RAW)
+		log_info("%s: taken as a raw disk; ',format=raw' says so for good", config->path);
+	return 0;
 }
 
 void broker_disk_close(struct broker_disk *disk)
@@ -165,8 +171,8 @@ static int explain_end(const struct broker_disk *disk, struct error *err)
 		error_set(err, -EBUSY, path,
 			"another program has this disk, or an image below it, in use");
 		error_hint(err,
-			"each machine needs a disk of its own: qemu-img create -f qcow2 -F FORMAT -b "
-			"%s NEW.qcow2; or let all have it ',readonly'",
+			"each machine needs a disk of its own: penstock disk clone %s NEW.qcow2, while "
+			"none runs; or let all have it ',readonly'",
 			path);
 		return err->code;
 	}

@@ -2,7 +2,6 @@
 #include "broker/image.h"
 
 #include "base/fd.h"
-#include "base/log.h"
 #include "base/size.h"
 #include "broker/backend.h"
 #include "control/member.h"
@@ -41,7 +40,7 @@ static int refuse_open(
 			base);
 	} else if (code == -ENOENT) {
 		error_sys(err, code, path, "cannot open the disk");
-		error_hint(err, "make one: qemu-img create -f qcow2 %s 20G", path);
+		error_hint(err, "make one: penstock disk create %s 20G", path);
 	} else if (code == -EISDIR) {
 		error_set(err, code, path, "this is a directory, and no disk");
 	} else {
@@ -164,6 +163,22 @@ static int claim_block(
 	return 0;
 }
 
+/* Root could, and what is protected so is what others are based on. */
+static int check_protection(const struct broker_layer *layer, struct error *err)
+{
+	struct stat stat;
+
+	if (layer->is_block || fstat(layer->fd, &stat) < 0 || stat.st_mode & 0222)
+		return 0;
+	error_set(
+		err, -EACCES, layer->path, "it is write-protected, as what clones are based on is");
+	error_hint(err,
+		"clone it: penstock disk clone %s NEW.qcow2; or take it ',readonly'; or, if nothing is "
+		"based on it: chmod u+w %s",
+		layer->path, layer->path);
+	return err->code;
+}
+
 static int open_layer(struct broker_image *image, const char *path, bool writable,
 	const struct host *host, struct error *err)
 {
@@ -182,7 +197,8 @@ static int open_layer(struct broker_image *image, const char *path, bool writabl
 		return err->code;
 	}
 	image->count++;
-	if (look_at_layer(layer, err) || (base && check_base(image, err)))
+	if (look_at_layer(layer, err) || (base && check_base(image, err)) ||
+		(writable && check_protection(layer, err)))
 		return err->code;
 	code = open_in_place(layer, writable);
 	if (code)
@@ -236,8 +252,7 @@ static const char *reason_of(const char *said)
 	return after ? after + 3 : said[0] ? said : "qemu-img tells nothing";
 }
 
-/* NULL with err filled in. */
-static json_object *ask_qemu_img(
+json_object *broker_image_ask(
 	const struct broker_layer *layer, enum broker_format format, struct error *err)
 {
 	cleanup_fd int out = memfd_create("qemu-img", MFD_CLOEXEC);
@@ -268,6 +283,13 @@ static bool ends_in(const char *path, const char *end)
 	size_t length = strlen(path), end_length = strlen(end);
 
 	return length > end_length && strcmp(path + length - end_length, end) == 0;
+}
+
+enum broker_format broker_image_format(const struct broker_disk_config *config)
+{
+	if (config->format != BROKER_FORMAT_ANY)
+		return config->format;
+	return ends_in(config->path, ".qcow2") ? BROKER_FORMAT_QCOW2 : BROKER_FORMAT_RAW;
 }
 
 /*
@@ -374,7 +396,7 @@ static int look_into(struct broker_layer *layer, enum broker_format *format,
 	layer->format = *format;
 	if (*format == BROKER_FORMAT_RAW)
 		return 0;
-	info = ask_qemu_img(layer, *format, err);
+	info = broker_image_ask(layer, *format, err);
 	if (!info)
 		return err->code;
 	if (*format == BROKER_FORMAT_ANY)
@@ -401,9 +423,6 @@ int broker_image_open(struct broker_image *image, const struct broker_disk_confi
 		more = look_into(&image->layers[image->count - 1], &format, path, err);
 		writable = false;
 	}
-	if (!err->code && config->format == BROKER_FORMAT_ANY &&
-		image->layers[0].format == BROKER_FORMAT_RAW)
-		log_info("%s: taken as a raw disk; ',format=raw' says so for good", config->path);
 	return err->code;
 }
 

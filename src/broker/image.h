@@ -4,6 +4,8 @@
 #include "broker/broker.h"
 #include "host/system/host.h"
 
+#include <json-c/json.h>
+
 /*
  * A disk's image, opened: the file or block device, and below it the files that it is based on. Its format is asked of
  * qemu-img, which is confined to the one file that it reads; what a header names is opened here.
@@ -29,3 +31,10 @@ struct broker_image {
 int broker_image_open(struct broker_image *image, const struct broker_disk_config *config,
 	const struct host *host, struct error *err);
 void broker_image_close(struct broker_image *image);
+
+/* What qemu-img tells of a file, the caller's; of a format that is not said by its guess. NULL with err filled in. */
+json_object *broker_image_ask(
+	const struct broker_layer *layer, enum broker_format format, struct error *err);
+
+/* What a file of this name is by its name, where the format is not said. */
+enum broker_format broker_image_format(const struct broker_disk_config *config);

@@ -18,6 +18,7 @@ int cmd_boot_config(int argc, char **argv);
 int cmd_config(int argc, char **argv);
 int cmd_console(int argc, char **argv);
 int cmd_detach(int argc, char **argv);
+int cmd_disk(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 int cmd_list(int argc, char **argv);
 int cmd_ls(int argc, char **argv);

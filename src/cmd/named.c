@@ -10,9 +10,11 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define SILENT_MS  2000 /* one that does not answer must not keep others from being listed */
@@ -201,4 +203,57 @@ json_object *named_machines(const struct host *host)
 	json_object_put(names);
 	json_object_array_sort(list, compare_names);
 	return list;
+}
+
+/* Of a process: whether it has the file open, and for writing. */
+static bool has_open(pid_t pid, dev_t dev, ino_t ino, bool is_block, bool *writes)
+{
+	char path[sizeof("/proc//fd") + 12];
+	const struct dirent *entry;
+	bool found = false;
+	DIR *directory;
+
+	*writes = false;
+	snprintf(path, sizeof(path), "/proc/%d/fd", pid);
+	directory = opendir(path);
+	while (directory && (entry = readdir(directory))) {
+		struct stat file, link;
+
+		if (fstatat(dirfd(directory), entry->d_name, &file, 0) < 0 ||
+			fstatat(dirfd(directory), entry->d_name, &link, AT_SYMLINK_NOFOLLOW) < 0)
+			continue;
+		if (is_block ? !S_ISBLK(file.st_mode) || file.st_rdev != dev
+			     : file.st_dev != dev || file.st_ino != ino)
+			continue;
+		found = true;
+		*writes |= (link.st_mode & S_IWUSR) != 0;
+	}
+	if (directory)
+		closedir(directory);
+	return found;
+}
+
+bool named_find_user(
+	const struct host *host, dev_t dev, ino_t ino, bool is_block, struct named_user *user)
+{
+	json_object *names = json_object_new_object();
+	bool found = false, writes;
+
+	*user = (struct named_user){ 0 };
+	add_names(host->run, MACHINE_SOCKET, names);
+	json_object_object_foreach(names, name, value)
+	{
+		struct host_holder owner;
+
+		(void)value;
+		if (user->writes || !host_name_owner(host, name, &owner) ||
+			!has_open(owner.pid, dev, ino, is_block, &writes))
+			continue;
+		found = true;
+		snprintf(user->name, sizeof(user->name), "%s", name);
+		user->pid = owner.pid;
+		user->writes = writes;
+	}
+	json_object_put(names);
+	return found;
 }

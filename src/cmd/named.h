@@ -28,3 +28,14 @@ json_object *named_machines(const struct host *host);
 
 /* The file with the messages of a machine that was started in the background. */
 void named_messages(const struct host *host, const char *name, char path[static PATH_MAX]);
+
+/* A machine that runs, and has a file or block device open. */
+struct named_user {
+	char name[HOST_NAME];
+	pid_t pid;
+	bool writes;
+};
+
+/* Of a block device dev is its number. Other users' machines are seen by root alone. */
+bool named_find_user(
+	const struct host *host, dev_t dev, ino_t ino, bool is_block, struct named_user *user);

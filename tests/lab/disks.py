@@ -64,6 +64,8 @@ def a_disk_in_an_image():
             daemon = find_daemon(machine)
             check_confined(daemon)
             refused(Penstock.command(more=["--disk", image]), FAILURE, "disk.qcow2", "another program has this disk")
+            for words in (["snapshot", image, "one"], ["convert", image, Path(name, "copy.img")]):
+                refused(["penstock", "disk", *words], FAILURE, "disk.qcow2", "has it in use", "penstock stop")
             machine.type("blk && echo 'it wor''ks'; poweroff -f\n")
             machine.succeed()
             check(not Path(f"/proc/{daemon}").exists(), f"{DAEMON} outlives the machine")

@@ -140,7 +140,8 @@ static void what_is_no_disk_is_refused(void **state)
 	struct fixture *fixture = *state;
 
 	run("mkdir directory && mkfifo pipe && : >empty && ln -s loop loop");
-	assert_refused(fixture, "nothing", "nothing", "cannot open the disk", "qemu-img create");
+	assert_refused(
+		fixture, "nothing", "nothing", "cannot open the disk", "penstock disk create");
 	assert_refused(fixture, "directory", "directory", "a directory", "");
 	assert_refused(fixture, "pipe", "pipe", "neither a file nor a block device", "");
 	assert_refused(fixture, "/dev/null", "/dev/null", "neither a file nor a block device", "");

@@ -312,13 +312,25 @@ class Json(unittest.TestCase):
         self.is_silent(host, "rom", "check", "--json", str(host.tree / "none.rom"))
         self.is_silent(host, "rom", "dump", "--json", "01:00.0", str(host.tree / "none.rom"))
 
+    def test_disk(self):
+        host = self.host("laptop-d3")
+        base, clone = str(host.tree / "base.qcow2"), str(host.tree / "clone.qcow2")
+        for words in (("create", base, "1M"), ("clone", base, clone), ("snapshot", clone, "first")):
+            self.assertEqual(0, host.penstock("disk", *words).returncode)
+        said = self.says(host, "disk-info", "disk", "info", "--json", clone)
+        self.assertEqual(([base], ["first"]), ([base["file"] for base in said["based_on"]],
+                                               [one["name"] for one in said["snapshots"]]))
+        said = self.says(host, "disk-list", "disk", "list", "--json", clone)
+        self.assertEqual("first", said["snapshots"][0]["name"])
+        self.is_silent(host, "disk", "info", "--json", str(host.tree / "none.qcow2"))
+
     def test_page_names_all_keys(self):
         """And no others: those of the tables' first columns, and what is said in front of tables."""
         page = (TOP / "docs/json.md").read_text()
         sections = {}
         for section in page.split("\n## ")[1:]:
             title, text = section.split("\n", 1)
-            name = re.match(r"`penstock ([a-z-]+(?: create)?)", title).group(1)
+            name = re.match(r"`penstock ([a-z-]+(?: create| info| list)?)", title).group(1)
             sections[name.replace(" ", "-")] = text
         self.assertEqual(set(sections),
                          set(SCHEMA["$defs"]) & {ref["$ref"].split("/")[-1] for ref in SCHEMA["oneOf"]})

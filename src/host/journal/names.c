@@ -85,6 +85,11 @@ int host_name_claim(const struct host *host, const char *name, struct error *err
 	return write_name(host, name, err);
 }
 
+bool host_name_owner(const struct host *host, const char *name, struct host_holder *holder)
+{
+	return read_name(host, name, holder) && host_holder_is_alive(holder);
+}
+
 void host_name_release(const struct host *host, const char *name)
 {
 	struct error ignored = { 0 };

@@ -127,6 +127,9 @@ penstock vf destroy |0000:01:00.0
 penstock vf set |0000:01:10.0
 penstock vf set --trust |on off
 penstock vf set --mac |
+penstock disk |create info clone convert resize snapshot revert list
+penstock disk info tests/unit/test_inst|tests/unit/test_install.sh
+penstock disk convert old.img tests/unit/test_inst|tests/unit/test_install.sh
 penstock rom |dump check
 penstock rom dump |0000:2f:00.0
 penstock rom dump 0000:2f:00.0 tests/unit/test_inst|tests/unit/test_install.sh

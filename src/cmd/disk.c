@@ -1,0 +1,401 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "base/size.h"
+#include "broker/image_work.h"
+#include "cmd/cmd.h"
+#include "cmd/disk_option.h"
+#include "cmd/named.h"
+#include "cmd/output.h"
+#include "control/member.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+static const char usage[] =
+	"Usage: penstock disk create FILE SIZE\n"
+	"       penstock disk info [--json] FILE\n"
+	"       penstock disk clone FILE NEW\n"
+	"       penstock disk convert FILE NEW\n"
+	"       penstock disk resize [--shrink] FILE SIZE|+SIZE\n"
+	"       penstock disk snapshot FILE NAME\n"
+	"       penstock disk revert FILE NAME\n"
+	"       penstock disk list [--json] FILE\n"
+	"Make images of disks for --disk of 'penstock run', and change those that no machine has in use.\n"
+	"A FILE.qcow2 is a qcow2 image, any other a raw disk; FILE,format=raw and FILE,format=qcow2 say\n"
+	"otherwise. A file that is there is never overwritten.\n"
+	"\n"
+	"create makes a disk without data, which takes room as that is written. clone makes an image in no\n"
+	"time, by keeping what differs from FILE; that must not change any more, so it is write-protected.\n"
+	"convert copies what is in FILE, and in what it is based on. snapshot keeps the state of a qcow2\n"
+	"image in it, revert goes back to one, and list shows them.\n"
+	"\n"
+	"      --shrink  make it smaller; what is beyond SIZE is lost\n"
+	"      --json    the result as JSON; docs/json.md describes it\n"
+	"      --help    show this text\n"
+	"\n"
+	"Exit status: 0 done, 1 failed, 2 wrong usage.\n";
+
+enum { OPTION_SHRINK = 256, OPTION_JSON, OPTION_HELP };
+
+static const struct option long_options[] = {
+	{ "shrink", no_argument, NULL, OPTION_SHRINK },
+	{ "json", no_argument, NULL, OPTION_JSON },
+	{ "help", no_argument, NULL, OPTION_HELP },
+	{ 0 },
+};
+
+struct disk_task {
+	struct host host;
+	struct broker_image image; /* of the first word */
+	struct broker_disk_config config;
+	char *second; /* the word after it */
+	struct named_user user;
+	bool used, shrink, json;
+};
+
+/* FILE[,format=raw|qcow2] */
+static int parse_file(char *text, struct broker_disk_config *config, struct error *err)
+{
+	*config = (struct broker_disk_config){ 0 };
+	if (cmd_disk_parse(text, config, err))
+		return err->code;
+	if (config->readonly || config->cache || config->queues)
+		return error_set(err, -EINVAL, config->path,
+			"behind a file there may be ',format=raw' or ',format=qcow2' alone");
+	return 0;
+}
+
+static int parse_disk_size(const char *text, uint64_t *size, struct error *err)
+{
+	/* Beyond this there is no file. */
+	if (size_parse(text, size) == 0 && *size && *size <= INT64_MAX - 4 * KIB)
+		return 0;
+	return error_set(err, -EINVAL, NULL, "%s is no size of a disk, such as 20G", text);
+}
+
+/* What machines that run have open of it, be it as the base of another. */
+static void look_for_users(struct disk_task *task)
+{
+	const struct broker_layer *layer = &task->image.layers[0];
+
+	task->used =
+		named_find_user(&task->host, layer->dev, layer->ino, layer->is_block, &task->user);
+}
+
+static int open_image(struct disk_task *task, bool writes, struct error *err)
+{
+	task->config.readonly = !writes;
+	if (broker_image_open(&task->image, &task->config, &task->host, err) == 0)
+		look_for_users(task);
+	return err->code;
+}
+
+/* Of a disk that is being written to, a copy would be of no moment that there ever was. */
+static int check_rest(struct disk_task *task, bool writes, struct error *err)
+{
+	if (!task->used || (!writes && !task->user.writes))
+		return 0;
+	error_set(err, -EBUSY, task->config.path, "the machine '%s' (pid %d) has it in use",
+		task->user.name, task->user.pid);
+	error_hint(err, "not while it runs: penstock stop %s", task->user.name);
+	return err->code;
+}
+
+static int open_to_change(struct disk_task *task, struct error *err)
+{
+	/* First to read: who uses it is told before who has protected it. */
+	if (open_image(task, false, err) || check_rest(task, true, err))
+		return err->code;
+	broker_image_close(&task->image);
+	return open_image(task, true, err);
+}
+
+static int create_disk(struct disk_task *task, struct error *err)
+{
+	uint64_t size;
+
+	if (parse_disk_size(task->second, &size, err))
+		return err->code;
+	return broker_image_create(&task->config, size, err);
+}
+
+static int clone_disk(struct disk_task *task, struct error *err)
+{
+	struct broker_disk_config clone;
+	bool protected = false;
+
+	if (parse_file(task->second, &clone, err) || open_image(task, false, err) ||
+		check_rest(task, false, err) ||
+		broker_image_clone(&task->image, &clone, &task->host, &protected, err))
+		return err->code;
+	printf("%s is based on %s, which must neither change nor go%s\n", clone.path,
+		task->config.path, protected ? ": it is write-protected now" : "");
+	return 0;
+}
+
+static int convert_disk(struct disk_task *task, struct error *err)
+{
+	struct broker_disk_config copy;
+
+	if (parse_file(task->second, &copy, err) || open_image(task, false, err) ||
+		check_rest(task, false, err))
+		return err->code;
+	return broker_image_convert(&task->image, &copy, isatty(STDERR_FILENO), err);
+}
+
+static int resize_disk(struct disk_task *task, struct error *err)
+{
+	bool more = task->second[0] == '+';
+	uint64_t size, now = 0;
+
+	if (parse_disk_size(task->second + more, &size, err) || open_to_change(task, err) ||
+		(more && broker_image_size(&task->image, &now, err)))
+		return err->code;
+	if (now > INT64_MAX - 4 * KIB - size)
+		return error_set(err, -EFBIG, task->config.path, "it cannot be so large");
+	return broker_image_resize(&task->image, now + size, task->shrink, err);
+}
+
+static int check_snapshot_name(const char *name, struct error *err)
+{
+	for (const char *at = name; *at; at++)
+		if (!isalnum((unsigned char)*at) && !strchr("._-", *at))
+			name = "";
+	if (isalnum((unsigned char)name[0]) && strlen(name) < 64)
+		return 0;
+	error_set(err, -EINVAL, NULL, "this cannot be the name of a snapshot");
+	error_hint(
+		err, "use 1 to 63 letters, digits, '.', '_' and '-', with a letter or digit first");
+	return err->code;
+}
+
+static int take_snapshot(struct disk_task *task, struct error *err)
+{
+	if (check_snapshot_name(task->second, err) || open_to_change(task, err))
+		return err->code;
+	return broker_image_snapshot(&task->image, task->second, err);
+}
+
+static int revert_disk(struct disk_task *task, struct error *err)
+{
+	if (open_to_change(task, err))
+		return err->code;
+	return broker_image_revert(&task->image, task->second, err);
+}
+
+/* What is told of one */
+
+static const char *word_of_format(enum broker_format format)
+{
+	return format == BROKER_FORMAT_QCOW2 ? "qcow2" : "raw";
+}
+
+static json_object *list_snapshots(struct disk_task *task, struct error *err)
+{
+	const struct broker_layer *layer = &task->image.layers[0];
+	json_object *list = json_object_new_array(), *info, *found;
+
+	if (layer->format != BROKER_FORMAT_QCOW2)
+		return list;
+	info = broker_image_ask(layer, layer->format, err);
+	found = json_object_object_get(info, "snapshots");
+	for (size_t i = 0; found && i < json_object_array_length(found); i++) {
+		json_object *from = json_object_array_get_idx(found, i),
+			    *snapshot = json_object_new_object();
+		time_t taken = json_object_get_int64(json_object_object_get(from, "date-sec"));
+		char date[32] = "";
+		struct tm parts;
+
+		if (gmtime_r(&taken, &parts))
+			strftime(date, sizeof(date), "%FT%TZ", &parts);
+		output_add_text(snapshot, "name", member_text(from, "name", ""));
+		output_add_text(snapshot, "taken", date);
+		json_object_array_add(list, snapshot);
+	}
+	json_object_put(info);
+	return list;
+}
+
+static json_object *list_bases(const struct broker_image *image)
+{
+	json_object *list = json_object_new_array();
+
+	for (unsigned i = 1; i < image->count; i++) {
+		json_object *base = json_object_new_object();
+
+		output_add_text(base, "file", image->layers[i].path);
+		output_add_text(base, "format", word_of_format(image->layers[i].format));
+		json_object_array_add(list, base);
+	}
+	return list;
+}
+
+static json_object *describe_user(const struct disk_task *task)
+{
+	json_object *user = json_object_new_object();
+
+	output_add_text(user, "name", task->user.name);
+	json_object_object_add(user, "pid", json_object_new_int(task->user.pid));
+	json_object_object_add(user, "writes", json_object_new_boolean(task->user.writes));
+	return user;
+}
+
+static uint64_t allocated_of(const struct broker_layer *layer, uint64_t size)
+{
+	struct stat stat;
+
+	return layer->is_block || fstat(layer->fd, &stat) < 0 ? size
+							      : (uint64_t)stat.st_blocks * 512;
+}
+
+static void print_snapshots(json_object *list)
+{
+	for (size_t i = 0; i < json_object_array_length(list); i++) {
+		json_object *snapshot = json_object_array_get_idx(list, i);
+
+		printf("%-32s %s\n", member_text(snapshot, "name", ""),
+			member_text(snapshot, "taken", ""));
+	}
+}
+
+static void print_info(const struct disk_task *task, uint64_t size, json_object *snapshots)
+{
+	const struct broker_layer *layers = task->image.layers;
+	char bytes[24], taken[24];
+
+	printf("file      %s\n", layers[0].path);
+	printf("format    %s\n", word_of_format(layers[0].format));
+	printf("size      %s, of which the file takes %s\n", size_format(size, bytes),
+		size_format(allocated_of(&layers[0], size), taken));
+	for (unsigned i = 1; i < task->image.count; i++)
+		printf("based on  %s (%s)\n", layers[i].path, word_of_format(layers[i].format));
+	for (size_t i = 0; i < json_object_array_length(snapshots); i++)
+		printf("snapshot  %s\n",
+			member_text(json_object_array_get_idx(snapshots, i), "name", ""));
+	if (task->used)
+		printf("used by   the machine '%s' (pid %d)\n", task->user.name, task->user.pid);
+}
+
+static void print_info_json(const struct disk_task *task, uint64_t size, json_object *snapshots)
+{
+	const struct broker_layer *layer = &task->image.layers[0];
+	json_object *object = output_new();
+
+	output_add_text(object, "file", layer->path);
+	output_add_text(object, "format", word_of_format(layer->format));
+	json_object_object_add(object, "size", json_object_new_int64(size));
+	json_object_object_add(
+		object, "allocated", json_object_new_int64(allocated_of(layer, size)));
+	json_object_object_add(object, "based_on", list_bases(&task->image));
+	json_object_object_add(object, "snapshots", json_object_get(snapshots));
+	json_object_object_add(object, "used_by", task->used ? describe_user(task) : NULL);
+	output_json(object);
+}
+
+static int tell_of_disk(struct disk_task *task, struct error *err)
+{
+	json_object *snapshots;
+	uint64_t size;
+
+	if (open_image(task, false, err) || broker_image_size(&task->image, &size, err))
+		return err->code;
+	snapshots = list_snapshots(task, err);
+	if (!err->code)
+		(task->json ? print_info_json : print_info)(task, size, snapshots);
+	json_object_put(snapshots);
+	return err->code;
+}
+
+static int tell_of_snapshots(struct disk_task *task, struct error *err)
+{
+	json_object *snapshots, *object;
+
+	if (open_image(task, false, err))
+		return err->code;
+	snapshots = list_snapshots(task, err);
+	if (!err->code && task->json) {
+		object = output_new();
+		json_object_object_add(object, "snapshots", json_object_get(snapshots));
+		output_json(object);
+	} else if (!err->code) {
+		print_snapshots(snapshots);
+	}
+	json_object_put(snapshots);
+	return err->code;
+}
+
+static const struct disk_verb {
+	const char *name;
+	int (*act)(struct disk_task *task, struct error *err);
+	const char *second; /* what it wants besides a file; NULL: nothing */
+	bool reports;
+} verbs[] = {
+	{ "create", create_disk, "a size", false },
+	{ "info", tell_of_disk, NULL, true },
+	{ "clone", clone_disk, "the clone's name", false },
+	{ "convert", convert_disk, "the copy's name", false },
+	{ "resize", resize_disk, "a size", false },
+	{ "snapshot", take_snapshot, "the snapshot's name", false },
+	{ "revert", revert_disk, "the snapshot's name", false },
+	{ "list", tell_of_snapshots, NULL, true },
+};
+
+static int check_disk_words(
+	const struct disk_task *task, int count, char **words, const struct disk_verb **found)
+{
+	*found = NULL;
+	for (size_t i = 0; i < ARRAY_SIZE(verbs) && count; i++)
+		if (strcmp(words[0], verbs[i].name) == 0)
+			*found = &verbs[i];
+	if (!*found)
+		return cmd_wrong_usage("disk",
+			"give one of create, info, clone, convert, resize, snapshot, revert and list");
+	if (count != ((*found)->second ? 3 : 2))
+		return cmd_wrong_usage("disk", "%s wants a file%s%s", words[0],
+			(*found)->second ? " and " : "", (*found)->second ? (*found)->second : "");
+	if (task->json && !(*found)->reports)
+		return cmd_wrong_usage("disk", "--json goes with info and list");
+	if (task->shrink && (*found)->act != resize_disk)
+		return cmd_wrong_usage("disk", "--shrink goes with resize");
+	return -1;
+}
+
+static int run_verb(struct disk_task *task, const struct disk_verb *verb, char **words)
+{
+	struct error err = { 0 };
+
+	task->second = words[2];
+	if (host_init(&task->host, NULL, NULL, &err) == 0 &&
+		parse_file(words[1], &task->config, &err) == 0)
+		verb->act(task, &err);
+	broker_image_close(&task->image);
+	if (!err.code)
+		return 0;
+	error_print(&err);
+	return 1;
+}
+
+int cmd_disk(int argc, char **argv)
+{
+	struct disk_task task = { 0 };
+	const struct disk_verb *verb;
+	int option, status;
+
+	while ((option = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
+		if (option == OPTION_HELP) {
+			fputs(usage, stdout);
+			return 0;
+		}
+		if (option != OPTION_SHRINK && option != OPTION_JSON)
+			return cmd_wrong_usage("disk", NULL);
+		task.shrink |= option == OPTION_SHRINK;
+		task.json |= option == OPTION_JSON;
+	}
+	status = check_disk_words(&task, argc - optind, argv + optind, &verb);
+	return status < 0 ? run_verb(&task, verb, argv + optind) : status;
+}

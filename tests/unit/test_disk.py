@@ -1,0 +1,254 @@
+"""penstock disk, with the real qemu-img, good and broken images, and a machine that has some of them open.
+
+test_disk.py PENSTOCK
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+PROGRAM = os.path.abspath(sys.argv[1])
+MIB = 1 << 20
+
+
+def qemu_img(*words):
+    return subprocess.run(["qemu-img", *words], check=True, capture_output=True, text=True).stdout
+
+
+def write(path, data, offset=0):
+    with open(path, "r+b") as file:
+        file.seek(offset)
+        file.write(data)
+
+
+class Disk(unittest.TestCase):
+    def setUp(self):
+        self.top = Path(tempfile.mkdtemp(prefix="penstock-disk-"))
+        self.addCleanup(shutil.rmtree, self.top)
+        self.run_directory = self.top / "root/run/penstock"
+        self.run_directory.mkdir(parents=True, mode=0o755)
+        self.files = self.top / "files"
+        self.files.mkdir()
+        self.top.chmod(0o755)
+
+    def disk(self, *words, path=None):
+        environment = {**os.environ, "PENSTOCK_ROOT": str(self.top / "root")}
+        if path is not None:
+            environment["PATH"] = path
+        return subprocess.run([PROGRAM, "disk", *map(str, words)], capture_output=True, text=True, timeout=60,
+                              cwd=self.files, env=environment, check=False)
+
+    def be_a_machine(self, name):
+        """As far as the journal tells."""
+        start = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]
+        names = self.run_directory / "names"
+        names.mkdir(mode=0o755)
+        (names / name).write_text(f"penstock name 1\nholder {os.getpid()} {start}\nname {name}\nend\n")
+        (self.run_directory / f"{name}.sock").touch()
+
+    def good(self, *words):
+        done = self.disk(*words)
+        self.assertEqual((done.returncode, done.stderr), (0, ""), words)
+        return done.stdout
+
+    def refused(self, *words, says, status=1, **options):
+        before = sorted((file.name, file.stat().st_size) for file in self.files.iterdir())
+        done = self.disk(*words, **options)
+        self.assertEqual(done.returncode, status, done.stderr)
+        for text in says:
+            self.assertIn(text, done.stderr)
+        self.assertEqual(done.stdout, "")
+        after = sorted((file.name, file.stat().st_size) for file in self.files.iterdir())
+        self.assertEqual(before, after, "something is left")
+
+    def info(self, name):
+        return json.loads(self.good("info", "--json", name))
+
+    def contents(self, name, file_format):
+        copy = self.top / "contents"
+        qemu_img("convert", "-f", file_format, "-O", "raw", str(self.files / name), str(copy))
+        return copy.read_bytes()
+
+    def test_name_and_format_go_together(self):
+        self.good("create", "a.qcow2", "1G")
+        self.good("create", "b.img", "10M")
+        self.good("create", "c.img,format=qcow2", "10M")
+        formats = [json.loads(qemu_img("info", "--output=json", str(self.files / name)))["format"]
+                   for name in ("a.qcow2", "b.img", "c.img")]
+        self.assertEqual(formats, ["qcow2", "raw", "qcow2"])
+        self.assertEqual(self.info("a.qcow2")["size"], 1 << 30)
+        self.assertEqual((self.files / "b.img").stat().st_mode & 0o777, 0o600)
+        self.assertIn("1 GiB", self.good("info", "a.qcow2"))
+        # What a guest may have written into a raw disk is not followed.
+        self.refused("info", "c.img", says=["c.img", "begins as a qcow2 image", ",format=raw"])
+        self.refused("convert", "c.img", "d.img", says=["begins as a qcow2 image"])
+        self.refused("clone", "c.img", "d.qcow2", says=["begins as a qcow2 image"])
+        self.assertEqual(self.info("c.img,format=qcow2")["format"], "qcow2")
+        self.assertEqual(self.info("c.img,format=raw")["format"], "raw")
+
+    def test_nothing_is_overwritten(self):
+        self.good("create", "a.qcow2", "1M")
+        (self.files / "b.qcow2").write_text("precious")
+        for words in (("create", "b.qcow2", "1M"), ("clone", "a.qcow2", "b.qcow2"), ("convert", "a.qcow2", "b.qcow2"),
+                      ("convert", "a.qcow2", "a.qcow2")):
+            self.refused(*words, says=["there is such a file already", "rm "])
+        os.symlink("nowhere", self.top / "link")
+        self.refused("create", "../link", "1M", says=["there is such a file already"])
+        self.assertEqual((self.files / "b.qcow2").read_text(), "precious")
+
+    def test_wrong_words(self):
+        for words, text in ((("create", "a.qcow2"), "a file and a size"), (("info",), "wants a file"),
+                            (("copy", "a"), "give one of"), ((), "give one of"),
+                            (("create", "--json", "a", "1M"), "--json goes with"),
+                            (("create", "--shrink", "a", "1M"), "--shrink goes with")):
+            self.refused(*words, says=[text], status=2)
+        for size in ("0", "x", "9000000T", "1M1", ""):
+            self.refused("create", "a.qcow2", size, says=["no size of a disk"])
+        self.refused("create", "a.qcow2,readonly", "1M", says=["format=raw"])
+        self.refused("create", "a.vmdk,format=vmdk", "1M", says=["neither raw nor qcow2"])
+        self.refused("create", "missing/a.qcow2", "1M", says=["missing/a.qcow2", "No such file"])
+        self.refused("create", "a.qcow2", "1M", says=["qemu-img", "the package qemu-utils"], path="/nonexistent")
+
+    def test_broken_images(self):
+        self.refused("info", "a.qcow2", says=["a.qcow2", "No such file", "penstock disk create"])
+        self.good("create", "a.qcow2", "64M")
+        whole = (self.files / "a.qcow2").read_bytes()
+        (self.files / "short.qcow2").write_bytes(whole[:60])
+        (self.files / "corrupt.qcow2").write_bytes(whole)
+        write(self.files / "corrupt.qcow2", b"\2", 79)
+        (self.files / "huge.qcow2").write_bytes(whole)
+        write(self.files / "huge.qcow2", b"\xff" * 4, 36)
+        (self.files / "empty").touch()
+        for name, text in (("short.qcow2", "no good image"), ("corrupt.qcow2", "marked as corrupt"),
+                           ("huge.qcow2", "no good image"), ("empty", "is empty")):
+            for words in (("info", name), ("clone", name, "n.qcow2"), ("convert", name, "n.img"),
+                          ("resize", name, "1G"), ("snapshot", name, "s"), ("revert", name, "s"), ("list", name)):
+                self.refused(*words, says=[name, text])
+
+    def test_a_clone_is_based_on_what_stays(self):
+        self.good("create", "base.img", "4M")
+        write(self.files / "base.img", b"of the base", MIB)
+        said = self.good("clone", "base.img", "a.qcow2")
+        self.assertIn("write-protected now", said)
+        self.assertEqual((self.files / "base.img").stat().st_mode & 0o222, 0)
+        self.good("clone", "a.qcow2", "b.qcow2")
+        self.assertNotIn("write-protected now", self.good("clone", "base.img", "c.qcow2"))
+        self.assertEqual([base["file"] for base in self.info("b.qcow2")["based_on"]], ["a.qcow2", "base.img"])
+        self.assertEqual(self.contents("b.qcow2", "qcow2"), (self.files / "base.img").read_bytes())
+        # Root could write to it.
+        for words in (("resize", "base.img", "8M"), ("snapshot", "a.qcow2", "s")):
+            self.refused(*words, says=["write-protected", "penstock disk clone"])
+        # Beside each other they can be moved.
+        self.files.rename(self.top / "moved")
+        self.files = self.top / "moved"
+        self.assertEqual(len(self.info("b.qcow2")["based_on"]), 2)
+        self.good("create", "d:e.img", "1M")
+        (self.files / "d:e.img").chmod(0o644)
+        self.good("clone", "d:e.img", "f.qcow2")
+        self.assertEqual(self.info("f.qcow2")["based_on"][0]["file"], str(self.files / "d:e.img"))
+        self.refused("clone", "base.img", "g.img", says=["name should end in .qcow2"])
+        self.refused("clone", "base.img", "g.img,format=raw", says=["never raw"])
+        # As 'penstock run' would refuse it.
+        (self.files / "far").mkdir()
+        if os.geteuid() == 0:
+            self.refused("clone", "base.img", "far/h.qcow2", says=["not everybody may read"])
+            self.assertEqual(os.listdir(self.files / "far"), [])
+        (self.files / "base.img").unlink()
+        self.refused("info", "b.qcow2", says=["a.qcow2", "based on base.img", "qemu-img rebase"])
+
+    def test_a_copy_is_of_all(self):
+        self.good("create", "base.img", "4M")
+        write(self.files / "base.img", b"of the base", MIB)
+        self.good("clone", "base.img", "a.qcow2")
+        self.good("convert", "a.qcow2", "b.img")
+        self.assertEqual((self.files / "b.img").read_bytes(), (self.files / "base.img").read_bytes())
+        self.good("convert", "b.img", "c.qcow2")
+        self.assertEqual(self.contents("c.qcow2", "qcow2"), (self.files / "b.img").read_bytes())
+        self.assertEqual(self.info("c.qcow2")["based_on"], [])
+
+    def test_sizes(self):
+        self.good("create", "a.img", "4M")
+        write(self.files / "a.img", b"\xff" * 4 * MIB)
+        self.good("clone", "a.img", "b.qcow2")
+        self.good("resize", "b.qcow2", "+4M")
+        self.assertEqual(self.info("b.qcow2")["size"], 8 * MIB)
+        self.refused("resize", "b.qcow2", "2M", says=["it has 8 MiB", "beyond 2 MiB", "--shrink"])
+        self.good("resize", "--shrink", "b.qcow2", "2M")
+        # What is below it there does not come back.
+        self.good("resize", "b.qcow2", "4M")
+        self.assertEqual(self.contents("b.qcow2", "qcow2"), b"\xff" * 2 * MIB + bytes(2 * MIB))
+        self.good("create", "c.img", "1000")
+        self.good("resize", "c.img", "3000")
+        self.assertEqual((self.files / "c.img").stat().st_size, 3072)
+
+    def test_snapshots(self):
+        self.good("create", "a.img", "1M")
+        self.refused("snapshot", "a.img", "one", says=["this is raw", "penstock disk convert"])
+        self.assertEqual(json.loads(self.good("list", "--json", "a.img"))["snapshots"], [])
+        write(self.files / "a.img", b"first")
+        self.good("convert", "a.img", "b.qcow2")
+        for name in ("2", "one"):
+            self.good("snapshot", "b.qcow2", name)
+        qemu = json.dumps({"driver": "qcow2", "file": {"driver": "file", "filename": str(self.files / "b.qcow2")}})
+        subprocess.run(["qemu-io", "-c", "write -P 7 0 512", f"json:{qemu}"], check=True, stdout=subprocess.DEVNULL)
+        self.good("snapshot", "b.qcow2", "1")
+        self.assertEqual([one["name"] for one in self.info("b.qcow2")["snapshots"]], ["2", "one", "1"])
+        self.assertIn("one", self.good("list", "b.qcow2"))
+        self.refused("snapshot", "b.qcow2", "one", says=["a snapshot 'one' already"])
+        self.refused("revert", "b.qcow2", "two", says=["no snapshot 'two'", "penstock disk list"])
+        for name in ("", "-x", "a b", "ä", "x" * 64):
+            self.refused("snapshot", "--", "b.qcow2", name, says=["cannot be the name"])
+        # Not the one whose number this is.
+        self.good("revert", "b.qcow2", "2")
+        self.assertEqual(self.contents("b.qcow2", "qcow2")[:5], b"first")
+        self.good("revert", "b.qcow2", "1")
+        self.assertEqual(self.contents("b.qcow2", "qcow2")[:5], b"\7" * 5)
+
+    def test_what_a_machine_has_in_use(self):
+        self.good("create", "base.img", "1M")
+        self.good("clone", "base.img", "a.qcow2")
+        self.be_a_machine("vm1")
+        with open(self.files / "a.qcow2", "r+b"), open(self.files / "base.img", "rb"):
+            self.assertEqual(self.info("a.qcow2")["used_by"], {"name": "vm1", "pid": os.getpid(), "writes": True})
+            self.assertIs(self.info("base.img")["used_by"]["writes"], False)
+            says = ["a.qcow2", f"the machine 'vm1' (pid {os.getpid()}) has it in use", "penstock stop vm1"]
+            for words in (("resize", "a.qcow2", "1G"), ("snapshot", "a.qcow2", "s"), ("revert", "a.qcow2", "s"),
+                          ("clone", "a.qcow2", "b.qcow2"), ("convert", "a.qcow2", "b.img")):
+                self.refused(*words, says=says)
+            self.refused("resize", "base.img", "1G", says=["the machine 'vm1'"])
+            self.good("clone", "base.img", "c.qcow2")
+        self.assertIsNone(self.info("a.qcow2")["used_by"])
+        self.good("snapshot", "a.qcow2", "s")
+
+    def test_what_another_program_has_in_use(self):
+        self.good("create", "a.qcow2", "1M")
+        with subprocess.Popen(["qemu-io", str(self.files / "a.qcow2")], stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE) as other:
+            other.stdin.write(b"length\n")
+            other.stdin.flush()
+            other.stdout.readline()
+            for words in (("resize", "a.qcow2", "1G"), ("snapshot", "a.qcow2", "s"), ("convert", "a.qcow2", "b.img")):
+                self.refused(*words, says=["another program has it in use", "fuser -v"])
+            other.communicate(b"quit\n")
+
+    def test_a_full_file_system(self):
+        full = self.files / "full"
+        full.mkdir()
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", full], check=False,
+                          stderr=subprocess.DEVNULL).returncode:
+            self.skipTest("mount is not allowed")
+        try:
+            (self.files / "a.img").write_bytes(os.urandom(4 * MIB))
+            self.refused("convert", "a.img", "full/b.qcow2", says=["full/b.qcow2", "No space left", "df -h"])
+            self.assertEqual(os.listdir(full), [])
+        finally:
+            subprocess.run(["umount", full], check=True)
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1] + sys.argv[2:], verbosity=1)
