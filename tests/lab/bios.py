@@ -5,13 +5,12 @@ import re
 import signal
 
 from harness import NVME_B, Machine, Penstock, check, test, wait_until
-from installed import TEST_SECONDS, check_kernel_log, installed_system
+from installed import BIOS, TEST_SECONDS, check_kernel_log, installed_system
 from text_mode import read_text
 
 # Of lab/devices/firmware.conf
 SATA, CARD, CARD_NAME = "0000:00:08.0", "0000:00:09.0", "ati"
 VGA_BIOS = "/usr/share/seabios/vgabios-ati.bin"
-BIOS = ["--firmware", "bios"]
 WORDS_SECONDS, GRUB_SECONDS = 120, 200
 
 

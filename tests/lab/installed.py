@@ -4,12 +4,14 @@ import contextlib
 import re
 import shutil
 import time
+from pathlib import Path
 
 from firmware import firmware
 from harness import Machine, Penstock, check, test
 
 # Of lab/devices/firmware.conf
 INSTALLED = "0000:01:00.0"
+BIOS = ["--firmware", "bios"]
 PROMPT = "root@installed:~# "
 # Long ones hold while other machines are emulated beside this one; the suite wants to hear something within ten minutes.
 GRUB_SECONDS, LOGIN_SECONDS, COMMAND_SECONDS, END_SECONDS = 200, 580, 120, 240
@@ -42,7 +44,8 @@ class System:
 
 @contextlib.contextmanager
 def boot_loader(options, disk=INSTALLED):
-    with Machine(kernel=None, initrd=None, devices=[disk], more=options) as machine:
+    devices = [disk] if disk else []
+    with Machine(kernel=None, initrd=None, devices=devices, more=options) as machine:
         machine.expect("GNU GRUB", GRUB_SECONDS)
         yield machine
 
@@ -72,6 +75,12 @@ def check_kernel_log(system):
     complaints = [line for line in said.splitlines()
                   if re.search(r"^\[.*(ACPI|AML|PCI|acpi|pci|tpm)", line) and "amd_pstate" not in line]
     check(not complaints, "the guest's kernel complains:\n" + "\n".join(complaints))
+
+
+def served_disk():
+    """The same disk, not passed but served from the host's: the options for it."""
+    node, = Path(f"/sys/bus/pci/devices/{INSTALLED}/nvme").glob("nvme*/nvme*n1")
+    return ["--disk", f"/dev/{node.name},format=raw"]
 
 
 @test(host="firmware", only=Penstock, limit=300)
@@ -110,3 +119,19 @@ def uefi_of_the_release_before_checks_its_signatures():
             check_kernel_log(system)
             check("Secure boot enabled" in system.run("dmesg"), "Secure Boot is off")
             system.power_off()
+
+
+@test(host="firmware", only=Penstock, limit=TEST_SECONDS, long=True)
+def uefi_starts_an_installed_system_from_a_served_disk():
+    with firmware() as (options, _):
+        with installed_system([*options, *served_disk()], disk=None) as system:
+            check_kernel_log(system)
+            check("/dev/vda3" in system.run("findmnt -n -o SOURCE /"), "the root is elsewhere")
+            system.power_off()
+
+
+@test(host="firmware", only=Penstock, limit=TEST_SECONDS, long=True)
+def bios_starts_an_installed_system_from_a_served_disk():
+    with installed_system([*BIOS, *served_disk()], disk=None) as system:
+        check("/dev/vda3" in system.run("findmnt -n -o SOURCE /"), "the root is elsewhere")
+        system.power_off()
