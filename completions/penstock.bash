@@ -109,6 +109,10 @@ _penstock_value()
 	--trust) _penstock_reply -W 'on off' ;;
 	--method) _penstock_reply -W 'flr pm bus device_specific acpi af_flr cxl_bus' ;;
 	--net) _penstock_reply -W 'tap= user' ;;
+	--share)
+		compopt -o filenames 2> /dev/null
+		_penstock_reply -d
+		;;
 	--display) _penstock_reply -W 'vnc vnc=unix: vnc=127.0.0.1:' ;;
 	--cmdline | --vsock | --memory | --cpus | --ports | --name | --hyperv-vendor | --mac | --vlan) COMPREPLY=() ;;
 	*) return 1 ;;

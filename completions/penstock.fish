@@ -60,7 +60,7 @@ function __penstock_at
 end
 
 set -l valued --device --kernel --firmware --nvram --initrd --iommu --serial --user --trust --method --cmdline --memory \
-    --cpus --cpu --rtc --smbios --ports --name --hyperv-vendor --mac --vlan --monitor --on-reboot --on-crash --on-device-error --disk --net --vsock --display
+    --cpus --cpu --rtc --smbios --ports --name --hyperv-vendor --mac --vlan --monitor --on-reboot --on-crash --on-device-error --disk --net --share --vsock --display
 
 complete -c penstock -f
 complete -c penstock -n '__penstock_at 1' -a '(__penstock_commands)'
@@ -72,6 +72,7 @@ complete -c penstock -n '__penstock_wants --rtc' -a 'utc local'
 complete -c penstock -n '__penstock_wants --smbios' -a type=
 complete -c penstock -n '__penstock_wants --cpu' -a host
 complete -c penstock -n '__penstock_wants --net' -a 'tap= user'
+complete -c penstock -n '__penstock_wants --share' -a '(__fish_complete_directories)'
 complete -c penstock -n '__penstock_wants --display' -a 'vnc vnc=unix: vnc=127.0.0.1:'
 complete -c penstock -n '__penstock_wants --iommu' -a 'auto iommufd type1'
 complete -c penstock -n '__penstock_wants --on-reboot --on-crash' -a 'reset pause stop'

@@ -23,7 +23,7 @@ HOST_MODULES = ("virtio_blk", "squashfs", "overlay", "9pnet_virtio", "9p")
 # a PCI device leads to; uio_pci_generic binds to what has no driver, for tests.
 GUEST_MODULES = ("nvme", "e1000e", "e1000", "igb", "igbvf", "xhci_pci", "usb_storage", "sd_mod",
                  "usbhid", "hid_generic", "evdev", "button", "uio_pci_generic", "virtio_blk", "virtio_net",
-                 "vmw_vsock_virtio_transport", "pvpanic_mmio")
+                 "virtiofs", "vmw_vsock_virtio_transport", "pvpanic_mmio")
 
 # See tests/lab/guest/main.c
 GUEST_PROGRAMS = ("bulk", "disk", "display", "edu", "edu-early", "edu-isolation", "edu-peer", "hypervisor", "keyboard",

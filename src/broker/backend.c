@@ -19,20 +19,29 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 
 #define KILL_MS 3000 /* for the kernel to end it */
 #define TICK_MS 10
 #define FDS_MAX 80
 
+/* Where programs are that nobody starts by hand: virtiofsd, qemu-bridge-helper. */
+#define HELPERS "/usr/libexec:/usr/lib/qemu"
+
 int broker_backend_find(struct broker_backend *backend, const char *name, const char *option,
 	const char *package, struct error *err)
 {
 	const char *path = getenv("PATH");
-	cleanup_free char *copy = strdup(path ? path : "/usr/bin:/bin");
-	char *rest = copy, *directory;
+	cleanup_free char *copy = NULL;
+	char *rest, *directory;
 
 	backend->name = name;
+	if (asprintf(&copy, "%s:" HELPERS, path ? path : "/usr/bin:/bin") < 0) {
+		copy = NULL;
+		return error_sys(err, -ENOMEM, name, "cannot look for it");
+	}
+	rest = copy;
 	while ((directory = strsep(&rest, ":"))) {
 		if (directory[0] != '/' ||
 			snprintf(backend->program, sizeof(backend->program), "%s/%s", directory,
@@ -130,6 +139,25 @@ int broker_backend_start(
 		return error_sys(err, -errno, NULL, "cannot start %s", backend->name);
 	backend->pid = pid;
 	return 0;
+}
+
+int broker_backend_make_sockets(int *listening, int *connected, struct error *err)
+{
+	char directory[] = "/tmp/penstock-XXXXXX";
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	const struct sockaddr *name = (const struct sockaddr *)&address;
+
+	*listening = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	*connected = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (!mkdtemp(directory))
+		return error_sys(err, -errno, "/tmp", "cannot make a directory for a socket");
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s/socket", directory);
+	if (*listening < 0 || *connected < 0 || bind(*listening, name, sizeof(address)) < 0 ||
+		listen(*listening, 1) < 0 || connect(*connected, name, sizeof(address)) < 0)
+		error_sys(err, -errno, address.sun_path, "cannot make a socket");
+	unlink(address.sun_path);
+	rmdir(directory);
+	return err->code;
 }
 
 /* A request that changes nothing: GET_FEATURES. */
@@ -230,6 +258,8 @@ void broker_backend_end(struct broker_backend *backend, int signal, unsigned lim
 	if (signal)
 		kill(backend->pid, signal);
 	if (!has_ended(backend, limit_ms)) {
+		/* It leads a session of its own. */
+		kill(-backend->pid, SIGKILL);
 		kill(backend->pid, SIGKILL);
 		if (!has_ended(backend, KILL_MS))
 			log_warning("%s: %s (process %d) does not end: the disk that it writes to "

@@ -29,7 +29,7 @@ struct broker_backend {
 		.log = -1, .watch = -1, \
 	}
 
-/* Find the program in PATH. For the error: the option that needs it, and Debian's package that has it. */
+/* Find the program in PATH, or where the likes of it are. For the error: the option that needs it, and Debian's package that has it. */
 int broker_backend_find(struct broker_backend *backend, const char *name, const char *option,
 	const char *package, struct error *err);
 /* Has ended before. */
@@ -53,6 +53,12 @@ struct broker_backend_start {
 int broker_backend_start(struct broker_backend *backend, const struct broker_backend_start *start,
 	struct error *err);
 
+/*
+ * A socket that listens, with one connection made already: as it has no name any more, the only one ever. Nobody
+ * else's, which an abstract name would allow. The caller closes them, -1 or not.
+ */
+int broker_backend_make_sockets(int *listening, int *connected, struct error *err);
+
 /* Of one that speaks vhost-user, at the other end: until it answers. 0, -EPIPE: it has ended, or -ETIMEDOUT. */
 int broker_backend_await(int socket, unsigned limit_ms);
 
@@ -62,5 +68,5 @@ int broker_backend_watch(struct broker_backend *backend, struct loop *loop);
 /* The first line that it has said, "" where there is none. */
 void broker_backend_read_log(const struct broker_backend *backend, char *text, size_t size);
 
-/* Give it so long to end, by itself or by the signal, if not 0; then kill it. */
+/* Give it so long to end, by itself or by the signal, if not 0; then kill it, and what it has started. */
 void broker_backend_end(struct broker_backend *backend, int signal, unsigned limit_ms);

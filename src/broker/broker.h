@@ -49,8 +49,9 @@ struct broker_net {
 	uint8_t mac[VIRTIO_MAC_SIZE];
 };
 
-#define BROKER_NETS_MAX  8
-#define BROKER_DISKS_MAX 7 /* with the cards and a vsock as many as a machine has room for */
+#define BROKER_NETS_MAX   8
+#define BROKER_SHARES_MAX 4
+#define BROKER_DISKS_MAX  7 /* with all of these and a vsock as many as a machine has room for */
 
 enum broker_format {
 	BROKER_FORMAT_ANY, /* as the name and the bytes agree */
@@ -70,6 +71,13 @@ struct broker_disk_config {
 	bool readonly;
 	enum broker_cache cache;
 	unsigned queues; /* 0: as many as the guest has CPUs, within limits */
+};
+
+/* A directory of the host's, which the guest finds by its tag. */
+struct broker_share_config {
+	const char *path;
+	char tag[VIRTIO_TAG_SIZE + 1];
+	bool readonly;
 };
 
 /* A display, shown by VNC. */
@@ -101,6 +109,8 @@ struct broker_config {
 	unsigned net_count;
 	struct broker_disk_config disks[BROKER_DISKS_MAX];
 	unsigned disk_count;
+	struct broker_share_config shares[BROKER_SHARES_MAX];
+	unsigned share_count;
 	uint32_t vsock_cid; /* 0: none */
 	struct broker_vnc vnc;
 	enum broker_iommu iommu;

@@ -10,9 +10,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 
 #define DAEMON    "qemu-storage-daemon"
 #define ANSWER_MS 10000 /* for it to open the image and answer; it takes some 100 */
@@ -42,29 +40,6 @@ void broker_disk_close(struct broker_disk *disk)
 }
 
 /* The start */
-
-/*
- * A socket that listens, with one connection made already: as it has no name any more, the only one ever. Nobody
- * else's, which an abstract name would allow.
- */
-static int make_sockets(int *listening, int *connected, struct error *err)
-{
-	char directory[] = "/tmp/penstock-XXXXXX";
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	const struct sockaddr *name = (const struct sockaddr *)&address;
-
-	*listening = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	*connected = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (!mkdtemp(directory))
-		return error_sys(err, -errno, "/tmp", "cannot make a directory for a socket");
-	snprintf(address.sun_path, sizeof(address.sun_path), "%s/disk", directory);
-	if (*listening < 0 || *connected < 0 || bind(*listening, name, sizeof(address)) < 0 ||
-		listen(*listening, 1) < 0 || connect(*connected, name, sizeof(address)) < 0)
-		error_sys(err, -errno, address.sun_path, "cannot make a socket");
-	unlink(address.sun_path);
-	rmdir(directory);
-	return err->code;
-}
 
 #define VALUE_SIZE 256
 
@@ -203,7 +178,7 @@ int broker_disk_start(struct broker_disk *disk, struct error *err)
 
 	if (disk->backend.pid)
 		return 0;
-	if (make_sockets(&listening, &disk->machine_fd, err) == 0 &&
+	if (broker_backend_make_sockets(&listening, &disk->machine_fd, err) == 0 &&
 		start_daemon(disk, listening, err) == 0) {
 		/* Where it ends, the connection does, too. */
 		close(take_fd(&listening));

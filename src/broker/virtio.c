@@ -170,6 +170,7 @@ static int take_cid(const struct virtio_config *device, struct error *err)
 static int add_disks(struct broker_virtio *virtio, const struct broker_config *config,
 	const struct host *host, struct error *err)
 {
+	virtio->first_disk = virtio->count;
 	for (unsigned i = 0; i < config->disk_count; i++) {
 		struct virtio_config *device = add_device(virtio, VIRTIO_BLK);
 		struct broker_disk *disk = &virtio->disks[i];
@@ -185,9 +186,22 @@ static int add_disks(struct broker_virtio *virtio, const struct broker_config *c
 	return 0;
 }
 
-static struct virtio_config *device_of(struct broker_virtio *virtio, unsigned disk)
+static int add_shares(
+	struct broker_virtio *virtio, const struct broker_config *config, struct error *err)
 {
-	return &virtio->devices[virtio->count - virtio->disk_count + disk];
+	virtio->first_share = virtio->count;
+	for (unsigned i = 0; i < config->share_count; i++) {
+		struct virtio_config *device = add_device(virtio, VIRTIO_FS);
+		struct broker_share *share = &virtio->shares[i];
+
+		snprintf(device->name, sizeof(device->name), "share%u", i);
+		memcpy(device->tag, config->shares[i].tag, sizeof(device->tag));
+		*share = (struct broker_share)BROKER_SHARE_NONE;
+		virtio->share_count++;
+		if (broker_share_open(share, device->name, &config->shares[i], err))
+			return err->code;
+	}
+	return 0;
 }
 
 int broker_virtio_start(struct broker_virtio *virtio, struct error *err)
@@ -202,21 +216,31 @@ int broker_virtio_start(struct broker_virtio *virtio, struct error *err)
 	for (unsigned i = 0; i < virtio->disk_count; i++) {
 		if (broker_disk_start(&virtio->disks[i], err))
 			return err->code;
-		device_of(virtio, i)->user_fd = virtio->disks[i].machine_fd;
+		virtio->devices[virtio->first_disk + i].user_fd = virtio->disks[i].machine_fd;
+	}
+	for (unsigned i = 0; i < virtio->share_count; i++) {
+		if (broker_share_start(&virtio->shares[i], err))
+			return err->code;
+		virtio->devices[virtio->first_share + i].user_fd = virtio->shares[i].machine_fd;
 	}
 	return 0;
 }
 
+static void forget_sockets(struct broker_virtio *virtio)
+{
+	for (unsigned i = 0; i < virtio->count; i++)
+		virtio->devices[i].user_fd = -1;
+}
+
 void broker_virtio_watch(struct broker_virtio *virtio, struct loop *loop)
 {
-	for (unsigned i = 0; i < virtio->net_count; i++) {
+	for (unsigned i = 0; i < virtio->net_count; i++)
 		broker_passt_handed_over(&virtio->passts[i], loop);
-		virtio->devices[i].user_fd = -1;
-	}
-	for (unsigned i = 0; i < virtio->disk_count; i++) {
+	for (unsigned i = 0; i < virtio->disk_count; i++)
 		broker_disk_handed_over(&virtio->disks[i], loop);
-		device_of(virtio, i)->user_fd = -1;
-	}
+	for (unsigned i = 0; i < virtio->share_count; i++)
+		broker_share_handed_over(&virtio->shares[i], loop);
+	forget_sockets(virtio);
 }
 
 void broker_virtio_end(struct broker_virtio *virtio)
@@ -224,19 +248,19 @@ void broker_virtio_end(struct broker_virtio *virtio)
 	/* All write out at once what they have not written yet. */
 	for (unsigned i = 0; i < virtio->disk_count; i++)
 		broker_disk_ask_to_end(&virtio->disks[i]);
-	for (unsigned i = 0; i < virtio->net_count; i++) {
+	for (unsigned i = 0; i < virtio->net_count; i++)
 		broker_passt_end(&virtio->passts[i]);
-		virtio->devices[i].user_fd = -1;
-	}
-	for (unsigned i = 0; i < virtio->disk_count; i++) {
+	for (unsigned i = 0; i < virtio->share_count; i++)
+		broker_share_end(&virtio->shares[i]);
+	for (unsigned i = 0; i < virtio->disk_count; i++)
 		broker_disk_end(&virtio->disks[i]);
-		device_of(virtio, i)->user_fd = -1;
-	}
+	forget_sockets(virtio);
 }
 
 static bool is_a_process(const struct virtio_config *device)
 {
-	return device->type == VIRTIO_BLK || (device->type == VIRTIO_NET && device->tap_fd < 0);
+	return device->type == VIRTIO_BLK || device->type == VIRTIO_FS ||
+	       (device->type == VIRTIO_NET && device->tap_fd < 0);
 }
 
 int broker_virtio_begin(struct broker_virtio *virtio, struct error *err)
@@ -275,7 +299,9 @@ int broker_virtio_open(struct broker_virtio *virtio, const struct broker_config 
 	}
 	broker_virtio_begin(virtio, err);
 	broker_virtio_handed(virtio);
-	return err->code ? err->code : add_disks(virtio, config, host, err);
+	if (err->code || add_disks(virtio, config, host, err))
+		return err->code;
+	return add_shares(virtio, config, err);
 }
 
 void broker_virtio_close(struct broker_virtio *virtio)
@@ -288,4 +314,6 @@ void broker_virtio_close(struct broker_virtio *virtio)
 		broker_passt_close(&virtio->passts[i]);
 	for (unsigned i = 0; i < virtio->disk_count; i++)
 		broker_disk_close(&virtio->disks[i]);
+	for (unsigned i = 0; i < virtio->share_count; i++)
+		broker_share_close(&virtio->shares[i]);
 }

@@ -4,6 +4,7 @@
 #include "broker/broker.h"
 #include "broker/disk.h"
 #include "broker/passt.h"
+#include "broker/share.h"
 
 /*
  * What the machine's virtio devices need of the host: taps and images, which stay open from one life of the machine to
@@ -15,9 +16,10 @@ struct broker_virtio {
 	unsigned count;
 	struct broker_passt passts[BROKER_NETS_MAX]; /* of the first devices; none at a tap */
 	unsigned net_count;
-	struct broker_disk
-		disks[BROKER_DISKS_MAX]; /* the last ones of the devices, in this order */
-	unsigned disk_count;
+	struct broker_disk disks[BROKER_DISKS_MAX];
+	unsigned disk_count, first_disk; /* which of the devices they are, in this order */
+	struct broker_share shares[BROKER_SHARES_MAX];
+	unsigned share_count, first_share;
 };
 
 /* Once, before a device is touched: all of it can be had. */

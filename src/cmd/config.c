@@ -6,6 +6,7 @@
 #include "cmd/run.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -54,6 +55,13 @@ static const char *path_of_firmware(const struct broker_config *config)
 	return named ? NULL : file;
 }
 
+static int check_shared_path(const char *path, struct error *err)
+{
+	cleanup_fd int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	return fd < 0 ? error_sys(err, -errno, path, "this directory cannot be shared") : 0;
+}
+
 /* Whether the files are there, which a machine finds out only when it starts. */
 static int check_paths(const struct broker_config *config, struct error *err)
 {
@@ -63,6 +71,8 @@ static int check_paths(const struct broker_config *config, struct error *err)
 	for (unsigned i = 0; i < config->device_count && !err->code; i++)
 		if (config->roms[i] && strcmp(config->roms[i], BROKER_ROM_OFF))
 			check_path(config->roms[i], err);
+	for (unsigned i = 0; i < config->share_count && !err->code; i++)
+		check_shared_path(config->shares[i].path, err);
 	return err->code;
 }
 

@@ -8,6 +8,7 @@
 #include "cmd/disk_option.h"
 #include "cmd/display.h"
 #include "cmd/net.h"
+#include "cmd/share_option.h"
 #include "cmd/smbios.h"
 #include "host/device/address.h"
 #include "kvm/features.h"
@@ -75,6 +76,11 @@ static const char help[] =
 	"                     from which the guest reaches what the host does (passt); may be repeated.\n"
 	"                     FORWARD is tcp:[ADDRESS:]PORT-:GUESTPORT, or udp:, a port of the host's that\n"
 	"                     leads to the guest's; without ADDRESS only the host itself reaches it\n"
+	"  --share DIR[,tag=NAME][,readonly]\n"
+	"                     a directory of the host's (virtio), which the guest mounts (virtiofsd): as\n"
+	"                     mount -t virtiofs NAME /mnt, where NAME is the directory's without tag=;\n"
+	"                     may be repeated. The guest has root's rights in it, or those of the user who\n"
+	"                     has started the machine, and sees nothing else of the host's\n"
 	"  --vsock CID        a socket device (virtio), by which host and guest reach each other with no\n"
 	"                     network: the guest is CID, a number from 3 on that no other VM has\n"
 	"  --display vnc[=unix:PATH|=127.0.0.1:PORT]  a display card, keyboard and mouse, which VNC's clients\n"
@@ -128,6 +134,7 @@ enum {
 	OPT_DEVICE,
 	OPT_DISK,
 	OPT_NET,
+	OPT_SHARE,
 	OPT_VSOCK,
 	OPT_DISPLAY,
 	OPT_IOMMU,
@@ -163,6 +170,7 @@ const struct option run_options[] = {
 	{ "device", repeated_argument, NULL, OPT_DEVICE },
 	{ "disk", repeated_argument, NULL, OPT_DISK },
 	{ "net", repeated_argument, NULL, OPT_NET },
+	{ "share", repeated_argument, NULL, OPT_SHARE },
 	{ "vsock", required_argument, NULL, OPT_VSOCK },
 	{ "display", required_argument, NULL, OPT_DISPLAY },
 	{ "iommu", required_argument, NULL, OPT_IOMMU },
@@ -462,6 +470,8 @@ static int parse_run_option(int option, struct broker_config *config, struct err
 		return add_disk(config, err);
 	case OPT_NET:
 		return add_net(config, err);
+	case OPT_SHARE:
+		return cmd_share_parse(optarg, config, err) ? usage(err) : 0;
 	case OPT_VSOCK:
 		return parse_number("vsock", optarg, 3, UINT32_MAX - 1, &config->vsock_cid, err);
 	case OPT_DISPLAY:

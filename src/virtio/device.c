@@ -16,6 +16,8 @@
 static const struct virtio_model models[] = {
 	{ VIRTIO_NET, 0x020000, .queues = 2 },
 	{ VIRTIO_BLK, 0x010000, .queues = 0 },
+	/* One for what must not wait, and one for requests (5.11.2). */
+	{ VIRTIO_FS, 0x018000, .queues = 2 },
 	/* The third is for events, of which there is only that of a migration. */
 	{ VIRTIO_VSOCK, 0x078000, .queues = 3, .unserved = 1 },
 };

@@ -8,6 +8,7 @@
 #include <linux/vhost_types.h>
 #include <linux/virtio_blk.h>
 #include <linux/virtio_config.h>
+#include <linux/virtio_fs.h>
 #include <linux/virtio_net.h>
 #include <linux/virtio_ring.h>
 #include <poll.h>
@@ -328,7 +329,7 @@ static int check_queues(struct virtio_device *device)
 	uint64_t count = 1;
 	int code = 0;
 
-	if (device->model->type != VIRTIO_BLK)
+	if (device->model->type == VIRTIO_NET)
 		return 0;
 	if (device->user.protocol & PROTOCOL_MQ)
 		code = ask_number(device, GET_QUEUE_NUM, &count);
@@ -365,6 +366,16 @@ static int agree_on_features(struct virtio_device *device)
 	return code;
 }
 
+/* virtiofsd knows neither: what it serves has the name that we give it (5.11.4). */
+static void describe_fs(struct virtio_device *device)
+{
+	struct virtio_fs_config space = { .num_request_queues = device->queue_count - 1 };
+
+	_Static_assert(sizeof(space) <= VIRTIO_SPACE_MAX, "a file system's configuration has room");
+	memcpy(space.tag, device->config.tag, sizeof(space.tag));
+	memcpy(device->space, &space, sizeof(space));
+}
+
 static void describe_offer(struct virtio_device *device)
 {
 	uint64_t passed = VIRTIO_QUEUE_FEATURES;
@@ -372,8 +383,10 @@ static void describe_offer(struct virtio_device *device)
 	if (device->model->type == VIRTIO_NET) {
 		virtio_describe_net(device);
 		passed |= VIRTIO_OFFLOADS | BIT(VIRTIO_NET_F_MRG_RXBUF);
-	} else {
+	} else if (device->model->type == VIRTIO_BLK) {
 		passed |= BLK_FEATURES;
+	} else {
+		describe_fs(device);
 	}
 	device->offered |= device->backend_features & passed;
 }

@@ -34,10 +34,12 @@ enum virtio_type {
 	VIRTIO_NET = 1,
 	VIRTIO_BLK = 2,
 	VIRTIO_VSOCK = 19,
+	VIRTIO_FS = 26,
 };
 
 #define VIRTIO_MAC_SIZE   6
-#define VIRTIO_QUEUES_MAX 8 /* of a disk; others have a number of their own */
+#define VIRTIO_TAG_SIZE   36 /* 5.11.4 */
+#define VIRTIO_QUEUES_MAX 8  /* of a disk; others have a number of their own */
 
 /* A device and its back end: user_fd says which. The descriptors are the caller's, and outlive it. */
 struct virtio_config {
@@ -48,7 +50,8 @@ struct virtio_config {
 	int tap_fd;   /* of a net, with a virtio header of VIRTIO_NET_HEADER bytes */
 	uint64_t cid; /* of a vsock; the back end has it, too */
 	uint8_t mac[VIRTIO_MAC_SIZE];
-	unsigned queues; /* of a disk: 1 to VIRTIO_QUEUES_MAX */
+	unsigned queues;           /* of a disk: 1 to VIRTIO_QUEUES_MAX */
+	char tag[VIRTIO_TAG_SIZE]; /* of a file system: the guest finds it by this */
 };
 
 #define VIRTIO_NET_HEADER 12 /* 5.1.6, with num_buffers, as all have it since 1.0 */

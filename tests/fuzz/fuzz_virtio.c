@@ -347,7 +347,9 @@ void fuzz_one(struct fuzz_input *input)
 	unsigned before = fuzz_descriptors();
 	uint8_t kind = fuzz_byte(input);
 	struct virtio_config config = {
-		.type = kind & 1 ? kind & 0x40 ? VIRTIO_BLK : VIRTIO_VSOCK : VIRTIO_NET,
+		.type = (kind & 0x4f) == 0x4f ? VIRTIO_FS
+			: kind & 1            ? kind & 0x40 ? VIRTIO_BLK : VIRTIO_VSOCK
+					      : VIRTIO_NET,
 		.name = "fuzz",
 		.user_fd = -1,
 		.queues = 1 + (kind >> 1 & 7),

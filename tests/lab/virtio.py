@@ -1,4 +1,4 @@
-"""Devices that the kernel serves: a network card at a tap, and a vsock; and a card that passt serves."""
+"""Devices that the kernel serves: a network card at a tap, a vsock; and what passt and virtiofsd serve."""
 
 import contextlib
 import hashlib
@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from bad_input import FAILURE
-from harness import BOOT_SECONDS, NVME_A, Machine, Penstock, check, refused, run_guest, test
+from harness import BOOT_SECONDS, NVME_A, USER, Machine, Penstock, as_user, check, refused, run_guest, test
 from passthrough import bulk_peer
 
 TAP, HOST_ADDRESS = "vmtap", "10.97.0.1"
@@ -34,6 +34,34 @@ def tap():
         subprocess.run(["ip", "tuntap", "del", TAP, "mode", "tap"], check=True)
 
 
+@contextlib.contextmanager
+def shared_directory(data, owner=0):
+    """One with a file, and with an answer to each that a guest leaves; yields it and what guests have left."""
+    seen, done = [], threading.Event()
+
+    def answer():
+        while not done.wait(0.1):
+            left = Path(directory, "guest")
+            with contextlib.suppress(FileNotFoundError):      # the guest has been quicker
+                if Path(directory, "host").exists():
+                    continue
+                seen.append((left.read_text(), left.stat().st_uid))
+                Path(directory, "host.new").write_text("from-the-host\n")
+                os.chown(Path(directory, "host.new"), owner, owner)
+                Path(directory, "host.new").rename(Path(directory, "host"))
+
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory, "file").write_bytes(data)
+        os.chown(directory, owner, owner)
+        thread = threading.Thread(target=answer)
+        thread.start()
+        try:
+            yield directory, seen
+        finally:
+            done.set()
+            thread.join()
+
+
 def vsock_server():
     subprocess.run(["modprobe", "vhost_vsock"], check=True)
     server = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
@@ -44,10 +72,15 @@ def vsock_server():
 
 @test(only=Penstock)
 def a_guest_at_a_tap_and_a_vsock():
-    """Both at once, beside a passed disk, and again after a reboot of the guest."""
-    with tap(), bulk_peer(address=HOST_ADDRESS) as by_net, bulk_peer(4 << 20, server=vsock_server()) as by_vsock:
-        output = run_guest("net,vsock,reboot", cmdline=f"net.peer={HOST_ADDRESS}", cpus=2, devices=[NVME_A],
-                           more=[*NET, *VSOCK])
+    """Both at once, beside a passed disk and a directory, and again after a reboot of the guest."""
+    data = os.urandom(1 << 20)
+    with tap(), bulk_peer(address=HOST_ADDRESS) as by_net, bulk_peer(4 << 20, server=vsock_server()) as by_vsock, \
+            shared_directory(data) as (directory, by_share):
+        output = run_guest("net,vsock,share,reboot", cmdline=f"net.peer={HOST_ADDRESS}", cpus=2, devices=[NVME_A],
+                           more=[*NET, *VSOCK, "--share", f"{directory},tag=lab"])
+        check(os.stat(f"{directory}/zeros").st_size == 1 << 20, "what the guest has written is not there")
+    check(output.count(hashlib.md5(data).hexdigest()) == 2, "the guest has read something else")
+    check(by_share == [("from-the-guest\n", 0)] * 2, f"the host has found {by_share}")
     check(output.count(MAC) == 2, f"the guest's card does not have {MAC}")
     check((by_net, by_vsock) == ([True] * 2, [True] * 2), f"the host has received {by_net} by the tap, {by_vsock} by "
                                                           f"the vsock")
@@ -152,3 +185,35 @@ def a_guest_on_a_network_of_its_own():
         machine.succeed("user-net")
         check("net0: its back end has ended" in machine.errors(), f"it is not told that passt is gone: {machine.errors()}")
     check("still here: alive" in machine.output, "the guest was gone with passt")
+
+
+def find_virtiofsd(machine):
+    found = [pid for pid in machine.descendants() if Path(f"/proc/{pid}/comm").read_text() == "virtiofsd\n"]
+    check(len(found) == 2, f"virtiofsd is {found}, not one that waits and one in its namespaces")
+    return sorted(found)
+
+
+@test(only=Penstock, long=True)
+def a_users_guest_shares_a_directory():
+    """With that user's rights, and nothing else of the host's; and it lives on when virtiofsd is killed."""
+    data = os.urandom(1 << 20)
+    with shared_directory(data, owner=USER) as (directory, seen), \
+            Machine("share,wait", before=as_user(0), more=["--share", f"{directory},tag=lab"]) as machine:
+        machine.expect("WAITING", BOOT_SECONDS)
+        check(hashlib.md5(data).hexdigest() in machine.output, "the guest has read something else")
+        check(seen == [("from-the-guest\n", USER)], f"the host has found {seen}")
+        pid = find_virtiofsd(machine)[1]
+        check(sorted(os.listdir(f"/proc/{pid}/root")) == sorted(os.listdir(directory)), "virtiofsd sees something else")
+        status = Path(f"/proc/{pid}/status").read_text()
+        for word in (f"Uid:\t{USER}\t{USER}\t", "Seccomp:\t2", "NoNewPrivs:\t1"):
+            check(word in status, f"virtiofsd is not confined: {status}")
+        for net in ("net", "mnt", "pid", "user"):
+            check(os.readlink(f"/proc/{pid}/ns/{net}") != os.readlink(f"/proc/self/ns/{net}"), f"it is in our {net}")
+        os.kill(pid, signal.SIGKILL)
+        end = time.monotonic() + 60
+        while "share0: its back end has ended" not in machine.errors():
+            check(time.monotonic() < end, f"that it is gone is not told: {machine.errors()}")
+            time.sleep(0.1)
+        check(machine.process.poll() is None, "the machine is gone with virtiofsd")
+        machine.process.terminate()
+        machine.wait()

@@ -23,7 +23,7 @@ VALUES = {
     "smbios": ["type=1,serial=a,,b", "type=11,value=x"], "device": ["0000:01:00.0,rom=off", "0000:02:00.0"],
     "disk": ["/a.qcow2", "/b,format=raw,readonly"],
     "net": ["tap=vm0", "tap=vm1,mac=52:54:00:00:00:01", "user,hostfwd=tcp:2222-:22"],
-    "vsock": "3", "display": "vnc", "iommu": "type1", "ports": "0",
+    "share": ["/srv/src", "/b,tag=c,readonly"], "vsock": "3", "display": "vnc", "iommu": "type1", "ports": "0",
     "serial": "file:/tmp/log", "name": "vm1", "monitor": "unix:/tmp/monitor", "hugepages": "", "prealloc": "",
     "on-device-error": "stop", "on-reboot": "pause", "on-crash": "stop", "force": "",
 }
@@ -130,6 +130,7 @@ class Config(unittest.TestCase):
                 ("kernel: /k\ndevice: [ 0000:01:00.0, '01:00.0' ]\n", "FILE:2:25: device 01:00.0 is given twice", ""),
                 ("kernel: /k\ndedicated: true\n", "FILE:2:12: dedicated needs cpus N", ""),
                 ("initrd: /i\nfirmware: uefi\n", "FILE:1:9: initrd is of no use without kernel", ""),
+                ("kernel: /k\nshare: [ /a, /b/a ]\n", "FILE:2:14: share /b/a: /a has the tag 'a' already", ""),
                 ("memory: 1G\n", "--kernel FILE is missing", ""),
                 ("kernel: /k\nsmbios: type=1,serail=x\n", "FILE:2:9: smbios type=1: 'serail'", "mean serial")):
             err = self.fails(["run"], 2, text, words)
@@ -145,6 +146,8 @@ class Config(unittest.TestCase):
         text = f"kernel: {PENSTOCK}\ninitrd: /nonexistent/i\n"
         self.fails(["run"], 1, text, "FILE:2:9: /nonexistent/i: cannot open")
         self.fails(["config", "--check"], 1, text, "FILE:2:9: /nonexistent/i: cannot open")
+        text = f"kernel: {PENSTOCK}\nshare: /nonexistent/d,tag=a\n"
+        self.fails(["config", "--check"], 1, text, "FILE:2:8: /nonexistent/d: this directory cannot be shared")
         self.assertEqual(penstock("config", "--check", "/nonexistent/vm.yaml")[0], 1)
         self.assertIn("a file that describes a VM", penstock("run", "/nonexistent/vm.yaml")[2])
 

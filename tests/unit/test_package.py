@@ -22,7 +22,7 @@ class Package(unittest.TestCase):
             text = path.read_text()
             named |= set(re.findall(r'broker_backend_find\([^;]*"([a-z0-9-]+)",\s*err\)', text))
             named |= set(re.findall(r"apt install (?:--\w+ )*([a-z0-9-]+)", text))
-        self.assertGreaterEqual(named, {"ovmf", "passt", "qemu-utils", "seabios", "swtpm"})
+        self.assertGreaterEqual(named, {"ovmf", "passt", "qemu-utils", "seabios", "swtpm", "virtiofsd"})
         self.assertFalse(named - known, "name them in debian/control: Recommends or Suggests")
 
     def test_it_is_built_with_what_scripts_packages_has(self):

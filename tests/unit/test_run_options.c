@@ -111,7 +111,7 @@ TEST(help_tells_of_every_option)
 {
 	static const char *const options[] = { "--kernel", "--firmware", "--nvram", "--tpm",
 		"--initrd", "--cmdline", "--memory", "--cpus", "--cpu", "--rtc", "--smbios",
-		"--disk", "--net", "--vsock", "--display", "--dedicated", "--hyperv",
+		"--disk", "--net", "--share", "--vsock", "--display", "--dedicated", "--hyperv",
 		"--hyperv-vendor", "--hide-hypervisor", "--device", "--iommu", "--serial", "--name",
 		"--hugepages", "--prealloc", "--on-device-error", "--on-reboot", "--on-crash",
 		"--force", "--help" };
@@ -409,6 +409,37 @@ TEST(a_net_is_at_a_tap_or_of_its_own)
 	assert_failure("regular", "--kernel", "/dev/null", "--net", "tap=a,mac=52:54:00:aB:00:01");
 }
 
+TEST(a_shared_directory_has_a_tag)
+{
+#define TAG "123456789012345678901234567890123456"
+	static const struct {
+		const char *value, *words;
+	} bad[] = {
+		{ "", "--share needs a directory" },
+		{ ",tag=a", "--share needs a directory" },
+		{ "/", "this path ends in no name" },
+		{ ".", "this path ends in no name" },
+		{ "/tmp/..", "this path ends in no name" },
+		{ "/tmp/" TAG "7//", "the tag '" TAG "7' has 37 bytes, not 1 to 36" },
+		{ "/tmp,tag=" TAG "7", "has 37 bytes" },
+		{ "/tmp,tag=", "the tag '' has 0 bytes" },
+		{ "/tmp,", "'' is neither tag=NAME nor readonly" },
+		{ "/tmp,readonly=no", "'readonly=no' is neither" },
+		{ "/tmp,TAG=a", "'TAG=a' is neither" },
+	};
+	static const char *const good[] = { "/tmp", "tmp/", "/,tag=root", "..x", "/tmp/" TAG,
+		"/tmp,tag=" TAG ",readonly" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+		assert_bad(bad[i].words, "--share", bad[i].value);
+	for (size_t i = 0; i < ARRAY_SIZE(good); i++)
+		assert_failure("regular", "--kernel", "/dev/null", "--share", good[i]);
+	assert_bad("/a/tmp has the tag 'tmp' already", "--share", "/a/tmp", "--share", "/b/tmp");
+	assert_bad("/a has the tag 'b' already", "--share", "/a,tag=b", "--share", "/b");
+	assert_bad("more than 4 shared directories", "--share", "a", "--share", "b", "--share", "c",
+		"--share", "d", "--share", "e");
+}
+
 TEST(a_display_listens_on_this_host)
 {
 	static const char *const bad[] = { "", "sdl", "vnc=", "vnc=:1",
@@ -570,6 +601,7 @@ int main(void)
 		cmocka_unit_test(a_devices_rom_is_a_file_or_off),
 		cmocka_unit_test(too_many_devices_are_refused),
 		cmocka_unit_test(a_net_is_at_a_tap_or_of_its_own),
+		cmocka_unit_test(a_shared_directory_has_a_tag),
 		cmocka_unit_test(a_display_listens_on_this_host),
 		cmocka_unit_test(a_disk_is_an_image_and_what_it_is_for),
 		cmocka_unit_test(a_cid_is_a_number),

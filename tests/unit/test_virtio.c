@@ -24,14 +24,17 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* A net in slot 3, a vsock in 4, a disk of a process in 5, a net of one in 6, of a guest with RAM at 0 and at 4 GiB, as its driver meets them. */
+/*
+ * A net in slot 3, a vsock in 4, a disk of a process in 5, a net of one in 6, a file system in 7, of a guest with RAM at 0
+ * and at 4 GiB, as its driver meets them.
+ */
 
 #define ECAM  0xe0000000ULL
 #define MEM64 0x100000000000ULL
 #define RAM   (64 * KIB) /* of each of the two regions */
 #define HIGH  (4 * GIB)
 
-enum { NET, VSOCK, DISK, CARD, DEVICES };
+enum { NET, VSOCK, DISK, CARD, SHARE, DEVICES };
 
 #define QUEUES 3 /* of the disk, of which its driver uses two */
 
@@ -54,8 +57,8 @@ static const struct pci_root_ops root_ops = { .line = line };
 
 static int make(unsigned which, struct error *err)
 {
-	static const enum virtio_type types[] = { VIRTIO_NET, VIRTIO_VSOCK, VIRTIO_BLK,
-		VIRTIO_NET };
+	static const enum virtio_type types[] = { VIRTIO_NET, VIRTIO_VSOCK, VIRTIO_BLK, VIRTIO_NET,
+		VIRTIO_FS };
 	struct virtio_config config = {
 		.type = types[which],
 		.name = "virtio",
@@ -64,6 +67,7 @@ static int make(unsigned which, struct error *err)
 		.vhost_fd = FAKE_VHOST,
 		.tap_fd = FAKE_TAP,
 		.cid = 0x1234567,
+		.tag = "shared",
 	};
 
 	memcpy(config.mac, mac, sizeof(mac));
@@ -680,6 +684,26 @@ TEST(a_process_serves_a_net)
 	assert_int_equal(fake_user.channel, -1);
 }
 
+TEST(a_process_serves_a_file_system)
+{
+	fake_user.protocol &= ~(1 << 9); /* virtiofsd has no configuration */
+	fake_user.queues = 2;
+	drive(SHARE);
+	assert_int_equal(config_get(SHARE, PCI_VENDOR_ID, 4), 0x105a1af4);
+	assert_int_equal(config_get(SHARE, PCI_CLASS_REVISION, 4), 0x01800001);
+	assert_int_equal(get(SHARE, VIRTIO_PCI_COMMON_NUMQ, 2), 2);
+	/* "shared", and one queue for requests. */
+	assert_int_equal(space_read(&mmio, space_of(SHARE), 8), 0x0000646572616873);
+	for (unsigned i = 8; i < 36; i += 4)
+		assert_int_equal(space_read(&mmio, space_of(SHARE) + i, 4), 0);
+	assert_int_equal(space_read(&mmio, space_of(SHARE) + 36, 4), 1);
+	assert_int_equal(offered(SHARE), 1ULL << VIRTIO_F_VERSION_1 |
+						 1ULL << VIRTIO_RING_F_EVENT_IDX |
+						 1ULL << VIRTIO_RING_F_INDIRECT_DESC);
+	assert_user_runs(true);
+	assert_int_equal(fake_user.channel, -1);
+}
+
 TEST(a_process_never_hears_of_queues_outside_of_ram)
 {
 	static const uint64_t bad[] = { RAM, RAM - 1024, HIGH - 16, HIGH + RAM - 2048,
@@ -982,6 +1006,7 @@ int main(void)
 		test(a_process_cannot_have_a_reset_wait),
 		test(a_write_between_doorbells_rings_none),
 		test(a_process_serves_a_net),
+		test(a_process_serves_a_file_system),
 		test(a_process_never_hears_of_queues_outside_of_ram),
 		test(a_driver_says_whether_writes_are_cached),
 		test(a_process_that_lies_harms_nobody),
