@@ -23,7 +23,9 @@ int broker_disk_open(struct broker_disk *disk, const char *label,
 	snprintf(disk->backend.label, sizeof(disk->backend.label), "%s", label);
 	disk->config = config;
 	disk->queues = config->queues ? config->queues : min_u64(cpus, VIRTIO_QUEUES_MAX);
-	if (broker_backend_find(&disk->backend, DAEMON, "--disk", "qemu-system-common", err))
+	/* In the first by Debian 13, in the second by Debian 12. */
+	if (broker_backend_find(
+		    &disk->backend, DAEMON, "--disk", "qemu-utils qemu-system-common", err))
 		return err->code;
 	if (broker_image_open(&disk->image, config, host, err))
 		return err->code;

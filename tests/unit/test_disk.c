@@ -149,7 +149,7 @@ static void what_is_no_disk_is_refused(void **state)
 	assert_refused(fixture, "loop", "loop", "cannot open the disk", "");
 	setenv("PATH", "/nonexistent", 1);
 	assert_refused(fixture, "empty", "", "--disk needs qemu-storage-daemon",
-		"the package qemu-system-common");
+		"apt install qemu-utils qemu-system-common");
 }
 
 static void a_bad_image_is_refused(void **state)

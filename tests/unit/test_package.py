@@ -20,7 +20,8 @@ class Package(unittest.TestCase):
         named, known = set(), field("Depends") | field("Recommends") | field("Suggests")
         for path in (ROOT / "src").glob("**/*.c"):
             text = path.read_text()
-            named |= set(re.findall(r'broker_backend_find\([^;]*"([a-z0-9-]+)",\s*err\)', text))
+            for packages in re.findall(r'broker_backend_find\([^;]*"([a-z0-9 -]+)",\s*err\)', text):
+                named |= set(packages.split())
             named |= set(re.findall(r"apt install (?:--\w+ )*([a-z0-9-]+)", text))
         self.assertGreaterEqual(named, {"ovmf", "passt", "qemu-utils", "seabios", "swtpm", "virtiofsd"})
         self.assertFalse(named - known, "name them in debian/control: Recommends or Suggests")
