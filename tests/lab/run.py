@@ -22,6 +22,7 @@ import cpus                         # noqa: E402,F401
 import crash                        # noqa: E402,F401
 import disks                        # noqa: E402,F401
 import display                      # noqa: E402,F401
+import examples                     # noqa: E402,F401
 import firmware                     # noqa: E402,F401
 import gate                         # noqa: E402,F401
 import host_commands                # noqa: E402,F401
