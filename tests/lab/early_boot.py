@@ -258,9 +258,14 @@ def expect_bound(said):
           f"vfio-pci has {NAMED} at {bound} s, and nvme {OTHER} at {loaded} s")
 
 
-def run(program, penstock, directory, short):
+def root_of(program):
+    """Made where it is missing."""
     key = cache.digest(*PACKAGES[program], CUSTOMIZE, *image.inputs())
-    host = Host(cache.get("early", key, make_root(program)), penstock, directory)
+    return cache.get("early", key, make_root(program))
+
+
+def run(program, penstock, directory, short):
+    host = Host(root_of(program), penstock, directory)
     at_nvme = ["nvme", "(null)"]
     step(f"{program}: first boot, with nothing done; then --write")
     expect(host.boot("lab.step=write"), at_nvme, at_nvme)
@@ -306,6 +311,7 @@ def main():
                         default=Path(__file__).resolve().parents[2] / "build")
     parser.add_argument("--short", action="append", metavar="PROGRAM", default=[], choices=PACKAGES,
                         help="of this one only the way there, not the way back")
+    parser.add_argument("--prepare", action="store_true", help="only make what is to boot, and the lab's own images")
     parser.add_argument("programs", nargs="*", metavar="PROGRAM",
                         help="what makes the initramfs: " + " or ".join(PACKAGES) + " (both)")
     options = parser.parse_args()
@@ -314,6 +320,11 @@ def main():
         parser.error(f"not known: {' '.join(unknown)}")
     image.check_tools()
     programs = options.programs or list(PACKAGES)
+    if options.prepare:
+        images.ensure()
+        for program in programs:
+            root_of(program)
+        return 0
     # Each host has one CPU, and its initramfs is made by one process: two keep two CPUs busy.
     with ThreadPoolExecutor(len(programs)) as pool:
         passed = sum(pool.map(lambda program: test(program, options.build / "penstock", options.short),
