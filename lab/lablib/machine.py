@@ -73,6 +73,8 @@ class Machine:
         options = self.options
         return [*emulator(images.root), *shlex.split(HARDWARE),
                 *(["-bios", "OVMF.fd"] if options.uefi else []),
+                # A host that resets itself without a word of its kernel's: was it a triple fault?
+                "-d", "cpu_reset", "-D", str(self.directory / "cpu.log"),
                 "-name", "penstock-lab", "-smp", str(options.cpus), "-m", options.memory,
                 "-kernel", str(images.host / "vmlinuz"), "-initrd", self._initrd(images),
                 "-append", " ".join([KERNEL_ARGUMENTS, f"lab.host={options.host}",

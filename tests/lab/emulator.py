@@ -33,6 +33,9 @@ QEMU = (
                          re.IGNORECASE),
               "QEMU's assertion on its big lock, when a guest writes CR8 while KVM waits for an "
               "interrupt window"),
+    Signature(re.compile(r"^Triple fault", re.MULTILINE),
+              "a CPU of the host's came to a triple fault, and its kernel to no word: not one page of its "
+              "handlers was where the emulator looked, as when a CPU goes on with a guest's page tables"),
 )
 # Where one of these stands beside a signature, it is not the emulator's alone.
 DAMNING = re.compile(r"\b(BUG:|WARNING:|general protection|blocked for more than \d+ seconds|"

@@ -108,7 +108,9 @@ class Suite:
             code = self._follow(command)
             if code in (0, 1) and not self.running:
                 return True
-            self._died(code, *(self._log(logs, f"{name}.log") for name in ("console", "qemu", "lapic")))
+            console, qemu, cpu, lapics = (self._log(logs, f"{name}.log") for name in
+                                          ("console", "qemu", "cpu", "lapic"))
+            self._died(code, console, qemu + "".join(re.findall("^Triple fault\n", cpu, re.MULTILINE)), lapics)
             return False
 
     @staticmethod

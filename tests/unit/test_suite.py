@@ -34,6 +34,7 @@ echo "$@" > arguments.$life
 while [ "$1" != --logs ]; do shift; done
 cp console.$life "$2/console.log"
 cp lapics "$2/lapic.log"
+cp cpu "$2/cpu.log"
 cat said.$life
 exec sh end.$life
 """
@@ -52,12 +53,14 @@ def lapic(cpu, served):
 
 class Base(unittest.TestCase):
     lapics = ""     # what QEMU says of a host that is silent
+    cpu = ""        # what QEMU logs of CPUs
 
     def suite(self, *lives, names=(FIRST, SECOND, THIRD), silence=20, hosts=("--host", "default"),
               built=False, at_once=1):
         with tempfile.TemporaryDirectory() as name:
             directory = Path(name)
             (directory / "lapics").write_text(self.lapics)
+            (directory / "cpu").write_text(self.cpu)
             for number, (said, console, end) in enumerate(lives, 1):
                 (directory / f"said.{number}").write_text(said)
                 (directory / f"console.{number}").write_text(console)
@@ -112,6 +115,17 @@ class Host(Base):
                 self.assertEqual(self.suite((first, console, 125), (second, "", 0)),
                                  ("2 passed, 1 failed, 0 skipped", 1))
                 self.assertEqual(self.asked[1], [SECOND, THIRD])
+
+    def test_a_triple_fault_without_a_word_is_the_emulators(self):
+        said = "".join(result("ok", name) for name in (FIRST, SECOND, THIRD))
+        for cpu, console, outcome in (("CPU Reset (CPU 0)\nTriple fault\n", "", ("3 passed, 0 failed, 0 skipped", 0)),
+                                      ("CPU Reset (CPU 0)\n", "", ("2 passed, 1 failed, 0 skipped", 1)),
+                                      ("Triple fault\n", "Oops: 0000 [#1]\n", ("2 passed, 1 failed, 0 skipped", 1))):
+            with self.subTest(cpu=cpu, console=console):
+                self.cpu = cpu
+                rest = said if outcome[1] == 0 else result("ok", SECOND) + result("ok", THIRD)
+                console = f"lab: begin {FIRST}\n{console}"
+                self.assertEqual(self.suite((f"RUN {FIRST}\n", console, 125), (rest, "", 0)), outcome)
 
     def test_a_stall_without_a_lock_is_the_emulators(self):
         console = (f"lab: begin {FIRST}\n{TIMER}\n"
