@@ -80,6 +80,13 @@ struct broker_share_config {
 	bool readonly;
 };
 
+/* For cloud-init in the guest, which finds it on one more disk. */
+struct broker_cloud_init {
+	const char *user_data; /* files; NULL: there is no such disk */
+	const char *meta_data; /* NULL: that of the name */
+	const char *name;      /* given to the machine; NULL: none was, and its first disk stands for it */
+};
+
 /* A display, shown by VNC. */
 struct broker_vnc {
 	bool wanted;
@@ -109,6 +116,7 @@ struct broker_config {
 	unsigned net_count;
 	struct broker_disk_config disks[BROKER_DISKS_MAX];
 	unsigned disk_count;
+	struct broker_cloud_init cloud_init;
 	struct broker_share_config shares[BROKER_SHARES_MAX];
 	unsigned share_count;
 	uint32_t vsock_cid; /* 0: none */

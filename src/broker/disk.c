@@ -35,6 +35,28 @@ int broker_disk_open(struct broker_disk *disk, const char *label,
 	return 0;
 }
 
+int broker_disk_take(
+	struct broker_disk *disk, const char *label, const char *what, int fd, struct error *err)
+{
+	static const struct broker_disk_config config = {
+		.path = "a file without a name",
+		.format = BROKER_FORMAT_RAW,
+		.readonly = true,
+		.queues = 1,
+	};
+
+	snprintf(disk->backend.label, sizeof(disk->backend.label), "%s", label);
+	disk->config = &config;
+	disk->queues = config.queues;
+	disk->image.layers[0] = (struct broker_layer){
+		.path = strdup(what),
+		.fd = fd,
+		.format = BROKER_FORMAT_RAW,
+	};
+	disk->image.count = 1;
+	return broker_backend_find(&disk->backend, DAEMON, what, "qemu-system-common", err);
+}
+
 void broker_disk_close(struct broker_disk *disk)
 {
 	broker_image_close(&disk->image);

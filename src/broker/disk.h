@@ -26,6 +26,9 @@ struct broker_disk {
 int broker_disk_open(struct broker_disk *disk, const char *label,
 	const struct broker_disk_config *config, unsigned cpus, const struct host *host,
 	struct error *err);
+/* The same of a raw file that is open, and becomes the disk's: what the machine is given to read, without a name. */
+int broker_disk_take(
+	struct broker_disk *disk, const char *label, const char *what, int fd, struct error *err);
 /* Has ended before. */
 void broker_disk_close(struct broker_disk *disk);
 

@@ -4,6 +4,7 @@
 #include "base/fd.h"
 #include "base/hash.h"
 #include "base/log.h"
+#include "broker/seed.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -186,6 +187,26 @@ static int add_disks(struct broker_virtio *virtio, const struct broker_config *c
 	return 0;
 }
 
+static int add_seed(
+	struct broker_virtio *virtio, const struct broker_config *config, struct error *err)
+{
+	struct virtio_config *device;
+	struct broker_disk *disk;
+	int fd;
+
+	if (!config->cloud_init.user_data)
+		return 0;
+	fd = broker_seed_make(config, err);
+	if (fd < 0)
+		return fd;
+	device = add_device(virtio, VIRTIO_BLK);
+	disk = &virtio->disks[virtio->disk_count++];
+	snprintf(device->name, sizeof(device->name), "cloud-init");
+	device->queues = 1;
+	*disk = (struct broker_disk)BROKER_DISK_NONE;
+	return broker_disk_take(disk, device->name, BROKER_SEED, fd, err);
+}
+
 static int add_shares(
 	struct broker_virtio *virtio, const struct broker_config *config, struct error *err)
 {
@@ -299,7 +320,7 @@ int broker_virtio_open(struct broker_virtio *virtio, const struct broker_config 
 	}
 	broker_virtio_begin(virtio, err);
 	broker_virtio_handed(virtio);
-	if (err->code || add_disks(virtio, config, host, err))
+	if (err->code || add_disks(virtio, config, host, err) || add_seed(virtio, config, err))
 		return err->code;
 	return add_shares(virtio, config, err);
 }

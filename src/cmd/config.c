@@ -68,6 +68,8 @@ static int check_paths(const struct broker_config *config, struct error *err)
 	check_path(config->kernel, err);
 	check_path(config->initrd, err);
 	check_path(path_of_firmware(config), err);
+	check_path(config->cloud_init.user_data, err);
+	check_path(config->cloud_init.meta_data, err);
 	for (unsigned i = 0; i < config->device_count && !err->code; i++)
 		if (config->roms[i] && strcmp(config->roms[i], BROKER_ROM_OFF))
 			check_path(config->roms[i], err);

@@ -79,3 +79,20 @@ int cmd_disk_parse(char *text, struct broker_disk_config *disk, struct error *er
 	}
 	return err->code;
 }
+
+int cmd_cloud_init_parse(char *text, struct broker_cloud_init *init, struct error *err)
+{
+	static const char key[] = "meta-data=";
+	char *rest = text;
+
+	init->user_data = strsep(&rest, ",");
+	init->meta_data = NULL;
+	if (!init->user_data[0])
+		return error_set(err, -EINVAL, NULL, "--cloud-init needs a file with user data");
+	if (rest && (strncmp(rest, key, strlen(key)) || !rest[strlen(key)]))
+		return error_set(err, -EINVAL, NULL, "--cloud-init %s: '%s' is not meta-data=FILE",
+			init->user_data, rest);
+	if (rest)
+		init->meta_data = rest + strlen(key);
+	return 0;
+}

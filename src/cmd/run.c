@@ -71,6 +71,9 @@ static const char help[] =
 	"  --disk FILE[,format=raw|qcow2][,readonly][,cache=writeback|none|unsafe][,queues=N]\n"
 	"                     a disk (virtio), which is in a file or a block device; may be repeated.\n"
 	"                     A FILE.qcow2 is taken as such an image, any other as a raw disk\n"
+	"  --cloud-init FILE[,meta-data=FILE]  one more disk, to be read, on which cloud-init in the guest\n"
+	"                     finds this user data; without meta-data, that of the machine's name, or\n"
+	"                     else of its first disk (xorriso)\n"
 	"  --net tap=NAME|user[,hostfwd=FORWARD]...[,mac=ADDRESS]\n"
 	"                     a network card (virtio) at a tap of the host's, or on a network of its own,\n"
 	"                     from which the guest reaches what the host does (passt); may be repeated.\n"
@@ -133,6 +136,7 @@ enum {
 	OPT_SMBIOS,
 	OPT_DEVICE,
 	OPT_DISK,
+	OPT_CLOUD_INIT,
 	OPT_NET,
 	OPT_SHARE,
 	OPT_VSOCK,
@@ -169,6 +173,7 @@ const struct option run_options[] = {
 	{ "smbios", repeated_argument, NULL, OPT_SMBIOS },
 	{ "device", repeated_argument, NULL, OPT_DEVICE },
 	{ "disk", repeated_argument, NULL, OPT_DISK },
+	{ "cloud-init", required_argument, NULL, OPT_CLOUD_INIT },
 	{ "net", repeated_argument, NULL, OPT_NET },
 	{ "share", repeated_argument, NULL, OPT_SHARE },
 	{ "vsock", required_argument, NULL, OPT_VSOCK },
@@ -468,6 +473,8 @@ static int parse_run_option(int option, struct broker_config *config, struct err
 		return parse_device(optarg, config, err);
 	case OPT_DISK:
 		return add_disk(config, err);
+	case OPT_CLOUD_INIT:
+		return cmd_cloud_init_parse(optarg, &config->cloud_init, err) ? usage(err) : 0;
 	case OPT_NET:
 		return add_net(config, err);
 	case OPT_SHARE:
@@ -483,7 +490,7 @@ static int parse_run_option(int option, struct broker_config *config, struct err
 	case OPT_SERIAL:
 		return parse_serial(optarg, config, err);
 	case OPT_NAME:
-		config->name = optarg;
+		config->name = config->cloud_init.name = optarg;
 		return 0;
 	case OPT_MONITOR:
 		return parse_monitor(optarg, config, err);
@@ -544,6 +551,10 @@ static int check_together(const struct broker_config *config, struct error *err)
 			"guest's alone");
 		return usage(err);
 	}
+	if (config->cloud_init.user_data && config->disk_count == BROKER_DISKS_MAX)
+		return error_set(err, -EINVAL, NULL,
+			"--cloud-init is one disk more than the %d that a machine can have",
+			BROKER_DISKS_MAX);
 	return check_first(config, err);
 }
 
@@ -649,6 +660,8 @@ int run_understand(
 		.cmdline = "",
 		.cpus = KVM_CPUS(1),
 	};
+	if (description->path)
+		config->cloud_init.name = config->name;
 	if (take_defaults(config, err))
 		return err->code;
 	for (size_t i = 0; i < description->count; i++) {

@@ -3,6 +3,7 @@
 import contextlib
 import re
 import shutil
+import tempfile
 import time
 from pathlib import Path
 
@@ -132,6 +133,12 @@ def uefi_starts_an_installed_system_from_a_served_disk():
 
 @test(host="firmware", only=Penstock, limit=TEST_SECONDS, long=True)
 def bios_starts_an_installed_system_from_a_served_disk():
-    with installed_system([*BIOS, *served_disk()], disk=None) as system:
-        check("/dev/vda3" in system.run("findmnt -n -o SOURCE /"), "the root is elsewhere")
-        system.power_off()
+    """With the disk that cloud-init would look for, though this one has no cloud-init."""
+    with tempfile.TemporaryDirectory() as directory:
+        user_data = Path(directory, "user-data")
+        user_data.write_text("#cloud-config\nmarked: true\n")
+        with installed_system([*BIOS, *served_disk(), "--cloud-init", user_data, "--name", "vm1"], disk=None) as system:
+            check("/dev/vda3" in system.run("findmnt -n -o SOURCE /"), "the root is elsewhere")
+            said = system.run("grep -a -e marked: -e local-hostname: /dev/disk/by-label/cidata")
+            check("marked: true" in said and "local-hostname: vm1" in said, said)
+            system.power_off()

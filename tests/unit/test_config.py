@@ -22,6 +22,7 @@ VALUES = {
     "cpu": "host,-avx512f", "hyperv": "", "hyperv-vendor": "twelve chars", "hide-hypervisor": "", "rtc": "local",
     "smbios": ["type=1,serial=a,,b", "type=11,value=x"], "device": ["0000:01:00.0,rom=off", "0000:02:00.0"],
     "disk": ["/a.qcow2", "/b,format=raw,readonly"],
+    "cloud-init": "/user-data,meta-data=/meta-data",
     "net": ["tap=vm0", "tap=vm1,mac=52:54:00:00:00:01", "user,hostfwd=tcp:2222-:22"],
     "share": ["/srv/src", "/b,tag=c,readonly"], "vsock": "3", "display": "vnc", "iommu": "type1", "ports": "0",
     "serial": "file:/tmp/log", "name": "vm1", "monitor": "unix:/tmp/monitor", "hugepages": "", "prealloc": "",
@@ -221,6 +222,7 @@ class Config(unittest.TestCase):
         self.assertGreaterEqual(len(EXAMPLES), 4)
         for example in EXAMPLES:
             files = ["--kernel", PENSTOCK, "--initrd", PENSTOCK] if "\nkernel:" in example.read_text() else []
+            files += ["--cloud-init", PENSTOCK] if "\ncloud-init:" in example.read_text() else []
             self.assertEqual(penstock("config", "--check", example, *files), (0, "", ""), example)
 
     def host(self, name):

@@ -2,6 +2,7 @@
 #include "base/fd.h"
 #include "base/size.h"
 #include "broker/disk.h"
+#include "broker/seed.h"
 #include "host/system/guard.h"
 #include "test.h"
 
@@ -325,6 +326,74 @@ static void a_daemon_that_ends_is_missed(void **state)
 	loop_free(loop);
 }
 
+/* What is on the disk of --cloud-init, whose files are not compressed. */
+static bool seed_has(int fd, const char *text)
+{
+	cleanup_free char *bytes = calloc(1, 1 << 20);
+	ssize_t size = pread(fd, bytes, 1 << 20, 0);
+
+	return size > 0 && memmem(bytes, size, text, strlen(text));
+}
+
+static void refuse_seed(
+	const struct broker_config *config, const char *object, const char *words, const char *hint)
+{
+	struct error err = { 0 };
+
+	assert_true(broker_seed_make(config, &err) < 0);
+	if (strcmp(err.object, object) || !strstr(err.what, words) || !strstr(err.hint, hint))
+		fail_msg("%s: %s; %s", err.object, err.what, err.hint);
+}
+
+static void cloud_init_finds_a_seed(void **state)
+{
+	struct fixture *fixture = *state;
+	struct broker_config config = { .name = "vm1" };
+	int fd;
+
+	run("printf '#cloud-config\\nmarked: 1\\n' >'user data' && chmod 600 'user data'");
+	run("echo 'instance-id: other' >meta");
+	config.cloud_init.user_data = "user data";
+	/* A name that is nobody's choice is another one at each start. */
+	fd = broker_seed_make(&config, &fixture->err);
+	assert_good(fixture);
+	assert_true(seed_has(fd, "instance-id: penstock-") && !seed_has(fd, "vm1"));
+	close(fd);
+	config.cloud_init.name = "vm1";
+	fd = broker_seed_make(&config, &fixture->err);
+	assert_good(fixture);
+	assert_true(seed_has(fd, "#cloud-config\nmarked: 1\n"));
+	assert_true(seed_has(fd, "instance-id: \"penstock-vm1\"\nlocal-hostname: \"vm1\"\n"));
+	close(fd);
+	config.cloud_init.meta_data = "meta";
+	fd = broker_seed_make(&config, &fixture->err);
+	assert_good(fixture);
+	assert_true(seed_has(fd, "instance-id: other\n") && !seed_has(fd, "local-hostname"));
+	assert_int_equal(broker_disk_take(&fixture->disk, "disk0", "seed", fd, &fixture->err), 0);
+	broker_disk_start(&fixture->disk, &fixture->err);
+	assert_good(fixture);
+}
+
+static void what_is_no_seed_is_refused(void **state)
+{
+	struct broker_config config = { .name = "vm1", .cloud_init.user_data = "data" };
+
+	(void)state;
+	refuse_seed(&config, "data", "cannot open it: No such file", "");
+	run("mkfifo data");
+	refuse_seed(&config, "data", "no regular file", "");
+	run("rm data && echo 'users: []' >data");
+	refuse_seed(&config, "data", "would not take this", "'#cloud-config'");
+	run("echo '#!/bin/sh' >data && truncate -s 17M data");
+	refuse_seed(&config, "data", "too large", "");
+	run("echo '#!/bin/sh' >data");
+	config.cloud_init.meta_data = "meta";
+	refuse_seed(&config, "meta", "cannot open it", "");
+	config.cloud_init.meta_data = NULL;
+	setenv("PATH", "/nonexistent", 1);
+	refuse_seed(&config, "", "--cloud-init needs xorriso", "the package xorriso");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -340,6 +409,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(readers_share_an_image, setup, teardown),
 		cmocka_unit_test_setup_teardown(each_cache_can_be_had, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_daemon_that_ends_is_missed, setup, teardown),
+		cmocka_unit_test_setup_teardown(cloud_init_finds_a_seed, setup, teardown),
+		cmocka_unit_test_setup_teardown(what_is_no_seed_is_refused, setup, teardown),
 	};
 
 	return test_run(tests);

@@ -111,10 +111,10 @@ TEST(help_tells_of_every_option)
 {
 	static const char *const options[] = { "--kernel", "--firmware", "--nvram", "--tpm",
 		"--initrd", "--cmdline", "--memory", "--cpus", "--cpu", "--rtc", "--smbios",
-		"--disk", "--net", "--share", "--vsock", "--display", "--dedicated", "--hyperv",
-		"--hyperv-vendor", "--hide-hypervisor", "--device", "--iommu", "--serial", "--name",
-		"--hugepages", "--prealloc", "--on-device-error", "--on-reboot", "--on-crash",
-		"--force", "--help" };
+		"--disk", "--cloud-init", "--net", "--share", "--vsock", "--display", "--dedicated",
+		"--hyperv", "--hyperv-vendor", "--hide-hypervisor", "--device", "--iommu",
+		"--serial", "--name", "--hugepages", "--prealloc", "--on-device-error",
+		"--on-reboot", "--on-crash", "--force", "--help" };
 	struct outcome outcome = run("--help");
 
 	assert_int_equal(outcome.code, 0);
