@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 
 static int compare(const void *a, const void *b)
@@ -122,4 +123,28 @@ int fd_pread_all(int fd, void *buffer, size_t size, off_t offset)
 		offset += got;
 	}
 	return 0;
+}
+
+ssize_t fd_send(int socket, const struct iovec *parts, size_t part_count, const int *fds,
+	size_t fd_count, int flags)
+{
+	union {
+		struct cmsghdr header;
+		char space[CMSG_SPACE(FD_SEND_MAX * sizeof(int))];
+	} control = { 0 };
+	struct msghdr message = { .msg_iov = (struct iovec *)parts, .msg_iovlen = part_count };
+
+	if (fd_count > FD_SEND_MAX) {
+		errno = E2BIG;
+		return -1;
+	}
+	if (fd_count) {
+		message.msg_control = &control;
+		message.msg_controllen = CMSG_SPACE(fd_count * sizeof(int));
+		control.header.cmsg_level = SOL_SOCKET;
+		control.header.cmsg_type = SCM_RIGHTS;
+		control.header.cmsg_len = CMSG_LEN(fd_count * sizeof(int));
+		memcpy(CMSG_DATA(&control.header), fds, fd_count * sizeof(int));
+	}
+	return sendmsg(socket, &message, flags | MSG_NOSIGNAL);
 }

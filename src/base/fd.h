@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 /* Scope cleanup. A variable marked so owns what it holds until take_fd() or take_ptr(). */
@@ -50,3 +51,9 @@ int fd_write_all(int fd, const void *buffer, size_t size);
 
 /* pread(2) until size bytes are read. 0, a negative errno, or -EIO at an early end of the file. */
 int fd_pread_all(int fd, void *buffer, size_t size, off_t offset);
+
+#define FD_SEND_MAX 8
+
+/* sendmsg(2), with up to FD_SEND_MAX descriptors that the receiver gets copies of. As that it sets errno. */
+ssize_t fd_send(int socket, const struct iovec *parts, size_t part_count, const int *fds,
+	size_t fd_count, int flags);

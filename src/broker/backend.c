@@ -25,6 +25,20 @@
 #define KILL_MS 3000 /* for the kernel to end it */
 #define TICK_MS 10
 #define FDS_MAX 80
+#define LOG_MAX (64 * KIB) /* what it says beyond that is not kept */
+
+/* Of a size that nobody can change: no program fills the host's memory by what it says. */
+int broker_backend_use(struct broker_backend *backend, const char *name, struct error *err)
+{
+	int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+	backend->name = name;
+	backend->log = fd;
+	if (fd < 0 || ftruncate(fd, LOG_MAX) < 0 ||
+		fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
+		return error_sys(err, -errno, name, "cannot make its log");
+	return 0;
+}
 
 /* Where programs are that nobody starts by hand: virtiofsd, qemu-bridge-helper. */
 #define HELPERS "/usr/libexec:/usr/lib/qemu"
@@ -36,7 +50,6 @@ int broker_backend_find(struct broker_backend *backend, const char *name, const 
 	cleanup_free char *copy = NULL;
 	char *rest, *directory;
 
-	backend->name = name;
 	if (asprintf(&copy, "%s:" HELPERS, path ? path : "/usr/bin:/bin") < 0) {
 		copy = NULL;
 		return error_sys(err, -ENOMEM, name, "cannot look for it");
@@ -48,8 +61,7 @@ int broker_backend_find(struct broker_backend *backend, const char *name, const 
 				name) >= (int)sizeof(backend->program) ||
 			access(backend->program, X_OK) < 0)
 			continue;
-		backend->log = memfd_create(name, MFD_CLOEXEC);
-		return backend->log < 0 ? error_sys(err, -errno, name, "cannot make its log") : 0;
+		return broker_backend_use(backend, name, err);
 	}
 	error_set(err, -ENOENT, NULL, "%s needs %s, which is not installed", option, name);
 	error_hint(err, "install the package %s (apt install %s)", package, package);
@@ -124,6 +136,15 @@ static _Noreturn void become(
 	_exit(127);
 }
 
+static int empty_log(const struct broker_backend *backend)
+{
+	const int how = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+
+	if (fallocate(backend->log, how, 0, LOG_MAX) < 0)
+		return -1;
+	return lseek(backend->log, 0, SEEK_SET) < 0 ? -1 : 0;
+}
+
 int broker_backend_start(
 	struct broker_backend *backend, const struct broker_backend_start *start, struct error *err)
 {
@@ -131,13 +152,16 @@ int broker_backend_start(
 
 	if (start->fd_count > FDS_MAX)
 		errno = E2BIG;
-	else if (ftruncate(backend->log, 0) == 0 && lseek(backend->log, 0, SEEK_SET) == 0)
+	else if (empty_log(backend) == 0)
 		pid = fork();
 	if (pid == 0)
 		become(backend, start);
 	if (pid < 0)
 		return error_sys(err, -errno, NULL, "cannot start %s", backend->name);
 	backend->pid = pid;
+	backend->asked = false;
+	backend->loop = NULL;
+	backend->end[0] = '\0';
 	return 0;
 }
 
@@ -188,8 +212,9 @@ void broker_backend_read_log(const struct broker_backend *backend, char *text, s
 
 	text[got < 0 ? 0 : got] = '\0';
 	text[strcspn(text, "\n")] = '\0';
-	for (char *at = text; *at; at++)
-		if ((unsigned char)*at < ' ' || *at == 0x7f)
+	/* Nor what is no text to all who are shown it. */
+	for (unsigned char *at = (unsigned char *)text; *at; at++)
+		if (*at < ' ' || *at >= 0x7f)
 			*at = '?';
 }
 
@@ -203,23 +228,35 @@ static void stop_watching(struct broker_backend *backend)
 	close(take_fd(&backend->watch));
 }
 
+static void note_end(struct broker_backend *backend, int status)
+{
+	char said[64];
+
+	broker_backend_read_log(backend, said, sizeof(said));
+	if (WIFSIGNALED(status))
+		snprintf(backend->end, sizeof(backend->end), "killed by signal %d",
+			WTERMSIG(status));
+	else
+		snprintf(backend->end, sizeof(backend->end), "exit code %d%s%s",
+			WEXITSTATUS(status), said[0] ? ": " : "", said);
+}
+
 static void on_end(void *opaque, uint32_t events)
 {
 	struct broker_backend *backend = opaque;
-	char said[128];
 	int status = 0;
 
 	(void)events;
 	stop_watching(backend);
 	waitpid(backend->pid, &status, 0);
-	broker_backend_read_log(backend, said, sizeof(said));
-	if (WIFSIGNALED(status))
-		log_warning("%s: %s (process %d) was killed by signal %d", backend->label,
-			backend->name, backend->pid, WTERMSIG(status));
-	else
-		log_warning("%s: %s (process %d) has ended%s%s", backend->label, backend->name,
-			backend->pid, said[0] ? ": " : "", said);
+	note_end(backend, status);
+	/* Some end well when the machine is gone, which may be news still. */
+	if (status)
+		log_warning("%s: %s (process %d) has ended: %s", backend->label, backend->name,
+			backend->pid, backend->end);
 	backend->pid = 0;
+	if (backend->ended)
+		backend->ended(backend->opaque);
 }
 
 int broker_backend_watch(struct broker_backend *backend, struct loop *loop)
@@ -231,11 +268,20 @@ int broker_backend_watch(struct broker_backend *backend, struct loop *loop)
 	backend->watch = syscall(SYS_pidfd_open, backend->pid, 0);
 	if (backend->watch < 0)
 		return -errno;
-	backend->loop = loop;
 	code = loop_add(loop, backend->watch, EPOLLIN, on_end, backend);
 	if (code)
 		close(take_fd(&backend->watch));
+	else
+		backend->loop = loop;
 	return code;
+}
+
+void broker_backend_ask_to_end(struct broker_backend *backend, int signal)
+{
+	stop_watching(backend);
+	if (backend->pid && !backend->asked && signal)
+		kill(backend->pid, signal);
+	backend->asked = true;
 }
 
 static bool has_ended(struct broker_backend *backend, unsigned limit_ms)
@@ -245,18 +291,19 @@ static bool has_ended(struct broker_backend *backend, unsigned limit_ms)
 	while (waitpid(backend->pid, &backend->status, WNOHANG) == 0) {
 		if (guard_now() >= end)
 			return false;
-		poll(NULL, 0, TICK_MS);
+		if (backend->loop)
+			loop_step(backend->loop, TICK_MS);
+		else
+			poll(NULL, 0, TICK_MS);
 	}
 	return true;
 }
 
 void broker_backend_end(struct broker_backend *backend, int signal, unsigned limit_ms)
 {
-	stop_watching(backend);
+	broker_backend_ask_to_end(backend, signal);
 	if (!backend->pid)
 		return;
-	if (signal)
-		kill(backend->pid, signal);
 	if (!has_ended(backend, limit_ms)) {
 		/* It leads a session of its own. */
 		kill(-backend->pid, SIGKILL);

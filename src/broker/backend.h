@@ -17,11 +17,16 @@ struct broker_backend {
 	char label[16];   /* what it serves: "tpm", "disk0" */
 	const char *name; /* "swtpm" */
 	char program[PATH_MAX];
-	int log;    /* a memfd; -1: it was not found, or is not wanted */
-	pid_t pid;  /* 0: it does not run */
-	int status; /* of its end, when that has been waited for, as waitpid(2) tells it */
-	int watch;  /* a pidfd in the loop; -1 */
+	int log;      /* a memfd; -1: it was not found, or is not wanted */
+	pid_t pid;    /* 0: it does not run */
+	int status;   /* of its end, when that has been waited for, as waitpid(2) tells it */
+	bool asked;   /* to end */
+	char end[96]; /* how it has, unasked; "" */
+	int watch;    /* a pidfd in the loop; -1 */
 	struct loop *loop;
+	/* After an end that nobody has asked for; NULL: nothing is done about it. */
+	void (*ended)(void *opaque);
+	void *opaque;
 };
 
 #define BROKER_BACKEND_NONE             \
@@ -32,6 +37,8 @@ struct broker_backend {
 /* Find the program in PATH, or where the likes of it are. For the error: the option that needs it, and Debian's package that has it. */
 int broker_backend_find(struct broker_backend *backend, const char *name, const char *option,
 	const char *package, struct error *err);
+/* The same where its path is known already. */
+int broker_backend_use(struct broker_backend *backend, const char *name, struct error *err);
 /* Has ended before. */
 void broker_backend_close(struct broker_backend *backend);
 
@@ -62,11 +69,13 @@ int broker_backend_make_sockets(int *listening, int *connected, struct error *er
 /* Of one that speaks vhost-user, at the other end: until it answers. 0, -EPIPE: it has ended, or -ETIMEDOUT. */
 int broker_backend_await(int socket, unsigned limit_ms);
 
-/* Warn when it ends before broker_backend_end(). */
+/* Warn, and call ended(), when it ends before it is asked to; the loop goes on while it is waited for in the end. */
 int broker_backend_watch(struct broker_backend *backend, struct loop *loop);
 
 /* The first line that it has said, "" where there is none. */
 void broker_backend_read_log(const struct broker_backend *backend, char *text, size_t size);
 
-/* Give it so long to end, by itself or by the signal, if not 0; then kill it, and what it has started. */
+/* Once, by the signal, if not 0. */
+void broker_backend_ask_to_end(struct broker_backend *backend, int signal);
+/* The same, and give it so long; then kill it, and what it has started. */
 void broker_backend_end(struct broker_backend *backend, int signal, unsigned limit_ms);

@@ -36,7 +36,6 @@ void broker_disk_close(struct broker_disk *disk);
 int broker_disk_start(struct broker_disk *disk, struct error *err);
 /* The machine's process has its descriptor. */
 void broker_disk_handed_over(struct broker_disk *disk, struct loop *loop);
-/* That process has ended. */
-/* It writes out what it has not written yet, and broker_disk_end() waits for that. */
+/* That process has ended. It writes out what it has not written yet, and broker_disk_end() waits for that. */
 void broker_disk_ask_to_end(struct broker_disk *disk);
 void broker_disk_end(struct broker_disk *disk);

@@ -4,9 +4,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/size.h"
-#include "broker/signals.h"
 #include "host/system/guard.h"
-#include "machine/sandbox.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -20,7 +18,6 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/timerfd.h>
-#include <sys/wait.h>
 
 #define PROGRAM     "penstock-display"
 #define VGA_BIOS    "vgabios-bochs-display.bin"
@@ -31,27 +28,26 @@
 #define PICTURE_MAX (64 * MIB)
 #define START_MS    10000 /* it takes some 30 */
 #define END_MS      2000  /* to end by itself, unless a client has it busy */
-#define TICK_MS     10
 
 /* What it needs */
 
-static bool is_program(struct broker_display *display, const char *directory, int length)
+static bool is_program(struct broker_backend *backend, const char *directory, int length)
 {
-	return snprintf(display->program, sizeof(display->program), "%.*s/" PROGRAM, length,
-		       directory) < (int)sizeof(display->program) &&
-	       access(display->program, X_OK) == 0;
+	return snprintf(backend->program, sizeof(backend->program), "%.*s/" PROGRAM, length,
+		       directory) < (int)sizeof(backend->program) &&
+	       access(backend->program, X_OK) == 0;
 }
 
 /* Beside this program, as it is built, or where it is installed. */
-static int find_display_program(struct broker_display *display, struct error *err)
+static int find_display_program(struct broker_backend *backend, struct error *err)
 {
 	char self[PATH_MAX];
 	ssize_t length = readlink("/proc/self/exe", self, sizeof(self));
 	const char *slash = length > 0 ? memrchr(self, '/', length) : NULL;
 
-	if ((slash && is_program(display, self, slash - self)) ||
-		is_program(display, PENSTOCK_LIBEXEC, strlen(PENSTOCK_LIBEXEC)))
-		return 0;
+	if ((slash && is_program(backend, self, slash - self)) ||
+		is_program(backend, PENSTOCK_LIBEXEC, strlen(PENSTOCK_LIBEXEC)))
+		return broker_backend_use(backend, PROGRAM, err);
 	error_set(err, -ENOENT, NULL,
 		"--display needs the program " PROGRAM ", which is not installed");
 	error_hint(err, "it is a part of Penstock: build and install it with libvncserver-dev");
@@ -158,7 +154,8 @@ int broker_display_open(struct broker_display *display, const struct broker_conf
 {
 	if (!config->vnc.wanted)
 		return 0;
-	if (find_display_program(display, err) || make_display_memory(display, err) ||
+	snprintf(display->backend.label, sizeof(display->backend.label), "display");
+	if (find_display_program(&display->backend, err) || make_display_memory(display, err) ||
 		make_event_socket(display, err))
 		return err->code;
 	find_vga_bios(display, firmware);
@@ -179,36 +176,28 @@ static int listen_at_path(struct broker_display *display, const struct broker_co
 
 /* The process */
 
-static void inherit_only(const int *fds, size_t count)
-{
-	int keep[8], null = open("/dev/null", O_RDWR | O_CLOEXEC);
+static void on_display_gone(void *opaque);
 
-	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
-		dup2(null, fd);
-	memcpy(keep, fds, count * sizeof(*fds));
-	fd_close_except(keep, count);
-	for (size_t i = 0; i < count; i++)
-		fcntl(fds[i], F_SETFD, 0);
-	setsid();
-	broker_signals_unblock();
-}
-
-static _Noreturn void become_display(const struct broker_display *display, int control)
+static int start_display(struct broker_display *display, int control, struct error *err)
 {
 	int listen_fd = display->port_fd >= 0 ? display->port_fd : display->socket.fd;
 	const int fds[] = { listen_fd, display->event_fd, control, display->shown_fd };
 	char texts[ARRAY_SIZE(fds)][16], name[HOST_NAME];
 	char *const argv[] = { PROGRAM, name, texts[0], texts[1], texts[2], texts[3], NULL };
-	struct error err = { 0 };
 
 	snprintf(name, sizeof(name), "%s", display->name);
 	for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
 		snprintf(texts[i], sizeof(texts[i]), "%d", fds[i]);
-	inherit_only(fds, ARRAY_SIZE(fds));
-	if (sandbox_enter_program(
-		    display->program, &(struct sandbox_program){ .directory = -1 }, &err) == 0)
-		execv(display->program, argv);
-	_exit(127);
+	display->backend.ended = on_display_gone;
+	display->backend.opaque = display;
+	return broker_backend_start(&display->backend,
+		&(struct broker_backend_start){
+			.argv = argv,
+			.fds = fds,
+			.fd_count = ARRAY_SIZE(fds),
+			.sandbox.directory = -1,
+		},
+		err);
 }
 
 static void on_display_message(void *opaque, uint32_t events);
@@ -240,33 +229,16 @@ static int spawn_display(struct broker_display *display, struct error *err)
 	display->control = pair[0];
 	count_start(display);
 	code = loop_add(display->loop, pair[0], EPOLLIN, on_display_message, display);
-	display->pid = code ? 0 : fork();
-	if (display->pid == 0 && !code)
-		become_display(display, pair[1]);
-	if (display->pid < 0) {
-		code = -errno;
-		display->pid = 0;
-	}
-	close(pair[1]);
+	if (!code && start_display(display, pair[1], err) == 0)
+		code = broker_backend_watch(&display->backend, display->loop);
 	if (code)
+		error_sys(err, code, NULL, "cannot watch " PROGRAM);
+	close(pair[1]);
+	if (err->code) {
 		let_go(display);
-	return code ? error_sys(err, code, NULL, "cannot start " PROGRAM) : 0;
-}
-
-/* -1 where it has not ended, and is left behind. */
-static int await_display(struct broker_display *display)
-{
-	uint64_t now = guard_now(), to_kill = now + END_MS, end = to_kill + END_MS;
-	int status = -1;
-
-	while (waitpid(display->pid, &status, WNOHANG) == 0 && now < end) {
-		if (now >= to_kill)
-			kill(display->pid, SIGKILL);
-		poll(NULL, 0, TICK_MS);
-		now = guard_now();
+		broker_backend_end(&display->backend, 0, END_MS);
 	}
-	display->pid = 0;
-	return status;
+	return err->code;
 }
 
 /* Pictures */
@@ -344,8 +316,8 @@ static void on_no_patience(void *opaque, uint32_t events)
 
 	(void)events;
 	(void)!read(display->patience, &count, sizeof(count));
-	if (waits_for_pictures(display) && display->pid > 0)
-		kill(display->pid, SIGKILL);
+	if (waits_for_pictures(display) && display->backend.pid > 0)
+		kill(display->backend.pid, SIGKILL);
 }
 
 static void fail_pictures(struct broker_display *display)
@@ -355,23 +327,17 @@ static void fail_pictures(struct broker_display *display)
 			end_picture(display, &display->pictures[i], -EPIPE);
 }
 
-static void on_display_gone(struct broker_display *display)
+static void on_display_gone(void *opaque)
 {
+	struct broker_display *display = opaque;
 	bool again = display->starts < STARTS_MAX;
 	struct error err = { 0 };
-	int status = -1;
 
-	let_go(display);
-	if (display->pid > 0) {
-		kill(display->pid,
-			SIGKILL); /* it has closed its socket, which it does at its end */
-		status = await_display(display);
-	}
-	log_warning("%s: " PROGRAM " has ended (%s %d)%s", display->name,
-		WIFSIGNALED(status) ? "signal" : "exit code",
-		WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status),
-		again ? ": VNC's clients have to connect anew"
-		      : " too often: there is no display any more");
+	if (display->control >= 0)
+		let_go(display);
+	log_warning("%s: %s", display->name,
+		again ? "VNC's clients have to connect anew"
+		      : "there is no display any more: it has ended too often");
 	fail_pictures(display);
 	if (again && spawn_display(display, &err))
 		error_print(&err);
@@ -399,29 +365,32 @@ static void on_display_message(void *opaque, uint32_t events)
 	(void)events;
 	if (got == sizeof(answer))
 		take_picture_answer(display, &answer);
-	else if (got == 0 || (got < 0 && errno != EINTR && errno != EAGAIN))
-		on_display_gone(display);
+	if (got > 0 || (got < 0 && (errno == EINTR || errno == EAGAIN)))
+		return;
+	/* It closes its socket at its end, which is still to come: on_display_gone(). */
+	let_go(display);
+	if (display->backend.pid > 0)
+		kill(display->backend.pid, SIGKILL);
 }
 
 static int await_ready(struct broker_display *display, struct error *err)
 {
 	struct pollfd wait = { display->control, POLLIN, 0 };
 	struct display_answer answer;
-	int status;
+	char said[128];
 
 	if (poll(&wait, 1, START_MS) <= 0)
 		return error_set(err, -ETIMEDOUT, display->name,
 			PROGRAM " has not started within %u seconds", START_MS / 1000);
 	if (read(display->control, &answer, sizeof(answer)) > 0)
 		return 0;
-	status = await_display(display);
-	error_set(err, -EIO, display->program, "has ended as soon as it was started (%s %d)",
-		WIFSIGNALED(status) ? "signal" : "exit code",
-		WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+	broker_backend_read_log(&display->backend, said, sizeof(said));
+	error_set(err, -EIO, display->backend.program, "has ended as soon as it was started%s%s",
+		said[0] ? ": " : "", said);
 	error_hint(err,
 		"'ldd %s' tells whether a library is missing: libvncserver.so.1 is in Debian's "
 		"libvncserver1",
-		display->program);
+		display->backend.program);
 	return err->code;
 }
 
@@ -449,8 +418,8 @@ void broker_display_close(struct broker_display *display)
 
 	if (display->control >= 0)
 		let_go(display);
-	if (display->pid > 0)
-		await_display(display);
+	broker_backend_end(&display->backend, 0, END_MS);
+	broker_backend_close(&display->backend);
 	fail_pictures(display);
 	if (display->patience >= 0) {
 		loop_remove(display->loop, display->patience);
@@ -483,20 +452,9 @@ static int open_picture_file(struct broker_picture *picture, const char *path, s
 static int send_file(const struct broker_display *display, uint32_t id, int file)
 {
 	struct display_request request = { id };
-	struct iovec bytes = { &request, sizeof(request) };
-	union {
-		struct cmsghdr header;
-		char space[CMSG_SPACE(sizeof(int))];
-	} control = { .header = { CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS } };
-	const struct msghdr header = {
-		.msg_iov = &bytes,
-		.msg_iovlen = 1,
-		.msg_control = &control,
-		.msg_controllen = sizeof(control.space),
-	};
+	const struct iovec bytes = { &request, sizeof(request) };
 
-	memcpy(CMSG_DATA(&control.header), &file, sizeof(file));
-	return sendmsg(display->control, &header, MSG_NOSIGNAL) < 0 ? -errno : 0;
+	return fd_send(display->control, &bytes, 1, &file, 1, 0) < 0 ? -errno : 0;
 }
 
 int broker_display_take(

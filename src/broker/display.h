@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #pragma once
 
+#include "broker/backend.h"
 #include "broker/broker.h"
 #include "broker/firmware.h"
 #include "control/socket.h"
@@ -22,16 +23,15 @@ struct broker_picture {
 
 struct broker_display {
 	const char *name; /* of the machine */
-	char program[PATH_MAX];
+	struct broker_backend backend;
 	char address[PATH_MAX + 8];   /* where it listens, for messages */
 	struct control_socket socket; /* of a path; -1 */
 	int port_fd;                  /* which listens at a port; -1 */
 	int shown_fd;                 /* the card's memory, which it can only read */
 	int event_fd;                 /* its end of the socket to the machine */
-	int control;                  /* to it; -1: it does not run */
-	pid_t pid;
-	unsigned starts;                                     /* within an hour, */
-	uint64_t starts_since;                               /* which began then */
+	int control;                  /* to it; -1: it does not run, or is about to end */
+	unsigned starts;              /* within an hour, */
+	uint64_t starts_since;        /* which began then */
 	struct broker_picture pictures[BROKER_PICTURES_MAX]; /* that it has been asked for */
 	int patience; /* a timer: until when one has to be there; -1 */
 	struct loop *loop;
@@ -43,8 +43,9 @@ struct broker_display {
 
 #define BROKER_DISPLAY_NONE                                                            \
 	{                                                                              \
-		.socket = { .fd = -1 }, .port_fd = -1, .shown_fd = -1, .event_fd = -1, \
-		.control = -1, .patience = -1, .machine = { -1, -1, NULL },            \
+		.backend = BROKER_BACKEND_NONE, .socket = { .fd = -1 }, .port_fd = -1, \
+		.shown_fd = -1, .event_fd = -1, .control = -1, .patience = -1,         \
+		.machine = { -1, -1, NULL },                                           \
 	}
 
 /* What can be had without a name; nothing where the machine has no display. */

@@ -508,13 +508,14 @@ int broker_life(struct broker *broker, struct broker_life *life, struct error *e
 	life->pid = watch.pid;
 	if (wait_for_end(&watch, &life->status, err) == 0)
 		hear_last_words(&watch);
+	if (watch.guest_since)
+		life->ran_ms = guard_now() - watch.guest_since;
+	stop_listening(&watch);
+	/* If it has not said so itself: the loop goes on while disks are written out. */
+	enter(&watch, ENDING);
 	broker_virtio_end(&broker->virtio);
 	broker_tpm_end(&broker->files.tpm, broker->loop);
 	broker->watch = NULL;
-	broker_console_leave(&broker->console);
-	stop_listening(&watch);
 	broker_fail_requests(broker);
-	if (watch.guest_since)
-		life->ran_ms = guard_now() - watch.guest_since;
 	return err->code;
 }

@@ -326,21 +326,22 @@ void broker_tpm_handed_over(struct broker_tpm *tpm, struct loop *loop)
 		return;
 	close(take_fd(&tpm->machine.fd));
 	loop_add(loop, tpm->machine.cancel_fd, EPOLLIN, on_cancel, tpm);
+	/* Without it nobody but the guest hears of its end. */
+	(void)broker_backend_watch(&tpm->backend, loop);
 }
 
 void broker_tpm_end(struct broker_tpm *tpm, struct loop *loop)
 {
 	int *const fds[] = { &tpm->control, &tpm->machine.fd, &tpm->machine.cancel_fd };
+	bool was_started = tpm->control >= 0;
 
 	if (loop && tpm->machine.cancel_fd >= 0)
 		loop_remove(loop, tpm->machine.cancel_fd);
 	for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
 		if (*fds[i] >= 0)
 			close(take_fd(fds[i]));
-	if (!tpm->backend.pid)
-		return;
 	/* It ends with its last connection. */
 	broker_backend_end(&tpm->backend, 0, END_MS);
-	if (geteuid() == 0)
+	if (was_started && geteuid() == 0)
 		give_state_to(tpm, 0);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "machine/message.h"
 
+#include "base/fd.h"
 #include "base/size.h"
 
 #include <errno.h>
@@ -54,20 +55,9 @@ union control {
 
 static ssize_t send_with_fds(int socket, const struct message *message, const struct kind *kind)
 {
-	struct iovec bytes = { (void *)message, HEADER + kind->size };
-	union control control = { 0 };
-	struct msghdr header = {
-		.msg_iov = &bytes,
-		.msg_iovlen = 1,
-		.msg_control = &control,
-		.msg_controllen = CMSG_SPACE(kind->fds * sizeof(int)),
-	};
+	const struct iovec bytes = { (void *)message, HEADER + kind->size };
 
-	control.header.cmsg_level = SOL_SOCKET;
-	control.header.cmsg_type = SCM_RIGHTS;
-	control.header.cmsg_len = CMSG_LEN(kind->fds * sizeof(int));
-	memcpy(CMSG_DATA(&control.header), message->fds, kind->fds * sizeof(int));
-	return sendmsg(socket, &header, MSG_NOSIGNAL);
+	return fd_send(socket, &bytes, 1, message->fds, kind->fds, 0);
 }
 
 /* Most pass no descriptors. */

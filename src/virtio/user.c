@@ -133,27 +133,15 @@ static int send_request(
 	struct virtio_device *device, const struct exchange *exchange, uint32_t flags)
 {
 	struct header header = { exchange->request, VERSION | flags, exchange->size };
-	struct iovec parts[] = {
+	const struct iovec parts[] = {
 		{ &header, sizeof(header) },
 		{ (void *)exchange->payload, exchange->size },
 	};
-	union {
-		struct cmsghdr header;
-		char space[CMSG_SPACE(REGIONS_MAX * sizeof(int))];
-	} control = { 0 };
-	struct msghdr message = { .msg_iov = parts, .msg_iovlen = ARRAY_SIZE(parts) };
 	ssize_t sent;
 
-	if (exchange->fd_count) {
-		message.msg_control = &control;
-		message.msg_controllen = CMSG_SPACE(exchange->fd_count * sizeof(int));
-		control.header.cmsg_level = SOL_SOCKET;
-		control.header.cmsg_type = SCM_RIGHTS;
-		control.header.cmsg_len = CMSG_LEN(exchange->fd_count * sizeof(int));
-		memcpy(CMSG_DATA(&control.header), exchange->fds, exchange->fd_count * sizeof(int));
-	}
 	do
-		sent = sendmsg(device->config.user_fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+		sent = fd_send(device->config.user_fd, parts, ARRAY_SIZE(parts), exchange->fds,
+			exchange->fd_count, MSG_DONTWAIT);
 	while (sent < 0 && (errno == EINTR || (errno == EAGAIN && !wait_for(device, POLLOUT))));
 	if (sent == (ssize_t)(sizeof(header) + exchange->size))
 		return 0;
