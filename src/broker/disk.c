@@ -27,7 +27,8 @@ int broker_disk_open(struct broker_disk *disk, const char *label,
 	if (broker_backend_find(
 		    &disk->backend, DAEMON, "--disk", "qemu-utils qemu-system-common", err))
 		return err->code;
-	if (broker_image_open(&disk->image, config, host, err))
+	if (broker_image_open(&disk->image, config, host, err) ||
+		broker_image_lock(&disk->image, err))
 		return err->code;
 	if (config->format == BROKER_FORMAT_ANY &&
 		disk->image.layers[0].format == BROKER_FORMAT_RAW)
@@ -104,7 +105,10 @@ static void add_format(struct arguments *arguments, const struct broker_disk *di
 		disk->config->cache == BROKER_CACHE_UNSAFE ? "true" : "false", backing);
 }
 
-/* From the lowest layer up, each by the descriptor that it inherits, and with a format: it guesses nothing. */
+/*
+ * From the lowest layer up, each by the descriptor that it inherits, with our lock, and with a format: it guesses
+ * nothing.
+ */
 static void add_layers(struct arguments *arguments, const struct broker_disk *disk)
 {
 	static const char *const caches[] = {
@@ -119,8 +123,8 @@ static void add_layers(struct arguments *arguments, const struct broker_disk *di
 		const char *access = i || disk->config->readonly ? "on" : "off";
 
 		snprintf(add_daemon_option(arguments, "--blockdev"), VALUE_SIZE,
-			"driver=%s,node-name=file%u,filename=/proc/self/fd/%d,read-only=%s,"
-			"auto-read-only=off,discard=unmap,%s",
+			"driver=%s,node-name=file%u,filename=/proc/self/fd/%d,locking=off,"
+			"read-only=%s,auto-read-only=off,discard=unmap,%s",
 			layer->is_block ? "host_device" : "file", i, layer->fd, access, cache);
 		add_format(arguments, disk, i);
 	}
@@ -166,15 +170,6 @@ static int explain_end(const struct broker_disk *disk, struct error *err)
 	broker_backend_read_log(&disk->backend, said, sizeof(said));
 	reason = strstr(said, ": --") ? strstr(strstr(said, ": --") + 2, ": ") : NULL;
 	reason = reason ? reason + 2 : said;
-	if (strstr(reason, " lock")) {
-		error_set(err, -EBUSY, path,
-			"another program has this disk, or an image below it, in use");
-		error_hint(err,
-			"each machine needs a disk of its own: penstock disk clone %s NEW.qcow2, while "
-			"none runs; or let all have it ',readonly'",
-			path);
-		return err->code;
-	}
 	error_set(err, -EIO, path, DAEMON " has ended as soon as it was started%s%s",
 		said[0] ? ": " : "", reason);
 	error_hint(err, "'qemu-img check %s' tells if the image is damaged", path);
@@ -227,8 +222,7 @@ void broker_disk_ask_to_end(struct broker_disk *disk)
 {
 	if (disk->machine_fd >= 0)
 		close(take_fd(&disk->machine_fd));
-	if (disk->backend.pid)
-		kill(disk->backend.pid, SIGTERM);
+	broker_backend_ask_to_end(&disk->backend, SIGTERM);
 }
 
 void broker_disk_end(struct broker_disk *disk)

@@ -426,6 +426,73 @@ int broker_image_open(struct broker_image *image, const struct broker_disk_confi
 	return err->code;
 }
 
+/* Locks */
+
+static int refuse_in_use(const char *path, struct error *err)
+{
+	error_set(err, -EBUSY, path, "another program has this disk in use");
+	error_hint(err,
+		"each machine needs a disk of its own: penstock disk clone %s NEW.qcow2, while "
+		"none runs; or let all have it ',readonly'",
+		path);
+	return err->code;
+}
+
+/*
+ * QEMU's programs lock a byte for each thing that they do with an image, and one for each that they let nobody else do
+ * (block/file-posix.c), and look whether anybody has the other one of these. All are read locks.
+ */
+enum { DOES = 100, FORBIDS = 200 };
+enum { READ, WRITE, RESIZE = 3 };
+
+static int lock_byte(const struct broker_layer *layer, off_t byte)
+{
+	struct flock lock = { .l_type = F_RDLCK, .l_start = byte, .l_len = 1 };
+
+	return fcntl(layer->fd, F_OFD_SETLK, &lock) < 0 ? -errno : 0;
+}
+
+static bool is_locked_by_others(const struct broker_layer *layer, off_t byte)
+{
+	struct flock lock = { .l_type = F_WRLCK, .l_start = byte, .l_len = 1 };
+
+	return fcntl(layer->fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+}
+
+/*
+ * The locks are of this open file, which the daemon has as well: they last until it has written all, even where the
+ * broker is killed. It locks nothing itself, and would leave a raw disk to every other writer. Where a file
+ * system has no locks, nothing is refused.
+ */
+static int lock_layer(const struct broker_layer *layer, bool writable, struct error *err)
+{
+	static const off_t deeds[] = { READ, WRITE, RESIZE };
+	int code = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(deeds) && !code; i++) {
+		if (deeds[i] == READ || writable)
+			code = lock_byte(layer, DOES + deeds[i]);
+		if (deeds[i] != READ && !code)
+			code = lock_byte(layer, FORBIDS + deeds[i]);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(deeds) && !code; i++)
+		if (((deeds[i] == READ || writable) &&
+			    is_locked_by_others(layer, FORBIDS + deeds[i])) ||
+			(deeds[i] != READ && is_locked_by_others(layer, DOES + deeds[i])))
+			return refuse_in_use(layer->path, err);
+	return code == -EAGAIN || code == -EACCES ? refuse_in_use(layer->path, err) : 0;
+}
+
+int broker_image_lock(const struct broker_image *image, struct error *err)
+{
+	for (unsigned i = 0; i < image->count && !err->code; i++) {
+		int mode = fcntl(image->layers[i].fd, F_GETFL) & O_ACCMODE;
+
+		lock_layer(&image->layers[i], mode == O_RDWR, err);
+	}
+	return err->code;
+}
+
 void broker_image_close(struct broker_image *image)
 {
 	for (unsigned i = 0; i < image->count; i++) {

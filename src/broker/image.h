@@ -32,6 +32,12 @@ int broker_image_open(struct broker_image *image, const struct broker_disk_confi
 	const struct host *host, struct error *err);
 void broker_image_close(struct broker_image *image);
 
+/*
+ * For as long as it is open, from one life of the machine to the next: no other machine has it, nor does any of QEMU's
+ * programs; but all may read what nobody writes to.
+ */
+int broker_image_lock(const struct broker_image *image, struct error *err);
+
 /* What qemu-img tells of a file, the caller's; of a format that is not said by its guess. NULL with err filled in. */
 json_object *broker_image_ask(
 	const struct broker_layer *layer, enum broker_format format, struct error *err);

@@ -240,7 +240,8 @@ static void a_header_is_asked_once(void **state)
 	run("qemu-img create -q -f qcow2 disk.qcow2 8M");
 	open_one(fixture, "disk.qcow2");
 	assert_good(fixture);
-	run("qemu-img rebase -f qcow2 -u -F raw -b /nonexistent disk.qcow2");
+	run("qemu-img create -q -f qcow2 -u -F raw -b /nonexistent new.qcow2 8M");
+	run("cat new.qcow2 >disk.qcow2");
 	assert_int_equal(broker_disk_start(&fixture->disk, &fixture->err), 0);
 }
 
@@ -263,18 +264,83 @@ static void a_daemon_serves_each_life(void **state)
 	}
 }
 
+static void open_other(struct fixture *fixture, const char *path, bool readonly, int code)
+{
+	const struct broker_disk_config config = {
+		.path = path, .readonly = readonly, .format = fixture->config.format
+	};
+
+	fixture->err = (struct error){ 0 };
+	broker_disk_open(&fixture->other, "disk1", &config, 1, &fixture->host, &fixture->err);
+	if (fixture->err.code != code)
+		fail_msg("%s: %d: %s", path, fixture->err.code, fixture->err.what);
+	broker_disk_close(&fixture->other);
+	fixture->other = (struct broker_disk)BROKER_DISK_NONE;
+}
+
+/* While its daemon runs, and between two lives. */
 static void an_image_is_one_machines(void **state)
 {
+	static const char *const formats[] = { "qcow2", "raw" };
 	struct fixture *fixture = *state;
 
+	for (unsigned i = 0; i < ARRAY_SIZE(formats); i++) {
+		run("qemu-img create -q -f %s disk 8M", formats[i]);
+		fixture->config.format = i ? BROKER_FORMAT_RAW : BROKER_FORMAT_QCOW2;
+		assert_int_equal(open_one(fixture, "disk"), 0);
+		for (unsigned life = 0; life < 2; life++) {
+			fixture->err = (struct error){ 0 };
+			broker_disk_start(&fixture->disk, &fixture->err);
+			assert_good(fixture);
+			open_other(fixture, "disk", false, -EBUSY);
+			assert_non_null(strstr(fixture->err.what, "another program has this disk"));
+			run("! qemu-io -f %s -c 'write 0 512' disk >log 2>&1 && grep -q lock log",
+				formats[i]);
+			broker_disk_end(&fixture->disk);
+			open_other(fixture, "disk", false, -EBUSY);
+			open_other(fixture, "disk", true, -EBUSY);
+			run("! qemu-img convert -f %s -O raw disk copy >log 2>&1 && grep -q lock log",
+				formats[i]);
+		}
+		close_one(fixture);
+		fixture->config.format = i ? BROKER_FORMAT_RAW : BROKER_FORMAT_QCOW2;
+		open_other(fixture, "disk", false, 0);
+	}
+}
+
+/* Of a program that writes, or of one that reads and bears no writer. */
+static int lock_as_qemu(const char *path, bool writes)
+{
+	static const off_t bytes[] = { 100, 201, 203, 101, 103 };
+	int fd = open(path, O_RDWR | O_CLOEXEC);
+
+	for (unsigned i = 0; i < (writes ? 5 : 3); i++)
+		assert_int_equal(
+			fcntl(fd, F_OFD_SETLK,
+				&(struct flock){
+					.l_type = F_RDLCK, .l_start = bytes[i], .l_len = 1 }),
+			0);
+	return fd;
+}
+
+static void an_image_in_use_is_not_taken(void **state)
+{
+	struct fixture *fixture = *state;
+	int fd;
+
 	run("qemu-img create -q -f qcow2 disk.qcow2 8M");
-	assert_int_equal(open_one(fixture, "disk.qcow2"), 0);
-	assert_int_equal(broker_disk_start(&fixture->disk, &fixture->err), 0);
-	assert_int_equal(broker_disk_open(&fixture->other, "disk1", &fixture->config, 1,
-				 &fixture->host, &fixture->err),
-		0);
-	assert_int_equal(broker_disk_start(&fixture->other, &fixture->err), -EBUSY);
-	assert_non_null(strstr(fixture->err.what, "another program has this disk"));
+	run("qemu-img create -q -f qcow2 -F qcow2 -b disk.qcow2 above.qcow2");
+	fd = lock_as_qemu("disk.qcow2", true);
+	assert_refused(
+		fixture, "disk.qcow2", "disk.qcow2", "another program", "penstock disk clone");
+	assert_refused(fixture, "above.qcow2", "disk.qcow2", "another program", "");
+	close(fd);
+	fd = lock_as_qemu("disk.qcow2", false);
+	assert_refused(fixture, "disk.qcow2", "disk.qcow2", "another program", "");
+	assert_int_equal(open_one(fixture, "above.qcow2"), 0);
+	close(fd);
+	open_other(fixture, "disk.qcow2", false, -EBUSY);
+	open_other(fixture, "disk.qcow2", true, 0);
 }
 
 static void readers_share_an_image(void **state)
@@ -406,6 +472,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_header_is_asked_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_daemon_serves_each_life, setup, teardown),
 		cmocka_unit_test_setup_teardown(an_image_is_one_machines, setup, teardown),
+		cmocka_unit_test_setup_teardown(an_image_in_use_is_not_taken, setup, teardown),
 		cmocka_unit_test_setup_teardown(readers_share_an_image, setup, teardown),
 		cmocka_unit_test_setup_teardown(each_cache_can_be_had, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_daemon_that_ends_is_missed, setup, teardown),
