@@ -29,6 +29,11 @@ static void add(json_object *object, const char *key, json_object *value)
 	json_object_object_add(object, key, value);
 }
 
+static json_object *text_or_null(const char *string)
+{
+	return string && string[0] ? text(string) : NULL;
+}
+
 /* Requests to the machine */
 
 static struct broker_request *find_request(struct broker *broker, uint32_t id)
@@ -461,6 +466,56 @@ static void query_chardev(void *opaque, uint32_t request, json_object *arguments
 	monitor_reply(broker->monitor, request, list);
 }
 
+/* What it serves is known by one of the three; NULL: not by this one. */
+static void add_backend(json_object *list, const struct broker_backend *backend, const char *file,
+	const char *mac, const char *address)
+{
+	json_object *object = json_object_new_object();
+
+	add(object, "serves", text(backend->label));
+	add(object, "program", text(backend->program));
+	add(object, "pid", backend->pid ? number(backend->pid) : NULL);
+	add(object, "file", text_or_null(file));
+	add(object, "mac", text_or_null(mac));
+	add(object, "address", text_or_null(address));
+	add(object, "end", text_or_null(backend->end));
+	json_object_array_add(list, object);
+}
+
+static void add_virtio_backends(json_object *list, const struct broker_virtio *virtio)
+{
+	for (unsigned i = 0; i < virtio->disk_count; i++)
+		add_backend(
+			list, &virtio->disks[i].backend, virtio->disks[i].config->path, NULL, NULL);
+	for (unsigned i = 0; i < virtio->net_count; i++) {
+		const uint8_t *mac = virtio->devices[i].mac;
+		char name[3 * VIRTIO_MAC_SIZE];
+
+		snprintf(name, sizeof(name), "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1],
+			mac[2], mac[3], mac[4], mac[5]);
+		if (virtio->passts[i].net)
+			add_backend(list, &virtio->passts[i].backend, NULL, name, NULL);
+	}
+	for (unsigned i = 0; i < virtio->share_count; i++)
+		add_backend(list, &virtio->shares[i].backend, virtio->shares[i].config->path, NULL,
+			NULL);
+}
+
+static void query_backends(void *opaque, uint32_t request, json_object *arguments)
+{
+	const struct broker *broker = opaque;
+	const struct broker_tpm *tpm = &broker->files.tpm;
+	json_object *list = json_object_new_array();
+
+	(void)arguments;
+	add_virtio_backends(list, &broker->virtio);
+	if (broker->config->tpm)
+		add_backend(list, &tpm->backend, tpm->path, NULL, NULL);
+	if (broker->config->vnc.wanted)
+		add_backend(list, &broker->display.backend, NULL, NULL, broker->display.address);
+	monitor_reply(broker->monitor, request, list);
+}
+
 static void query_cpus(void *opaque, uint32_t request, json_object *arguments)
 {
 	(void)arguments;
@@ -654,6 +709,7 @@ const struct monitor_command broker_commands[] = {
 	{ "query-status", NULL, query_status },
 	{ "query-name", NULL, query_name },
 	{ "query-chardev", NULL, query_chardev },
+	{ "__org.penstock_query-backends", NULL, query_backends },
 	{ "query-cpus-fast", NULL, query_cpus },
 	{ "query-pci", NULL, query_pci_devices },
 	{ "stop", NULL, stop },

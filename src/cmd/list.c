@@ -9,23 +9,37 @@
 
 static const char usage[] =
 	"Usage: penstock list [--json]\n"
-	"Show the machines that run, with the devices of the host that they have, and those that a file\n"
-	"describes by name: root's for root, and a user's own for others.\n"
+	"Show the machines that run, with the devices of the host that they have and the programs that\n"
+	"serve them, and those that a file describes by name: root's for root, and a user's own for\n"
+	"others.\n"
 	"\n"
 	"      --json   the result as JSON; docs/json.md describes it\n"
 	"      --help   show this text\n"
 	"\n"
 	"Exit status: 0 done, 1 failed, 2 wrong usage.\n";
 
+static void list_backend(json_object *backend)
+{
+	const char *pid = member_text(backend, "pid", NULL), *end = member_text(backend, "end", "");
+	char text[NAMED_BACKEND];
+
+	named_tell_backend(backend, text, sizeof(text));
+	printf("  %-14s %8s  %-10s %s%s%s\n", member_text(backend, "serves", "-"), pid ? pid : "-",
+		pid ? "running" : "ended", text, end[0] ? ": " : "", end);
+}
+
 static void print_machine(json_object *machine)
 {
-	json_object *devices = json_object_object_get(machine, "devices");
+	json_object *devices = json_object_object_get(machine, "devices"),
+		    *backends = json_object_object_get(machine, "backends");
 
 	printf("%-16s %8s  %-10s", member_text(machine, "name", "-"),
 		member_text(machine, "pid", "-"), member_text(machine, "status", "-"));
 	for (size_t i = 0; i < json_object_array_length(devices); i++)
 		printf(" %s", json_object_get_string(json_object_array_get_idx(devices, i)));
 	putchar('\n');
+	for (size_t i = 0; i < json_object_array_length(backends); i++)
+		list_backend(json_object_array_get_idx(backends, i));
 }
 
 static void print_machines(json_object *machines)

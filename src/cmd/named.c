@@ -84,6 +84,19 @@ static void read_status(struct control_client *client, char *status, size_t size
 	json_object_put(result);
 }
 
+/* The programs that serve it; an array in any case. */
+static json_object *read_backends(struct control_client *client)
+{
+	struct error ignored = { 0 };
+	json_object *result = control_client_run(
+		client, "__org.penstock_query-backends", NULL, SILENT_MS, &ignored);
+
+	if (json_object_is_type(result, json_type_array))
+		return result;
+	json_object_put(result);
+	return json_object_new_array();
+}
+
 /* The devices that a process holds. */
 static json_object *list_devices(const struct host *host, pid_t pid)
 {
@@ -106,8 +119,8 @@ static json_object *list_devices(const struct host *host, pid_t pid)
 	return list;
 }
 
-static json_object *new_machine(
-	const struct host *host, const char *name, pid_t pid, const char *status)
+static json_object *new_machine(const struct host *host, const char *name, pid_t pid,
+	const char *status, json_object *backends)
 {
 	json_object *machine = json_object_new_object();
 	struct error ignored = { 0 };
@@ -120,6 +133,7 @@ static json_object *new_machine(
 	output_add_text(machine, "file", file);
 	json_object_object_add(
 		machine, "devices", pid ? list_devices(host, pid) : json_object_new_array());
+	json_object_object_add(machine, "backends", backends ? backends : json_object_new_array());
 	return machine;
 }
 
@@ -129,7 +143,7 @@ static json_object *describe_running(const struct host *host, const char *name)
 	char path[sizeof(host->run) + NAME_MAX + 2], status[64] = "";
 	struct error ignored = { 0 };
 	struct control_client client;
-	json_object *machine = NULL;
+	json_object *machine = NULL, *backends = NULL;
 	pid_t pid;
 	int code;
 
@@ -138,8 +152,10 @@ static json_object *describe_running(const struct host *host, const char *name)
 	if (code != -ENOENT) {
 		if (!code)
 			read_status(&client, status, sizeof(status));
+		if (status[0])
+			backends = read_backends(&client);
 		pid = client.fd < 0 ? 0 : control_client_peer(&client);
-		machine = new_machine(host, name, pid, status);
+		machine = new_machine(host, name, pid, status, backends);
 	}
 	control_client_close(&client);
 	return machine;
@@ -152,8 +168,17 @@ json_object *named_machine(const struct host *host, const char *name)
 	char path[PATH_MAX];
 
 	if (!machine && named_find(host, name, path, &ignored) == 0)
-		machine = new_machine(host, name, 0, NAMED_OFF);
+		machine = new_machine(host, name, 0, NAMED_OFF, NULL);
 	return machine;
+}
+
+void named_tell_backend(json_object *backend, char *text, size_t size)
+{
+	const char *program = member_text(backend, "program", "-"), *slash = strrchr(program, '/'),
+		   *what = member_text(backend, "file",
+			   member_text(backend, "mac", member_text(backend, "address", "")));
+
+	snprintf(text, size, "%s%s%s", slash ? slash + 1 : program, what[0] ? " " : "", what);
 }
 
 /* Entries of a directory that end so, without that, as names of machines. */

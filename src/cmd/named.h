@@ -39,3 +39,8 @@ struct named_user {
 /* Of a block device dev is its number. Other users' machines are seen by root alone. */
 bool named_find_user(
 	const struct host *host, dev_t dev, ino_t ino, bool is_block, struct named_user *user);
+
+#define NAMED_BACKEND (2 * PATH_MAX)
+
+/* One of its "backends", in words: the program, and what it serves. */
+void named_tell_backend(json_object *backend, char *text, size_t size);

@@ -15,7 +15,8 @@
 
 static const char usage[] =
 	"Usage: penstock status [--json] NAME\n"
-	"Show what a machine is about: whether it runs, the file that describes it, its devices.\n"
+	"Show what a machine is about: whether it runs, the file that describes it, its devices, and the\n"
+	"programs that serve it.\n"
 	"\n"
 	"      --json   the result as JSON; docs/json.md describes it\n"
 	"      --help   show this text\n"
@@ -23,9 +24,23 @@ static const char usage[] =
 	"Exit status: 0 it runs, 1 failed, or there is none of this name, 2 wrong usage, 3 it does not\n"
 	"run.\n";
 
+static void show_backend(json_object *backend)
+{
+	const char *pid = member_text(backend, "pid", NULL), *end = member_text(backend, "end", "");
+	char text[NAMED_BACKEND];
+
+	named_tell_backend(backend, text, sizeof(text));
+	printf("  %-9s %s", member_text(backend, "serves", "-"), text);
+	if (pid)
+		printf(", process %s\n", pid);
+	else
+		printf(" has ended%s%s\n", end[0] ? ": " : "", end);
+}
+
 static void print_status(const struct host *host, json_object *machine)
 {
-	json_object *devices = json_object_object_get(machine, "devices");
+	json_object *devices = json_object_object_get(machine, "devices"),
+		    *backends = json_object_object_get(machine, "backends");
 	const char *name = member_text(machine, "name", "");
 	char messages[PATH_MAX];
 
@@ -38,6 +53,8 @@ static void print_status(const struct host *host, json_object *machine)
 	for (size_t i = 0; i < json_object_array_length(devices); i++)
 		printf(" %s", json_object_get_string(json_object_array_get_idx(devices, i)));
 	putchar('\n');
+	for (size_t i = 0; i < json_object_array_length(backends); i++)
+		show_backend(json_object_array_get_idx(backends, i));
 }
 
 static int show(const char *name, bool json, struct error *err)

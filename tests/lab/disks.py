@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from bad_input import FAILURE
-from harness import BOOT_SECONDS, NVME_A, Machine, Penstock, check, refused, sectors, test
+from harness import BOOT_SECONDS, NVME_A, Machine, Penstock, check, command, refused, sectors, test
 from lablib.scenario import SECTOR
 
 MIB = 1 << 20
@@ -41,6 +41,12 @@ def check_confined(pid):
           and int(status["CapEff"], 16) == 1 << 1, f"{DAEMON} is not confined: {status}")
 
 
+def check_shown(name, image, pid):
+    done = command(["penstock", "status", "--json", name])
+    shown = [(one["serves"], one["pid"], one["file"]) for one in json.loads(done.stdout)["machine"]["backends"]]
+    check(shown == [("disk0", pid, str(image))], f"'penstock status' shows {shown}")
+
+
 def check_image(image, stamp):
     """What the guest has written is there, what it has discarded takes no room, and the image is sound."""
     raw = image.with_suffix(".raw")
@@ -59,10 +65,11 @@ def a_disk_in_an_image():
     """Beside a passed disk: read, written, flushed, discarded. Its daemon is confined, and ends with the machine."""
     with tempfile.TemporaryDirectory() as name:
         image = make_image(name)
-        with Machine(devices=[NVME_A], cpus=2, more=["--disk", image]) as machine:
+        with Machine(devices=[NVME_A], cpus=2, name="served", more=["--disk", image]) as machine:
             machine.expect("# ", BOOT_SECONDS)
             daemon = find_daemon(machine)
             check_confined(daemon)
+            check_shown("served", image, daemon)
             refused(Penstock.command(more=["--disk", image]), FAILURE, "disk.qcow2", "another program has this disk")
             for words in (["snapshot", image, "one"], ["convert", image, Path(name, "copy.img")]):
                 refused(["penstock", "disk", *words], FAILURE, "disk.qcow2", "has it in use", "penstock stop")

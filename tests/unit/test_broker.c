@@ -1507,6 +1507,81 @@ TEST(what_a_machine_says_reaches_no_terminal)
 	close(client);
 }
 
+#define BACKENDS "{\"execute\":\"__org.penstock_query-backends\"}"
+
+/* Of the disk that the test has given the machine. */
+static pid_t pid_of_daemon(int client)
+{
+	const char *line;
+
+	say(client, BACKENDS);
+	line = hear(client, "\"serves\":\"disk0\"");
+	assert_non_null(line);
+	assert_non_null(strstr(line, "/qemu-storage-daemon\","));
+	assert_non_null(strstr(line, "\"mac\":null,\"address\":null,\"end\":null"));
+	return strtol(strstr(line, "\"pid\":") + strlen("\"pid\":"), NULL, 10);
+}
+
+static int start_with_disk(struct job *job, char *image)
+{
+	int fd = mkostemp(image, O_CLOEXEC);
+
+	assert_int_equal(ftruncate(fd, MIB), 0);
+	fchmod(fd, 0666);
+	close(fd);
+	config.disks[0] = (struct broker_disk_config){ image, .format = BROKER_FORMAT_RAW };
+	config.disk_count = 1;
+	return start_with_client(job, obey);
+}
+
+TEST(clients_are_told_who_serves_the_machine)
+{
+	char image[] = "/tmp/penstock-image-XXXXXX";
+	struct job job;
+	int client = start_with_disk(&job, image);
+	const char *line;
+	pid_t pid = pid_of_daemon(client);
+
+	assert_true(pid > 1);
+	__real_kill(pid, SIGKILL);
+	do {
+		say(client, BACKENDS);
+		line = hear(client, "return");
+		assert_non_null(strstr(line, image));
+	} while (!strstr(line, "\"pid\":null"));
+	assert_non_null(strstr(line, "\"end\":\"killed by signal 9\""));
+	/* In the next life it is another. */
+	ask(client, "{\"execute\":\"system_reset\"}", "return");
+	wait_for(&seen->lives, 2);
+	assert_int_not_equal(pid_of_daemon(client), pid);
+	ask(client, "{\"execute\":\"quit\"}", "return");
+	assert_int_equal(end_of(&job), 0);
+	assert_says(job.errors, "disk0: qemu-storage-daemon (process ");
+	close(client);
+	unlink(image);
+}
+
+/* As one that has much to write out. */
+TEST(a_broker_hears_clients_while_a_disk_ends)
+{
+	char image[] = "/tmp/penstock-image-XXXXXX";
+	struct job job;
+	int client = start_with_disk(&job, image);
+	uint64_t before = now_ms();
+	pid_t pid = pid_of_daemon(client);
+
+	__real_kill(pid, SIGSTOP);
+	ask(client, "{\"execute\":\"quit\"}", "return");
+	while (__real_kill(seen->machine, 0) == 0)
+		pause_ms(10);
+	ask(client, STATUS, "\"shutdown\"");
+	assert_true(now_ms() - before < 20000);
+	__real_kill(pid, SIGCONT);
+	assert_int_equal(end_of(&job), 0);
+	close(client);
+	unlink(image);
+}
+
 TEST(a_command_ends_with_the_machine)
 {
 	struct job job;
@@ -2240,6 +2315,8 @@ int main(void)
 		BROKER_TEST(half_a_device_is_none),
 		BROKER_TEST(what_the_host_takes_at_the_end_of_a_life_sees_no_other),
 		BROKER_TEST(clients_hear_of_what_befalls_devices),
+		BROKER_TEST(clients_are_told_who_serves_the_machine),
+		BROKER_TEST(a_broker_hears_clients_while_a_disk_ends),
 		BROKER_TEST(a_command_ends_with_the_machine),
 		BROKER_TEST(a_client_ends_a_machine_that_hangs),
 		BROKER_TEST(a_monitor_has_a_second_socket_where_it_is_told_to),
