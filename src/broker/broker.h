@@ -84,7 +84,8 @@ struct broker_share_config {
 struct broker_cloud_init {
 	const char *user_data; /* files; NULL: there is no such disk */
 	const char *meta_data; /* NULL: that of the name */
-	const char *name;      /* given to the machine; NULL: none was, and its first disk stands for it */
+	const char
+		*name; /* given to the machine; NULL: none was, and its first disk stands for it */
 };
 
 /* A display, shown by VNC. */
