@@ -51,9 +51,23 @@ void error_hint(struct error *err, const char *format, ...)
 	va_end(args);
 }
 
+/* Names come from files and devices of others, and a terminal obeys control characters. */
+static void print_plain(const char *text)
+{
+	for (; *text; text++)
+		fputc((unsigned char)*text < ' ' || *text == 0x7f ? '?' : *text, stderr);
+}
+
 void error_print(const struct error *err)
 {
-	fprintf(stderr, "penstock: %s%s%s\n", err->object, err->object[0] ? ": " : "", err->what);
-	if (err->hint[0])
-		fprintf(stderr, "  next: %s\n", err->hint);
+	fputs("penstock: ", stderr);
+	print_plain(err->object);
+	fputs(err->object[0] ? ": " : "", stderr);
+	print_plain(err->what);
+	fputc('\n', stderr);
+	if (!err->hint[0])
+		return;
+	fputs("  next: ", stderr);
+	print_plain(err->hint);
+	fputc('\n', stderr);
 }

@@ -50,7 +50,7 @@ struct broker_backend_start {
 	int out;             /* where its output goes; 0: nowhere */
 	uint64_t file_max;   /* bytes that a file of its may have; 0: any number */
 	uint64_t memory_max; /* the same for its address space */
-	int death_signal;    /* what it gets where the broker is killed; 0: SIGKILL */
+	int death_signal; /* what it gets where the broker is killed; 0: SIGKILL, or nothing where its sandbox is its own */
 	/* As root it gets this uid. Called in its process, before that gives up being root's. */
 	void (*prepare)(void *opaque, uid_t uid);
 	void *opaque;

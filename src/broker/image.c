@@ -17,9 +17,9 @@
 
 #include <linux/fs.h>
 
-#define ANSWER_MS  10000        /* for qemu-img to tell what an image is */
-#define ANSWER_MAX (64 * KIB)   /* bytes of that */
-#define MEMORY_MAX (1024 * MIB) /* that it may use for it, its libraries included */
+#define ANSWER_MS  10000     /* for qemu-img to tell what an image is */
+#define ANSWER_MAX (4 * MIB) /* bytes of that */
+#define MEMORY_MAX (4 * GIB) /* of address space, of which each of its threads takes some 130 MiB */
 
 static const char *const format_names[] = {
 	[BROKER_FORMAT_ANY] = "",
@@ -77,28 +77,38 @@ static size_t directory_length(const char *path)
 	return slash ? slash + 1 - path : 0;
 }
 
+/* By its name; and whoever owns the image can have made that name one for a file of others, by a link. */
+static bool is_beside(const struct broker_layer *layer, const struct broker_layer *top)
+{
+	size_t length = directory_length(top->path);
+	struct stat base, image;
+
+	return directory_length(layer->path) == length &&
+	       strncmp(layer->path, top->path, length) == 0 && fstat(layer->fd, &base) == 0 &&
+	       fstat(top->fd, &image) == 0 && base.st_uid == image.st_uid;
+}
+
 /*
  * An image comes from somewhere, or has been written to by its daemon, and root can open whatever its header names: as
- * root's it is what anybody may read, or what is beside the image.
+ * root's it is what anybody may read, or what is beside the image and of the same owner.
  */
 static int check_base(const struct broker_image *image, struct error *err)
 {
 	const struct broker_layer *top = &image->layers[0],
 				  *layer = &image->layers[image->count - 1];
-	size_t length = directory_length(top->path);
-	bool is_beside = directory_length(layer->path) == length &&
-			 strncmp(layer->path, top->path, length) == 0;
 	struct stat stat;
 
 	if (layer->is_block)
 		return error_set(err, -EINVAL, layer[-1].path,
 			"it is based on %s, and a header leads to no block device", layer->path);
-	if (geteuid() != 0 || is_beside || fstat(layer->fd, &stat) < 0 || stat.st_mode & S_IROTH)
+	if (geteuid() != 0 || is_beside(layer, top) || fstat(layer->fd, &stat) < 0 ||
+		stat.st_mode & S_IROTH)
 		return 0;
 	error_set(err, -EPERM, layer[-1].path,
-		"it is based on %s, which not everybody may read, and which is not beside it",
+		"it is based on %s, which not everybody may read, and which is not beside it, "
+		"of the same owner",
 		layer->path);
-	error_hint(err, "if that is as it should be: chmod o+r %s", layer->path);
+	error_hint(err, "if that is as it should be, chmod o+r lets everybody read that file");
 	return err->code;
 }
 

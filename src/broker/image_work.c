@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -87,8 +88,10 @@ static int explain_failure(
 
 	broker_backend_read_log(qemu_img, said, sizeof(said));
 	if (strstr(said, " lock")) {
-		error_set(err, -EBUSY, work->object, "another program has it in use");
-		error_hint(err, "'fuser -v %s' shows which", work->object);
+		const char *path = work->image ? work->image->layers[0].path : work->object;
+
+		error_set(err, -EBUSY, path, "another program has it in use");
+		error_hint(err, "'fuser -v %s' shows which", path);
 	} else if (WIFSIGNALED(qemu_img->status)) {
 		error_set(err, -EIO, work->object, "%s: qemu-img was killed by signal %d",
 			work->doing, WTERMSIG(qemu_img->status));
@@ -146,7 +149,7 @@ struct new_file {
 static int refuse_existing(const char *path, struct error *err)
 {
 	error_set(err, -EEXIST, path, "there is such a file already, which is not overwritten");
-	error_hint(err, "choose another name, or remove it: rm %s", path);
+	error_hint(err, "choose another name");
 	return err->code;
 }
 
@@ -317,7 +320,9 @@ int broker_image_clone(const struct broker_image *image, const struct broker_dis
 	struct new_file file;
 	uint64_t size;
 
-	if (check_cloning(base, clone, err) || broker_image_size(image, &size, err) ||
+	/* Who writes to it would write to all its clones. */
+	if (check_cloning(base, clone, err) || broker_image_lock(image, err) ||
+		broker_image_size(image, &size, err) ||
 		name_base(base->path, clone->path, name, err))
 		return err->code;
 	snprintf(bytes, sizeof(bytes), "%llu", (unsigned long long)size);
@@ -362,6 +367,20 @@ int broker_image_convert(const struct broker_image *image, const struct broker_d
 
 /* What changes an image */
 
+/* Not to be ended in the midst of it, by Ctrl-C or a lost terminal. */
+static int work_in_place(const struct image_work *work, char *const *words, struct error *err)
+{
+	static const int ends[] = { SIGINT, SIGTERM, SIGHUP };
+	sighandler_t before[ARRAY_SIZE(ends)];
+
+	for (size_t i = 0; i < ARRAY_SIZE(ends); i++)
+		before[i] = signal(ends[i], SIG_IGN);
+	run_work(work, words, err);
+	for (size_t i = 0; i < ARRAY_SIZE(ends); i++)
+		signal(ends[i], before[i]);
+	return err->code;
+}
+
 static int change_image(const struct broker_image *image, const char *doing, char *const *words,
 	char *const *last, struct error *err)
 {
@@ -376,7 +395,7 @@ static int change_image(const struct broker_image *image, const char *doing, cha
 	argv[count++] = source;
 	while (*last)
 		argv[count++] = *last++;
-	return run_work(
+	return work_in_place(
 		&(struct image_work){
 			.image = image,
 			.writes = true,

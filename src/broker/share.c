@@ -6,21 +6,25 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
 
 #define DAEMON    "virtiofsd"
-#define ANSWER_MS 10000 /* for it to make its namespaces and answer; it takes some 20 */
-#define END_MS    3000  /* it ends with the machine's end of the socket */
+#define MOUNT_AT  "/mnt" /* for virtiofsd alone */
+#define ANSWER_MS 10000  /* for it to make its namespaces and answer; it takes some 20 */
+#define END_MS    3000   /* it ends with the machine's end of the socket */
 
-/* For the lives to come, too: one that is gone between two of them is told of. */
-static int check_shared(struct broker_share *share, struct error *err)
+/* Opened once: who may rename what its path is made of must not choose another one for the next life. */
+static int open_shared(struct broker_share *share, struct error *err)
 {
 	const char *path = share->config->path;
-	cleanup_fd int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
-	if (fd >= 0 && realpath(path, share->path))
+	share->directory = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (share->directory >= 0)
 		return 0;
 	if (errno == ENOTDIR)
 		return error_set(err, -ENOTDIR, path, "this is no directory, and cannot be shared");
@@ -28,6 +32,37 @@ static int check_shared(struct broker_share *share, struct error *err)
 	if (err->code == -ENOENT)
 		error_hint(err, "make it: mkdir -p %s", path);
 	return err->code;
+}
+
+static int check_there(const struct broker_share *share, struct error *err)
+{
+	struct stat stat;
+
+	if (fstat(share->directory, &stat) < 0 || stat.st_nlink)
+		return 0;
+	return error_set(err, -ENOENT, share->config->path,
+		"this directory cannot be shared any more: it has been removed");
+}
+
+/*
+ * virtiofsd takes a path, and resolves it more than once. That of root's gets one that is this directory in a mount
+ * namespace of its own, and that nobody but root can change. A user's has that user's rights, whatever it finds.
+ */
+static void mount_shared(void *opaque, uid_t uid)
+{
+	const struct broker_share *share = opaque;
+	int tree = open_tree(share->directory, "",
+		OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | AT_RECURSIVE);
+
+	(void)uid;
+	if (tree < 0 || unshare(CLONE_NEWNS) < 0 ||
+		mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) < 0 ||
+		move_mount(tree, "", AT_FDCWD, MOUNT_AT, MOVE_MOUNT_F_EMPTY_PATH) < 0) {
+		dprintf(STDERR_FILENO, "the directory cannot be mounted at " MOUNT_AT ": %s\n",
+			strerror(errno));
+		_exit(127);
+	}
+	close(share->directory);
 }
 
 /* What it says of itself is the only sign of what a version can do. */
@@ -47,7 +82,7 @@ static int check_virtiofsd(struct broker_share *share, struct error *err)
 		    err))
 		return err->code;
 	broker_backend_end(&share->backend, 0, ANSWER_MS);
-	if (pread(share->backend.log, text, 64 * KIB - 1, 0) <= 0)
+	if (pread(share->backend.log, text, 64 * KIB - 1, 0) < 0 || !text[0])
 		return error_set(err, -EIO, program, "it does not tell what it can do");
 	share->is_qemus = !strstr(text, "--shared-dir");
 	share->squashes = strstr(text, "squash-guest");
@@ -67,7 +102,7 @@ int broker_share_open(struct broker_share *share, const char *label,
 {
 	snprintf(share->backend.label, sizeof(share->backend.label), "%s", label);
 	share->config = config;
-	if (check_shared(share, err) ||
+	if (open_shared(share, err) ||
 		broker_backend_find(&share->backend, DAEMON, "--share", "virtiofsd", err))
 		return err->code;
 	return check_virtiofsd(share, err);
@@ -75,6 +110,8 @@ int broker_share_open(struct broker_share *share, const char *label,
 
 void broker_share_close(struct broker_share *share)
 {
+	if (share->directory >= 0)
+		close(take_fd(&share->directory));
 	broker_backend_close(&share->backend);
 }
 
@@ -112,18 +149,21 @@ static void add_share_rights(struct share_words *words, const struct broker_shar
 static int spawn_virtiofsd(struct broker_share *share, int listening, struct error *err)
 {
 	struct share_words words = { 0 };
+	const int fds[] = { listening, share->directory };
+	bool mounts = geteuid() == 0;
+	const char *path = mounts ? MOUNT_AT : share->config->path;
 
 	snprintf(words.fd, sizeof(words.fd), "--fd=%d", listening);
 	add_share_word(&words, DAEMON);
 	add_share_word(&words, words.fd);
 	if (share->is_qemus) {
-		snprintf(words.source, sizeof(words.source), "source=%s", share->path);
+		snprintf(words.source, sizeof(words.source), "source=%s", path);
 		add_share_word(&words, "-f");
 		add_share_word(&words, "-olog_level=err,modcaps=-mknod");
 		add_share_word(&words, "-o");
 		add_share_word(&words, words.source);
 	} else {
-		snprintf(words.source, sizeof(words.source), "--shared-dir=%s", share->path);
+		snprintf(words.source, sizeof(words.source), "--shared-dir=%s", path);
 		add_share_word(&words, "--log-level=error");
 		add_share_word(&words, words.source);
 		add_share_rights(&words, share);
@@ -133,9 +173,11 @@ static int spawn_virtiofsd(struct broker_share *share, int listening, struct err
 	return broker_backend_start(&share->backend,
 		&(struct broker_backend_start){
 			.argv = words.argv,
-			.fds = &listening,
-			.fd_count = 1,
+			.fds = fds,
+			.fd_count = mounts ? 2 : 1,
 			.sandbox = { .directory = -1, .has_its_own = true },
+			.prepare = mount_shared,
+			.opaque = share,
 		},
 		err);
 }
@@ -164,7 +206,7 @@ int broker_share_start(struct broker_share *share, struct error *err)
 
 	if (share->backend.pid)
 		return 0;
-	if (check_shared(share, err) == 0 &&
+	if (check_there(share, err) == 0 &&
 		broker_backend_make_sockets(&listening, &share->machine_fd, err) == 0 &&
 		spawn_virtiofsd(share, listening, err) == 0) {
 		/* Where it ends, the connection does, too. */

@@ -11,16 +11,16 @@
 
 struct broker_share {
 	const struct broker_share_config *config;
-	char path[PATH_MAX]; /* where it really is */
+	int directory; /* what its path led to when the machine began; -1 */
 	bool is_qemus; /* not the one in Rust, but that before it, which came with QEMU until 7.2 */
 	bool squashes; /* it can make all of the guest's users one */
 	struct broker_backend backend;
 	int machine_fd; /* a socket to it, for the machine's process; -1 */
 };
 
-#define BROKER_SHARE_NONE                                         \
-	{                                                         \
-		.backend = BROKER_BACKEND_NONE, .machine_fd = -1, \
+#define BROKER_SHARE_NONE                                                          \
+	{                                                                          \
+		.directory = -1, .backend = BROKER_BACKEND_NONE, .machine_fd = -1, \
 	}
 
 /* Find the directory, and a virtiofsd that can serve it. share starts out as BROKER_SHARE_NONE. */

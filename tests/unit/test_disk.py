@@ -96,7 +96,7 @@ class Disk(unittest.TestCase):
         (self.files / "b.qcow2").write_text("precious")
         for words in (("create", "b.qcow2", "1M"), ("clone", "a.qcow2", "b.qcow2"), ("convert", "a.qcow2", "b.qcow2"),
                       ("convert", "a.qcow2", "a.qcow2")):
-            self.refused(*words, says=["there is such a file already", "rm "])
+            self.refused(*words, says=["there is such a file already", "choose another name"])
         os.symlink("nowhere", self.top / "link")
         self.refused("create", "../link", "1M", says=["there is such a file already"])
         self.assertEqual((self.files / "b.qcow2").read_text(), "precious")
@@ -233,8 +233,37 @@ class Disk(unittest.TestCase):
             other.stdin.flush()
             other.stdout.readline()
             for words in (("resize", "a.qcow2", "1G"), ("snapshot", "a.qcow2", "s"), ("convert", "a.qcow2", "b.img")):
-                self.refused(*words, says=["another program has it in use", "fuser -v"])
+                self.refused(*words, says=["a.qcow2: another program has it in use", "fuser -v a.qcow2"])
+            self.refused("clone", "a.qcow2", "b.qcow2", says=["a.qcow2: another program has this disk in use"])
             other.communicate(b"quit\n")
+
+    def test_a_link_beside_an_image_leads_to_no_file_of_others(self):
+        if os.geteuid() != 0:
+            self.skipTest("only root could read it")
+        (self.top / "secret").write_bytes(b"of root" + bytes(MIB))
+        (self.top / "secret").chmod(0o600)
+        qemu_img("create", "-q", "-f", "qcow2", "-u", "-F", "raw", "-b", "base.img", str(self.files / "a.qcow2"), "1M")
+        os.chown(self.files / "a.qcow2", 65534, 65534)
+        (self.files / "base.img").symlink_to("../secret")
+        self.refused("convert", "a.qcow2", "b.img", says=["not everybody may read", "of the same owner"])
+        (self.files / "base.img").unlink()
+        (self.files / "base.img").write_bytes(b"its own" + bytes(MIB - 7))
+        (self.files / "base.img").chmod(0o600)
+        os.chown(self.files / "base.img", 65534, 65534)
+        self.good("convert", "a.qcow2", "b.img")
+
+    def test_many_snapshots(self):
+        self.good("create", "a.qcow2", "1M")
+        path = str(self.files / "a.qcow2")
+        for number in range(250):
+            qemu_img("snapshot", "-q", "-c", f"{number:063}", path)
+        self.assertEqual(len(self.info("a.qcow2")["snapshots"]), 250)
+
+    def test_names_are_no_commands_to_a_terminal(self):
+        qemu_img("create", "-q", "-f", "qcow2", "-u", "-F", "raw", "-b", "x\x1b[31m", str(self.files / "a.qcow2"), "1M")
+        said = self.disk("info", "a.qcow2").stderr
+        self.assertIn("x?[31m", said)
+        self.assertNotIn("\x1b", said)
 
     def test_a_full_file_system(self):
         full = self.files / "full"

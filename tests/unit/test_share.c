@@ -24,6 +24,7 @@ static uid_t uid;
 int __real_access(const char *path, int mode);
 int __wrap_access(const char *path, int mode);
 uid_t __wrap_geteuid(void);
+uid_t __real_geteuid(void);
 
 int __wrap_access(const char *path, int mode)
 {
@@ -62,9 +63,18 @@ static int serve(int listening)
 	return 0;
 }
 
+static void note_inode(ino_t inode)
+{
+	FILE *file = fopen("inode", "w");
+
+	fprintf(file, "%llu", (unsigned long long)inode);
+	fclose(file);
+}
+
 static int be_virtiofsd(int argc, char **argv)
 {
 	const char *how = getenv("VIRTIOFSD");
+	struct stat there;
 	FILE *file;
 
 	if (strcmp(argv[1], "--help") == 0) {
@@ -77,6 +87,9 @@ static int be_virtiofsd(int argc, char **argv)
 			     "          - 'squash-guest': n:1 map");
 		return 0;
 	}
+	if (argc > 3 && strncmp(argv[3], "--shared-dir=", 13) == 0 &&
+		stat(argv[3] + 13, &there) == 0)
+		note_inode(there.st_ino);
 	file = fopen("words", "w");
 	for (int i = 0; i < argc; i++)
 		fprintf(file, "%s ", argv[i]);
@@ -115,7 +128,9 @@ static int teardown(void **state)
 	broker_share_close(&share);
 	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1); /* nobody is left */
 	unlink("words");
+	unlink("inode");
 	unlink("child");
+	rmdir("moved");
 	unlink("virtiofsd");
 	rmdir("shared");
 	unlink("shared");
@@ -124,6 +139,9 @@ static int teardown(void **state)
 
 static int open_and_start(const char *how)
 {
+	/* That of root's mounts. */
+	if (!uid && __real_geteuid())
+		skip();
 	setenv("VIRTIOFSD", how, 1);
 	if (broker_share_open(&share, "share0", &config, &err) == 0)
 		broker_share_start(&share, &err);
@@ -153,7 +171,7 @@ TEST(one_of_roots_serves_all_users)
 	struct loop *loop = loop_new(&err);
 
 	assert_int_equal(open_and_start("good"), 0);
-	assert_words("--log-level=error --shared-dir=%s/shared --modcaps=-mknod ", directory);
+	assert_words("--log-level=error --shared-dir=/mnt --modcaps=-mknod ");
 	/* For the next life it is another. */
 	broker_share_handed_over(&share, loop);
 	assert_int_equal(share.machine_fd, -1);
@@ -161,8 +179,7 @@ TEST(one_of_roots_serves_all_users)
 	assert_int_equal(share.backend.pid, 0);
 	config.readonly = true;
 	assert_int_equal(broker_share_start(&share, &err), 0);
-	assert_words(
-		"--log-level=error --shared-dir=%s/shared --modcaps=-mknod --readonly ", directory);
+	assert_words("--log-level=error --shared-dir=/mnt --modcaps=-mknod --readonly ");
 	broker_share_end(&share);
 	loop_free(loop);
 }
@@ -171,23 +188,23 @@ TEST(one_of_a_users_serves_that_user)
 {
 	uid = 1234;
 	assert_int_equal(open_and_start("good"), 0);
-	assert_words("--log-level=error --shared-dir=%s/shared "
+	assert_words("--log-level=error --shared-dir=shared/../shared/ "
 		     "--translate-uid=squash-guest:0:1234:4294967295 "
 		     "--translate-gid=squash-guest:0:%u:4294967295 ",
-		directory, getegid());
+		getegid());
 }
 
 TEST(one_that_cannot_translate_is_not_asked_to)
 {
 	uid = 1234;
 	assert_int_equal(open_and_start("old"), 0);
-	assert_words("--log-level=error --shared-dir=%s/shared ", directory);
+	assert_words("--log-level=error --shared-dir=shared/../shared/ ");
 }
 
 TEST(that_of_qemu_serves_root_alone)
 {
 	assert_int_equal(open_and_start("qemus"), 0);
-	assert_words("-f -olog_level=err,modcaps=-mknod -o source=%s/shared ", directory);
+	assert_words("-f -olog_level=err,modcaps=-mknod -o source=/mnt ");
 	broker_share_end(&share);
 	broker_share_close(&share);
 	uid = 1234;
@@ -250,6 +267,24 @@ TEST(a_directory_that_is_gone_before_the_next_life_is_told)
 	assert_int_equal(share.machine_fd, -1);
 }
 
+TEST(one_of_roots_stays_the_directory_that_it_was)
+{
+	unsigned long long inode;
+	struct stat shared;
+	char text[32];
+
+	assert_int_equal(stat("shared", &shared), 0);
+	assert_int_equal(open_and_start("good"), 0);
+	broker_share_end(&share);
+	assert_int_equal(rename("shared", "moved"), 0);
+	assert_int_equal(symlink("/", "shared"), 0);
+	assert_int_equal(unlink("inode"), 0);
+	assert_int_equal(broker_share_start(&share, &err), 0);
+	assert_true(fd_read_file("inode", text, sizeof(text)) > 0);
+	assert_int_equal(sscanf(text, "%llu", &inode), 1);
+	assert_int_equal(inode, shared.st_ino);
+}
+
 TEST(one_that_ends_at_once_says_why)
 {
 	assert_int_equal(open_and_start("bad"), -EIO);
@@ -299,6 +334,7 @@ int main(int argc, char **argv)
 		test(one_beside_path_is_found),
 		test(what_cannot_be_shared_is_told),
 		test(a_directory_that_is_gone_before_the_next_life_is_told),
+		test(one_of_roots_stays_the_directory_that_it_was),
 		test(one_that_ends_at_once_says_why),
 		test(one_that_does_not_end_goes_with_its_child),
 	};
