@@ -176,7 +176,8 @@ def start_and_stop_by_name():
     console = Path("/tmp/by-name")
     with described(kernel=KERNEL, initrd=INITRD, cmdline="console=ttyS0 quiet panic=-1 test=power-button",
                    device=NVME_A, serial="file:../../tmp/by-name", name="another") as path:
-        machine = {"name": NAME, "pid": None, "status": "off", "file": str(path), "devices": []}
+        machine = {"name": NAME, "pid": None, "status": "off", "file": str(path), "devices": [],
+                   "backends": []}
         check(listed() == [machine], f"{listed()}")
         done = command(["penstock", "start", NAME], BOOT_SECONDS)
         check(done.returncode == 0 and "nvme -> vfio-pci" in done.stderr, f"{done}")
