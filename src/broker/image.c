@@ -81,11 +81,13 @@ static size_t directory_length(const char *path)
 static bool is_beside(const struct broker_layer *layer, const struct broker_layer *top)
 {
 	size_t length = directory_length(top->path);
-	struct stat base, image;
+	struct stat named, base, image;
 
 	return directory_length(layer->path) == length &&
-	       strncmp(layer->path, top->path, length) == 0 && fstat(layer->fd, &base) == 0 &&
-	       fstat(top->fd, &image) == 0 && base.st_uid == image.st_uid;
+	       strncmp(layer->path, top->path, length) == 0 && lstat(layer->path, &named) == 0 &&
+	       fstat(layer->fd, &base) == 0 && named.st_dev == base.st_dev &&
+	       named.st_ino == base.st_ino && fstat(top->fd, &image) == 0 &&
+	       base.st_uid == image.st_uid;
 }
 
 /*
@@ -498,7 +500,9 @@ int broker_image_lock(const struct broker_image *image, struct error *err)
 	for (unsigned i = 0; i < image->count && !err->code; i++) {
 		int mode = fcntl(image->layers[i].fd, F_GETFL) & O_ACCMODE;
 
-		lock_layer(&image->layers[i], mode == O_RDWR, err);
+		/* A clone may have been made of it since it was opened. */
+		if (lock_layer(&image->layers[i], mode == O_RDWR, err) == 0 && mode == O_RDWR)
+			check_protection(&image->layers[i], err);
 	}
 	return err->code;
 }

@@ -367,10 +367,10 @@ int broker_image_convert(const struct broker_image *image, const struct broker_d
 
 /* What changes an image */
 
-/* Not to be ended in the midst of it, by Ctrl-C or a lost terminal. */
+/* Not to be ended in the midst of it, by a key or a lost terminal. */
 static int work_in_place(const struct image_work *work, char *const *words, struct error *err)
 {
-	static const int ends[] = { SIGINT, SIGTERM, SIGHUP };
+	static const int ends[] = { SIGINT, SIGQUIT, SIGTERM, SIGHUP };
 	sighandler_t before[ARRAY_SIZE(ends)];
 
 	for (size_t i = 0; i < ARRAY_SIZE(ends); i++)

@@ -246,6 +246,10 @@ class Disk(unittest.TestCase):
         os.chown(self.files / "a.qcow2", 65534, 65534)
         (self.files / "base.img").symlink_to("../secret")
         self.refused("convert", "a.qcow2", "b.img", says=["not everybody may read", "of the same owner"])
+        # Whoever may write to the directory need not own the image.
+        os.chown(self.files / "a.qcow2", 0, 0)
+        self.refused("convert", "a.qcow2", "b.img", says=["not everybody may read"])
+        os.chown(self.files / "a.qcow2", 65534, 65534)
         (self.files / "base.img").unlink()
         (self.files / "base.img").write_bytes(b"its own" + bytes(MIB - 7))
         (self.files / "base.img").chmod(0o600)
