@@ -276,6 +276,14 @@ int broker_backend_watch(struct broker_backend *backend, struct loop *loop)
 	return code;
 }
 
+void broker_backend_handed_over(struct broker_backend *backend, int *machine_fd, struct loop *loop)
+{
+	if (*machine_fd >= 0)
+		close(take_fd(machine_fd));
+	/* Without it nobody but the guest hears of its end. */
+	(void)broker_backend_watch(backend, loop);
+}
+
 void broker_backend_ask_to_end(struct broker_backend *backend, int signal)
 {
 	stop_watching(backend);

@@ -71,6 +71,8 @@ int broker_backend_await(int socket, unsigned limit_ms);
 
 /* Warn, and call ended(), when it ends before it is asked to; the loop goes on while it is waited for in the end. */
 int broker_backend_watch(struct broker_backend *backend, struct loop *loop);
+/* The machine's process has this descriptor, which is closed here, and set to -1. */
+void broker_backend_handed_over(struct broker_backend *backend, int *machine_fd, struct loop *loop);
 
 /* The first line that it has said, "" where there is none. */
 void broker_backend_read_log(const struct broker_backend *backend, char *text, size_t size);

@@ -16,16 +16,22 @@
 #define ANSWER_MS 10000 /* for it to open the image and answer; it takes some 100 */
 #define END_MS    30000 /* to write out what it has not written yet */
 
+static int find_daemon(
+	struct broker_disk *disk, const char *label, const char *option, struct error *err)
+{
+	snprintf(disk->backend.label, sizeof(disk->backend.label), "%s", label);
+	/* In the first by Debian 13, in the second by Debian 12. */
+	return broker_backend_find(
+		&disk->backend, DAEMON, option, "qemu-utils qemu-system-common", err);
+}
+
 int broker_disk_open(struct broker_disk *disk, const char *label,
 	const struct broker_disk_config *config, unsigned cpus, const struct host *host,
 	struct error *err)
 {
-	snprintf(disk->backend.label, sizeof(disk->backend.label), "%s", label);
 	disk->config = config;
 	disk->queues = config->queues ? config->queues : min_u64(cpus, VIRTIO_QUEUES_MAX);
-	/* In the first by Debian 13, in the second by Debian 12. */
-	if (broker_backend_find(
-		    &disk->backend, DAEMON, "--disk", "qemu-utils qemu-system-common", err))
+	if (find_daemon(disk, label, "--disk", err))
 		return err->code;
 	if (broker_image_open(&disk->image, config, host, err) ||
 		broker_image_lock(&disk->image, err))
@@ -46,7 +52,6 @@ int broker_disk_take(
 		.queues = 1,
 	};
 
-	snprintf(disk->backend.label, sizeof(disk->backend.label), "%s", label);
 	disk->config = &config;
 	disk->queues = config.queues;
 	disk->image.layers[0] = (struct broker_layer){
@@ -55,7 +60,7 @@ int broker_disk_take(
 		.format = BROKER_FORMAT_RAW,
 	};
 	disk->image.count = 1;
-	return broker_backend_find(&disk->backend, DAEMON, what, "qemu-system-common", err);
+	return find_daemon(disk, label, what, err);
 }
 
 void broker_disk_close(struct broker_disk *disk)
@@ -212,10 +217,7 @@ int broker_disk_start(struct broker_disk *disk, struct error *err)
 
 void broker_disk_handed_over(struct broker_disk *disk, struct loop *loop)
 {
-	if (disk->machine_fd >= 0)
-		close(take_fd(&disk->machine_fd));
-	/* Without it nobody but the guest hears of its end. */
-	(void)broker_backend_watch(&disk->backend, loop);
+	broker_backend_handed_over(&disk->backend, &disk->machine_fd, loop);
 }
 
 void broker_disk_ask_to_end(struct broker_disk *disk)

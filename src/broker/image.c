@@ -19,7 +19,6 @@
 
 #define ANSWER_MS  10000     /* for qemu-img to tell what an image is */
 #define ANSWER_MAX (4 * MIB) /* bytes of that */
-#define MEMORY_MAX (4 * GIB) /* of address space, of which each of its threads takes some 130 MiB */
 
 static const char *const format_names[] = {
 	[BROKER_FORMAT_ANY] = "",
@@ -246,7 +245,7 @@ static int run_qemu_img(const struct broker_layer *layer, enum broker_format for
 				.out = out,
 				.sandbox = { .directory = -1, .files = &file, .file_count = 1 },
 				.file_max = ANSWER_MAX,
-				.memory_max = MEMORY_MAX,
+				.memory_max = IMAGE_MEMORY_MAX,
 			},
 			err) == 0)
 		broker_backend_end(&qemu_img, 0, ANSWER_MS);

@@ -12,6 +12,8 @@
  */
 
 #define IMAGE_LAYERS_MAX 32
+#define IMAGE_MEMORY_MAX \
+	(4 * GIB) /* of qemu-img's address space, of which each of its threads takes some 130 MiB */
 
 struct broker_layer {
 	char *path;

@@ -18,10 +18,9 @@
 
 #include <linux/fs.h>
 
-#define SECTOR     512
-#define WORDS_MAX  12
-#define NEW_MODE   0600 /* what a guest has on its disk is its user's */
-#define MEMORY_MAX (4 * GIB)
+#define SECTOR    512
+#define WORDS_MAX 12
+#define NEW_MODE  0600 /* what a guest has on its disk is its user's */
 
 /* qemu-img, with the files of an image */
 
@@ -126,7 +125,7 @@ static int run_work(const struct image_work *work, char *const *words, struct er
 				.fd_count = count,
 				.out = work->progress ? STDERR_FILENO : 0,
 				.sandbox = { .directory = -1, .files = files, .file_count = count },
-				.memory_max = MEMORY_MAX,
+				.memory_max = IMAGE_MEMORY_MAX,
 			},
 			err) == 0) {
 		broker_backend_end(&qemu_img, 0, UINT_MAX); /* as long as it takes */
@@ -205,6 +204,17 @@ static char *format_word(enum broker_format format)
 	return format == BROKER_FORMAT_QCOW2 ? "qcow2" : "raw";
 }
 
+static int make_image(const struct new_file *file, char *const *words, struct error *err)
+{
+	return run_work(
+		&(struct image_work){
+			.target = file->fd,
+			.object = file->path,
+			.doing = "cannot be made",
+		},
+		words, err);
+}
+
 int broker_image_create(const struct broker_disk_config *config, uint64_t size, struct error *err)
 {
 	struct new_file file;
@@ -212,12 +222,7 @@ int broker_image_create(const struct broker_disk_config *config, uint64_t size, 
 
 	snprintf(bytes, sizeof(bytes), "%llu", (unsigned long long)align_up(size, SECTOR));
 	if (begin_file(&file, config->path, err) == 0)
-		run_work(
-			&(struct image_work){
-				.target = file.fd,
-				.object = config->path,
-				.doing = "cannot be made",
-			},
+		make_image(&file,
 			(char *[]){ "qemu-img", "create", "-q", "-f",
 				format_word(broker_image_format(config)), file.name, bytes, NULL },
 			err);
@@ -327,12 +332,7 @@ int broker_image_clone(const struct broker_image *image, const struct broker_dis
 		return err->code;
 	snprintf(bytes, sizeof(bytes), "%llu", (unsigned long long)size);
 	if (begin_file(&file, clone->path, err) == 0)
-		run_work(
-			&(struct image_work){
-				.target = file.fd,
-				.object = clone->path,
-				.doing = "cannot be made",
-			},
+		make_image(&file,
 			(char *[]){ "qemu-img", "create", "-q", "-f", "qcow2", "-u", "-F",
 				format_word(base->format), "-b", name, file.name, bytes, NULL },
 			err);

@@ -195,10 +195,7 @@ int broker_passt_start(struct broker_passt *passt, struct error *err)
 
 void broker_passt_handed_over(struct broker_passt *passt, struct loop *loop)
 {
-	if (passt->machine_fd >= 0)
-		close(take_fd(&passt->machine_fd));
-	/* Without it nobody but the guest hears of its end. */
-	(void)broker_backend_watch(&passt->backend, loop);
+	broker_backend_handed_over(&passt->backend, &passt->machine_fd, loop);
 }
 
 void broker_passt_end(struct broker_passt *passt)

@@ -227,10 +227,7 @@ int broker_share_start(struct broker_share *share, struct error *err)
 
 void broker_share_handed_over(struct broker_share *share, struct loop *loop)
 {
-	if (share->machine_fd >= 0)
-		close(take_fd(&share->machine_fd));
-	/* Without it nobody but the guest hears of its end. */
-	(void)broker_backend_watch(&share->backend, loop);
+	broker_backend_handed_over(&share->backend, &share->machine_fd, loop);
 }
 
 void broker_share_end(struct broker_share *share)

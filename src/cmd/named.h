@@ -36,7 +36,7 @@ struct named_user {
 	bool writes;
 };
 
-/* Of a block device dev is its number. Other users' machines are seen by root alone. */
+/* Of a block device dev is its number. Of the caller's machines, not those of other users. */
 bool named_find_user(
 	const struct host *host, dev_t dev, ino_t ino, bool is_block, struct named_user *user);
 
