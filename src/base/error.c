@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "base/error.h"
 
+#include "base/text.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -51,23 +53,16 @@ void error_hint(struct error *err, const char *format, ...)
 	va_end(args);
 }
 
-/* Names come from files and devices of others, and a terminal obeys control characters. */
-static void print_plain(const char *text)
-{
-	for (; *text; text++)
-		fputc((unsigned char)*text < ' ' || *text == 0x7f ? '?' : *text, stderr);
-}
-
+/* Names in it come from files and devices of others. */
 void error_print(const struct error *err)
 {
-	fputs("penstock: ", stderr);
-	print_plain(err->object);
-	fputs(err->object[0] ? ": " : "", stderr);
-	print_plain(err->what);
-	fputc('\n', stderr);
-	if (!err->hint[0])
-		return;
-	fputs("  next: ", stderr);
-	print_plain(err->hint);
-	fputc('\n', stderr);
+	struct error shown = *err;
+
+	text_make_printable(shown.object);
+	text_make_printable(shown.what);
+	text_make_printable(shown.hint);
+	fprintf(stderr, "penstock: %s%s%s\n", shown.object, shown.object[0] ? ": " : "",
+		shown.what);
+	if (shown.hint[0])
+		fprintf(stderr, "  next: %s\n", shown.hint);
 }

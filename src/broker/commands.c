@@ -4,9 +4,9 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/size.h"
+#include "base/text.h"
 #include "broker/life.h"
 #include "control/member.h"
-#include "host/system/text.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -263,9 +263,9 @@ static struct error cleaned(const struct error *err)
 {
 	struct error clean = { .code = err->code };
 
-	host_text(clean.object, sizeof(clean.object), "%s", err->object);
-	host_text(clean.what, sizeof(clean.what), "%s", err->what);
-	host_text(clean.hint, sizeof(clean.hint), "%s", err->hint);
+	text_format(clean.object, sizeof(clean.object), "%s", err->object);
+	text_format(clean.what, sizeof(clean.what), "%s", err->what);
+	text_format(clean.hint, sizeof(clean.hint), "%s", err->hint);
 	return clean;
 }
 

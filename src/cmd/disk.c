@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "base/size.h"
+#include "base/text.h"
 #include "broker/image_work.h"
 #include "cmd/cmd.h"
 #include "cmd/disk_option.h"
@@ -39,6 +40,8 @@ static const char usage[] =
 	"      --help    show this text\n"
 	"\n"
 	"Exit status: 0 done, 1 failed, 2 wrong usage.\n";
+
+#define NAME_SHOWN 4096
 
 enum { OPTION_SHRINK = 256, OPTION_JSON, OPTION_HELP };
 
@@ -253,30 +256,37 @@ static uint64_t allocated_of(const struct broker_layer *layer, uint64_t size)
 							      : (uint64_t)stat.st_blocks * 512;
 }
 
+/* Names in it are others', and whatever they wanted. */
 static void print_snapshots(json_object *list)
 {
+	char name[NAME_SHOWN];
+
 	for (size_t i = 0; i < json_object_array_length(list); i++) {
 		json_object *snapshot = json_object_array_get_idx(list, i);
 
-		printf("%-32s %s\n", member_text(snapshot, "name", ""),
-			member_text(snapshot, "taken", ""));
+		text_format(name, sizeof(name), "%s", member_text(snapshot, "name", ""));
+		printf("%-32s %s\n", name, member_text(snapshot, "taken", ""));
 	}
 }
 
 static void print_info(const struct disk_task *task, uint64_t size, json_object *snapshots)
 {
 	const struct broker_layer *layers = task->image.layers;
-	char bytes[24], taken[24];
+	char bytes[24], taken[24], name[NAME_SHOWN];
 
 	printf("file      %s\n", layers[0].path);
 	printf("format    %s\n", word_of_format(layers[0].format));
 	printf("size      %s, of which the file takes %s\n", size_format(size, bytes),
 		size_format(allocated_of(&layers[0], size), taken));
-	for (unsigned i = 1; i < task->image.count; i++)
-		printf("based on  %s (%s)\n", layers[i].path, word_of_format(layers[i].format));
-	for (size_t i = 0; i < json_object_array_length(snapshots); i++)
-		printf("snapshot  %s\n",
+	for (unsigned i = 1; i < task->image.count; i++) {
+		text_format(name, sizeof(name), "%s", layers[i].path);
+		printf("based on  %s (%s)\n", name, word_of_format(layers[i].format));
+	}
+	for (size_t i = 0; i < json_object_array_length(snapshots); i++) {
+		text_format(name, sizeof(name), "%s",
 			member_text(json_object_array_get_idx(snapshots, i), "name", ""));
+		printf("snapshot  %s\n", name);
+	}
 	if (task->used)
 		printf("used by   the machine '%s' (pid %d)\n", task->user.name, task->user.pid);
 }

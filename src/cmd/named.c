@@ -2,6 +2,7 @@
 #include "cmd/named.h"
 
 #include "base/fd.h"
+#include "base/text.h"
 #include "cmd/machine.h"
 #include "cmd/output.h"
 #include "control/member.h"
@@ -178,7 +179,7 @@ void named_tell_backend(json_object *backend, char *text, size_t size)
 		   *what = member_text(backend, "file",
 			   member_text(backend, "mac", member_text(backend, "address", "")));
 
-	snprintf(text, size, "%s%s%s", slash ? slash + 1 : program, what[0] ? " " : "", what);
+	text_format(text, size, "%s%s%s", slash ? slash + 1 : program, what[0] ? " " : "", what);
 }
 
 /* Entries of a directory that end so, without that, as names of machines. */

@@ -268,6 +268,12 @@ class Disk(unittest.TestCase):
         said = self.disk("info", "a.qcow2").stderr
         self.assertIn("x?[31m", said)
         self.assertNotIn("\x1b", said)
+        self.good("create", "b.qcow2", "1M")
+        qemu_img("snapshot", "-c", "y\x1b[31m", str(self.files / "b.qcow2"))
+        for verb in ("info", "list"):
+            said = self.good(verb, "b.qcow2")
+            self.assertIn("y?[31m", said)
+            self.assertNotIn("\x1b", said)
 
     def test_a_full_file_system(self):
         full = self.files / "full"

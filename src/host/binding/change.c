@@ -2,9 +2,9 @@
 #include "host/binding/change.h"
 
 #include "base/fd.h"
+#include "base/text.h"
 #include "host/device/processes.h"
 #include "host/system/guard.h"
-#include "host/system/text.h"
 
 #include <errno.h>
 #include <spawn.h>
@@ -145,7 +145,7 @@ int change_unbind(const struct change *change, struct error *err)
 	if (code ||
 		(code = host_path(change->host, path, DEVICES "%s/driver/unbind", change->name)))
 		return error_sys(err, code, change->name, "cannot take it from its driver");
-	host_text(doing, sizeof(doing), "driver %s to let go of it", driver);
+	text_format(doing, sizeof(doing), "driver %s to let go of it", driver);
 	code = change_write(change, path, change->name, doing);
 	if (is_final(code))
 		return explain_final(change, code, path, doing, err);
@@ -265,6 +265,6 @@ int change_load_module(const struct host *host, const char *alias)
 
 	if (!host_is_live(host))
 		return -ENOENT;
-	host_text(doing, sizeof(doing), "module %s to load", alias);
+	text_format(doing, sizeof(doing), "module %s to load", alias);
 	return guard_call(&guard, load_in_child, alias);
 }

@@ -3,9 +3,9 @@
 
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "host/journal/journal.h"
 #include "host/journal/lock.h"
-#include "host/system/text.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -92,7 +92,7 @@ static int give_one(const struct host *host, const struct bdf *bdf, uid_t user, 
 	if (lock < 0 || host_device_read(host, bdf, &device, err) ||
 		record_user(host, &device, user, err))
 		return err->code;
-	host_text(group, sizeof(group), "/dev/vfio/%d", device.group);
+	text_format(group, sizeof(group), "/dev/vfio/%d", device.group);
 	has_own = host_device_vfio_node(host, bdf, own) == 0;
 	if (change_owner(host, group, user, err) || (has_own && change_owner(host, own, user, err)))
 		return err->code;
@@ -148,6 +148,6 @@ int host_node_take_back(const struct host *host, const struct bdf *bdf, struct e
 	if (code || host_device_read(host, bdf, &device, &ignored) || device.group < 0 ||
 		is_kept(host, device.group, bdf))
 		return code;
-	host_text(node, sizeof(node), "/dev/vfio/%d", device.group);
+	text_format(node, sizeof(node), "/dev/vfio/%d", device.group);
 	return take_back(host, node, err);
 }

@@ -2,10 +2,10 @@
 #include "host/binding/plan.h"
 
 #include "base/log.h"
+#include "base/text.h"
 #include "host/device/processes.h"
 #include "host/journal/journal.h"
 #include "host/system/distribution.h"
-#include "host/system/text.h"
 #include "host/use/use.h"
 #include "host/use/vfs.h"
 
@@ -104,7 +104,7 @@ static bool is_kept_open(
 	if (host_processes_using(host, device, use->reason, sizeof(use->reason)) !=
 		HOST_USER_DEPENDS)
 		return false;
-	host_text(use->hint, sizeof(use->hint), "%s",
+	text_format(use->hint, sizeof(use->hint), "%s",
 		host_device_is_display(device)
 			? "end that process, or bind the card before it starts, by "
 			  "'penstock boot-config'"

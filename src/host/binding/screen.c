@@ -2,8 +2,8 @@
 #include "host/binding/screen.h"
 
 #include "base/log.h"
+#include "base/text.h"
 #include "host/device/framebuffer.h"
-#include "host/system/text.h"
 
 #include <ctype.h>
 #include <dirent.h>
@@ -35,7 +35,7 @@ static bool find_console(const struct host *host, char console[static HOST_NAME]
 				0 &&
 			strstr(text, "frame buffer");
 		if (found)
-			host_text(console, HOST_NAME, "%s", entry->d_name);
+			text_format(console, HOST_NAME, "%s", entry->d_name);
 	}
 	closedir(entries);
 	return found;

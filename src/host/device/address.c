@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "host/device/address.h"
-#include "host/system/text.h"
+#include "base/text.h"
 
 #include "base/fd.h"
 
@@ -199,7 +199,7 @@ static int refuse_none(const char *text, int code, struct error *err)
 {
 	char shown[64];
 
-	host_text(shown, sizeof(shown), "%s", text);
+	text_format(shown, sizeof(shown), "%s", text);
 	if (code == -EINVAL)
 		return refuse_form(shown, err);
 	if (code == 0)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "host/device/device.h"
-#include "host/system/text.h"
+#include "base/text.h"
 
 #include "base/fd.h"
 
@@ -69,7 +69,7 @@ static int read_override(const struct host *host, const char *name, char overrid
 		return 0;
 	if (strlen(text) >= HOST_NAME)
 		return refuse_override(name, err);
-	host_text(override, HOST_NAME, "%s", text);
+	text_format(override, HOST_NAME, "%s", text);
 	return 0;
 }
 
@@ -141,7 +141,7 @@ int host_device_vfio_node(
 			host_path(host, path, DEVICES "%s/vfio-dev/vfio%u/dev", name, number) ||
 			access(path, F_OK))
 			continue;
-		host_text(node, HOST_NAME, "/dev/vfio/devices/vfio%u", number);
+		text_format(node, HOST_NAME, "/dev/vfio/devices/vfio%u", number);
 		code = 0;
 	}
 	if (directory)

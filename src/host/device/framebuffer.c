@@ -2,7 +2,7 @@
 #include "host/device/framebuffer.h"
 
 #include "base/size.h"
-#include "host/system/text.h"
+#include "base/text.h"
 
 #include <dirent.h>
 #include <string.h>
@@ -41,8 +41,8 @@ static bool find_of_driver(const struct host *host, const struct host_device *de
 			continue;
 		found = is_on_card(host, device, card, driver, entry->d_name);
 		if (found) {
-			host_text(framebuffer->device, HOST_NAME, "%s", entry->d_name);
-			host_text(framebuffer->driver, HOST_NAME, "%s", driver);
+			text_format(framebuffer->device, HOST_NAME, "%s", entry->d_name);
+			text_format(framebuffer->driver, HOST_NAME, "%s", driver);
 		}
 	}
 	closedir(entries);

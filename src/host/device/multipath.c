@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "host/device/multipath.h"
 
-#include "host/system/text.h"
+#include "base/text.h"
 
 #include <stdio.h>
 
@@ -13,6 +13,6 @@ bool host_multipath_head(const char *name, char head[static HOST_NAME])
 	if (sscanf(name, "nvme%uc%un%u%n", &subsystem, &controller, &number, &used) != 3 ||
 		name[used])
 		return false;
-	host_text(head, HOST_NAME, "nvme%un%u", subsystem, number);
+	text_format(head, HOST_NAME, "nvme%un%u", subsystem, number);
 	return true;
 }

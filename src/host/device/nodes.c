@@ -2,9 +2,9 @@
 #include "host/device/nodes.h"
 
 #include "base/fd.h"
+#include "base/text.h"
 #include "host/device/framebuffer.h"
 #include "host/device/multipath.h"
-#include "host/system/text.h"
 
 #include <ctype.h>
 #include <dirent.h>
@@ -27,7 +27,7 @@ void host_nodes_add(struct host_nodes *nodes, const char *name, bool vital)
 		}
 		nodes->nodes = more;
 	}
-	host_text(nodes->nodes[nodes->count].name, HOST_NAME, "%s", name);
+	text_format(nodes->nodes[nodes->count].name, HOST_NAME, "%s", name);
 	nodes->nodes[nodes->count++].vital = vital;
 }
 
@@ -106,7 +106,7 @@ static void add_head(struct host_nodes *nodes, const struct host *host, const ch
 	if (!host_multipath_head(disk, head))
 		return;
 	host_nodes_add(nodes, head, true);
-	host_text(name, sizeof(name), "ng%s", head + strlen("nvme"));
+	text_format(name, sizeof(name), "ng%s", head + strlen("nvme"));
 	host_nodes_add(nodes, name, true);
 	if (host_path(host, link, "/sys/block/%s", head) == 0 && realpath(link, path))
 		add_below(nodes, host, path, "block");
@@ -141,7 +141,7 @@ static void add_nvidia(
 	while (stream && fgets(line, sizeof(line), stream)) {
 		if (sscanf(line, "Device Minor: %u", &minor) != 1)
 			continue;
-		host_text(node, sizeof(node), "nvidia%u", minor);
+		text_format(node, sizeof(node), "nvidia%u", minor);
 		host_nodes_add(nodes, node, true);
 		break;
 	}

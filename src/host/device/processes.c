@@ -2,8 +2,8 @@
 #include "host/device/processes.h"
 
 #include "base/fd.h"
+#include "base/text.h"
 #include "host/device/nodes.h"
-#include "host/system/text.h"
 
 #include <ctype.h>
 #include <dirent.h>
@@ -56,7 +56,7 @@ static void describe_opener(const char *pid, const struct host_node *node, char 
 	snprintf(path, sizeof(path), "/proc/%s/comm", pid);
 	fd_read_file(path, command, sizeof(command));
 	command[strcspn(command, "\n")] = '\0';
-	host_text(text, size, "%s (pid %s) has /dev/%s open", command, pid, node->name);
+	text_format(text, size, "%s (pid %s) has /dev/%s open", command, pid, node->name);
 }
 
 /* The first one that depends on the device, else the first that has it open. */
@@ -81,7 +81,7 @@ static enum host_user find_opener(const struct host_nodes *nodes, char *text, si
 		closedir(directory);
 	if (user == HOST_USER_DEPENDS || !nodes->incomplete)
 		return user;
-	host_text(text, size,
+	text_format(text, size,
 		"it cannot be told whether a process has it open, for want of memory or as the host "
 		"has more than %d device nodes",
 		HOST_NODES_MAX);
@@ -118,7 +118,7 @@ bool host_processes_using_vfio(
 	if (!host_is_live(host))
 		return false;
 	if (device->group >= 0) {
-		host_text(name, sizeof(name), "vfio/%d", device->group);
+		text_format(name, sizeof(name), "vfio/%d", device->group);
 		host_nodes_add(&nodes, name, true);
 	}
 	if (host_device_vfio_node(host, &device->bdf, name) == 0)

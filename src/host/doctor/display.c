@@ -3,10 +3,10 @@
 
 #include "base/fd.h"
 #include "base/size.h"
+#include "base/text.h"
 #include "host/rom/read.h"
 #include "host/rom/rom.h"
 #include "host/system/distribution.h"
-#include "host/system/text.h"
 
 #include <dirent.h>
 #include <stdio.h>
@@ -44,7 +44,7 @@ static bool find_framebuffer(const struct host *host, const char *device, char *
 		if (within && depth <= inside)
 			within = false;
 		if (within && is_framebuffer(buffer)) {
-			host_text(line, size, "%s", buffer + depth);
+			text_format(line, size, "%s", buffer + depth);
 			found = true;
 		}
 		if (strstr(buffer, device)) {
@@ -116,7 +116,7 @@ static bool xorg_names(const struct host *host, const char *busid, char *where, 
 			found = strstr(line, "BusID") && strstr(line, busid);
 		fclose(stream);
 		if (found)
-			host_text(where, size, "/etc/X11/xorg.conf.d/%s", entry->d_name);
+			text_format(where, size, "/etc/X11/xorg.conf.d/%s", entry->d_name);
 	}
 	closedir(directory);
 	return found;

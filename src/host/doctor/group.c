@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "host/doctor/checks.h"
 
-#include "host/system/text.h"
+#include "base/text.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -118,7 +118,7 @@ static bool find_reserved(const struct host *host, int group, char *line, size_t
 		buffer[strcspn(buffer, "\n")] = '\0';
 		found = strlen(buffer) > 7 && strcmp(buffer + strlen(buffer) - 7, " direct") == 0;
 		if (found)
-			host_text(line, size, "%s", buffer);
+			text_format(line, size, "%s", buffer);
 	}
 	if (stream)
 		fclose(stream);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "base/fd.h"
+#include "base/text.h"
 #include "host/doctor/checks.h"
 #include "host/system/distribution.h"
-#include "host/system/text.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -46,7 +46,7 @@ static bool find_line_with(
 		found = strstr(buffer, word);
 		buffer[strcspn(buffer, "\n")] = '\0';
 		if (found)
-			host_text(line, size, "%s", buffer + strspn(buffer, " "));
+			text_format(line, size, "%s", buffer + strspn(buffer, " "));
 	}
 	if (stream)
 		fclose(stream);

@@ -2,7 +2,7 @@
 #include "host/doctor/checks.h"
 
 #include "base/size.h"
-#include "host/system/text.h"
+#include "base/text.h"
 
 #include <dirent.h>
 #include <stdio.h>
@@ -47,7 +47,7 @@ static void find_binding_by_id(const struct host *host, const char *id, char *wh
 	while ((entry = readdir(directory))) {
 		snprintf(path, sizeof(path), "/etc/modprobe.d/%s", entry->d_name);
 		if (names_id(host, path, id))
-			host_text(where, size, "%s", path);
+			text_format(where, size, "%s", path);
 	}
 	closedir(directory);
 }

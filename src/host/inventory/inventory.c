@@ -2,10 +2,10 @@
 #include "host/inventory/inventory.h"
 
 #include "base/fd.h"
+#include "base/text.h"
 #include "host/device/vfs.h"
 #include "host/journal/binds.h"
 #include "host/journal/journal.h"
-#include "host/system/text.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -65,10 +65,10 @@ static void read_holder(const struct host *host, struct inventory_device *device
 	if (code)
 		return;
 	if (host_holder_is_alive(&record.holder))
-		host_text(device->holder, sizeof(device->holder), "%s",
+		text_format(device->holder, sizeof(device->holder), "%s",
 			host_holder_describe(&record.holder, text));
 	else
-		host_text(device->holder, sizeof(device->holder), "%s",
+		text_format(device->holder, sizeof(device->holder), "%s",
 			host_binds_kept(&holder, &record) ? "penstock bind"
 							  : "a penstock that has died");
 }

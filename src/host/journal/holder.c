@@ -2,7 +2,7 @@
 #include "host/journal/holder.h"
 
 #include "base/fd.h"
-#include "host/system/text.h"
+#include "base/text.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -53,7 +53,7 @@ int host_holder_self(const char *name, struct host_holder *holder, struct error 
 	int code;
 
 	*holder = (struct host_holder){ .pid = own_pid() };
-	host_text(holder->name, sizeof(holder->name), "%s", name);
+	text_format(holder->name, sizeof(holder->name), "%s", name);
 	code = read_stat(holder->pid, &state, &holder->start);
 	if (code)
 		return error_sys(

@@ -2,10 +2,10 @@
 #include "host/journal/names.h"
 
 #include "base/fd.h"
+#include "base/text.h"
 #include "host/journal/entry.h"
 #include "host/journal/lock.h"
 #include "host/journal/record.h"
-#include "host/system/text.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -119,7 +119,7 @@ void host_names_forget(const struct host *host)
 			continue;
 		unlinkat(dirfd(directory), entry->d_name, 0);
 		/* Nobody listens there any more. */
-		host_text(socket, sizeof(socket), "../%s.sock", entry->d_name);
+		text_format(socket, sizeof(socket), "../%s.sock", entry->d_name);
 		unlinkat(dirfd(directory), socket, 0);
 	}
 	if (directory)

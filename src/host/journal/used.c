@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "host/journal/used.h"
 
+#include "base/text.h"
 #include "host/journal/entry.h"
 #include "host/journal/names.h"
-#include "host/system/text.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -21,7 +21,7 @@ bool host_used_by(const struct host *host, const struct bdf *bdf, char name[stat
 	text[got - 1] = '\0';
 	if (host_name_check(text, &ignored))
 		return false;
-	host_text(name, HOST_NAME, "%s", text);
+	text_format(name, HOST_NAME, "%s", text);
 	return true;
 }
 

@@ -2,9 +2,9 @@
 #include "host/sriov/settings.h"
 
 #include "base/log.h"
+#include "base/text.h"
 #include "host/device/vfs.h"
 #include "host/system/guard.h"
-#include "host/system/text.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -89,7 +89,7 @@ static void find_interface(const struct host *host, const char *pf, char interfa
 		return;
 	while (!interface[0] && (entry = readdir(directory)))
 		if (entry->d_name[0] != '.' && strlen(entry->d_name) < IFNAMSIZ)
-			host_text(interface, IFNAMSIZ, "%s", entry->d_name);
+			text_format(interface, IFNAMSIZ, "%s", entry->d_name);
 	closedir(directory);
 }
 

@@ -3,7 +3,7 @@
 
 #include "base/fd.h"
 #include "base/size.h"
-#include "host/system/text.h"
+#include "base/text.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -169,7 +169,7 @@ static ssize_t read_line(const char *path, char *text, size_t size)
 	if (got < 0)
 		return got;
 	text[strcspn(text, "\n")] = '\0';
-	host_make_printable(text);
+	text_make_printable(text);
 	return strlen(text);
 }
 
@@ -256,7 +256,7 @@ int host_read_link(const struct host *host, char *name, size_t size, const char 
 	slash = slash ? slash + 1 : target;
 	if (!slash[0] || strlen(slash) >= size)
 		return -ENAMETOOLONG;
-	host_text(name, size, "%s", slash);
+	text_format(name, size, "%s", slash);
 	return 0;
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "host/system/kernel_log.h"
-#include "host/system/text.h"
+#include "base/text.h"
 
 #include "base/fd.h"
 
@@ -72,7 +72,7 @@ bool kernel_log_find(
 		copy[length] = '\0';
 		if (!strstr(copy, word) || (other && !strstr(copy, other)))
 			continue;
-		host_text(line, size, "%s", without_time(copy));
+		text_format(line, size, "%s", without_time(copy));
 		found = true;
 	}
 	return found;

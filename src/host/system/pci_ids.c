@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "host/system/pci_ids.h"
-#include "host/system/text.h"
+#include "base/text.h"
 
 #include "base/fd.h"
 
@@ -84,7 +84,7 @@ static void take_name(
 	size_t room = names->text + names->size - from;
 	const char *end = memchr(from, '\n', room);
 
-	host_text(name, PCI_IDS_TEXT, "%.*s", (int)(end ? (size_t)(end - from) : room), from);
+	text_format(name, PCI_IDS_TEXT, "%.*s", (int)(end ? (size_t)(end - from) : room), from);
 }
 
 static const char *find_vendor(const struct host_pci_ids *names, uint16_t vendor, size_t *after)

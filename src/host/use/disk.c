@@ -2,8 +2,8 @@
 #include "host/use/use.h"
 
 #include "base/fd.h"
+#include "base/text.h"
 #include "host/device/multipath.h"
-#include "host/system/text.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -46,7 +46,7 @@ static bool read_block(const struct host *host, const char *path, struct block *
 
 	snprintf(here.root, sizeof(here.root), "%s", path);
 	*block = (struct block){ 0 };
-	host_text(block->name, sizeof(block->name), "%s", slash ? slash + 1 : path);
+	text_format(block->name, sizeof(block->name), "%s", slash ? slash + 1 : path);
 	host_read(&here, block->alias, sizeof(block->alias), "/dm/name");
 	if (host_read(&here, text, sizeof(text), "/dev") <= 0)
 		return false;
@@ -136,7 +136,7 @@ static bool find_mount(const struct host *host, const struct block *block, char 
 	if (!found)
 		return false;
 	unescape_spaces(found);
-	host_text(point, size, "%s", found);
+	text_format(point, size, "%s", found);
 	return true;
 }
 
@@ -179,9 +179,9 @@ static bool is_in_btrfs(const struct host *host, const struct block *block)
 static void describe_block(const struct block *block, char *text, size_t size)
 {
 	if (block->alias[0])
-		host_text(text, size, "%s (%s)", block->name, block->alias);
+		text_format(text, size, "%s (%s)", block->name, block->alias);
 	else
-		host_text(text, size, "%s", block->name);
+		text_format(text, size, "%s", block->name);
 }
 
 static bool tell_use(struct walk *walk, const struct block *block, const char *how)
@@ -191,9 +191,9 @@ static bool tell_use(struct walk *walk, const struct block *block, const char *h
 
 	describe_block(block, name, sizeof(name));
 	if (strcmp(block->name, walk->bottom) == 0)
-		host_text(use->reason, sizeof(use->reason), "its disk %s %s", name, how);
+		text_format(use->reason, sizeof(use->reason), "its disk %s %s", name, how);
 	else
-		host_text(use->reason, sizeof(use->reason), "its disk %s carries %s, which %s",
+		text_format(use->reason, sizeof(use->reason), "its disk %s carries %s, which %s",
 			walk->bottom, name, how);
 	return true;
 }
@@ -205,17 +205,17 @@ static bool find_use_of_block(struct walk *walk, const struct block *block)
 	char point[128], how[160];
 
 	if (find_mount(walk->host, block, point, sizeof(point))) {
-		host_text(use->hint, sizeof(use->hint), "unmount it: umount '%s'", point);
-		host_text(how, sizeof(how), "is mounted at %s", point);
+		text_format(use->hint, sizeof(use->hint), "unmount it: umount '%s'", point);
+		text_format(how, sizeof(how), "is mounted at %s", point);
 		return tell_use(walk, block, how);
 	}
 	if (is_swap(walk->host, block)) {
-		host_text(use->hint, sizeof(use->hint), "switch it off: swapoff /dev/%s",
+		text_format(use->hint, sizeof(use->hint), "switch it off: swapoff /dev/%s",
 			block->name);
 		return tell_use(walk, block, "is swap");
 	}
 	if (is_in_btrfs(walk->host, block)) {
-		host_text(use->hint, sizeof(use->hint), "unmount that file system");
+		text_format(use->hint, sizeof(use->hint), "unmount that file system");
 		return tell_use(walk, block, "is part of a mounted btrfs");
 	}
 	return false;
@@ -252,7 +252,7 @@ static bool visit_partitions(struct walk *walk, const char *path, unsigned depth
 			continue;
 		/* What is on a holder's partition is still told of the device's own disk. */
 		if (depth == 0)
-			host_text(walk->bottom, sizeof(walk->bottom), "%s", entry->d_name);
+			text_format(walk->bottom, sizeof(walk->bottom), "%s", entry->d_name);
 		used = visit_block(walk, child, depth + 1);
 	}
 	if (directory)
@@ -270,7 +270,7 @@ static bool visit_holder(struct walk *walk, const char *link, const char *held, 
 	if (!walk->holder[0]) {
 		read_block(walk->host, path, &block);
 		describe_block(&block, walk->holder, sizeof(walk->holder));
-		host_text(walk->held, sizeof(walk->held), "%s", held);
+		text_format(walk->held, sizeof(walk->held), "%s", held);
 	}
 	return visit_block(walk, path, depth + 1);
 }
@@ -342,7 +342,7 @@ static bool is_claimed(const struct host *host, const char *name)
 
 	if (!host_is_live(host) || geteuid() != 0)
 		return false;
-	host_text(path, sizeof(path), "/dev/%s", name);
+	text_format(path, sizeof(path), "/dev/%s", name);
 	for (char *at = path; *at; at++)
 		if (*at == '!') /* how sysfs spells a slash */
 			*at = '/';
@@ -361,9 +361,9 @@ static bool find_held(struct walk *walk, const char *name)
 	struct host_use *use = walk->use;
 
 	if (walk->holder[0]) {
-		host_text(use->reason, sizeof(use->reason), "its disk %s is part of %s", walk->held,
-			walk->holder);
-		host_text(use->hint, sizeof(use->hint),
+		text_format(use->reason, sizeof(use->reason), "its disk %s is part of %s",
+			walk->held, walk->holder);
+		text_format(use->hint, sizeof(use->hint),
 			"take that apart first ('vgchange -an', 'cryptsetup close', 'mdadm --stop', "
 			"'losetup -d'); "
 			"'lsblk' shows how they build on each other");
@@ -371,9 +371,9 @@ static bool find_held(struct walk *walk, const char *name)
 	}
 	if (!is_claimed(walk->host, name))
 		return false;
-	host_text(use->reason, sizeof(use->reason),
+	text_format(use->reason, sizeof(use->reason),
 		"something has its disk %s open for itself alone", name);
-	host_text(use->hint, sizeof(use->hint),
+	text_format(use->hint, sizeof(use->hint),
 		"look for a ZFS pool ('zpool status'), or a mount outside of this one's view ('lsblk', containers)");
 	return true;
 }
@@ -386,7 +386,7 @@ static bool check_disk(const struct host *host, const char *name, struct host_us
 
 	if (host_multipath_head(name, head))
 		name = head;
-	host_text(walk.bottom, sizeof(walk.bottom), "%s", name);
+	text_format(walk.bottom, sizeof(walk.bottom), "%s", name);
 	if (!visited || host_path(host, link, "/sys/block/%s", name) || !realpath(link, path))
 		return false;
 	return visit_block(&walk, path, 0) || find_held(&walk, name);
@@ -420,6 +420,6 @@ bool host_use_find_block(const struct host *host, dev_t device, struct host_use 
 		host_path(host, link, "/sys/dev/block/%u:%u", major(device), minor(device)) ||
 		!realpath(link, path))
 		return false;
-	host_text(walk.bottom, sizeof(walk.bottom), "%s", strrchr(path, '/') + 1);
+	text_format(walk.bottom, sizeof(walk.bottom), "%s", strrchr(path, '/') + 1);
 	return visit_block(&walk, path, 0) || find_held(&walk, walk.bottom);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "host/system/text.h"
+#include "base/text.h"
 #include "host/use/use.h"
 
 #include <dirent.h>
@@ -24,7 +24,7 @@ static bool any_entry(const struct host *host, const char *directory, const char
 		if (strncmp(entry->d_name, prefix, strlen(prefix)))
 			continue;
 		is = test(host, entry->d_name, device);
-		host_text(found, HOST_NAME, "%s", entry->d_name);
+		text_format(found, HOST_NAME, "%s", entry->d_name);
 	}
 	closedir(entries);
 	return is;
@@ -94,9 +94,9 @@ bool host_use_find_display(const struct host *host, const char *path, struct hos
 	char name[HOST_NAME], console[HOST_NAME];
 
 	if (any_entry(host, "/sys/class/drm", "card", is_lit, path, name)) {
-		host_text(use->reason, sizeof(use->reason),
+		text_format(use->reason, sizeof(use->reason),
 			"it is the boot display and shows a picture on %s", name);
-		host_text(use->hint, sizeof(use->hint), HINT);
+		text_format(use->hint, sizeof(use->hint), HINT);
 		return true;
 	}
 	if (!kernel_console_is_display(host) ||
@@ -107,8 +107,8 @@ bool host_use_find_display(const struct host *host, const char *path, struct hos
 	if (any_fb(host) && !any_entry(host, "/sys/class/graphics", "fb", is_own_fb, path, name) &&
 		!any_entry(host, "/sys/class/graphics", "fb", is_firmware_fb, path, name))
 		return false;
-	host_text(use->reason, sizeof(use->reason),
+	text_format(use->reason, sizeof(use->reason),
 		"it is the boot display and carries the host's console");
-	host_text(use->hint, sizeof(use->hint), HINT);
+	text_format(use->hint, sizeof(use->hint), HINT);
 	return true;
 }

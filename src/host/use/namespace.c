@@ -2,8 +2,8 @@
 #include "host/use/use.h"
 
 #include "base/fd.h"
+#include "base/text.h"
 #include "host/system/guard.h"
-#include "host/system/text.h"
 
 #include <ctype.h>
 #include <dirent.h>
@@ -54,7 +54,7 @@ static int match_link(const struct nlmsghdr *message, void *data)
 			interface = mnl_attr_get_str(attribute);
 	}
 	if (device && interface && strcmp(device, look->device) == 0)
-		host_text(look->interface, sizeof(look->interface), "%s", interface);
+		text_format(look->interface, sizeof(look->interface), "%s", interface);
 	return MNL_CB_OK;
 }
 
@@ -132,10 +132,10 @@ static bool find_named(struct search *search, struct host_use *use)
 		found = entry->d_name[0] != '.' && is_inside(search, NAMED, entry->d_name, "");
 		if (!found)
 			continue;
-		host_text(use->reason, sizeof(use->reason),
+		text_format(use->reason, sizeof(use->reason),
 			"its network interface %s is in the network namespace '%s'", interface,
 			entry->d_name);
-		host_text(use->hint, sizeof(use->hint),
+		text_format(use->hint, sizeof(use->hint),
 			"take it back: ip -n %s link set %s netns 1", entry->d_name, interface);
 	}
 	if (directory)
@@ -157,10 +157,10 @@ static bool find_inhabitant(struct search *search, struct host_use *use)
 		if (!found)
 			continue;
 		host_read(search->host, command, sizeof(command), "/proc/%s/comm", entry->d_name);
-		host_text(use->reason, sizeof(use->reason),
+		text_format(use->reason, sizeof(use->reason),
 			"its network interface %s is in the network namespace of %s (pid %s)",
 			interface, command, entry->d_name);
-		host_text(use->hint, sizeof(use->hint),
+		text_format(use->hint, sizeof(use->hint),
 			"end that container, or take it back: nsenter -t %s -n ip link set %s netns 1",
 			entry->d_name, interface);
 	}
@@ -173,9 +173,9 @@ void host_use_describe_namespace(const struct host *host, const char *device, st
 {
 	struct search search = { .host = host };
 
-	host_text(use->reason, sizeof(use->reason),
+	text_format(use->reason, sizeof(use->reason),
 		"its network interface is in another network namespace");
-	host_text(use->hint, sizeof(use->hint),
+	text_format(use->hint, sizeof(use->hint),
 		"end the container that has it, or take it back; 'lsns -t net' lists the namespaces");
 	if (!host_is_live(host))
 		return;
@@ -183,7 +183,7 @@ void host_use_describe_namespace(const struct host *host, const char *device, st
 		MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (search.look == MAP_FAILED)
 		return;
-	host_text(search.look->device, HOST_NAME, "%s", device);
+	text_format(search.look->device, HOST_NAME, "%s", device);
 	if (!find_named(&search, use))
 		find_inhabitant(&search, use);
 	munmap(search.look, sizeof(*search.look));

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "host/system/text.h"
+#include "base/text.h"
 #include "host/use/use.h"
 
 #include <arpa/inet.h>
@@ -36,9 +36,9 @@ static void match_ipv4(const char *line, const char *interface, char *what, size
 		strcmp(name, interface) || flags & RTF_REJECT)
 		return;
 	if (mask == 0)
-		host_text(what, size, "the default route");
+		text_format(what, size, "the default route");
 	else if (flags & RTF_GATEWAY && !what[0])
-		host_text(what, size, "a route through the gateway %s",
+		text_format(what, size, "a route through the gateway %s",
 			inet_ntop(AF_INET, &(struct in_addr){ gateway }, text, sizeof(text)));
 }
 
@@ -52,9 +52,9 @@ static void match_ipv6(const char *line, const char *interface, char *what, size
 		strcmp(name, interface) || flags & RTF_REJECT)
 		return;
 	if (prefix == 0)
-		host_text(what, size, "the IPv6 default route");
+		text_format(what, size, "the IPv6 default route");
 	else if (flags & RTF_GATEWAY && !what[0])
-		host_text(what, size, "an IPv6 route through a gateway");
+		text_format(what, size, "an IPv6 route through a gateway");
 }
 
 static void read_routes(const struct host *host, const char *file, const char *interface,
@@ -81,18 +81,18 @@ static bool carries_route(struct walk *walk, const char *interface)
 	if (!what[0])
 		return false;
 	if (walk->switched)
-		host_text(use->reason, sizeof(use->reason),
+		text_format(use->reason, sizeof(use->reason),
 			"its network interface %s is a port of Open vSwitch, and %s, which may be "
 			"another one, carries %s",
 			walk->bottom, interface, what);
 	else if (strcmp(interface, walk->bottom))
-		host_text(use->reason, sizeof(use->reason),
+		text_format(use->reason, sizeof(use->reason),
 			"its network interface %s is part of %s, which carries %s", walk->bottom,
 			interface, what);
 	else
-		host_text(use->reason, sizeof(use->reason), "its network interface %s carries %s",
+		text_format(use->reason, sizeof(use->reason), "its network interface %s carries %s",
 			interface, what);
-	host_text(use->hint, sizeof(use->hint),
+	text_format(use->hint, sizeof(use->hint),
 		"move the route to another interface ('ip route'), as the host would lose its network");
 	return true;
 }
@@ -194,7 +194,7 @@ static bool find_hidden(int parent, const char *name, unsigned depth, unsigned *
 	if (directory && is_empty(dirfd(directory))) {
 		const char *slash = strrchr(name, '/');
 
-		host_text(device, HOST_NAME, "%s", slash ? slash + 1 : name);
+		text_format(device, HOST_NAME, "%s", slash ? slash + 1 : name);
 		found = true;
 	}
 	while (!found && directory && depth && (entry = readdir(directory)) && *budget && --*budget)

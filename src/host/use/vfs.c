@@ -2,10 +2,10 @@
 #include "host/use/vfs.h"
 
 #include "base/fd.h"
+#include "base/text.h"
 #include "host/device/processes.h"
 #include "host/device/vfs.h"
 #include "host/journal/journal.h"
-#include "host/system/text.h"
 
 #include <errno.h>
 
@@ -19,7 +19,7 @@ static bool is_used(const struct host *host, const struct bdf *vf, char *text, s
 
 	if (host_journal_read(host, vf, &record, &ignored) == 0 &&
 		host_holder_is_alive(&record.holder) && !host_holder_is_self(&record.holder)) {
-		host_text(text, size, "it is held by %s",
+		text_format(text, size, "it is held by %s",
 			host_holder_describe(&record.holder, holder));
 		return true;
 	}

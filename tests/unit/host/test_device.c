@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fixture.h"
 
+#include "base/text.h"
 #include "host/device/device.h"
-#include "host/system/text.h"
 
 #include <errno.h>
 #include <setjmp.h>
@@ -197,7 +197,7 @@ static void assert_text(const char *from, const char *to)
 {
 	char text[64];
 
-	host_text(text, sizeof(text), "%s", from);
+	text_format(text, sizeof(text), "%s", from);
 	assert_string_equal(text, to);
 }
 

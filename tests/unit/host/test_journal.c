@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fixture.h"
 
+#include "base/text.h"
 #include "host/binding/bind.h"
 #include "host/binding/release.h"
 #include "host/inventory/inventory.h"
 #include "host/journal/journal.h"
 #include "host/journal/lock.h"
 #include "host/journal/names.h"
-#include "host/system/text.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -243,7 +243,7 @@ static void the_inventory_knows_roots_journal_too(void **state)
 
 	fixture_device(fixture, "/sys/devices/pci0000:00/0000:01:00.0", "0x010802", NULL, 1);
 	fixture_file(fixture, "/run/penstock/devices/none", "");
-	host_text(roots.run, sizeof(roots.run), "%s/run/penstock", fixture->tree);
+	text_format(roots.run, sizeof(roots.run), "%s/run/penstock", fixture->tree);
 	assert_int_equal(host_journal_write(&roots, &record, &err), 0);
 	assert_int_equal(inventory_read(&fixture->host, &inventory, &err), 0);
 	assert_int_equal(inventory.count, 1);

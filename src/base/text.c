@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "host/system/text.h"
+#include "base/text.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -19,7 +19,7 @@ static size_t printable(const char *text)
 	return (at[0] == 0xe0 && at[1] < 0xa0) || (at[0] == 0xf0 && at[1] < 0x90) ? 0 : size;
 }
 
-void host_make_printable(char *text)
+void text_make_printable(char *text)
 {
 	while (*text) {
 		size_t size = printable(text);
@@ -30,12 +30,12 @@ void host_make_printable(char *text)
 	}
 }
 
-void host_text(char *text, size_t size, const char *format, ...)
+void text_format(char *text, size_t size, const char *format, ...)
 {
 	va_list args;
 
 	va_start(args, format);
 	vsnprintf(text, size, format, args);
 	va_end(args);
-	host_make_printable(text);
+	text_make_printable(text);
 }
