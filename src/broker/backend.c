@@ -4,6 +4,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/size.h"
+#include "broker/oom.h"
 #include "broker/signals.h"
 #include "host/system/guard.h"
 
@@ -100,6 +101,7 @@ static void inherit_nothing_but(const struct broker_backend_start *start, int lo
 		fcntl(start->fds[i], F_SETFD, 0);
 	/* Ctrl-C is the broker's to act on, and what that one ignores or blocks is its own affair. */
 	setsid();
+	broker_oom_unprotect();
 	broker_signals_unblock();
 	signal(SIGPIPE, SIG_DFL);
 	signal(SIGTTIN, SIG_DFL);

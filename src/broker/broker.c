@@ -8,6 +8,7 @@
 #include "broker/cpus.h"
 #include "broker/life.h"
 #include "broker/numa.h"
+#include "broker/oom.h"
 #include "broker/places.h"
 #include "broker/rom.h"
 #include "broker/signals.h"
@@ -321,6 +322,7 @@ int broker_run(const struct broker_config *config, struct error *err)
 	int code = 1;
 
 	raise_file_limit();
+	broker_oom_protect();
 	if (host_init(&broker.host, NULL, NULL, err) == 0 &&
 		broker_files_open(&broker.files, config, err) == 0 &&
 		broker_cpus_check(config, &broker.host, broker.files.kvm, err) == 0 &&

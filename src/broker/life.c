@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/notify.h"
 #include "base/size.h"
+#include "broker/oom.h"
 #include "broker/ram.h"
 #include "broker/signals.h"
 #include "broker/vfio.h"
@@ -117,6 +118,7 @@ static _Noreturn void run_machine(struct broker *broker, const struct broker_vfi
 	signal(SIGINT, SIG_IGN);
 	signal(SIGQUIT, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
+	broker_oom_unprotect();
 	broker_signals_unblock(); /* a vCPU is stopped by one */
 	memcpy(machine.devices, vfio->sources, sizeof(machine.devices));
 	memcpy(machine.virtio, broker->virtio.devices, sizeof(machine.virtio));

@@ -4,6 +4,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/size.h"
+#include "broker/oom.h"
 #include "host/system/cgroup.h"
 
 #include <errno.h>
@@ -191,7 +192,8 @@ static void warn_of_common_end(const struct broker_config *config, const struct 
 {
 	struct host_cgroup group;
 
-	if (!config->device_count || !host_cgroup_dies_as_one(host, &group))
+	if (broker_oom_is_protected() || !config->device_count ||
+		!host_cgroup_dies_as_one(host, &group))
 		return;
 	log_warning(
 		"%s: where memory runs out the kernel kills all of the control group %s "

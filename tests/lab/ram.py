@@ -182,7 +182,8 @@ def control_group(limit):
         yield ["sh", "-c", f'echo $$ >{place}/cgroup.procs && exec "$@"', "sh"]
     finally:
         HOG.unlink(missing_ok=True)
-        wait_until(lambda: not (place / "cgroup.procs").read_text(), QUICK_SECONDS, "somebody is left in the group")
+        wait_until(lambda: "populated 0" in (place / "cgroup.events").read_text(), QUICK_SECONDS,
+                   "somebody is left in the group")
         place.rmdir()
 
 
@@ -207,6 +208,23 @@ def memory_that_runs_out_in_the_midst_ends_the_guest():
             check(code == 1, f"exit code {code}; {machine.last_words()}")
             check("the memory of the control group /vms ran out, 600 MiB in all" in said and "next: " in said,
                   machine.last_words())
+        check(driver(NVME_A) == "nvme", f"the disk is at {driver(NVME_A)}")
+
+
+@test(only=Penstock)
+def the_broker_outlives_memory_that_runs_out():
+    """Somebody whom the kernel may not end takes what a machine had, in a group that dies as one: of that the
+    kernel ends all whom it may."""
+    with control_group(600) as inside:
+        (GROUPS / "vms/memory.oom.group").write_text("1")
+        with Machine("wait", before=inside, memory="512M", devices=[NVME_A]) as machine:
+            machine.expect("WAITING", BOOT_SECONDS)
+            done = harness.command([*inside, "choom", "-n", "-1000", "--", "fallocate", "-l", "600M", HOG])
+            check("Cannot allocate memory" in done.stderr, f"there was memory for all: {done.stderr}")
+            code = machine.wait(BOOT_SECONDS)
+            check(code == 1, f"exit code {code}; {machine.last_words()}")
+            check("the memory of the control group /vms ran out, 600 MiB in all" in machine.errors()
+                  and "memory.oom.group" not in machine.errors(), machine.last_words())
         check(driver(NVME_A) == "nvme", f"the disk is at {driver(NVME_A)}")
 
 

@@ -63,6 +63,7 @@ int __real_message_send(int socket, const struct message *message);
 int __wrap_message_send(int socket, const struct message *message);
 int __wrap_broker_check_memory(
 	const struct broker_config *config, const struct host *host, struct error *err);
+void __wrap_broker_oom_protect(void);
 int __wrap_broker_vfio_open(struct broker_vfio *vfio, const struct host *host,
 	const struct broker_config *config, struct error *err);
 int __wrap_broker_vfio_open_more(struct broker_vfio *vfio, const struct host *host,
@@ -194,6 +195,10 @@ int __wrap_broker_check_memory(
 {
 	(void)config, (void)host, (void)err;
 	return 0;
+}
+
+void __wrap_broker_oom_protect(void)
+{
 }
 
 int __wrap_broker_vfio_open(struct broker_vfio *vfio, const struct host *host,
