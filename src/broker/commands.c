@@ -696,6 +696,76 @@ void broker_take_picture(void *opaque, uint32_t request, int code)
 	monitor_fail(broker->monitor, request, MONITOR_GENERIC, &err);
 }
 
+/* Disks */
+
+/* By the name that query-backends shows. */
+static struct broker_disk *find_disk(struct broker *broker, const char *name)
+{
+	for (unsigned i = 0; i < broker->virtio.disk_count; i++)
+		if (strcmp(broker->virtio.disks[i].backend.label, name) == 0)
+			return &broker->virtio.disks[i];
+	return NULL;
+}
+
+static void answer_for_disk(struct broker *broker, uint32_t request, const struct error *why)
+{
+	if (why->code)
+		monitor_fail(broker->monitor, request, MONITOR_GENERIC, why);
+	else
+		monitor_reply(broker->monitor, request, NULL);
+}
+
+/* The daemon of Debian 12 (7.2) tells the guest nothing, and whoever else is told twice finds no difference. */
+static void on_disk_resized(
+	void *opaque, struct broker_disk *disk, uint32_t request, const struct error *why)
+{
+	struct broker *broker = opaque;
+	struct broker_virtio *virtio = &broker->virtio;
+	const struct message message = {
+		.type = MESSAGE_RESIZED,
+		.resized = { virtio->first_disk + (disk - virtio->disks), disk->size },
+	};
+
+	if (!why->code)
+		(void)broker_life_send(broker, &message);
+	answer_for_disk(broker, request, why);
+}
+
+/* QEMU's has either name, and not both. */
+static const struct monitor_argument block_resize_arguments[] = {
+	{ "device", json_type_string, false },
+	{ "node-name", json_type_string, false },
+	{ "size", json_type_int, true },
+	{ 0 },
+};
+
+static void block_resize(void *opaque, uint32_t request, json_object *arguments)
+{
+	struct broker *broker = opaque;
+	const char *device = member_text(arguments, "device", NULL),
+		   *node = member_text(arguments, "node-name", NULL),
+		   *name = device ? device : node;
+	struct broker_disk *disk = name ? find_disk(broker, name) : NULL;
+	int64_t size = member_number(arguments, "size");
+	const struct broker_disk_order order = { request, on_disk_resized, broker };
+	struct error err = { 0 };
+
+	if (!device == !node) {
+		error_set(&err, -EINVAL, NULL,
+			"Either 'device' or 'node-name' must be set but not both");
+	} else if (!disk) {
+		error_set(&err, -ENODEV, NULL, "Cannot find device='%.60s' nor node-name='%.60s'",
+			name, name);
+		error_hint(&err, "'__org.penstock_query-backends' tells what disks there are");
+	} else if (size <= 0 || size > INT64_MAX - 4096) {
+		error_set(&err, -EINVAL, NULL, "Parameter 'size' expects a size of a disk");
+	} else {
+		broker_disk_resize(disk, size, &order, broker->loop, &err);
+	}
+	if (err.code)
+		answer_for_disk(broker, request, &err);
+}
+
 static void quit(void *opaque, uint32_t request, json_object *arguments)
 {
 	struct broker *broker = opaque;
@@ -717,6 +787,7 @@ const struct monitor_command broker_commands[] = {
 	{ "system_powerdown", NULL, system_powerdown },
 	{ "system_reset", NULL, system_reset },
 	{ "screendump", screendump_arguments, screendump },
+	{ "block_resize", block_resize_arguments, block_resize },
 	{ "quit", NULL, quit },
 	{ "device_add", device_add_arguments, device_add },
 	{ "device_del", device_del_arguments, device_del },

@@ -4,6 +4,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/size.h"
+#include "base/text.h"
 #include "virtio/virtio.h"
 
 #include <errno.h>
@@ -36,6 +37,7 @@ int broker_disk_open(struct broker_disk *disk, const char *label,
 	if (broker_image_open(&disk->image, config, host, err) ||
 		broker_image_lock(&disk->image, err))
 		return err->code;
+	disk->size = disk->image.layers[0].size;
 	if (config->format == BROKER_FORMAT_ANY &&
 		disk->image.layers[0].format == BROKER_FORMAT_RAW)
 		log_info("%s: taken as a raw disk; ',format=raw' says so for good", config->path);
@@ -74,9 +76,9 @@ void broker_disk_close(struct broker_disk *disk)
 #define VALUE_SIZE 256
 
 struct arguments {
-	char *argv[2 + 4 * IMAGE_LAYERS_MAX + 3];
+	char *argv[2 + 4 * IMAGE_LAYERS_MAX + 7];
 	unsigned count;
-	char text[2 * IMAGE_LAYERS_MAX + 1][VALUE_SIZE];
+	char text[2 * IMAGE_LAYERS_MAX + 3][VALUE_SIZE];
 	unsigned texts;
 };
 
@@ -135,16 +137,19 @@ static void add_layers(struct arguments *arguments, const struct broker_disk *di
 	}
 }
 
-static int start_daemon(struct broker_disk *disk, int listening, struct error *err)
+static int start_daemon(struct broker_disk *disk, int listening, int monitor, struct error *err)
 {
 	cleanup_free struct arguments *arguments = calloc(1, sizeof(*arguments));
 	struct sandbox_file files[IMAGE_LAYERS_MAX];
-	int fds[IMAGE_LAYERS_MAX + 1];
+	int fds[IMAGE_LAYERS_MAX + 2];
 	unsigned count = disk->image.count;
 
 	if (!arguments)
 		return error_set(err, -ENOMEM, NULL, "cannot start " DAEMON);
 	arguments->argv[arguments->count++] = DAEMON;
+	snprintf(add_daemon_option(arguments, "--chardev"), VALUE_SIZE, "socket,id=monitor,fd=%d",
+		monitor);
+	snprintf(add_daemon_option(arguments, "--monitor"), VALUE_SIZE, "monitor");
 	add_layers(arguments, disk);
 	snprintf(add_daemon_option(arguments, "--export"), VALUE_SIZE,
 		"type=vhost-user-blk,id=export,node-name=disk0,addr.type=fd,addr.str=%d,writable=%s,"
@@ -155,11 +160,12 @@ static int start_daemon(struct broker_disk *disk, int listening, struct error *e
 		files[i] = (struct sandbox_file){ fds[i], i == 0 && !disk->config->readonly };
 	}
 	fds[count] = listening;
+	fds[count + 1] = monitor;
 	return broker_backend_start(&disk->backend,
 		&(struct broker_backend_start){
 			.argv = arguments->argv,
 			.fds = fds,
-			.fd_count = count + 1,
+			.fd_count = count + 2,
 			.death_signal = SIGTERM,
 			.sandbox = { .directory = -1, .files = files, .file_count = count },
 		},
@@ -198,14 +204,16 @@ static int await_answer(struct broker_disk *disk, struct error *err)
 
 int broker_disk_start(struct broker_disk *disk, struct error *err)
 {
-	cleanup_fd int listening = -1;
+	cleanup_fd int listening = -1, monitor = -1;
 
 	if (disk->backend.pid)
 		return 0;
 	if (broker_backend_make_sockets(&listening, &disk->machine_fd, err) == 0 &&
-		start_daemon(disk, listening, err) == 0) {
-		/* Where it ends, the connection does, too. */
+		broker_qmp_open(&disk->qmp, &monitor, err) == 0 &&
+		start_daemon(disk, listening, monitor, err) == 0) {
+		/* Where it ends, the connections do, too. */
 		close(take_fd(&listening));
+		close(take_fd(&monitor));
 		await_answer(disk, err);
 	}
 	if (err->code)
@@ -220,8 +228,66 @@ void broker_disk_handed_over(struct broker_disk *disk, struct loop *loop)
 	broker_backend_handed_over(&disk->backend, &disk->machine_fd, loop);
 }
 
+/* In the object's place what the monitor calls the disk: that is what who asked has called it. */
+static void on_order_done(void *opaque, const struct error *why)
+{
+	struct broker_disk *disk = opaque;
+	struct error told = { 0 };
+
+	if (why->code == -EIO) {
+		disk->size = disk->size_before;
+		error_set(&told, -EIO, disk->backend.label, "%s", why->what);
+	} else if (why->code) {
+		error_set(&told, why->code, disk->backend.label, DAEMON " %s%s", why->what,
+			why->code == -ETIMEDOUT ? ", and may yet do it" : "");
+	}
+	text_make_printable(told.what);
+	disk->order.done(disk->order.opaque, disk, disk->order.request, &told);
+}
+
+static int order_daemon(struct broker_disk *disk, const char *command, json_object *arguments,
+	const struct broker_disk_order *order, struct loop *loop, struct error *err)
+{
+	struct error why = { 0 };
+
+	if (broker_qmp_ask(&disk->qmp, loop, command, arguments, on_order_done, disk, &why))
+		return error_set(err, why.code, disk->backend.label, DAEMON " %s", why.what);
+	disk->order = *order;
+	return 0;
+}
+
+int broker_disk_resize(struct broker_disk *disk, uint64_t size,
+	const struct broker_disk_order *order, struct loop *loop, struct error *err)
+{
+	json_object *arguments;
+	char is[24], wanted[24];
+
+	size = align_up(size, IMAGE_SECTOR);
+	if (disk->config->readonly)
+		return error_set(
+			err, -EROFS, disk->backend.label, "the machine has it to read alone");
+	if (size < disk->size) {
+		error_set(err, -EINVAL, disk->backend.label,
+			"it has %s, and does not become as small as %s while the guest has it",
+			size_format(disk->size, is), size_format(size, wanted));
+		error_hint(err,
+			"make the guest's file systems and partitions smaller, stop the machine, "
+			"then: penstock disk resize --shrink");
+		return err->code;
+	}
+	arguments = json_object_new_object();
+	json_object_object_add(arguments, "node-name", json_object_new_string("disk0"));
+	json_object_object_add(arguments, "size", json_object_new_int64(size));
+	if (order_daemon(disk, "block_resize", arguments, order, loop, err))
+		return err->code;
+	disk->size_before = disk->size;
+	disk->size = size;
+	return 0;
+}
+
 void broker_disk_ask_to_end(struct broker_disk *disk)
 {
+	broker_qmp_close(&disk->qmp);
 	if (disk->machine_fd >= 0)
 		close(take_fd(&disk->machine_fd));
 	broker_backend_ask_to_end(&disk->backend, SIGTERM);

@@ -3,23 +3,37 @@
 
 #include "broker/backend.h"
 #include "broker/image.h"
+#include "broker/qmp.h"
 
 /*
  * A disk: an image, which stays open from one life of the machine to the next, and for each life a
  * qemu-storage-daemon that serves it by vhost-user.
  */
 
+struct broker_disk;
+
+/* What has been asked of a disk that the guest has; done() is told how it went, once, be it that the daemon ends. */
+struct broker_disk_order {
+	uint32_t request; /* a client's, of the monitor */
+	void (*done)(
+		void *opaque, struct broker_disk *disk, uint32_t request, const struct error *why);
+	void *opaque;
+};
+
 struct broker_disk {
 	const struct broker_disk_config *config;
 	unsigned queues;
 	struct broker_image image;
 	struct broker_backend backend;
-	int machine_fd; /* a socket to it, for the machine's process; -1 */
+	struct broker_qmp qmp;          /* the daemon's monitor */
+	struct broker_disk_order order; /* that it carries out */
+	uint64_t size, size_before;     /* as the guest sees it, and before that order */
+	int machine_fd;                 /* a socket to it, for the machine's process; -1 */
 };
 
-#define BROKER_DISK_NONE                                          \
-	{                                                         \
-		.backend = BROKER_BACKEND_NONE, .machine_fd = -1, \
+#define BROKER_DISK_NONE                                                                  \
+	{                                                                                 \
+		.backend = BROKER_BACKEND_NONE, .qmp = BROKER_QMP_NONE, .machine_fd = -1, \
 	}
 
 /* Find the programs, open the image, see that it is one. disk starts out as BROKER_DISK_NONE. */
@@ -36,6 +50,12 @@ void broker_disk_close(struct broker_disk *disk);
 int broker_disk_start(struct broker_disk *disk, struct error *err);
 /* The machine's process has its descriptor. */
 void broker_disk_handed_over(struct broker_disk *disk, struct loop *loop);
+/*
+ * While it runs: more bytes for the guest, which the machine is yet to be told of. 0: order->done() will be called, not
+ * before this returns. A daemon that has not answered in time may do it later.
+ */
+int broker_disk_resize(struct broker_disk *disk, uint64_t size,
+	const struct broker_disk_order *order, struct loop *loop, struct error *err);
 /* That process has ended. It writes out what it has not written yet, and broker_disk_end() waits for that. */
 void broker_disk_ask_to_end(struct broker_disk *disk);
 void broker_disk_end(struct broker_disk *disk);

@@ -135,16 +135,15 @@ static int open_in_place(struct broker_layer *layer, bool writable)
 	return 0;
 }
 
-static int check_size(const struct broker_layer *layer, struct error *err)
+static int find_size(struct broker_layer *layer, struct error *err)
 {
-	uint64_t size = 0;
 	struct stat stat;
 
 	if (!layer->is_block && fstat(layer->fd, &stat) == 0)
-		size = stat.st_size;
-	else if (ioctl(layer->fd, BLKGETSIZE64, &size) < 0)
+		layer->size = align_up(stat.st_size, IMAGE_SECTOR);
+	else if (ioctl(layer->fd, BLKGETSIZE64, &layer->size) < 0)
 		return error_sys(err, -errno, layer->path, "does not tell its size");
-	return size ? 0 : error_set(err, -EINVAL, layer->path, "is empty");
+	return layer->size ? 0 : error_set(err, -EINVAL, layer->path, "is empty");
 }
 
 /* Nothing of the host's must use it as well; and no process comes to, as long as it is open so. */
@@ -214,7 +213,7 @@ static int open_layer(struct broker_image *image, const char *path, bool writabl
 	code = open_in_place(layer, writable);
 	if (code)
 		return refuse_open(path, writable, base, code, err);
-	if (check_size(layer, err))
+	if (find_size(layer, err))
 		return err->code;
 	for (unsigned i = 0; i + 1 < image->count; i++)
 		if (image->layers[i].dev == layer->dev && image->layers[i].ino == layer->ino)
@@ -413,8 +412,10 @@ static int look_into(struct broker_layer *layer, enum broker_format *format,
 	if (*format == BROKER_FORMAT_ANY)
 		settle_format(layer, member_text(info, "format", ""), err);
 	if (!err->code && layer->format == BROKER_FORMAT_QCOW2 &&
-		check_qcow2(layer, info, err) == 0)
+		check_qcow2(layer, info, err) == 0) {
+		layer->size = member_number(info, "virtual-size");
 		more = find_next(layer, info, next, format, err);
+	}
 	json_object_put(info);
 	return err->code ? err->code : more;
 }

@@ -12,6 +12,7 @@
  */
 
 #define IMAGE_LAYERS_MAX 32
+#define IMAGE_SECTOR     512
 #define IMAGE_MEMORY_MAX \
 	(4 * GIB) /* of qemu-img's address space, of which each of its threads takes some 130 MiB */
 
@@ -19,6 +20,7 @@ struct broker_layer {
 	char *path;
 	int fd;                    /* the top one's may be written to */
 	enum broker_format format; /* RAW or QCOW2 */
+	uint64_t size;             /* of the disk that it is, when it was opened: whole sectors */
 	bool is_block;
 	dev_t dev;
 	ino_t ino;

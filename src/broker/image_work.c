@@ -12,13 +12,9 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-#include <linux/fs.h>
-
-#define SECTOR    512
 #define WORDS_MAX 12
 #define NEW_MODE  0600 /* what a guest has on its disk is its user's */
 
@@ -220,7 +216,7 @@ int broker_image_create(const struct broker_disk_config *config, uint64_t size, 
 	struct new_file file;
 	char bytes[32];
 
-	snprintf(bytes, sizeof(bytes), "%llu", (unsigned long long)align_up(size, SECTOR));
+	snprintf(bytes, sizeof(bytes), "%llu", (unsigned long long)align_up(size, IMAGE_SECTOR));
 	if (begin_file(&file, config->path, err) == 0)
 		make_image(&file,
 			(char *[]){ "qemu-img", "create", "-q", "-f",
@@ -230,27 +226,6 @@ int broker_image_create(const struct broker_disk_config *config, uint64_t size, 
 }
 
 /* What is based on others */
-
-int broker_image_size(const struct broker_image *image, uint64_t *size, struct error *err)
-{
-	const struct broker_layer *layer = &image->layers[0];
-	json_object *info;
-	struct stat stat;
-
-	*size = 0;
-	if (layer->format == BROKER_FORMAT_QCOW2) {
-		info = broker_image_ask(layer, layer->format, err);
-		*size = json_object_get_int64(json_object_object_get(info, "virtual-size"));
-		json_object_put(info);
-		return err->code;
-	}
-	if (layer->is_block ? ioctl(layer->fd, BLKGETSIZE64, size) < 0
-			    : fstat(layer->fd, &stat) < 0)
-		return error_sys(err, -errno, layer->path, "does not tell its size");
-	if (!layer->is_block)
-		*size = align_up(stat.st_size, SECTOR);
-	return 0;
-}
 
 /*
  * How the clone's header tells where its base is: by its name alone where they are in one directory, which can be moved
@@ -323,14 +298,12 @@ int broker_image_clone(const struct broker_image *image, const struct broker_dis
 	const struct broker_layer *base = &image->layers[0];
 	char name[PATH_MAX], bytes[32];
 	struct new_file file;
-	uint64_t size;
 
 	/* Who writes to it would write to all its clones. */
 	if (check_cloning(base, clone, err) || broker_image_lock(image, err) ||
-		broker_image_size(image, &size, err) ||
 		name_base(base->path, clone->path, name, err))
 		return err->code;
-	snprintf(bytes, sizeof(bytes), "%llu", (unsigned long long)size);
+	snprintf(bytes, sizeof(bytes), "%llu", (unsigned long long)base->size);
 	if (begin_file(&file, clone->path, err) == 0)
 		make_image(&file,
 			(char *[]){ "qemu-img", "create", "-q", "-f", "qcow2", "-u", "-F",
@@ -411,20 +384,17 @@ int broker_image_resize(
 {
 	const struct broker_layer *layer = &image->layers[0];
 	char bytes[32], is[24], wanted[24];
-	uint64_t now;
 
 	if (layer->is_block) {
 		error_set(err, -EINVAL, layer->path, "a block device is as large as it was made");
 		error_hint(err, "a logical volume: lvextend -L SIZE %s", layer->path);
 		return err->code;
 	}
-	if (broker_image_size(image, &now, err))
-		return err->code;
-	size = align_up(size, SECTOR);
-	if (size < now && !shrink) {
+	size = align_up(size, IMAGE_SECTOR);
+	if (size < layer->size && !shrink) {
 		error_set(err, -EINVAL, layer->path,
-			"it has %s, and what is beyond %s would be lost", size_format(now, is),
-			size_format(size, wanted));
+			"it has %s, and what is beyond %s would be lost",
+			size_format(layer->size, is), size_format(size, wanted));
 		error_hint(err,
 			"have the guest make its file systems and partitions smaller first, then "
 			"say --shrink");
@@ -432,8 +402,8 @@ int broker_image_resize(
 	}
 	snprintf(bytes, sizeof(bytes), "%llu", (unsigned long long)size);
 	return change_image(image, "it keeps its size",
-		size < now ? (char *[]){ "resize", "-q", "--shrink", NULL }
-			   : (char *[]){ "resize", "-q", NULL },
+		size < layer->size ? (char *[]){ "resize", "-q", "--shrink", NULL }
+				   : (char *[]){ "resize", "-q", NULL },
 		(char *[]){ bytes, NULL }, err);
 }
 

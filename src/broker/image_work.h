@@ -12,9 +12,6 @@
 
 int broker_image_create(const struct broker_disk_config *config, uint64_t size, struct error *err);
 
-/* Bytes that a guest sees of it. */
-int broker_image_size(const struct broker_image *image, uint64_t *size, struct error *err);
-
 /*
  * An image that is based on this one, which is not written to any more: where that can be had by its permissions, it
  * is write-protected, and protected tells that it has become so.

@@ -2,8 +2,10 @@
 #include "base/size.h"
 #include "base/text.h"
 #include "broker/image_work.h"
+#include "broker/qmp.h"
 #include "cmd/cmd.h"
 #include "cmd/disk_option.h"
+#include "cmd/machine.h"
 #include "cmd/named.h"
 #include "cmd/output.h"
 #include "control/member.h"
@@ -26,7 +28,8 @@ static const char usage[] =
 	"       penstock disk snapshot FILE NAME\n"
 	"       penstock disk revert FILE NAME\n"
 	"       penstock disk list [--json] FILE\n"
-	"Make images of disks for --disk of 'penstock run', and change those that no machine has in use.\n"
+	"Make images of disks for --disk of 'penstock run', and change them. One that a running machine has\n"
+	"in use can be made larger, and its guest sees that at once; nothing else is done to it.\n"
 	"A FILE.qcow2 is a qcow2 image, any other a raw disk; FILE,format=raw and FILE,format=qcow2 say\n"
 	"otherwise. A file that is there is never overwritten.\n"
 	"\n"
@@ -42,6 +45,8 @@ static const char usage[] =
 	"Exit status: 0 done, 1 failed, 2 wrong usage.\n";
 
 #define NAME_SHOWN 4096
+#define GUEST_DISK_MS \
+	((BROKER_QMP_LIMIT_S + 10) * 1000) /* for the machine, which gives a disk's daemon less */
 
 enum { OPTION_SHRINK = 256, OPTION_JSON, OPTION_HELP };
 
@@ -109,13 +114,69 @@ static int check_rest(struct disk_task *task, bool writes, struct error *err)
 	return err->code;
 }
 
-static int open_to_change(struct disk_task *task, struct error *err)
+/* First to read: who uses it is told before who has protected it. */
+static int reopen_to_change(struct disk_task *task, struct error *err)
 {
-	/* First to read: who uses it is told before who has protected it. */
-	if (open_image(task, false, err) || check_rest(task, true, err))
+	if (check_rest(task, true, err))
 		return err->code;
 	broker_image_close(&task->image);
 	return open_image(task, true, err);
+}
+
+static int open_to_change(struct disk_task *task, struct error *err)
+{
+	return open_image(task, false, err) ? err->code : reopen_to_change(task, err);
+}
+
+/* A disk that a guest has: its machine is asked */
+
+static bool is_a_guests(const struct disk_task *task)
+{
+	return task->used && task->user.writes;
+}
+
+/* What the machine calls it, by which of its programs has it open. */
+static int find_disk_name(struct control_client *client, const struct broker_layer *layer,
+	char name[static 32], struct error *err)
+{
+	json_object *list = control_client_run(
+		client, "__org.penstock_query-backends", NULL, MACHINE_ANSWER_MS, err);
+	bool is_list = json_object_is_type(list, json_type_array), writes = false;
+
+	for (size_t i = 0; is_list && i < json_object_array_length(list) && !writes; i++) {
+		json_object *backend = json_object_array_get_idx(list, i);
+
+		named_has_open(member_number(backend, "pid"), layer->dev, layer->ino,
+			layer->is_block, &writes);
+		snprintf(name, 32, "%s", member_text(backend, "serves", ""));
+	}
+	json_object_put(list);
+	if (writes || err->code)
+		return err->code;
+	error_set(err, -ENODEV, layer->path, "nobody serves it to the guest of '%s' any more",
+		client->name);
+	error_hint(err, "penstock status %s", client->name);
+	return err->code;
+}
+
+/* The name goes to the arguments, which are taken. */
+static int ask_machine(struct disk_task *task, const char *command, const char *key,
+	json_object *arguments, struct error *err)
+{
+	struct control_client client;
+	struct host host;
+	char name[32];
+
+	if (cmd_machine_connect(&client, &host, task->user.name, err) ||
+		find_disk_name(&client, &task->image.layers[0], name, err)) {
+		json_object_put(arguments);
+	} else {
+		json_object_object_add(arguments, key, json_object_new_string(name));
+		json_object_put(
+			control_client_run(&client, command, arguments, GUEST_DISK_MS, err));
+	}
+	control_client_close(&client);
+	return err->code;
 }
 
 static int create_disk(struct disk_task *task, struct error *err)
@@ -154,14 +215,22 @@ static int convert_disk(struct disk_task *task, struct error *err)
 static int resize_disk(struct disk_task *task, struct error *err)
 {
 	bool more = task->second[0] == '+';
+	json_object *arguments;
 	uint64_t size, now = 0;
 
-	if (parse_disk_size(task->second + more, &size, err) || open_to_change(task, err) ||
-		(more && broker_image_size(&task->image, &now, err)))
+	if (parse_disk_size(task->second + more, &size, err) || open_image(task, false, err))
 		return err->code;
+	if (more)
+		now = task->image.layers[0].size;
 	if (now > INT64_MAX - 4 * KIB - size)
 		return error_set(err, -EFBIG, task->config.path, "it cannot be so large");
-	return broker_image_resize(&task->image, now + size, task->shrink, err);
+	if (!is_a_guests(task) || task->shrink)
+		return reopen_to_change(task, err)
+			       ? err->code
+			       : broker_image_resize(&task->image, now + size, task->shrink, err);
+	arguments = json_object_new_object();
+	json_object_object_add(arguments, "size", json_object_new_int64(now + size));
+	return ask_machine(task, "block_resize", "node-name", arguments, err);
 }
 
 static int check_snapshot_name(const char *name, struct error *err)
@@ -248,11 +317,11 @@ static json_object *describe_user(const struct disk_task *task)
 	return user;
 }
 
-static uint64_t allocated_of(const struct broker_layer *layer, uint64_t size)
+static uint64_t allocated_of(const struct broker_layer *layer)
 {
 	struct stat stat;
 
-	return layer->is_block || fstat(layer->fd, &stat) < 0 ? size
+	return layer->is_block || fstat(layer->fd, &stat) < 0 ? layer->size
 							      : (uint64_t)stat.st_blocks * 512;
 }
 
@@ -269,15 +338,15 @@ static void print_snapshots(json_object *list)
 	}
 }
 
-static void print_info(const struct disk_task *task, uint64_t size, json_object *snapshots)
+static void print_info(const struct disk_task *task, json_object *snapshots)
 {
 	const struct broker_layer *layers = task->image.layers;
 	char bytes[24], taken[24], name[NAME_SHOWN];
 
 	printf("file      %s\n", layers[0].path);
 	printf("format    %s\n", word_of_format(layers[0].format));
-	printf("size      %s, of which the file takes %s\n", size_format(size, bytes),
-		size_format(allocated_of(&layers[0], size), taken));
+	printf("size      %s, of which the file takes %s\n", size_format(layers[0].size, bytes),
+		size_format(allocated_of(&layers[0]), taken));
 	for (unsigned i = 1; i < task->image.count; i++) {
 		text_format(name, sizeof(name), "%s", layers[i].path);
 		printf("based on  %s (%s)\n", name, word_of_format(layers[i].format));
@@ -291,16 +360,15 @@ static void print_info(const struct disk_task *task, uint64_t size, json_object 
 		printf("used by   the machine '%s' (pid %d)\n", task->user.name, task->user.pid);
 }
 
-static void print_info_json(const struct disk_task *task, uint64_t size, json_object *snapshots)
+static void print_info_json(const struct disk_task *task, json_object *snapshots)
 {
 	const struct broker_layer *layer = &task->image.layers[0];
 	json_object *object = output_new();
 
 	output_add_text(object, "file", layer->path);
 	output_add_text(object, "format", word_of_format(layer->format));
-	json_object_object_add(object, "size", json_object_new_int64(size));
-	json_object_object_add(
-		object, "allocated", json_object_new_int64(allocated_of(layer, size)));
+	json_object_object_add(object, "size", json_object_new_int64(layer->size));
+	json_object_object_add(object, "allocated", json_object_new_int64(allocated_of(layer)));
 	json_object_object_add(object, "based_on", list_bases(&task->image));
 	json_object_object_add(object, "snapshots", json_object_get(snapshots));
 	json_object_object_add(object, "used_by", task->used ? describe_user(task) : NULL);
@@ -310,13 +378,12 @@ static void print_info_json(const struct disk_task *task, uint64_t size, json_ob
 static int tell_of_disk(struct disk_task *task, struct error *err)
 {
 	json_object *snapshots;
-	uint64_t size;
 
-	if (open_image(task, false, err) || broker_image_size(&task->image, &size, err))
+	if (open_image(task, false, err))
 		return err->code;
 	snapshots = list_snapshots(task, err);
 	if (!err->code)
-		(task->json ? print_info_json : print_info)(task, size, snapshots);
+		(task->json ? print_info_json : print_info)(task, snapshots);
 	json_object_put(snapshots);
 	return err->code;
 }

@@ -231,8 +231,7 @@ json_object *named_machines(const struct host *host)
 	return list;
 }
 
-/* Of a process: whether it has the file open, and for writing. */
-static bool has_open(pid_t pid, dev_t dev, ino_t ino, bool is_block, bool *writes)
+bool named_has_open(pid_t pid, dev_t dev, ino_t ino, bool is_block, bool *writes)
 {
 	char path[sizeof("/proc//fd") + 12];
 	const struct dirent *entry;
@@ -273,7 +272,7 @@ bool named_find_user(
 
 		(void)value;
 		if (user->writes || !host_name_owner(host, name, &owner) ||
-			!has_open(owner.pid, dev, ino, is_block, &writes))
+			!named_has_open(owner.pid, dev, ino, is_block, &writes))
 			continue;
 		found = true;
 		snprintf(user->name, sizeof(user->name), "%s", name);

@@ -40,6 +40,9 @@ struct named_user {
 bool named_find_user(
 	const struct host *host, dev_t dev, ino_t ino, bool is_block, struct named_user *user);
 
+/* Whether a process has it open, and for writing. */
+bool named_has_open(pid_t pid, dev_t dev, ino_t ino, bool is_block, bool *writes);
+
 #define NAMED_BACKEND (2 * PATH_MAX)
 
 /* One of its "backends", in words: the program, and what it serves. */

@@ -339,6 +339,10 @@ static void obey(struct machine *machine, const struct message *message)
 	case MESSAGE_TAKEN:
 		devices_taken(&machine->devices, message->device);
 		return;
+	case MESSAGE_RESIZED:
+		machine_virtio_resize(
+			&machine->virtio, message->resized.number, message->resized.size);
+		return;
 	case MESSAGE_QUERY_CPUS:
 		tell_cpus(machine, message->id);
 		break;

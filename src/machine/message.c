@@ -27,6 +27,7 @@ static const struct kind {
 	{ MESSAGE_ATTACH, sizeof(struct message_attach), 1 },
 	{ MESSAGE_DETACH, sizeof(struct message_detach), 0 },
 	{ MESSAGE_TAKEN, sizeof(uint32_t), 0 },
+	{ MESSAGE_RESIZED, sizeof(struct message_resized), 0 },
 	{ MESSAGE_READY, 0, 0 },
 	{ MESSAGE_ENDING, 0, 0 },
 	{ MESSAGE_HELD, sizeof(uint32_t), 0 },

@@ -27,6 +27,7 @@ enum message_type {
 	MESSAGE_ATTACH, /* attach, and a device's descriptor; the reply comes when the guest sees it */
 	MESSAGE_DETACH, /* detach; replied to when the guest is asked, MESSAGE_CLOSED is the end of it */
 	MESSAGE_TAKEN, /* device: it was taken from vfio-pci while it was opened; without a reply */
+	MESSAGE_RESIZED, /* resized: that is the size of a disk now; without a reply */
 	/* To the broker. */
 	MESSAGE_READY = 64, /* the console is read, and the guest starts */
 	MESSAGE_ENDING,     /* whoever may have wanted it */
@@ -54,6 +55,11 @@ struct message_attach {
 struct message_detach {
 	uint32_t device; /* with it go the other functions of its slot */
 	uint32_t force;  /* do not ask the guest */
+};
+
+struct message_resized {
+	uint32_t number; /* among the devices that back ends serve */
+	uint64_t size;   /* bytes */
 };
 
 /* Both included; base > limit: none. */
@@ -94,6 +100,7 @@ struct message {
 		struct message_function function;
 		struct message_attach attach;
 		struct message_detach detach;
+		struct message_resized resized;
 		struct message_event event;
 	};
 	int fds[MESSAGE_FDS_MAX]; /* as many as its type has; the receiver owns them */

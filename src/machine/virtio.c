@@ -35,6 +35,12 @@ int machine_virtio_attach(struct machine_virtio *virtio, const struct machine_co
 	return 0;
 }
 
+void machine_virtio_resize(struct machine_virtio *virtio, unsigned number, uint64_t size)
+{
+	if (number < virtio->count)
+		virtio_resize(virtio->table[number], size);
+}
+
 void machine_virtio_close(struct machine_virtio *virtio)
 {
 	for (unsigned i = 0; i < virtio->count; i++)

@@ -16,5 +16,7 @@ struct machine_virtio {
 int machine_virtio_attach(struct machine_virtio *virtio, const struct machine_config *config,
 	const struct memory *memory, struct machine_pci *pci, const struct topology *topology,
 	struct loop *loop, struct error *err);
+/* Of a disk: so many bytes. */
+void machine_virtio_resize(struct machine_virtio *virtio, unsigned number, uint64_t size);
 /* The guest does not run any more. */
 void machine_virtio_close(struct machine_virtio *virtio);

@@ -292,6 +292,20 @@ int virtio_watch(struct virtio_device *device, struct loop *loop)
 	return device->backend->watch ? device->backend->watch(device) : 0;
 }
 
+void virtio_resize(struct virtio_device *device, uint64_t size)
+{
+	const uint64_t sectors = size / 512; /* 5.2.4 */
+
+	if (device->model->type != VIRTIO_BLK)
+		return;
+	pthread_mutex_lock(&device->pci.lock);
+	if (memcmp(device->space, &sectors, sizeof(sectors)) != 0) {
+		memcpy(device->space, &sectors, sizeof(sectors));
+		virtio_space_changed(device);
+	}
+	pthread_mutex_unlock(&device->pci.lock);
+}
+
 void virtio_free(struct virtio_device *device)
 {
 	if (!device)

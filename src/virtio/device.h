@@ -51,7 +51,8 @@ struct virtio_user {
 	uint64_t protocol; /* the features of it that are in use */
 	int channel;       /* by which the back end speaks by itself; -1: none */
 	int64_t deadline;  /* of what it is being asked for */
-	int64_t patience;  /* ms that the loop will yet wait for it, in all */
+	int64_t patience;  /* ms that the loop will yet wait for it, */
+	int64_t waited;    /* as it was then */
 	char why[64];      /* it cannot be gone on with */
 };
 

@@ -30,7 +30,8 @@
 #define OPEN_MS 10000 /* for all that is asked before there is a guest */
 #define SERVE_MS \
 	5000 /* for a start or a stop: a vCPU waits, and Linux looks for those that do for 10 s or 20 */
-#define PATIENCE_MS 2000 /* for what the back end has the loop ask, from first to last */
+#define PATIENCE_MS    2000 /* for what the back end has the loop ask, at a stretch, */
+#define PATIENCE_SHARE 100  /* and one part in so many of all time */
 
 /* A message: this, then size bytes. */
 struct header {
@@ -390,6 +391,7 @@ static int user_open(struct virtio_device *device, struct error *err)
 			device->ram->count, REGIONS_MAX);
 	begin(device, OPEN_MS);
 	device->user.patience = PATIENCE_MS;
+	device->user.waited = clock_ms();
 	code = agree_on_features(device);
 	if (!code)
 		code = agree_on_protocol(device);
@@ -579,6 +581,10 @@ static int read_space_again(struct virtio_device *device)
 	uint8_t before[VIRTIO_SPACE_MAX];
 	int code;
 
+	device->user.patience += (now - device->user.waited) / PATIENCE_SHARE;
+	if (device->user.patience > PATIENCE_MS)
+		device->user.patience = PATIENCE_MS;
+	device->user.waited = now;
 	if (device->user.patience <= 0)
 		return broken(device, -ETIMEDOUT, "is too slow", GET_CONFIG);
 	memcpy(before, device->space, sizeof(before));

@@ -63,5 +63,7 @@ struct virtio_device *virtio_new(const struct virtio_config *config, struct kvm_
 	const struct virtio_ram *ram, struct pci_bus *bus, uint8_t devfn, struct error *err);
 /* See to it in the loop that the back end is there, and what it tells by itself. 0 or a negative errno. */
 int virtio_watch(struct virtio_device *device, struct loop *loop);
+/* In the loop: that is how many bytes a disk has, whatever its back end says. */
+void virtio_resize(struct virtio_device *device, uint64_t size);
 /* The guest does not run any more, nor does the loop. */
 void virtio_free(struct virtio_device *device);

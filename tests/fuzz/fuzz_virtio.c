@@ -224,6 +224,8 @@ static void change(struct guest *guest, struct fuzz_input *input)
 	if (fake_user.channel >= 0)
 		fake_user_change(1 | (byte & 0x80 ? 8 : 0));
 	loop_step(guest->loop, 0);
+	if (byte & 0x40)
+		virtio_resize(guest->device, (uint64_t)byte << 20);
 	fuzz_goals[CHANGES].count += guest->device->generation != generation;
 }
 

@@ -97,6 +97,7 @@ static struct {
 	unsigned lives, binds, attaches;
 	unsigned returns, releases; /* of devices, and of all that is left then */
 	unsigned taken;             /* the bus of a device that somebody takes; 0 */
+	uint64_t disk_size;         /* that a machine was told of */
 	unsigned wishes;            /* of devices that were taken as they were opened */
 	unsigned standing;          /* processes that have come to where they wait */
 	unsigned may_go_on;         /* by the test */
@@ -619,6 +620,11 @@ static enum machine_end obey(const struct machine_config *machine, struct error 
 		}
 		if (message.type == MESSAGE_PRESS_BUTTON)
 			continue;
+		if (message.type == MESSAGE_RESIZED) {
+			must(machine->virtio[message.resized.number].type == VIRTIO_BLK);
+			__atomic_store_n(&seen->disk_size, message.resized.size, __ATOMIC_RELAXED);
+			continue;
+		}
 		part.cpu.thread = 4711;
 		if (message.type == MESSAGE_QUERY_CPUS)
 			must(message_send(machine->control_fd, &part) == 0);
@@ -1566,6 +1572,72 @@ TEST(clients_are_told_who_serves_the_machine)
 	unlink(image);
 }
 
+#define RESIZE(rest) "{\"execute\":\"block_resize\",\"arguments\":{" rest "}}"
+
+static uint64_t size_of(const char *path)
+{
+	struct stat file;
+
+	assert_int_equal(stat(path, &file), 0);
+	return file.st_size;
+}
+
+TEST(clients_give_a_disk_more_room)
+{
+	char image[] = "/tmp/penstock-image-XXXXXX";
+	struct job job;
+	int client = start_with_disk(&job, image);
+
+	ask(client, RESIZE("\"node-name\":\"disk0\",\"size\":2097000"), "{\"return\":{}}");
+	assert_int_equal(size_of(image), 2 * MIB);
+	/* Which is answered after that. */
+	ask(client, "{\"execute\":\"query-cpus-fast\"}", "4711");
+	assert_int_equal(__atomic_load_n(&seen->disk_size, __ATOMIC_RELAXED), 2 * MIB);
+	/* Nothing that is in it goes. */
+	ask(client, RESIZE("\"device\":\"disk0\",\"size\":1048576"),
+		"disk0: it has 2 MiB, and does not become as small as 1 MiB");
+	/* What cannot be is refused by the daemon, and changes nothing. */
+	ask(client, RESIZE("\"device\":\"disk0\",\"size\":9223372036854700000"),
+		"\"desc\":\"disk0: ");
+	assert_int_equal(size_of(image), 2 * MIB);
+	ask(client, RESIZE("\"device\":\"disk0\",\"size\":3145728"), "{\"return\":{}}");
+	assert_int_equal(size_of(image), 3 * MIB);
+	ask(client, RESIZE("\"device\":\"disk1\",\"size\":1"), "Cannot find device='disk1'");
+	ask(client, RESIZE("\"size\":1"), "but not both");
+	ask(client, RESIZE("\"device\":\"disk0\",\"node-name\":\"disk0\",\"size\":1"),
+		"but not both");
+	ask(client, RESIZE("\"device\":\"disk0\",\"size\":-1"), "expects a size");
+	ask(client, RESIZE("\"device\":\"disk0\",\"size\":9223372036854775807"), "expects a size");
+	ask(client, "{\"execute\":\"quit\"}", "SHUTDOWN");
+	assert_int_equal(end_of(&job), 0);
+	close(client);
+	unlink(image);
+}
+
+/* Each hears that it has; nobody else waits for it. */
+TEST(a_daemon_that_hangs_holds_its_own_clients_alone)
+{
+	char image[] = "/tmp/penstock-image-XXXXXX";
+	struct job job;
+	int client = start_with_disk(&job, image), other;
+	pid_t pid = pid_of_daemon(client);
+
+	open_monitor(&other);
+	ask(other, "{\"execute\":\"qmp_capabilities\"}", "return");
+	__real_kill(pid, SIGSTOP);
+	say(client, RESIZE("\"device\":\"disk0\",\"size\":2097152"));
+	ask(other, RESIZE("\"device\":\"disk0\",\"size\":2097152"), "is busy with something else");
+	ask(other, STATUS, "\"running\"");
+	__real_kill(pid, SIGKILL);
+	assert_non_null(hear(client, "disk0: qemu-storage-daemon has ended"));
+	ask(other, RESIZE("\"device\":\"disk0\",\"size\":2097152"), "does not answer any more");
+	ask(other, "{\"execute\":\"quit\"}", "return");
+	assert_int_equal(end_of(&job), 0);
+	close(client);
+	close(other);
+	unlink(image);
+}
+
 /* As one that has much to write out. */
 TEST(a_broker_hears_clients_while_a_disk_ends)
 {
@@ -2321,6 +2393,8 @@ int main(void)
 		BROKER_TEST(what_the_host_takes_at_the_end_of_a_life_sees_no_other),
 		BROKER_TEST(clients_hear_of_what_befalls_devices),
 		BROKER_TEST(clients_are_told_who_serves_the_machine),
+		BROKER_TEST(clients_give_a_disk_more_room),
+		BROKER_TEST(a_daemon_that_hangs_holds_its_own_clients_alone),
 		BROKER_TEST(a_broker_hears_clients_while_a_disk_ends),
 		BROKER_TEST(a_command_ends_with_the_machine),
 		BROKER_TEST(a_client_ends_a_machine_that_hangs),

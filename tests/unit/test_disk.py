@@ -6,9 +6,11 @@ test_disk.py PENSTOCK
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import unittest
 from pathlib import Path
 
@@ -24,6 +26,46 @@ def write(path, data, offset=0):
     with open(path, "r+b") as file:
         file.seek(offset)
         file.write(data)
+
+
+class FakeMonitor:
+    """Of a machine whose first disk this process serves, and its second nobody."""
+
+    def __init__(self, path, error=None):
+        self.heard, self._error = [], error
+        path.unlink(missing_ok=True)
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(path))
+        self._listener.listen()
+        self._thread = threading.Thread(target=self._serve)
+
+    def __enter__(self):
+        self._thread.start()
+        return self.heard
+
+    def __exit__(self, *_):
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join()
+
+    def _serve(self):
+        try:
+            while True:
+                self._talk(self._listener.accept()[0])
+        except OSError:
+            pass
+
+    def _talk(self, client):
+        backends = [{"serves": "disk1", "pid": None}, {"serves": "disk0", "pid": os.getpid()}]
+        client.sendall(b'{"QMP": {}}\r\n')
+        while said := client.recv(65536):
+            command = json.loads(said)
+            answer = {"return": backends if command["execute"].endswith("query-backends") else {}}
+            if "arguments" in command:
+                self.heard.append((command["execute"], command["arguments"]))
+                answer = {"error": {"class": "GenericError", "desc": self._error}} if self._error else answer
+            client.sendall(json.dumps(answer).encode())
+        client.close()
 
 
 class Disk(unittest.TestCase):
@@ -47,7 +89,7 @@ class Disk(unittest.TestCase):
         """As far as the journal tells."""
         start = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]
         names = self.run_directory / "names"
-        names.mkdir(mode=0o755)
+        names.mkdir(mode=0o755, exist_ok=True)
         (names / name).write_text(f"penstock name 1\nholder {os.getpid()} {start}\nname {name}\nend\n")
         (self.run_directory / f"{name}.sock").touch()
 
@@ -217,13 +259,35 @@ class Disk(unittest.TestCase):
             self.assertEqual(self.info("a.qcow2")["used_by"], {"name": "vm1", "pid": os.getpid(), "writes": True})
             self.assertIs(self.info("base.img")["used_by"]["writes"], False)
             says = ["a.qcow2", f"the machine 'vm1' (pid {os.getpid()}) has it in use", "penstock stop vm1"]
-            for words in (("resize", "a.qcow2", "1G"), ("snapshot", "a.qcow2", "s"), ("revert", "a.qcow2", "s"),
-                          ("clone", "a.qcow2", "b.qcow2"), ("convert", "a.qcow2", "b.img")):
+            for words in (("resize", "--shrink", "a.qcow2", "1G"), ("snapshot", "a.qcow2", "s"),
+                          ("revert", "a.qcow2", "s"), ("clone", "a.qcow2", "b.qcow2"), ("convert", "a.qcow2", "b.img")):
                 self.refused(*words, says=says)
             self.refused("resize", "base.img", "1G", says=["the machine 'vm1'"])
             self.good("clone", "base.img", "c.qcow2")
         self.assertIsNone(self.info("a.qcow2")["used_by"])
         self.good("snapshot", "a.qcow2", "s")
+
+    def test_a_machine_is_asked_for_more_room(self):
+        self.good("create", "base.img", "1M")
+        self.good("clone", "base.img", "a.qcow2")
+        self.be_a_machine("vm1")
+        monitor = self.run_directory / "vm1.sock"
+        with open(self.files / "base.img", "rb"):
+            with open(self.files / "a.qcow2", "r+b"), FakeMonitor(monitor) as heard:
+                self.good("resize", "a.qcow2", "4M")
+                self.good("resize", "a.qcow2", "+4M")
+                self.assertEqual(heard, [("block_resize", {"node-name": "disk0", "size": size * MIB})
+                                         for size in (4, 5)])
+                self.refused("resize", "a.qcow2", f"+{(1 << 63) - 5000}", says=["cannot be so large"])
+                self.assertEqual(len(heard), 2)
+            with open(self.files / "a.qcow2", "r+b"), FakeMonitor(monitor, "disk0: it has 1 MiB; next: less") as heard:
+                self.refused("resize", "a.qcow2", "4M", says=["vm1: disk0: it has 1 MiB\n  next: less"])
+            # Of what it only reads it is not asked.
+            with FakeMonitor(monitor) as heard:
+                self.refused("resize", "base.img", "4M", says=["the machine 'vm1'", "penstock stop vm1"])
+                self.assertEqual(heard, [])
+        with open(self.files / "a.qcow2", "r+b"):
+            self.refused("resize", "a.qcow2", "4M", says=["no machine of this name is running"])
 
     def test_what_another_program_has_in_use(self):
         self.good("create", "a.qcow2", "1M")

@@ -946,6 +946,38 @@ TEST(a_process_wears_out_the_loops_patience)
 	assert_lost();
 }
 
+/* Of one that lives for long, each change may take its time. */
+TEST(patience_comes_back_with_time)
+{
+	drive_watched();
+	fake_user.late = 300;
+	for (unsigned i = 0; i < 100; i++) {
+		fake_user_change(1);
+		loop_step(loop, 0);
+		fake_user.now += 60000;
+	}
+	fake_user.late = 0;
+	assert_int_equal(get_status(DISK), READY);
+}
+
+/* By us, where its back end does not. */
+TEST(a_driver_hears_of_a_disks_size)
+{
+	unsigned generation, requests;
+
+	drive_watched();
+	generation = get(DISK, VIRTIO_PCI_COMMON_CFGGENERATION, 1);
+	requests = fake_user.requests;
+	virtio_resize(devices[DISK], 0x123456789 * 512 + 511);
+	assert_int_equal(space_read(&mmio, space_of(DISK), 8), 0x123456789);
+	assert_int_not_equal(get(DISK, VIRTIO_PCI_COMMON_CFGGENERATION, 1), generation);
+	assert_int_equal(eventfd_read(devices[DISK]->config_irq.eventfd, &(eventfd_t){ 0 }), 0);
+	assert_int_equal(space_read(&mmio, structure(DISK, VIRTIO_PCI_CAP_ISR_CFG), 1), 2);
+	virtio_resize(devices[DISK], 0x123456789 * 512);
+	assert_int_equal(space_read(&mmio, structure(DISK, VIRTIO_PCI_CAP_ISR_CFG), 1), 0);
+	assert_int_equal(fake_user.requests, requests);
+}
+
 static void assert_unfit(const char *why)
 {
 	struct error err = { 0 };
@@ -1016,6 +1048,8 @@ int main(void)
 		test(a_disk_that_grows_is_told),
 		test(a_process_speaks_by_itself_of_its_configuration_alone),
 		test(a_process_wears_out_the_loops_patience),
+		test(patience_comes_back_with_time),
+		test(a_driver_hears_of_a_disks_size),
 		test(a_process_that_lacks_something_is_told),
 	};
 
