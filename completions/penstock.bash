@@ -108,7 +108,7 @@ _penstock_value()
 	--user) _penstock_reply -u ;;
 	--trust) _penstock_reply -W 'on off' ;;
 	--method) _penstock_reply -W 'flr pm bus device_specific acpi af_flr cxl_bus' ;;
-	--net) _penstock_reply -W 'tap= user' ;;
+	--net) _penstock_reply -W 'tap= bridge= user' ;;
 	--share)
 		compopt -o filenames 2> /dev/null
 		_penstock_reply -d

@@ -71,7 +71,7 @@ complete -c penstock -n '__penstock_wants --firmware' -a 'uefi bios'
 complete -c penstock -n '__penstock_wants --rtc' -a 'utc local'
 complete -c penstock -n '__penstock_wants --smbios' -a type=
 complete -c penstock -n '__penstock_wants --cpu' -a host
-complete -c penstock -n '__penstock_wants --net' -a 'tap= user'
+complete -c penstock -n '__penstock_wants --net' -a 'tap= bridge= user'
 complete -c penstock -n '__penstock_wants --share' -a '(__fish_complete_directories)'
 complete -c penstock -n '__penstock_wants --display' -a 'vnc vnc=unix: vnc=127.0.0.1:'
 complete -c penstock -n '__penstock_wants --iommu' -a 'auto iommufd type1'

@@ -40,9 +40,10 @@ struct broker_forward {
 
 #define BROKER_FORWARDS_MAX 16
 
-/* A network card of the guest's, and the tap that it is connected with, or a network of its own. */
+/* A network card of the guest's, and what of the host's it is connected with, or a network of its own. */
 struct broker_net {
-	const char *tap; /* NULL: the latter, with what follows */
+	const char *tap;
+	const char *bridge; /* both NULL: the latter, with what follows */
 	struct broker_forward forwards[BROKER_FORWARDS_MAX];
 	unsigned forward_count;
 	bool has_mac; /* else it follows from the machine's name */

@@ -3,87 +3,15 @@
 
 #include "base/fd.h"
 #include "base/hash.h"
-#include "base/log.h"
 #include "broker/seed.h"
+#include "broker/tap.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/if.h>
-#include <linux/if_tun.h>
 #include <linux/vhost.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
-
-#define TUN "/dev/net/tun"
-
-/* A number of the interface's in sysfs; -ENOENT: it has none. */
-static long read_flags(const char *interface, const char *name)
-{
-	char path[64 + IFNAMSIZ], text[32];
-	int got;
-
-	snprintf(path, sizeof(path), "/sys/class/net/%s/%s", interface, name);
-	got = fd_read_file(path, text, sizeof(text));
-	return got < 0 ? got : strtol(text, NULL, 16);
-}
-
-static int refuse_tap(const char *name, const char *why, struct error *err)
-{
-	error_set(err, -ENODEV, name, "%s", why);
-	error_hint(err, "make one: ip tuntap add %s mode tap user $USER, then ip link set %s up",
-		name, name);
-	return err->code;
-}
-
-/* Opening one that is not there would make it, and it would be gone with us. */
-static int check_tap(const char *name, long *flags, struct error *err)
-{
-	if (read_flags(name, "flags") < 0)
-		return refuse_tap(name, "there is no network interface of this name", err);
-	*flags = read_flags(name, "tun_flags");
-	if (*flags < 0 || !(*flags & IFF_TAP))
-		return refuse_tap(name, "this network interface is no tap", err);
-	if (!(read_flags(name, "flags") & IFF_UP))
-		log_warning("%s is down, and carries nothing: 'ip link set %s up'", name, name);
-	return 0;
-}
-
-static int refuse_opening(const char *name, int code, struct error *err)
-{
-	if (code == -EBUSY)
-		return error_set(err, code, name, "another program has this tap");
-	error_sys(err, code, name, "this tap cannot be opened");
-	if (code == -EPERM)
-		error_hint(err,
-			"it is somebody else's: ip tuntap del %s mode tap, then ip tuntap add %s mode "
-			"tap user $USER",
-			name, name);
-	return err->code;
-}
-
-/* One queue pair, each packet with the header that the guest's queues have. */
-static int open_tap(const char *name, struct error *err)
-{
-	cleanup_fd int fd = -1;
-	struct ifreq request = { 0 };
-	int header = VIRTIO_NET_HEADER;
-	long flags = 0;
-
-	if (check_tap(name, &flags, err))
-		return err->code;
-	fd = open(TUN, O_RDWR | O_CLOEXEC | O_NONBLOCK);
-	if (fd < 0) {
-		error_sys(err, -errno, TUN, "cannot be opened");
-		error_hint(err, "load the module: modprobe tun");
-		return err->code;
-	}
-	snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", name);
-	request.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | (flags & IFF_MULTI_QUEUE);
-	if (ioctl(fd, TUNSETIFF, &request) < 0 || ioctl(fd, TUNSETVNETHDRSZ, &header) < 0)
-		return refuse_opening(name, -errno, err);
-	return take_fd(&fd);
-}
 
 /* The same for a machine's name: one that nobody else's card has, of one station (IEEE 802, 8.2). */
 static void make_mac(const char *machine, unsigned i, uint8_t mac[static VIRTIO_MAC_SIZE])
@@ -111,7 +39,13 @@ static struct virtio_config *add_device(struct broker_virtio *virtio, enum virti
 static int add_tap(struct virtio_config *device, const char *tap, struct error *err)
 {
 	snprintf(device->name, sizeof(device->name), "%s", tap);
-	device->tap_fd = open_tap(tap, err);
+	device->tap_fd = broker_tap_open(tap, err);
+	return err->code;
+}
+
+static int add_bridge_port(struct virtio_config *device, const char *bridge, struct error *err)
+{
+	device->tap_fd = broker_tap_open_at_bridge(bridge, err);
 	return err->code;
 }
 
@@ -129,8 +63,13 @@ static int add_nets(
 		memcpy(device->mac, net->mac, sizeof(device->mac));
 		if (!net->has_mac)
 			make_mac(config->name, i, device->mac);
-		if (net->tap ? add_tap(device, net->tap, err)
-			     : broker_passt_open(passt, device->name, net, err))
+		if (net->tap)
+			add_tap(device, net->tap, err);
+		else if (net->bridge)
+			add_bridge_port(device, net->bridge, err);
+		else
+			broker_passt_open(passt, device->name, net, err);
+		if (err->code)
 			return err->code;
 	}
 	return 0;

@@ -98,23 +98,27 @@ static int set_mac(struct broker_net *net, const char *kind, const char *text, s
 int cmd_net_parse(char *text, struct broker_net *net, struct error *err)
 {
 	char *rest = text, *kind = strsep(&rest, ","), *word;
-	bool is_tap = strncmp(kind, "tap=", 4) == 0;
+	bool is_user = strcmp(kind, "user") == 0;
+	const char *name = NULL;
 
-	if (!is_tap && strcmp(kind, "user"))
-		return error_set(
-			err, -EINVAL, NULL, "--net %s: it begins with tap=NAME or user", kind);
-	net->tap = is_tap ? kind + 4 : NULL;
-	if (is_tap && !is_interface(net->tap))
+	if (strncmp(kind, "tap=", 4) == 0)
+		name = net->tap = kind + 4;
+	else if (strncmp(kind, "bridge=", 7) == 0)
+		name = net->bridge = kind + 7;
+	else if (!is_user)
+		return error_set(err, -EINVAL, NULL,
+			"--net %s: it begins with tap=NAME, bridge=NAME or user", kind);
+	if (name && !is_interface(name))
 		return error_set(
 			err, -EINVAL, NULL, "--net %s: this is no name of an interface", kind);
 	while (!err->code && (word = strsep(&rest, ","))) {
 		if (strncmp(word, "mac=", 4) == 0)
 			set_mac(net, kind, word + 4, err);
-		else if (!is_tap && strncmp(word, "hostfwd=", 8) == 0)
+		else if (is_user && strncmp(word, "hostfwd=", 8) == 0)
 			add_forward(net, word + 8, err);
 		else
 			error_set(err, -EINVAL, NULL, "--net %s: '%s' is not mac=ADDRESS%s", kind,
-				word, is_tap ? "" : " or hostfwd=FORWARD");
+				word, is_user ? " or hostfwd=FORWARD" : "");
 	}
 	return err->code;
 }

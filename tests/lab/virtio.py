@@ -18,6 +18,7 @@ from harness import BOOT_SECONDS, NVME_A, USER, Machine, Penstock, as_user, chec
 from passthrough import bulk_peer
 
 TAP, HOST_ADDRESS = "vmtap", "10.97.0.1"
+BRIDGE, BRIDGE_ADDRESS = "vmbr", "10.98.0.1"
 MAC, CID = "52:54:00:97:00:01", "7"
 NET, VSOCK = ["--net", f"tap={TAP},mac={MAC}"], ["--vsock", CID]
 
@@ -33,6 +34,23 @@ def tap():
         yield
     finally:
         subprocess.run(["ip", "tuntap", "del", TAP, "mode", "tap"], check=True)
+
+
+@contextlib.contextmanager
+def bridge():
+    """A bridge of the host's, with its address."""
+    subprocess.run(["modprobe", "vhost_net"], check=True)
+    subprocess.run(["ip", "link", "add", BRIDGE, "type", "bridge"], check=True)
+    try:
+        subprocess.run(["ip", "address", "add", f"{BRIDGE_ADDRESS}/24", "dev", BRIDGE], check=True)
+        subprocess.run(["ip", "link", "set", BRIDGE, "up"], check=True)
+        yield
+    finally:
+        subprocess.run(["ip", "link", "del", BRIDGE], check=True)
+
+
+def ports():
+    return os.listdir(f"/sys/class/net/{BRIDGE}/brif")
 
 
 @contextlib.contextmanager
@@ -93,13 +111,17 @@ def what_virtio_needs_is_looked_at_first():
     refused(kernel(more=["--net", "tap=nowhere"]), FAILURE, "nowhere", "no network interface", "ip tuntap add nowhere")
     refused(kernel(more=["--net", "tap=lo"]), FAILURE, "lo", "is no tap")
     subprocess.run(["modprobe", "vhost_vsock"], check=True)
-    with tap(), Machine("wait", more=[*NET, *VSOCK]) as machine:
+    refused(kernel(more=["--net", "bridge=nowhere"]), FAILURE, "nowhere", "no bridge", "ip link add nowhere")
+    refused(kernel(more=["--share", "/nowhere"]), FAILURE, "/nowhere", "cannot be shared")
+    with tap(), bridge(), Machine("wait", more=[*NET, *VSOCK, "--net", f"bridge={BRIDGE}"]) as machine:
         machine.expect("WAITING")
+        check(len(ports()) == 1, f"the bridge has the ports {ports()}")
         refused(kernel(more=NET), FAILURE, TAP, "another program")
         refused(kernel(more=VSOCK), FAILURE, "vsock", f"another VM has the CID {CID}")
         machine.process.terminate()
         machine.wait()
         check(Path(f"/sys/class/net/{TAP}").exists(), "the tap is gone with the machine")
+        check(not ports(), f"the bridge has the ports {ports()} of a machine that has ended")
 
 
 def ask_guest(port, seconds=60):
@@ -219,3 +241,30 @@ def a_users_guest_shares_a_directory():
         check(machine.process.poll() is None, "the machine is gone with virtiofsd")
         machine.process.terminate()
         machine.wait()
+
+
+@test(only=Penstock, long=True)
+def a_users_guest_at_a_bridge():
+    """By qemu-bridge-helper, which says what it lacks until root has allowed all of it."""
+    rules, words = Path("/etc/qemu/bridge.conf"), ["--net", f"bridge={BRIDGE},mac={MAC}"]
+    user = [*as_user(0), *Penstock.command(more=words)]
+    with bridge(), bulk_peer(address=BRIDGE_ADDRESS) as seen:
+        os.chmod("/dev/vhost-net", 0o666)
+        os.chmod("/dev/net/tun", 0o666)      # as udev does
+        helper, = Path("/usr").glob("lib*/qemu/qemu-bridge-helper")
+        rules.parent.mkdir(exist_ok=True)
+        rules.unlink(missing_ok=True)
+        refused(user, FAILURE, BRIDGE, f"echo allow {BRIDGE} >>{rules}")
+        rules.write_text("allow other\n")
+        refused(user, FAILURE, BRIDGE, "denied", f"echo allow {BRIDGE} >>{rules}")
+        rules.write_text(f"allow {BRIDGE}\n")
+        refused(user, FAILURE, BRIDGE, "not set-uid", f"dpkg-statoverride .* 4755 {helper}")
+        helper.chmod(0o4755)
+        output = run_guest("net", cmdline=f"net.peer={BRIDGE_ADDRESS}", before=as_user(0), more=words)
+        check(not ports(), f"the bridge has the ports {ports()} of a machine that has ended")
+        helper.chmod(0o755)
+        rules.unlink()
+        os.chmod("/dev/vhost-net", 0o600)
+        os.chmod("/dev/net/tun", 0o600)
+    check(MAC in output, f"the guest's card does not have {MAC}")
+    check(seen == [True], f"the host has received {seen}")

@@ -361,9 +361,9 @@ TEST(a_net_is_at_a_tap_or_of_its_own)
 	static const struct {
 		const char *value, *words;
 	} bad[] = {
-		{ "", "begins with tap=NAME or user" },
-		{ "users", "begins with tap=NAME or user" },
-		{ "user=", "begins with tap=NAME or user" },
+		{ "", "begins with tap=NAME, bridge=NAME or user" },
+		{ "users", "begins with tap=NAME, bridge=NAME or user" },
+		{ "user=", "begins with tap=NAME, bridge=NAME or user" },
 		{ "user,queues=2", "'queues=2' is not mac=ADDRESS or hostfwd=FORWARD" },
 		{ "user,mac=01:00:5e:00:00:01", "no address for a card" },
 		{ "user,hostfwd=", "such as tcp:2222-:22" },
@@ -383,7 +383,7 @@ TEST(a_net_is_at_a_tap_or_of_its_own)
 		{ "user,hostfwd=tcp:here:2222-:22", "such as tcp:2222-:22" },
 		{ "user,hostfwd=tcp:1.2.3.4:2222:1-:22", "such as tcp:2222-:22" },
 		{ "tap=lo,hostfwd=tcp:2222-:22", "is not mac=ADDRESS" },
-		{ "mac=52:54:00:00:00:01", "begins with tap=NAME or user" },
+		{ "mac=52:54:00:00:00:01", "begins with tap=NAME, bridge=NAME or user" },
 		{ "tap=", "no name of an interface" },
 		{ "tap=0123456789abcdef", "no name of an interface" },
 		{ "tap=../lo", "no name of an interface" },
@@ -395,6 +395,10 @@ TEST(a_net_is_at_a_tap_or_of_its_own)
 		{ "tap=lo,mac=52:54:00:00:00:001", "no address for a card" },
 		{ "tap=lo,mac=52:54:00:00:00:0x", "no address for a card" },
 		{ "tap=lo,mac=52-54-00-00-00-01", "no address for a card" },
+		{ "bridge=", "no name of an interface" },
+		{ "bridge=a b", "no name of an interface" },
+		{ "bridge=br0,hostfwd=tcp:2222-:22", "is not mac=ADDRESS" },
+		{ "bridge=br0,queues=2", "'queues=2' is not mac=ADDRESS" },
 		{ "tap=lo,mac=01:00:5e:00:00:01", "no address for a card" },
 		{ "tap=lo,mac=00:00:00:00:00:00", "no address for a card" },
 	};
@@ -407,6 +411,8 @@ TEST(a_net_is_at_a_tap_or_of_its_own)
 		assert_bad(bad[i].words, "--net", bad[i].value);
 	assert_one_error(&outcome, 2, "more than 8 network cards");
 	assert_failure("regular", "--kernel", "/dev/null", "--net", "tap=a,mac=52:54:00:aB:00:01");
+	assert_failure(
+		"regular", "--kernel", "/dev/null", "--net", "bridge=a,mac=52:54:00:aB:00:01");
 }
 
 TEST(a_shared_directory_has_a_tag)
