@@ -78,14 +78,6 @@ static int parse_file(char *text, struct broker_disk_config *config, struct erro
 	return 0;
 }
 
-static int parse_disk_size(const char *text, uint64_t *size, struct error *err)
-{
-	/* Beyond this there is no file. */
-	if (size_parse(text, size) == 0 && *size && *size <= INT64_MAX - 4 * KIB)
-		return 0;
-	return error_set(err, -EINVAL, NULL, "%s is no size of a disk, such as 20G", text);
-}
-
 /* What machines that run have open of it, be it as the base of another. */
 static void look_for_users(struct disk_task *task)
 {
@@ -183,7 +175,7 @@ static int create_disk(struct disk_task *task, struct error *err)
 {
 	uint64_t size;
 
-	if (parse_disk_size(task->second, &size, err))
+	if (cmd_disk_size_parse(task->second, &size, err))
 		return err->code;
 	return broker_image_create(&task->config, size, err);
 }
@@ -218,7 +210,7 @@ static int resize_disk(struct disk_task *task, struct error *err)
 	json_object *arguments;
 	uint64_t size, now = 0;
 
-	if (parse_disk_size(task->second + more, &size, err) || open_image(task, false, err))
+	if (cmd_disk_size_parse(task->second + more, &size, err) || open_image(task, false, err))
 		return err->code;
 	if (more)
 		now = task->image.layers[0].size;

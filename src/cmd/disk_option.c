@@ -96,3 +96,11 @@ int cmd_cloud_init_parse(char *text, struct broker_cloud_init *init, struct erro
 		init->meta_data = rest + strlen(key);
 	return 0;
 }
+
+int cmd_disk_size_parse(const char *text, uint64_t *size, struct error *err)
+{
+	/* Beyond this there is no file. */
+	if (size_parse(text, size) == 0 && *size && *size <= INT64_MAX - 4 * KIB)
+		return 0;
+	return error_set(err, -EINVAL, NULL, "%s is no size of a disk, such as 20G", text);
+}

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "base/fd.h"
 #include "base/size.h"
+#include "broker/image_work.h"
 #include "cmd/cmd.h"
+#include "cmd/disk_option.h"
 #include "cmd/named.h"
 #include "cmd/run.h"
 #include "host/doctor/doctor.h"
@@ -9,6 +11,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,12 +22,20 @@ static const char usage[] =
 	"Usage: penstock new NAME [OPTIONS OF RUN]\n"
 	"Write a file that describes a machine, for 'penstock start NAME': of a user in\n"
 	"~/.config/penstock ($XDG_CONFIG_HOME), of root in /etc/penstock. Without options it asks at a\n"
-	"terminal, and shows which devices of this host could be passed and what that would cost it.\n"
-	"It tells what is to be done to the host first, and changes nothing of it.\n"
+	"terminal, and shows which devices of this host could be passed and what that would cost it;\n"
+	"it makes the machine's disk, and starts it, where that is wanted. It tells what is to be done\n"
+	"to the host first, and changes nothing of it.\n"
 	"\n"
 	"      --help   show this text\n"
 	"\n"
 	"Exit status: 0 done, 1 failed, 2 wrong usage.\n";
+
+/* What is to be made beside the description: paths, "" for none. */
+struct new_files {
+	char variables[PATH_MAX]; /* UEFI's, which the first start makes: its directory */
+	char disk[PATH_MAX];
+	uint64_t disk_size;
+};
 
 /* What the questions are about. */
 struct interview {
@@ -34,7 +45,7 @@ struct interview {
 	size_t *offered; /* of them, by their numbers */
 	size_t count;
 	struct description *description;
-	char *state; /* a path: the file of UEFI's variables; "" */
+	struct new_files *files;
 };
 
 static int add_answer(
@@ -153,18 +164,19 @@ static int add_wanted_devices(struct interview *interview, char *words, struct e
 }
 
 /* What a machine keeps is not of its description: of root's in /var/lib, of a user's in ~/.local/share. */
-static int find_state(
-	const struct interview *interview, char path[static PATH_MAX], struct error *err)
+static int find_state(const struct interview *interview, const char *ending,
+	char path[static PATH_MAX], struct error *err)
 {
 	const char *data = getenv("XDG_DATA_HOME"), *home = getenv("HOME");
 	bool given = data && data[0] == '/';
 	int code = 0;
 
 	if (geteuid() == 0)
-		code = host_path(interview->host, path, "/var/lib/penstock/%s.fd", interview->name);
+		code = host_path(
+			interview->host, path, "/var/lib/penstock/%s.%s", interview->name, ending);
 	else if (given || (home && home[0] == '/'))
-		snprintf(path, PATH_MAX, "%s%s/penstock/%s.fd", given ? data : home,
-			given ? "" : "/.local/share", interview->name);
+		snprintf(path, PATH_MAX, "%s%s/penstock/%s.%s", given ? data : home,
+			given ? "" : "/.local/share", interview->name, ending);
 	else
 		code = -ENOENT;
 	return code ? error_sys(err, code, interview->name, "there is no place for its state") : 0;
@@ -194,10 +206,10 @@ static int ask_what_runs(struct interview *interview, struct error *err)
 	if (!strchr(answer, '/') && strcmp(answer, "uefi"))
 		return add_answer(interview, "firmware", answer, err);
 	if (strcmp(answer, "uefi") == 0) {
-		if (find_state(interview, interview->state, err) ||
+		if (find_state(interview, "fd", interview->files->variables, err) ||
 			add_answer(interview, "firmware", answer, err))
 			return err->code;
-		return add_answer(interview, "nvram", interview->state, err);
+		return add_answer(interview, "nvram", interview->files->variables, err);
 	}
 	if (add_answer(interview, "kernel", answer, err))
 		return err->code;
@@ -225,6 +237,40 @@ static int ask_size(struct interview *interview, struct error *err)
 	return add_answer(interview, "cpus", answer, err);
 }
 
+static int add_disk_answer(struct interview *interview, const char *answer, struct error *err)
+{
+	struct new_files *files = interview->files;
+
+	if (isdigit((unsigned char)answer[0])) {
+		if (cmd_disk_size_parse(answer, &files->disk_size, err) ||
+			find_state(interview, "qcow2", files->disk, err))
+			return err->code;
+		answer = files->disk;
+	} else if (access(answer, F_OK) < 0) {
+		return error_sys(err, -errno, answer, "this disk is not there");
+	}
+	return add_answer(interview, "disk", answer, err);
+}
+
+/* What a guest without a card of its own shows, and is installed by, is on a display of ours. */
+static int ask_what_it_meets(struct interview *interview, struct error *err)
+{
+	char answer[PATH_MAX];
+
+	if (!ask_line("Disk: a size makes one, a file is one that is there", "", answer,
+		    sizeof(answer)))
+		return -ECANCELED;
+	if (answer[0] && add_disk_answer(interview, answer, err))
+		return err->code;
+	if (!ask_line("Network: user, bridge=NAME or tap=NAME", "", answer, sizeof(answer)))
+		return -ECANCELED;
+	if (answer[0] && add_answer(interview, "net", answer, err))
+		return err->code;
+	if (!ask_line("Display: vnc", "", answer, sizeof(answer)))
+		return -ECANCELED;
+	return answer[0] ? add_answer(interview, "display", answer, err) : 0;
+}
+
 /* 0 or a negative errno; -ECANCELED without an error where the input ends. */
 static int ask_all(struct interview *interview, struct error *err)
 {
@@ -240,17 +286,19 @@ static int ask_all(struct interview *interview, struct error *err)
 	code = add_wanted_devices(interview, answer, err);
 	if (!code)
 		code = ask_size(interview, err);
-	return code ? code : ask_what_runs(interview, err);
+	if (!code)
+		code = ask_what_runs(interview, err);
+	return code ? code : ask_what_it_meets(interview, err);
 }
 
 static int interview_user(const struct host *host, const char *name,
-	struct description *description, char state[static PATH_MAX], struct error *err)
+	struct description *description, struct new_files *files, struct error *err)
 {
 	struct interview interview = {
 		.host = host,
 		.name = name,
 		.description = description,
-		.state = state,
+		.files = files,
 	};
 	int code = ask_all(&interview, err);
 
@@ -259,6 +307,72 @@ static int interview_user(const struct host *host, const char *name,
 	if (code == -ECANCELED)
 		return error_set(err, code, name, "left without an answer, nothing is written");
 	return code;
+}
+
+/* Where values of options have paths: behind these words, of which "" is their beginning. */
+static const struct place {
+	const char *option, *behind;
+} places[] = {
+	{ "kernel", "" },
+	{ "initrd", "" },
+	{ "firmware", "" },
+	{ "nvram", "" },
+	{ "disk", "" },
+	{ "share", "" },
+	{ "cloud-init", "" },
+	{ "cloud-init", ",meta-data=" },
+	{ "device", ",rom=" },
+	{ "serial", "file:" },
+	{ "display", "unix:" },
+	{ "monitor", "unix:" },
+};
+
+/* The relative path there, or NULL. What has no slash may be a word: uefi, off. */
+static const char *find_relative(const struct description_word *word, const struct place *place)
+{
+	const char *at;
+
+	if (strcmp(word->option->name, place->option))
+		return NULL;
+	at = strstr(word->text, place->behind);
+	at = at ? at + strlen(place->behind) : "";
+	if (strcmp(place->option, "firmware") == 0 && !strchr(at, '/'))
+		return NULL;
+	if (strcmp(place->option, "device") == 0 && strcspn(at, ",") == 3 &&
+		strncmp(at, "off", 3) == 0)
+		return NULL;
+	return *at && *at != '/' ? at : NULL;
+}
+
+static int complete_path(
+	struct description_word *word, const struct place *place, struct error *err)
+{
+	const char *relative = find_relative(word, place);
+	char directory[PATH_MAX];
+	char *text;
+
+	if (!relative)
+		return 0;
+	if (!getcwd(directory, sizeof(directory)))
+		return error_sys(err, -errno, relative, "cannot tell where this is");
+	if (asprintf(&text, "%.*s%s/%s", (int)(relative - word->text), word->text, directory,
+		    relative) < 0)
+		return error_sys(err, -ENOMEM, relative, "cannot tell where this is");
+	free(word->text);
+	free(word->taken);
+	word->text = text;
+	word->taken = strdup(text);
+	return word->taken ? 0 : error_sys(err, -ENOMEM, relative, "cannot tell where this is");
+}
+
+/* The description is elsewhere, and a relative path in it begins there. */
+static int complete_paths(struct description *description, struct error *err)
+{
+	for (size_t i = 0; i < description->count; i++)
+		for (size_t j = 0; j < ARRAY_SIZE(places); j++)
+			if (complete_path(&description->words[i], &places[j], err))
+				return err->code;
+	return 0;
 }
 
 /* Whole, or not at all; another one's of this name stays. */
@@ -286,15 +400,15 @@ static int write_new(const char *path, const struct description *description, st
 	return err->code;
 }
 
-/* What stands in the way of the devices, and what mends it. */
-static void tell_what_comes_first(const struct host *host, const struct broker_config *config)
+/* What stands in the way of the devices, and what mends it. False: nothing. */
+static bool tell_what_comes_first(const struct host *host, const struct broker_config *config)
 {
 	struct doctor doctor = { 0 };
 	struct error err = { 0 };
 	bool told = false;
 
 	if (!config->device_count)
-		return;
+		return false;
 	if (doctor_run(&doctor, host, config->devices, config->device_count, &err))
 		error_print(&err);
 	for (size_t i = 0; i < doctor.count; i++) {
@@ -313,21 +427,59 @@ static void tell_what_comes_first(const struct host *host, const struct broker_c
 			printf("    next: %s\n", finding->fix);
 	}
 	doctor_free(&doctor);
+	return told;
 }
 
-/* state: the file whose directory is to be there; "": none. */
+static int make_disk(const struct new_files *files, struct error *err)
+{
+	const struct broker_disk_config disk = { .path = files->disk,
+		.format = BROKER_FORMAT_QCOW2 };
+	char size[24];
+
+	if (make_directories_of(files->disk, err) ||
+		broker_image_create(&disk, files->disk_size, err))
+		return err->code;
+	printf("%s is its disk, %s, which takes room as it is written.\n", files->disk,
+		size_format(files->disk_size, size));
+	return 0;
+}
+
+/* All of it, or nothing. */
+static int make_files(const struct new_files *files, const char *path,
+	const struct description *description, struct error *err)
+{
+	if ((files->variables[0] && make_directories_of(files->variables, err)) ||
+		(files->disk[0] && make_disk(files, err)))
+		return err->code;
+	if (write_new(path, description, err) && files->disk[0])
+		unlink(files->disk);
+	return err->code;
+}
+
 static int write_and_tell(const struct host *host, const char *name, const char *path,
-	const char *state, struct description *description, struct error *err)
+	const struct new_files *files, struct description *description, bool *ready,
+	struct error *err)
 {
 	struct broker_config config;
 
-	if (run_understand(description, &config, err) ||
-		(state[0] && make_directories_of(state, err)) || write_new(path, description, err))
+	if (complete_paths(description, err) || run_understand(description, &config, err) ||
+		make_files(files, path, description, err))
 		return err->code;
 	printf("%s describes %s.\n", path, name);
-	tell_what_comes_first(host, &config);
+	*ready = !tell_what_comes_first(host, &config);
 	printf("Start it by: penstock start %s\n", name);
 	return 0;
+}
+
+/* Its exit code. */
+static int offer_start(char *name)
+{
+	char answer[16];
+
+	if (!ask_line("Start it now", "no", answer, sizeof(answer)) || strcmp(answer, "yes"))
+		return 0;
+	optind = 0; /* getopt(3) has seen our own words */
+	return cmd_start(2, (char *[]){ "start", name, NULL });
 }
 
 static int find_place(
@@ -349,28 +501,32 @@ static int find_place(
 	return named_place(host, name, path, err);
 }
 
-/* argv: the name, and run's options. */
-static int make_description(int argc, char **argv, const char *name, struct error *err)
+/* argv: the name, and run's options. *asked: they were none, and the user has answered all. *ready: it can start. */
+static int make_description(
+	int argc, char **argv, const char *name, bool *asked, bool *ready, struct error *err)
 {
 	struct description description = { 0 };
-	char path[PATH_MAX], state[PATH_MAX] = "";
+	struct new_files files = { 0 };
+	char path[PATH_MAX];
 	struct host host;
 	int code;
 
 	if (host_init(&host, NULL, NULL, err) || find_place(&host, name, path, err))
 		return err->code;
 	code = run_collect(argc, argv, &description, err);
-	if (!code && !description.count && isatty(STDIN_FILENO) && isatty(STDOUT_FILENO))
-		code = interview_user(&host, name, &description, state, err);
+	*asked = !code && !description.count && isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
+	if (*asked)
+		code = interview_user(&host, name, &description, &files, err);
 	if (!code)
-		code = write_and_tell(&host, name, path, state, &description, err);
+		code = write_and_tell(&host, name, path, &files, &description, ready, err);
 	description_free(&description);
 	return code > 0 ? 0 : code;
 }
 
 int cmd_new(int argc, char **argv)
 {
-	const char *name = argc > 1 ? argv[1] : "";
+	char *name = argc > 1 ? argv[1] : "";
+	bool asked = false, ready = false;
 	struct error err = { 0 };
 	int code;
 
@@ -381,8 +537,10 @@ int cmd_new(int argc, char **argv)
 	if (name[0] == '-' || !name[0])
 		return cmd_wrong_usage("new", "begin with the name of the machine");
 	argv[1] = argv[0]; /* getopt(3) begins its messages with it */
-	code = make_description(argc - 1, argv + 1, name, &err);
+	code = make_description(argc - 1, argv + 1, name, &asked, &ready, &err);
 	if (err.code)
 		error_print(&err);
+	if (code == 0 && asked && ready)
+		return offer_start(name);
 	return code == -EINVAL ? EXIT_USAGE : code < 0;
 }

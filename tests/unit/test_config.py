@@ -235,18 +235,40 @@ class Config(unittest.TestCase):
 
     def test_new_asks(self):
         place, environment = self.host("ryzen-5900x")
-        status, screen = at_a_terminal("new", "demo", typed="1, 2f:00.0\n\n2\nuefi\n", env=environment)
+        status, screen = at_a_terminal("new", "demo", typed="1, 2f:00.0\n\n2\nuefi\n3G\nuser\nvnc\n\n", env=environment)
         self.assertEqual(status, 0, screen)
         self.assertIn("0000:01:00.0  not now: its disk nvme0n1p1 is mounted at /boot", screen)
         self.assertRegex(screen, r"(?m)^ +1  0000:23:00.0 .*\n.*\n +the host loses it from nvme$")
         self.assertIn("Start it by: penstock start demo", screen)
         self.assertRegex((place / "demo.yaml").read_text(), r"^firmware: uefi\nnvram: /.*/penstock/demo.fd\n"
-                         r"memory: 2G\ncpus: 2\ndevice:\n- 0000:23:00.0\n- 2f:00.0\n$")
+                         r"memory: 2G\ncpus: 2\ndevice:\n- 0000:23:00.0\n- 2f:00.0\n"
+                         r"disk:\n- /.*/penstock/demo.qcow2\nnet:\n- user\ndisplay: vnc\n$")
+        disk, = Path(environment["PENSTOCK_ROOT"]).rglob("demo.qcow2")
+        self.assertIn("3 GiB", penstock("disk", "info", disk)[1])
         self.assertEqual(penstock("config", "--check", place / "demo.yaml", env=environment), (0, "", ""))
-        status, screen = at_a_terminal("new", "linux", typed="\n\n1\n/boot/k\n\n\n", env=environment)
+        words = dict(typed="\n\n1\nboot/k\n\n\nown\n\n\n\n", env=environment, cwd=place)
+        (place / "own").write_text("a disk")
+        status, screen = at_a_terminal("new", "linux", **words)
         self.assertEqual(status, 0, screen)
-        self.assertEqual((place / "linux.yaml").read_text(),
-                         "kernel: /boot/k\ncmdline: console=ttyS0\nmemory: 2G\ncpus: 1\n")
+        self.assertEqual((place / "linux.yaml").read_text(), f"kernel: {place}/boot/k\ncmdline: console=ttyS0\n"
+                         f"memory: 2G\ncpus: 1\ndisk:\n- {place}/own\n")
+
+    def test_new_offers_to_start(self):
+        _, environment = self.host("intel-iommu-off")
+        Path(environment["PENSTOCK_ROOT"], "run").mkdir(exist_ok=True)
+        answers = "\n\n1\n/none/k\n\n\n\n\n\n"
+        status, screen = at_a_terminal("new", "vm1", typed=answers + "\n", env=environment)
+        self.assertEqual(status, 0, screen)
+        self.assertIn("Start it now [no]: ", screen)
+        status, screen = at_a_terminal("new", "vm2", typed=answers + "yes\n", env=environment)
+        self.assertEqual(status, 1, screen)
+        self.assertIn("/none/k: cannot open", screen)
+        # Not what cannot start yet.
+        typed = answers.replace("\n", "01:00.0\n", 1) + "yes\n"
+        status, screen = at_a_terminal("new", "vm3", typed=typed, env=environment)
+        self.assertEqual(status, 0, screen)
+        self.assertIn("Before it can start:", screen)
+        self.assertNotIn("Start it now", screen)
 
     def test_new_takes_options(self):
         place, environment = self.host("intel-iommu-off")
@@ -262,6 +284,24 @@ class Config(unittest.TestCase):
         self.assertIn("describes a machine of this name already", err)
         self.assertEqual((place / "vm1.yaml").read_text(), text)
 
+    def test_new_completes_paths(self):
+        """They begin at the file's directory there."""
+        place, environment = self.host("ryzen-5900x")
+        words = ["--kernel", "k", "--initrd", "./i", "--disk", "a,format=raw", "--disk", "/b", "--share", "c,tag=x",
+                 "--cloud-init", "u,meta-data=m", "--device", "1:0.0,rom=r", "--device", "2:0.0,rom=off",
+                 "--serial", "file:s", "--display", "vnc=unix:v", "--monitor", "unix:q"]
+        place.mkdir(exist_ok=True)
+        status, _, err = penstock("new", "vm1", *words, env=environment, cwd=place)
+        self.assertEqual(status, 0, err)
+        lines = (place / "vm1.yaml").read_text().splitlines()
+        for line in ("kernel: #k", "initrd: #./i", "- #a,format=raw", "- /b", "- #c,tag=x", "- 2:0.0,rom=off",
+                     "cloud-init: #u,meta-data=#m", "- 1:0.0,rom=#r", "serial: file:#s", "display: vnc=unix:#v",
+                     "monitor: unix:#q"):
+            self.assertIn(line.replace("#", f"{place}/"), lines)
+        status, _, err = penstock("new", "vm2", "--firmware", "bios", "--device", "1:0.0", env=environment, cwd=place)
+        self.assertEqual(status, 0, err)
+        self.assertIn("firmware: bios", (place / "vm2.yaml").read_text())
+
     def test_new_writes_nothing_that_is_wrong(self):
         place, environment = self.host("ryzen-5900x")
         for words, code, wanted in ((("vm1", "--memory", "x", "--kernel", "/k"), 2, "--memory x is no size"),
@@ -271,8 +311,12 @@ class Config(unittest.TestCase):
             status, out, err = penstock("new", *words, env=environment, stdin=subprocess.DEVNULL)
             self.assertEqual((status, out), (code, ""), err)
             self.assertIn(wanted, err)
-        for typed, code, wanted in (("\x04", 1, "nothing is written"), ("99\n\n\n\n", 1, "99"),
-                                    ("\n1x\n\n\n", 2, "memory 1x"), ("\n\n\x04", 1, "nothing is written")):
+        for typed, code, wanted in (("\x04", 1, "nothing is written"), ("99\n\n\nbios\n\n\n\n", 1, "99"),
+                                    ("\n1x\n\nbios\n3G\n\n\n", 2, "memory 1x"),
+                                    ("\n\n\x04", 1, "nothing is written"),
+                                    ("\n\n\nbios\n0x\n", 2, "0x is no size of a disk"),
+                                    ("\n\n\nbios\nnone\n", 1, "none: this disk is not there"),
+                                    ("\n\n\nbios\n3G\nx\n\n", 2, "--net x")):
             status, screen = at_a_terminal("new", "vm1", typed=typed, env=environment)
             self.assertEqual(status, code, screen)
             self.assertIn(wanted, screen)
