@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "base/error.h"
 
+#include "base/journald.h"
 #include "base/text.h"
 
 #include <stdarg.h>
@@ -57,10 +58,15 @@ void error_hint(struct error *err, const char *format, ...)
 void error_print(const struct error *err)
 {
 	struct error shown = *err;
+	char line[sizeof(shown) + 16];
 
 	text_make_printable(shown.object);
 	text_make_printable(shown.what);
 	text_make_printable(shown.hint);
+	snprintf(line, sizeof(line), "%s%s%s%s%s", shown.object, shown.object[0] ? ": " : "",
+		shown.what, shown.hint[0] ? "; next: " : "", shown.hint);
+	if (journald_send(JOURNALD_ERROR, line))
+		return;
 	fprintf(stderr, "penstock: %s%s%s\n", shown.object, shown.object[0] ? ": " : "",
 		shown.what);
 	if (shown.hint[0])

@@ -2,6 +2,7 @@
 #include "broker/life.h"
 
 #include "base/fd.h"
+#include "base/journald.h"
 #include "base/log.h"
 #include "base/notify.h"
 #include "base/size.h"
@@ -119,6 +120,7 @@ static _Noreturn void run_machine(struct broker *broker, const struct broker_vfi
 	signal(SIGQUIT, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
 	broker_oom_unprotect();
+	journald_leave();
 	broker_signals_unblock(); /* a vCPU is stopped by one */
 	memcpy(machine.devices, vfio->sources, sizeof(machine.devices));
 	memcpy(machine.virtio, broker->virtio.devices, sizeof(machine.virtio));
