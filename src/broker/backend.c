@@ -4,6 +4,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/size.h"
+#include "base/text.h"
 #include "broker/oom.h"
 #include "broker/signals.h"
 #include "host/system/guard.h"
@@ -208,16 +209,26 @@ int broker_backend_await(int socket, unsigned limit_ms)
 	return more <= 0 ? -EPIPE : -ETIMEDOUT;
 }
 
+/* Not what it only warns of, as long as there is anything else. */
+static const char *choose_line(char *log, bool last)
+{
+	const char *chosen = NULL, *line;
+
+	for (char *rest = log; (line = strsep(&rest, "\n"));)
+		if (line[strspn(line, " \t\r")] && (last || !chosen || strcasestr(chosen, "warn")))
+			chosen = line;
+	return chosen ? chosen : "";
+}
+
 void broker_backend_read_log(const struct broker_backend *backend, char *text, size_t size)
 {
-	ssize_t got = pread(backend->log, text, size - 1, 0);
+	cleanup_free char *log = calloc(1, LOG_MAX + 1);
 
-	text[got < 0 ? 0 : got] = '\0';
-	text[strcspn(text, "\n")] = '\0';
-	/* Nor what is no text to all who are shown it. */
-	for (unsigned char *at = (unsigned char *)text; *at; at++)
-		if (*at < ' ' || *at >= 0x7f)
-			*at = '?';
+	text[0] = '\0';
+	if (!log || pread(backend->log, log, LOG_MAX, 0) < 0)
+		return;
+	/* It may end in a byte that is none of a whole character's, or be no text to all who are shown it. */
+	text_format(text, size, "%s", choose_line(log, backend->says_why_last));
 }
 
 /* While it runs, and the end */

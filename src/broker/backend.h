@@ -10,14 +10,15 @@
 
 /*
  * A program of the distribution's that serves the guest a device: a child of the broker's, confined, started anew for
- * each life of the machine. What it says goes into a log of its own, whose first line tells why it has ended.
+ * each life of the machine. What it says goes into a log of its own, of which a line tells why it has ended.
  */
 
 struct broker_backend {
 	char label[16];   /* what it serves: "tpm", "disk0" */
 	const char *name; /* "swtpm" */
 	char program[PATH_MAX];
-	int log;      /* a memfd; -1: it was not found, or is not wanted */
+	int log; /* a memfd; -1: it was not found, or is not wanted */
+	bool says_why_last; /* why it has ended: after what it only notes; others say it first, and then what follows */
 	pid_t pid;    /* 0: it does not run */
 	int status;   /* of its end, when that has been waited for, as waitpid(2) tells it */
 	bool asked;   /* to end */
@@ -74,7 +75,7 @@ int broker_backend_watch(struct broker_backend *backend, struct loop *loop);
 /* The machine's process has this descriptor, which is closed here, and set to -1. */
 void broker_backend_handed_over(struct broker_backend *backend, int *machine_fd, struct loop *loop);
 
-/* The first line that it has said, "" where there is none. */
+/* The line that it has said which tells why it has ended, "" where there is none. */
 void broker_backend_read_log(const struct broker_backend *backend, char *text, size_t size);
 
 /* Once, by the signal, if not 0. */

@@ -52,6 +52,7 @@ int broker_passt_open(struct broker_passt *passt, const char *label, const struc
 	struct error *err)
 {
 	snprintf(passt->backend.label, sizeof(passt->backend.label), "%s", label);
+	passt->backend.says_why_last = true;
 	passt->net = net;
 	if (broker_backend_find(&passt->backend, "passt", "--net user", "passt", err))
 		return err->code;
@@ -151,7 +152,6 @@ static int spawn_passt(struct broker_passt *passt, int fd, struct error *err)
 		err);
 }
 
-/* What it says last is why. */
 static int passt_not_started(const struct broker_passt *passt, struct error *err)
 {
 	char said[256];

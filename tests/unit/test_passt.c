@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "base/fd.h"
 #include "broker/passt.h"
+#include "fake_program.h"
 #include "test.h"
 
 #include <errno.h>
@@ -52,21 +53,16 @@ static int be_passt(int argc, char **argv)
 		for (int i = 1; i + 1 < argc; i++)
 			if (strcmp(argv[i], "--fd") == 0)
 				return answer(atoi(argv[i + 1]));
+	fputs("Couldn't get any nameserver address\n", stderr);
 	fputs(strcmp(how, "taken") ? "No room\n" : TAKEN "\n", stderr);
 	return 1;
 }
 
 static int setup(void **state)
 {
-	char self[256] = { 0 };
-
 	(void)state;
-	strcpy(directory + strlen(directory) - 6, "XXXXXX");
-	assert_non_null(mkdtemp(directory));
+	fake_program_make(directory, "passt");
 	assert_int_equal(chdir(directory), 0);
-	assert_true(readlink("/proc/self/exe", self, sizeof(self) - 1) > 0);
-	assert_int_equal(symlink(self, "passt"), 0);
-	setenv("PATH", directory, 1);
 	passt = (struct broker_passt)BROKER_PASST_NONE;
 	err = (struct error){ 0 };
 	return 0;
@@ -78,9 +74,8 @@ static int teardown(void **state)
 	broker_passt_end(&passt);
 	broker_passt_close(&passt);
 	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1); /* nobody is left */
-	unlink("words");
-	unlink("passt");
-	return rmdir(directory);
+	fake_program_remove(directory);
+	return 0;
 }
 
 static int open_and_start(const char *how)

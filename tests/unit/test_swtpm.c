@@ -2,13 +2,12 @@
 #include "base/fd.h"
 #include "base/size.h"
 #include "broker/tpm.h"
+#include "fake_program.h"
 #include "host/system/guard.h"
 #include "test.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
-#include <limits.h>
 #include <linux/landlock.h>
 #include <poll.h>
 #include <signal.h>
@@ -104,7 +103,7 @@ static int be_swtpm(int argc, char **argv)
 	struct pollfd wait[] = { { control, POLLIN, 0 }, { data, POLLIN, 0 } };
 
 	if (strcmp(how, "end") == 0) {
-		fprintf(stderr, "swtpm: the lock\x1b[31m is taken\nmore\n");
+		fprintf(stderr, "warning: odd\nswtpm: the lock\x1b[31m is taken\nmore\n");
 		return 1;
 	}
 	if (strcmp(how, "confined") == 0 && !is_confined(argc, argv))
@@ -130,33 +129,20 @@ struct fixture {
 static int setup(void **state)
 {
 	static struct fixture fixture;
-	char self[PATH_MAX] = "", program[64];
 
 	haste = 1;
 	fixture =
 		(struct fixture){ .directory = "/tmp/penstock-tpm-XXXXXX", .tpm = BROKER_TPM_NONE };
-	assert_non_null(mkdtemp(fixture.directory));
-	snprintf(program, sizeof(program), "%s/swtpm", fixture.directory);
+	fake_program_make(fixture.directory, "swtpm");
 	snprintf(fixture.nvram, sizeof(fixture.nvram), "%s/vars", fixture.directory);
 	snprintf(fixture.state, sizeof(fixture.state), "%s/vars.tpm", fixture.directory);
 	snprintf(fixture.secret, sizeof(fixture.secret), "%s/secret", fixture.directory);
 	close(open(fixture.secret, O_RDWR | O_CREAT, 0644));
-	assert_true(readlink("/proc/self/exe", self, sizeof(self) - 1) > 0);
-	assert_int_equal(symlink(self, program), 0);
-	/* Whoever it runs as may come to its program; the state it has anyway. */
-	assert_int_equal(chmod(fixture.directory, 0755), 0);
-	setenv("PATH", fixture.directory, 1);
 	setenv("SECRET", fixture.secret, 1);
 	setenv("FAKE_SWTPM", "good", 1);
 	fixture.loop = loop_new(&fixture.err);
 	*state = &fixture;
 	return fixture.err.code;
-}
-
-static int remove_one(const char *path, const struct stat *stat, int type, struct FTW *walk)
-{
-	(void)stat, (void)type, (void)walk;
-	return remove(path);
 }
 
 static int teardown(void **state)
@@ -166,7 +152,7 @@ static int teardown(void **state)
 	broker_tpm_end(&fixture->tpm, fixture->loop);
 	broker_tpm_close(&fixture->tpm);
 	loop_free(fixture->loop);
-	nftw(fixture->directory, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+	fake_program_remove(fixture->directory);
 	return 0;
 }
 
