@@ -18,14 +18,12 @@
 #define ANSWER_MS 10000  /* for it to make its namespaces and answer; it takes some 20 */
 #define END_MS    3000   /* it ends with the machine's end of the socket */
 
-/* Opened once: who may rename what its path is made of must not choose another one for the next life. */
-static int open_shared(struct broker_share *share, struct error *err)
+int broker_share_open_directory(const char *path, struct error *err)
 {
-	const char *path = share->config->path;
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
-	share->directory = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (share->directory >= 0)
-		return 0;
+	if (fd >= 0)
+		return fd;
 	if (errno == ENOTDIR)
 		return error_set(err, -ENOTDIR, path, "this is no directory, and cannot be shared");
 	error_sys(err, -errno, path, "this directory cannot be shared");
@@ -34,19 +32,40 @@ static int open_shared(struct broker_share *share, struct error *err)
 	return err->code;
 }
 
+/* Of a server that does not answer the kernel tells what it knows. */
 static int check_there(const struct broker_share *share, struct error *err)
 {
-	struct stat stat;
+	struct statx stat;
 
-	if (fstat(share->directory, &stat) < 0 || stat.st_nlink)
+	if (statx(share->directory, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_NLINK, &stat) <
+			0 ||
+		stat.stx_nlink)
 		return 0;
 	return error_set(err, -ENOENT, share->config->path,
 		"this directory cannot be shared any more: it has been removed");
 }
 
 /*
+ * Where what was opened is by now. virtiofsd takes a path; an open descriptor, which its namespaces do not confine, it
+ * must not have.
+ */
+static int find_shared(
+	const struct broker_share *share, char path[static PATH_MAX], struct error *err)
+{
+	char link[32];
+	ssize_t length;
+
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", share->directory);
+	length = readlink(link, path, PATH_MAX - 1);
+	path[length < 0 ? 0 : length] = '\0';
+	return length < 0 ? error_sys(err, -errno, share->config->path, "cannot be found any more")
+			  : 0;
+}
+
+/*
  * virtiofsd takes a path, and resolves it more than once. That of root's gets one that is this directory in a mount
- * namespace of its own, and that nobody but root can change. A user's has that user's rights, whatever it finds.
+ * namespace of its own, and that nobody but root can change. A user's has that user's rights, whatever it finds in the
+ * moment that this takes.
  */
 static void mount_shared(void *opaque, uid_t uid)
 {
@@ -82,9 +101,14 @@ static int check_virtiofsd(struct broker_share *share, struct error *err)
 		    err))
 		return err->code;
 	broker_backend_end(&share->backend, 0, ANSWER_MS);
-	if (pread(share->backend.log, text, 64 * KIB - 1, 0) < 0 || !text[0])
-		return error_set(err, -EIO, program, "it does not tell what it can do");
-	share->is_qemus = !strstr(text, "--shared-dir");
+	if (pread(share->backend.log, text, 64 * KIB - 1, 0) < 0)
+		text[0] = '\0';
+	share->is_qemus = strstr(text, "source=PATH");
+	if (!share->is_qemus && !strstr(text, "--shared-dir")) {
+		broker_backend_read_log(&share->backend, text, 128);
+		return error_set(err, -EIO, program, "it does not tell what it can do%s%s",
+			text[0] ? ": " : "", text);
+	}
 	share->squashes = strstr(text, "squash-guest");
 	if (share->is_qemus && geteuid() != 0)
 		error_set(err, -ENOTSUP, program, "this virtiofsd, QEMU 7.2's, serves root alone");
@@ -102,7 +126,9 @@ int broker_share_open(struct broker_share *share, const char *label,
 {
 	snprintf(share->backend.label, sizeof(share->backend.label), "%s", label);
 	share->config = config;
-	if (open_shared(share, err) ||
+	/* Once: who may rename what its path is made of must not choose another one for the next life. */
+	share->directory = broker_share_open_directory(config->path, err);
+	if (share->directory < 0 ||
 		broker_backend_find(&share->backend, DAEMON, "--share", "virtiofsd", err))
 		return err->code;
 	return check_virtiofsd(share, err);
@@ -120,7 +146,7 @@ void broker_share_close(struct broker_share *share)
 struct share_words {
 	char *argv[16];
 	unsigned count;
-	char fd[16], source[PATH_MAX + 16], ids[48], groups[48];
+	char fd[16], path[PATH_MAX], source[PATH_MAX + 16], ids[48], groups[48];
 };
 
 static void add_share_word(struct share_words *words, char *word)
@@ -151,8 +177,10 @@ static int spawn_virtiofsd(struct broker_share *share, int listening, struct err
 	struct share_words words = { 0 };
 	const int fds[] = { listening, share->directory };
 	bool mounts = geteuid() == 0;
-	const char *path = mounts ? MOUNT_AT : share->config->path;
+	const char *path = mounts ? MOUNT_AT : words.path;
 
+	if (!mounts && find_shared(share, words.path, err))
+		return err->code;
 	snprintf(words.fd, sizeof(words.fd), "--fd=%d", listening);
 	add_share_word(&words, DAEMON);
 	add_share_word(&words, words.fd);

@@ -23,6 +23,9 @@ struct broker_share {
 		.directory = -1, .backend = BROKER_BACKEND_NONE, .machine_fd = -1, \
 	}
 
+/* Of --share, to be read: a descriptor, or a negative errno with err filled in. */
+int broker_share_open_directory(const char *path, struct error *err);
+
 /* Find the directory, and a virtiofsd that can serve it. share starts out as BROKER_SHARE_NONE. */
 int broker_share_open(struct broker_share *share, const char *label,
 	const struct broker_share_config *config, struct error *err);

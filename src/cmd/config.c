@@ -2,6 +2,7 @@
 #include "base/fd.h"
 #include "broker/firmware.h"
 #include "broker/rom.h"
+#include "broker/share.h"
 #include "cmd/cmd.h"
 #include "cmd/run.h"
 
@@ -55,13 +56,6 @@ static const char *path_of_firmware(const struct broker_config *config)
 	return named ? NULL : file;
 }
 
-static int check_shared_path(const char *path, struct error *err)
-{
-	cleanup_fd int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-
-	return fd < 0 ? error_sys(err, -errno, path, "this directory cannot be shared") : 0;
-}
-
 /* Whether the files are there, which a machine finds out only when it starts. */
 static int check_paths(const struct broker_config *config, struct error *err)
 {
@@ -73,8 +67,11 @@ static int check_paths(const struct broker_config *config, struct error *err)
 	for (unsigned i = 0; i < config->device_count && !err->code; i++)
 		if (config->roms[i] && strcmp(config->roms[i], BROKER_ROM_OFF))
 			check_path(config->roms[i], err);
-	for (unsigned i = 0; i < config->share_count && !err->code; i++)
-		check_shared_path(config->shares[i].path, err);
+	for (unsigned i = 0; i < config->share_count && !err->code; i++) {
+		cleanup_fd int fd = broker_share_open_directory(config->shares[i].path, err);
+
+		(void)fd;
+	}
 	return err->code;
 }
 

@@ -150,6 +150,8 @@ class Config(unittest.TestCase):
         self.fails(["config", "--check"], 1, text, "FILE:2:9: /nonexistent/i: cannot open")
         text = f"kernel: {PENSTOCK}\nshare: /nonexistent/d,tag=a\n"
         self.fails(["config", "--check"], 1, text, "FILE:2:8: /nonexistent/d: this directory cannot be shared")
+        text = f"kernel: {PENSTOCK}\nshare: {PENSTOCK},tag=a\n"
+        self.fails(["config", "--check"], 1, text, "this is no directory, and cannot be shared")
         self.assertEqual(penstock("config", "--check", "/nonexistent/vm.yaml")[0], 1)
         self.assertIn("a file that describes a VM", penstock("run", "/nonexistent/vm.yaml")[2])
 

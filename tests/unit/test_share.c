@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "base/fd.h"
 #include "broker/share.h"
+#include "fake_program.h"
 #include "test.h"
 
 #include <errno.h>
@@ -80,6 +81,8 @@ static int be_virtiofsd(int argc, char **argv)
 	if (strcmp(argv[1], "--help") == 0) {
 		if (strcmp(how, "qemus") == 0)
 			puts("    -o source=PATH             shared directory tree");
+		else if (strcmp(how, "broken") == 0)
+			fputs("virtiofsd: cannot load libcap-ng.so.0\n", stderr);
 		else if (strcmp(how, "old") == 0)
 			puts("      --shared-dir <SHARED_DIR>");
 		else
@@ -103,16 +106,10 @@ static int be_virtiofsd(int argc, char **argv)
 
 static int setup(void **state)
 {
-	char self[256] = { 0 };
-
 	(void)state;
-	strcpy(directory + strlen(directory) - 6, "XXXXXX");
-	assert_non_null(mkdtemp(directory));
+	fake_program_make(directory, "virtiofsd");
 	assert_int_equal(chdir(directory), 0);
-	assert_true(readlink("/proc/self/exe", self, sizeof(self) - 1) > 0);
-	assert_int_equal(symlink(self, "virtiofsd"), 0);
 	assert_int_equal(mkdir("shared", 0700), 0);
-	setenv("PATH", directory, 1);
 	share = (struct broker_share)BROKER_SHARE_NONE;
 	config = (struct broker_share_config){ .path = "shared/../shared/" };
 	err = (struct error){ 0 };
@@ -127,14 +124,8 @@ static int teardown(void **state)
 	broker_share_end(&share);
 	broker_share_close(&share);
 	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1); /* nobody is left */
-	unlink("words");
-	unlink("inode");
-	unlink("child");
-	rmdir("moved");
-	unlink("virtiofsd");
-	rmdir("shared");
-	unlink("shared");
-	return rmdir(directory);
+	fake_program_remove(directory);
+	return 0;
 }
 
 static int open_and_start(const char *how)
@@ -188,17 +179,17 @@ TEST(one_of_a_users_serves_that_user)
 {
 	uid = 1234;
 	assert_int_equal(open_and_start("good"), 0);
-	assert_words("--log-level=error --shared-dir=shared/../shared/ "
+	assert_words("--log-level=error --shared-dir=%s/shared "
 		     "--translate-uid=squash-guest:0:1234:4294967295 "
 		     "--translate-gid=squash-guest:0:%u:4294967295 ",
-		getegid());
+		directory, getegid());
 }
 
 TEST(one_that_cannot_translate_is_not_asked_to)
 {
 	uid = 1234;
 	assert_int_equal(open_and_start("old"), 0);
-	assert_words("--log-level=error --shared-dir=shared/../shared/ ");
+	assert_words("--log-level=error --shared-dir=%s/shared ", directory);
 }
 
 TEST(that_of_qemu_serves_root_alone)
@@ -218,6 +209,14 @@ TEST(one_that_cannot_keep_a_guest_from_writing_is_told)
 	config.readonly = true;
 	assert_int_equal(open_and_start("old"), -ENOTSUP);
 	assert_non_null(strstr(err.what, "no --readonly"));
+}
+
+/* Not the one of QEMU. */
+TEST(one_that_does_not_tell_what_it_can_is_not_taken)
+{
+	assert_int_equal(open_and_start("broken"), -EIO);
+	assert_non_null(strstr(err.object, "/virtiofsd"));
+	assert_non_null(strstr(err.what, "does not tell what it can do: virtiofsd: cannot load"));
 }
 
 TEST(one_that_is_missing_is_named)
@@ -267,7 +266,7 @@ TEST(a_directory_that_is_gone_before_the_next_life_is_told)
 	assert_int_equal(share.machine_fd, -1);
 }
 
-TEST(one_of_roots_stays_the_directory_that_it_was)
+static void assert_it_stays_the_same(void)
 {
 	unsigned long long inode;
 	struct stat shared;
@@ -283,6 +282,17 @@ TEST(one_of_roots_stays_the_directory_that_it_was)
 	assert_true(fd_read_file("inode", text, sizeof(text)) > 0);
 	assert_int_equal(sscanf(text, "%llu", &inode), 1);
 	assert_int_equal(inode, shared.st_ino);
+}
+
+TEST(one_of_roots_stays_the_directory_that_it_was)
+{
+	assert_it_stays_the_same();
+}
+
+TEST(one_of_a_users_stays_the_directory_that_it_was)
+{
+	uid = 1234;
+	assert_it_stays_the_same();
 }
 
 TEST(one_that_ends_at_once_says_why)
@@ -330,11 +340,13 @@ int main(int argc, char **argv)
 		test(one_that_cannot_translate_is_not_asked_to),
 		test(that_of_qemu_serves_root_alone),
 		test(one_that_cannot_keep_a_guest_from_writing_is_told),
+		test(one_that_does_not_tell_what_it_can_is_not_taken),
 		test(one_that_is_missing_is_named),
 		test(one_beside_path_is_found),
 		test(what_cannot_be_shared_is_told),
 		test(a_directory_that_is_gone_before_the_next_life_is_told),
 		test(one_of_roots_stays_the_directory_that_it_was),
+		test(one_of_a_users_stays_the_directory_that_it_was),
 		test(one_that_ends_at_once_says_why),
 		test(one_that_does_not_end_goes_with_its_child),
 	};
