@@ -26,17 +26,26 @@ static const char *const format_names[] = {
 	[BROKER_FORMAT_QCOW2] = "qcow2",
 };
 
+/* In a command to type: a header's name is its writer's choice, and a shell may take it for more than a name. */
+static const char *name_to_type(const char *path)
+{
+	static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+				    "._/+,:@-";
+
+	return path[0] != '-' && path[strspn(path, plain)] == '\0' ? path : "IMAGE";
+}
+
 /* One file */
 
-static int refuse_open(
-	const char *path, bool writable, const char *base, int code, struct error *err)
+static int refuse_open(const struct broker_image *image, const char *path, bool writable,
+	const char *base, int code, struct error *err)
 {
 	if (base) {
 		error_sys(err, code, base, "it is based on %s, which cannot be opened", path);
 		error_hint(err,
 			"put that file back, or tell the image where it is: qemu-img rebase -u -F "
 			"FORMAT -b FILE %s",
-			base);
+			name_to_type(base));
 	} else if (code == -ENOENT) {
 		error_sys(err, code, path, "cannot open the disk");
 		error_hint(err, "make one: penstock disk create %s 20G", path);
@@ -46,7 +55,8 @@ static int refuse_open(
 		error_sys(err, code, path, "cannot open the disk%s",
 			writable ? " to write to it" : "");
 		if (code == -EACCES || code == -EROFS)
-			error_hint(err, "ls -l %s shows whose it is; ',readonly' needs less", path);
+			error_hint(err, "ls -l %s shows whose it is%s", path,
+				writable && !image->at_work ? "; ',readonly' needs less" : "");
 	}
 	return code;
 }
@@ -147,14 +157,12 @@ static int find_size(struct broker_layer *layer, struct error *err)
 }
 
 /* Nothing of the host's must use it as well; and no process comes to, as long as it is open so. */
-static int claim_block(
-	struct broker_layer *layer, bool writable, const struct host *host, struct error *err)
+static int claim_block(const struct broker_image *image, struct broker_layer *layer,
+	const struct host *host, struct error *err)
 {
 	struct host_use use = { 0 };
 	int fd;
 
-	if (!writable)
-		return 0;
 	if (host_use_find_block(host, layer->dev, &use)) {
 		error_set(err, -EBUSY, layer->path, "the host uses it: %s", use.reason);
 		error_hint(err, "%s", use.hint);
@@ -167,14 +175,15 @@ static int claim_block(
 		return err->code;
 	}
 	if (fd < 0)
-		return refuse_open(layer->path, true, NULL, fd, err);
+		return refuse_open(image, layer->path, true, NULL, fd, err);
 	close(layer->fd);
 	layer->fd = fd;
 	return 0;
 }
 
 /* Root could, and what is protected so is what others are based on. */
-static int check_protection(const struct broker_layer *layer, struct error *err)
+static int check_protection(
+	const struct broker_image *image, const struct broker_layer *layer, struct error *err)
 {
 	struct stat stat;
 
@@ -183,9 +192,9 @@ static int check_protection(const struct broker_layer *layer, struct error *err)
 	error_set(
 		err, -EACCES, layer->path, "it is write-protected, as what clones are based on is");
 	error_hint(err,
-		"clone it: penstock disk clone %s NEW.qcow2; or take it ',readonly'; or, if nothing is "
-		"based on it: chmod u+w %s",
-		layer->path, layer->path);
+		"clone it: penstock disk clone %s NEW.qcow2;%s or, if nothing is based on it: chmod "
+		"u+w %s",
+		layer->path, image->at_work ? "" : " or take it ',readonly';", layer->path);
 	return err->code;
 }
 
@@ -202,24 +211,24 @@ static int open_layer(struct broker_image *image, const char *path, bool writabl
 	*layer = (struct broker_layer){ .path = strdup(path) };
 	layer->fd = open(path, O_PATH | O_CLOEXEC);
 	if (layer->fd < 0 || !layer->path) {
-		refuse_open(path, writable, base, -errno, err);
+		refuse_open(image, path, writable, base, -errno, err);
 		free(layer->path);
 		return err->code;
 	}
 	image->count++;
 	if (look_at_layer(layer, err) || (base && check_base(image, err)) ||
-		(writable && check_protection(layer, err)))
+		(writable && check_protection(image, layer, err)))
 		return err->code;
 	code = open_in_place(layer, writable);
 	if (code)
-		return refuse_open(path, writable, base, code, err);
+		return refuse_open(image, path, writable, base, code, err);
 	if (find_size(layer, err))
 		return err->code;
 	for (unsigned i = 0; i + 1 < image->count; i++)
 		if (image->layers[i].dev == layer->dev && image->layers[i].ino == layer->ino)
 			return error_set(
 				err, -ELOOP, base, "it is based on %s, and so on itself", path);
-	return layer->is_block ? claim_block(layer, writable, host, err) : 0;
+	return layer->is_block && writable ? claim_block(image, layer, host, err) : 0;
 }
 
 /* What qemu-img says of it */
@@ -235,7 +244,7 @@ static int run_qemu_img(const struct broker_layer *layer, enum broker_format for
 		(char *)format_names[format], NULL };
 
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", layer->fd);
-	if (broker_backend_find(&qemu_img, "qemu-img", "--disk", "qemu-utils", err) == 0 &&
+	if (broker_backend_find(&qemu_img, "qemu-img", "a disk's image", "qemu-utils", err) == 0 &&
 		broker_backend_start(&qemu_img,
 			&(struct broker_backend_start){
 				.argv = argv,
@@ -283,8 +292,8 @@ json_object *broker_image_ask(
 	json_object_put(info);
 	error_set(err, -EINVAL, layer->path, "this is no %s image: %s",
 		format == BROKER_FORMAT_ANY ? "good" : format_names[format], reason_of(said));
-	error_hint(
-		err, "'qemu-img check %s' may tell more; put a backup in its place", layer->path);
+	error_hint(err, "'qemu-img check %s' may tell more; put a backup in its place",
+		name_to_type(layer->path));
 	return NULL;
 }
 
@@ -343,12 +352,13 @@ static int check_qcow2(const struct broker_layer *layer, json_object *info, stru
 
 	if (json_object_get_boolean(json_object_object_get(data, "corrupt"))) {
 		error_set(err, -EUCLEAN, layer->path, "the image is marked as corrupt");
-		error_hint(
-			err, "make a copy, then repair it: qemu-img check -r all %s", layer->path);
+		error_hint(err, "make a copy, then repair it: qemu-img check -r all %s",
+			name_to_type(layer->path));
 	} else if (json_object_object_get(data, "data-file")) {
 		error_set(err, -EINVAL, layer->path,
 			"its data is in another file, which is not served");
-		error_hint(err, "convert it: qemu-img convert -O qcow2 %s NEW.qcow2", layer->path);
+		error_hint(err, "convert it: qemu-img convert -O qcow2 %s NEW.qcow2",
+			name_to_type(layer->path));
 	} else if (json_object_get_boolean(json_object_object_get(info, "encrypted"))) {
 		error_set(err, -EINVAL, layer->path, "it is encrypted, which is not served");
 		error_hint(err, "let the guest encrypt what it keeps there");
@@ -392,7 +402,8 @@ static int find_next(const struct broker_layer *layer, json_object *info,
 		return 1;
 	error_set(err, -EINVAL, layer->path, "it does not say of which format %.200s is%s", path,
 		said[0] ? " that is served" : "");
-	error_hint(err, "tell it: qemu-img rebase -u -F raw|qcow2 -b %.200s %s", name, layer->path);
+	error_hint(
+		err, "tell it: qemu-img rebase -u -F FORMAT -b FILE %s", name_to_type(layer->path));
 	return err->code;
 }
 
@@ -440,13 +451,19 @@ int broker_image_open(struct broker_image *image, const struct broker_disk_confi
 
 /* Locks */
 
-static int refuse_in_use(const char *path, struct error *err)
+static int refuse_in_use(
+	const struct broker_image *image, const struct broker_layer *layer, struct error *err)
 {
-	error_set(err, -EBUSY, path, "another program has this disk in use");
-	error_hint(err,
-		"each machine needs a disk of its own: penstock disk clone %s NEW.qcow2, while "
-		"none runs; or let all have it ',readonly'",
-		path);
+	const char *name = name_to_type(layer->path);
+
+	error_set(err, -EBUSY, layer->path, "another program has this disk in use");
+	if (image->at_work)
+		error_hint(err, "'fuser -v %s' shows which", name);
+	else
+		error_hint(err,
+			"each machine needs a disk of its own: penstock disk clone %s NEW.qcow2, "
+			"while none runs; or let all have it ',readonly'",
+			name);
 	return err->code;
 }
 
@@ -473,10 +490,11 @@ static bool is_locked_by_others(const struct broker_layer *layer, off_t byte)
 
 /*
  * The locks are of this open file, which the daemon has as well: they last until it has written all, even where the
- * broker is killed. It locks nothing itself, and would leave a raw disk to every other writer. Where a file
- * system has no locks, nothing is refused.
+ * broker is killed. It locks nothing itself, and would leave a raw disk to every other writer, as qemu-img would. Where
+ * a file system has no locks, nothing is refused.
  */
-static int lock_layer(const struct broker_layer *layer, bool writable, struct error *err)
+static int lock_layer(const struct broker_image *image, const struct broker_layer *layer,
+	bool writable, struct error *err)
 {
 	static const off_t deeds[] = { READ, WRITE, RESIZE };
 	int code = 0;
@@ -491,18 +509,19 @@ static int lock_layer(const struct broker_layer *layer, bool writable, struct er
 		if (((deeds[i] == READ || writable) &&
 			    is_locked_by_others(layer, FORBIDS + deeds[i])) ||
 			(deeds[i] != READ && is_locked_by_others(layer, DOES + deeds[i])))
-			return refuse_in_use(layer->path, err);
-	return code == -EAGAIN || code == -EACCES ? refuse_in_use(layer->path, err) : 0;
+			return refuse_in_use(image, layer, err);
+	return code == -EAGAIN || code == -EACCES ? refuse_in_use(image, layer, err) : 0;
 }
 
 int broker_image_lock(const struct broker_image *image, struct error *err)
 {
 	for (unsigned i = 0; i < image->count && !err->code; i++) {
-		int mode = fcntl(image->layers[i].fd, F_GETFL) & O_ACCMODE;
+		const struct broker_layer *layer = &image->layers[i];
+		int mode = fcntl(layer->fd, F_GETFL) & O_ACCMODE;
 
 		/* A clone may have been made of it since it was opened. */
-		if (lock_layer(&image->layers[i], mode == O_RDWR, err) == 0 && mode == O_RDWR)
-			check_protection(&image->layers[i], err);
+		if (lock_layer(image, layer, mode == O_RDWR, err) == 0 && mode == O_RDWR)
+			check_protection(image, layer, err);
 	}
 	return err->code;
 }

@@ -29,6 +29,7 @@ struct broker_layer {
 struct broker_image {
 	struct broker_layer layers[IMAGE_LAYERS_MAX]; /* the disk's own comes first */
 	unsigned count;
+	bool at_work; /* "penstock disk" has it, and hints are for that: no machine is to be served */
 };
 
 /* image starts out as zeros; broker_image_close() after an error, too. */

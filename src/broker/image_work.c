@@ -28,7 +28,7 @@ struct image_work {
 	bool progress;
 };
 
-/* Each layer by its descriptor and with its format: nothing is guessed, and no name in a header is followed. */
+/* Each layer by its descriptor, with our lock, and with its format: nothing is guessed, no name in a header is followed. */
 static json_object *describe_layer(const struct broker_image *image, unsigned i)
 {
 	const struct broker_layer *layer = &image->layers[i];
@@ -40,6 +40,7 @@ static json_object *describe_layer(const struct broker_image *image, unsigned i)
 	json_object_object_add(
 		file, "driver", json_object_new_string(layer->is_block ? "host_device" : "file"));
 	json_object_object_add(file, "filename", json_object_new_string(path));
+	json_object_object_add(file, "locking", json_object_new_string("off"));
 	json_object_object_add(node, "driver", json_object_new_string(is_qcow2 ? "qcow2" : "raw"));
 	json_object_object_add(node, "file", file);
 	if (is_qcow2)
@@ -82,12 +83,7 @@ static int explain_failure(
 	char said[1024];
 
 	broker_backend_read_log(qemu_img, said, sizeof(said));
-	if (strstr(said, " lock")) {
-		const char *path = work->image ? work->image->layers[0].path : work->object;
-
-		error_set(err, -EBUSY, path, "another program has it in use");
-		error_hint(err, "'fuser -v %s' shows which", path);
-	} else if (WIFSIGNALED(qemu_img->status)) {
+	if (WIFSIGNALED(qemu_img->status)) {
 		error_set(err, -EIO, work->object, "%s: qemu-img was killed by signal %d",
 			work->doing, WTERMSIG(qemu_img->status));
 	} else {
@@ -137,7 +133,9 @@ static int run_work(const struct image_work *work, char *const *words, struct er
 struct new_file {
 	const char *path;
 	int fd;
-	bool has_name; /* its file system makes none without */
+	bool has_name; /* the one that it is to have */
+	char hidden
+		[PATH_MAX]; /* which it has until then, where its file system makes none without a name; "" */
 	char name[32]; /* for qemu-img */
 };
 
@@ -156,42 +154,82 @@ static void name_directory(const char *path, char directory[static PATH_MAX])
 		slash ? path : ".");
 }
 
-static int begin_file(struct new_file *file, const char *path, struct error *err)
+/*
+ * Without a name, so that nothing is left of it where this is killed. NFS, FAT and FUSE make none such: there it has a
+ * hidden one, which is left then; half an image never has the name that was asked for.
+ */
+static int open_new_image(struct new_file *file)
 {
 	char directory[PATH_MAX];
+
+	name_directory(file->path, directory);
+	file->fd = open(directory, O_TMPFILE | O_RDWR | O_CLOEXEC, NEW_MODE);
+	if (file->fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR))
+		return file->fd;
+	if (snprintf(file->hidden, PATH_MAX, "%s/.penstock-XXXXXX", directory) >= PATH_MAX) {
+		errno = ENAMETOOLONG;
+		return -1;
+	}
+	file->fd = mkostemp(file->hidden, O_CLOEXEC);
+	return file->fd;
+}
+
+static int begin_file(struct new_file *file, const char *path, struct error *err)
+{
 	struct stat stat;
 
 	*file = (struct new_file){ .path = path, .fd = -1 };
 	if (lstat(path, &stat) == 0)
 		return refuse_existing(path, err);
-	name_directory(path, directory);
-	file->fd = open(directory, O_TMPFILE | O_RDWR | O_CLOEXEC, NEW_MODE);
-	if (file->fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR)) {
-		file->fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, NEW_MODE);
-		file->has_name = file->fd >= 0;
-	}
-	if (file->fd < 0)
+	if (open_new_image(file) < 0)
 		return error_sys(err, -errno, path, "cannot be made");
 	snprintf(file->name, sizeof(file->name), "/proc/self/fd/%d", file->fd);
 	return 0;
 }
 
+/* Never in the place of another. Not all file systems know of links. */
+static int give_name(const struct new_file *file)
+{
+	if (linkat(AT_FDCWD, file->name, AT_FDCWD, file->path, AT_SYMLINK_FOLLOW) == 0)
+		return 0;
+	if (errno == EEXIST || !file->hidden[0])
+		return -1;
+	return renameat2(AT_FDCWD, file->hidden, AT_FDCWD, file->path, RENAME_NOREPLACE);
+}
+
+static int name_file(struct new_file *file, struct error *err)
+{
+	if (fsync(file->fd) < 0)
+		return error_sys(err, -errno, file->path, "cannot be written");
+	file->has_name = give_name(file) == 0;
+	if (file->has_name)
+		return 0;
+	return errno == EEXIST ? refuse_existing(file->path, err)
+			       : error_sys(err, -errno, file->path, "cannot be made");
+}
+
+/* Somebody may have put another one in its place. */
+static void remove_name(const struct new_file *file, const char *path)
+{
+	struct stat named, ours;
+
+	if (lstat(path, &named) == 0 && fstat(file->fd, &ours) == 0 &&
+		named.st_dev == ours.st_dev && named.st_ino == ours.st_ino)
+		unlink(path);
+}
+
 /* It gets its name where there has been no error, else it is gone. */
 static int end_file(struct new_file *file, struct error *err)
 {
-	if (!err->code && file->fd >= 0 && fsync(file->fd) < 0)
-		error_sys(err, -errno, file->path, "cannot be written");
-	if (!err->code && !file->has_name &&
-		linkat(AT_FDCWD, file->name, AT_FDCWD, file->path, AT_SYMLINK_FOLLOW) < 0) {
-		if (errno == EEXIST)
-			refuse_existing(file->path, err);
-		else
-			error_sys(err, -errno, file->path, "cannot be made");
-	}
+	if (file->fd < 0)
+		return err->code;
+	if (!err->code && !file->has_name)
+		name_file(file, err);
+	if (file->hidden[0])
+		remove_name(file, file->hidden);
 	if (err->code && file->has_name)
-		unlink(file->path);
-	if (file->fd >= 0)
-		close(take_fd(&file->fd));
+		remove_name(file, file->path);
+	close(take_fd(&file->fd));
 	return err->code;
 }
 
@@ -257,12 +295,10 @@ static int check_clone(
 		.format = BROKER_FORMAT_QCOW2,
 		.readonly = true,
 	};
-	struct broker_image image = { 0 };
+	struct broker_image image = { .at_work = true };
 
 	broker_image_open(&image, &config, host, err);
 	broker_image_close(&image);
-	if (err->code)
-		unlink(clone->path);
 	return err->code;
 }
 
@@ -304,15 +340,16 @@ int broker_image_clone(const struct broker_image *image, const struct broker_dis
 		name_base(base->path, clone->path, name, err))
 		return err->code;
 	snprintf(bytes, sizeof(bytes), "%llu", (unsigned long long)base->size);
-	if (begin_file(&file, clone->path, err) == 0)
+	if (begin_file(&file, clone->path, err) == 0 &&
 		make_image(&file,
 			(char *[]){ "qemu-img", "create", "-q", "-f", "qcow2", "-u", "-F",
 				format_word(base->format), "-b", name, file.name, bytes, NULL },
-			err);
-	if (end_file(&file, err) || check_clone(clone, host, err))
-		return err->code;
-	*protected = protect_base(base);
-	return 0;
+			err) == 0 &&
+		name_file(&file, err) == 0)
+		check_clone(clone, host, err);
+	if (end_file(&file, err) == 0)
+		*protected = protect_base(base);
+	return err->code;
 }
 
 int broker_image_convert(const struct broker_image *image, const struct broker_disk_config *copy,
@@ -323,6 +360,9 @@ int broker_image_convert(const struct broker_image *image, const struct broker_d
 
 	if (!source)
 		return error_set(err, -ENOMEM, copy->path, "cannot be made");
+	/* Of what is written to meanwhile it would be a copy of no moment that there ever was. */
+	if (broker_image_lock(image, err))
+		return err->code;
 	if (begin_file(&file, copy->path, err) == 0)
 		run_work(
 			&(struct image_work){

@@ -23,7 +23,7 @@ int broker_image_clone(const struct broker_image *image, const struct broker_dis
 int broker_image_convert(const struct broker_image *image, const struct broker_disk_config *copy,
 	bool progress, struct error *err);
 
-/* Of an image that is open for writing: */
+/* Of an image that is open for writing, and locked: */
 
 int broker_image_resize(
 	const struct broker_image *image, uint64_t size, bool shrink, struct error *err);

@@ -69,13 +69,21 @@ struct disk_task {
 /* FILE[,format=raw|qcow2] */
 static int parse_file(char *text, struct broker_disk_config *config, struct error *err)
 {
-	*config = (struct broker_disk_config){ 0 };
-	if (cmd_disk_parse(text, config, err))
-		return err->code;
-	if (config->readonly || config->cache || config->queues)
-		return error_set(err, -EINVAL, config->path,
+	char *format = text;
+
+	*config = (struct broker_disk_config){ .path = strsep(&format, ",") };
+	if (!text[0])
+		return error_set(err, -EINVAL, NULL, "a file's name cannot be empty");
+	if (!format)
+		return 0;
+	if (strcmp(format, "format=raw") == 0)
+		config->format = BROKER_FORMAT_RAW;
+	else if (strcmp(format, "format=qcow2") == 0)
+		config->format = BROKER_FORMAT_QCOW2;
+	else
+		error_set(err, -EINVAL, text,
 			"behind a file there may be ',format=raw' or ',format=qcow2' alone");
-	return 0;
+	return err->code;
 }
 
 /* What machines that run have open of it, be it as the base of another. */
@@ -112,7 +120,7 @@ static int reopen_to_change(struct disk_task *task, struct error *err)
 	if (check_rest(task, true, err))
 		return err->code;
 	broker_image_close(&task->image);
-	return open_image(task, true, err);
+	return open_image(task, true, err) ? err->code : broker_image_lock(&task->image, err);
 }
 
 static int open_to_change(struct disk_task *task, struct error *err)
@@ -451,7 +459,7 @@ static int run_verb(struct disk_task *task, const struct disk_verb *verb, char *
 
 int cmd_disk(int argc, char **argv)
 {
-	struct disk_task task = { 0 };
+	struct disk_task task = { .image.at_work = true };
 	const struct disk_verb *verb;
 	int option, status;
 

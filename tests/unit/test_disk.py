@@ -3,6 +3,7 @@
 test_disk.py PENSTOCK
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -98,12 +99,14 @@ class Disk(unittest.TestCase):
         self.assertEqual((done.returncode, done.stderr), (0, ""), words)
         return done.stdout
 
-    def refused(self, *words, says, status=1, **options):
+    def refused(self, *words, says, status=1, never=(), **options):
         before = sorted((file.name, file.stat().st_size) for file in self.files.iterdir())
         done = self.disk(*words, **options)
         self.assertEqual(done.returncode, status, done.stderr)
         for text in says:
             self.assertIn(text, done.stderr)
+        for text in (*never, "--disk"):
+            self.assertNotIn(text, done.stderr)
         self.assertEqual(done.stdout, "")
         after = sorted((file.name, file.stat().st_size) for file in self.files.iterdir())
         self.assertEqual(before, after, "something is left")
@@ -152,7 +155,8 @@ class Disk(unittest.TestCase):
         for size in ("0", "x", "9000000T", "1M1", ""):
             self.refused("create", "a.qcow2", size, says=["no size of a disk"])
         self.refused("create", "a.qcow2,readonly", "1M", says=["format=raw"])
-        self.refused("create", "a.vmdk,format=vmdk", "1M", says=["neither raw nor qcow2"])
+        self.refused("create", "a.vmdk,format=vmdk", "1M", says=["format=raw"])
+        self.refused("create", "", "1M", says=["cannot be empty"])
         self.refused("create", "missing/a.qcow2", "1M", says=["missing/a.qcow2", "No such file"])
         self.refused("create", "a.qcow2", "1M", says=["qemu-img", "the package qemu-utils"], path="/nonexistent")
 
@@ -184,7 +188,7 @@ class Disk(unittest.TestCase):
         self.assertEqual(self.contents("b.qcow2", "qcow2"), (self.files / "base.img").read_bytes())
         # Root could write to it.
         for words in (("resize", "base.img", "8M"), ("snapshot", "a.qcow2", "s")):
-            self.refused(*words, says=["write-protected", "penstock disk clone"])
+            self.refused(*words, says=["write-protected", "penstock disk clone"], never=[",readonly"])
         # Beside each other they can be moved.
         self.files.rename(self.top / "moved")
         self.files = self.top / "moved"
@@ -289,17 +293,27 @@ class Disk(unittest.TestCase):
         with open(self.files / "a.qcow2", "r+b"):
             self.refused("resize", "a.qcow2", "4M", says=["no machine of this name is running"])
 
-    def test_what_another_program_has_in_use(self):
-        self.good("create", "a.qcow2", "1M")
-        with subprocess.Popen(["qemu-io", str(self.files / "a.qcow2")], stdin=subprocess.PIPE,
+    @contextlib.contextmanager
+    def opened_by_qemu_io(self, name, file_format):
+        with subprocess.Popen(["qemu-io", "-f", file_format, str(self.files / name)], stdin=subprocess.PIPE,
                               stdout=subprocess.PIPE) as other:
             other.stdin.write(b"length\n")
             other.stdin.flush()
             other.stdout.readline()
-            for words in (("resize", "a.qcow2", "1G"), ("snapshot", "a.qcow2", "s"), ("convert", "a.qcow2", "b.img")):
-                self.refused(*words, says=["a.qcow2: another program has it in use", "fuser -v a.qcow2"])
-            self.refused("clone", "a.qcow2", "b.qcow2", says=["a.qcow2: another program has this disk in use"])
+            yield
             other.communicate(b"quit\n")
+
+    def test_what_another_program_has_in_use(self):
+        self.good("create", "a.qcow2", "1M")
+        self.good("create", "a.img", "1M")
+        # Of a raw disk it lets others do what they like.
+        for name, file_format in (("a.qcow2", "qcow2"), ("a.img", "raw")):
+            with self.opened_by_qemu_io(name, file_format):
+                for words in (("resize", name, "1G"), ("resize", "--shrink", name, "512K"), ("snapshot", name, "s"),
+                              ("revert", name, "s"), ("convert", name, "b.img"), ("clone", name, "b.qcow2")):
+                    self.refused(*words, says=[f"{name}: another program has this disk in use", f"fuser -v {name}"],
+                                 never=[",readonly"])
+            self.good("resize", "--shrink", name, "512K")
 
     def test_a_link_beside_an_image_leads_to_no_file_of_others(self):
         if os.geteuid() != 0:
@@ -319,6 +333,42 @@ class Disk(unittest.TestCase):
         (self.files / "base.img").chmod(0o600)
         os.chown(self.files / "base.img", 65534, 65534)
         self.good("convert", "a.qcow2", "b.img")
+
+    def test_a_name_in_a_header_is_no_command_to_type(self):
+        path = str(self.files / "a.qcow2")
+        for name in ("b;reboot", "$(reboot)", "-x"):
+            qemu_img("create", "-q", "-f", "qcow2", "-u", "-F", "vmdk", "-b", f"./{name}", path, "1M")
+            said = self.disk("info", "a.qcow2").stderr.partition("of which format")[2]
+            self.assertIn("qemu-img rebase -u -F FORMAT -b FILE a.qcow2", said)
+        (self.files / "b;reboot").write_bytes(b"QFI\xfb")
+        (self.files / "b;reboot").chmod(0o644)
+        qemu_img("create", "-q", "-f", "qcow2", "-u", "-F", "qcow2", "-b", "b;reboot", path, "1M")
+        self.refused("info", "a.qcow2", says=["b;reboot: this is no qcow2 image", "qemu-img check IMAGE"])
+
+    def test_qemu_img_reaches_nothing_but_its_files(self):
+        secret = self.top / "secret"
+        secret.write_text("of root")
+        secret.chmod(0o666)
+        (self.top / "bin").mkdir()
+        program = self.top / "bin/qemu-img"
+        real = shutil.which("qemu-img")
+        # As one that a hostile image has taken over, which then does what it is to do.
+        program.write_text(f"""#!/bin/sh
+if (read line <{secret}); then echo it reads >&2; exit 1; fi
+if (echo x >>{secret}); then echo it writes >&2; exit 1; fi
+if (echo x >>{self.files}/new); then echo it makes >&2; exit 1; fi
+if (: >{secret}); then echo it empties >&2; exit 1; fi
+exec {real} "$@"
+""")
+        program.chmod(0o755)
+        path = f"{program.parent}:{os.environ['PATH']}"
+        for words in (("create", "a.qcow2", "1M"), ("info", "a.qcow2"), ("convert", "a.qcow2", "b.img"),
+                      ("clone", "b.img", "c.qcow2"), ("snapshot", "a.qcow2", "s"), ("revert", "a.qcow2", "s"),
+                      ("resize", "a.qcow2", "2M"), ("list", "a.qcow2")):
+            done = self.disk(*words, path=path)
+            self.assertEqual((done.returncode, done.stderr), (0, ""), words)
+        self.assertEqual(secret.read_text(), "of root")
+        self.assertFalse((self.files / "new").exists())
 
     def test_many_snapshots(self):
         self.good("create", "a.qcow2", "1M")
