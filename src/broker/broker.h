@@ -46,8 +46,10 @@ struct broker_net {
 	const char *bridge; /* both NULL: the latter, with what follows */
 	struct broker_forward forwards[BROKER_FORWARDS_MAX];
 	unsigned forward_count;
-	bool has_mac; /* else it follows from the machine's name */
+	bool has_mac; /* else it is the primary's, or follows from the machine's name */
 	uint8_t mac[VIRTIO_MAC_SIZE];
+	bool is_standby; /* for a passed card, with which the guest takes it as one: */
+	struct bdf primary;
 };
 
 #define BROKER_NETS_MAX   8

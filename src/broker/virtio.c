@@ -3,6 +3,7 @@
 
 #include "base/fd.h"
 #include "base/hash.h"
+#include "broker/failover.h"
 #include "broker/seed.h"
 #include "broker/tap.h"
 
@@ -49,8 +50,8 @@ static int add_bridge_port(struct virtio_config *device, const char *bridge, str
 	return err->code;
 }
 
-static int add_nets(
-	struct broker_virtio *virtio, const struct broker_config *config, struct error *err)
+static int add_nets(struct broker_virtio *virtio, const struct broker_config *config,
+	const struct host *host, struct error *err)
 {
 	for (unsigned i = 0; i < config->net_count; i++) {
 		const struct broker_net *net = &config->nets[i];
@@ -63,6 +64,9 @@ static int add_nets(
 		memcpy(device->mac, net->mac, sizeof(device->mac));
 		if (!net->has_mac)
 			make_mac(config->name, i, device->mac);
+		device->is_standby = net->is_standby;
+		if (net->is_standby && broker_failover_settle(host, net, device->mac, err))
+			return err->code;
 		if (net->tap)
 			add_tap(device, net->tap, err);
 		else if (net->bridge)
@@ -249,7 +253,7 @@ void broker_virtio_handed(struct broker_virtio *virtio)
 int broker_virtio_open(struct broker_virtio *virtio, const struct broker_config *config,
 	const struct host *host, struct error *err)
 {
-	if (add_nets(virtio, config, err))
+	if (add_nets(virtio, config, host, err))
 		return err->code;
 	if (config->vsock_cid) {
 		struct virtio_config *vsock = add_device(virtio, VIRTIO_VSOCK);

@@ -95,6 +95,19 @@ static int set_mac(struct broker_net *net, const char *kind, const char *text, s
 	return 0;
 }
 
+static int set_primary(
+	struct broker_net *net, const char *kind, const char *text, struct error *err)
+{
+	if (bdf_parse(text, &net->primary)) {
+		error_set(err, -EINVAL, NULL, "--net %s: failover-for=%s is no PCI address", kind,
+			text);
+		error_hint(err, "an address looks like 0000:01:00.0 or 01:00.0");
+		return err->code;
+	}
+	net->is_standby = true;
+	return 0;
+}
+
 int cmd_net_parse(char *text, struct broker_net *net, struct error *err)
 {
 	char *rest = text, *kind = strsep(&rest, ","), *word;
@@ -116,9 +129,44 @@ int cmd_net_parse(char *text, struct broker_net *net, struct error *err)
 			set_mac(net, kind, word + 4, err);
 		else if (is_user && strncmp(word, "hostfwd=", 8) == 0)
 			add_forward(net, word + 8, err);
+		else if (!is_user && strncmp(word, "failover-for=", 13) == 0)
+			set_primary(net, kind, word + 13, err);
 		else
 			error_set(err, -EINVAL, NULL, "--net %s: '%s' is not mac=ADDRESS%s", kind,
-				word, is_user ? " or hostfwd=FORWARD" : "");
+				word, is_user ? " or hostfwd=FORWARD" : " or failover-for=ADDRESS");
+	}
+	return err->code;
+}
+
+static bool is_passed(const struct broker_config *config, const struct bdf *bdf)
+{
+	for (unsigned i = 0; i < config->device_count; i++)
+		if (bdf_equal(bdf, &config->devices[i]))
+			return true;
+	return false;
+}
+
+int cmd_net_check(const struct broker_config *config, struct error *err)
+{
+	for (unsigned i = 0; i < config->net_count && !err->code; i++) {
+		const struct broker_net *net = &config->nets[i];
+		char name[BDF_TEXT];
+
+		if (!net->is_standby)
+			continue;
+		bdf_format(&net->primary, name);
+		if (!is_passed(config, &net->primary)) {
+			error_set(err, -EINVAL, NULL,
+				"--net: failover-for=%s is no --device of this machine", name);
+			error_hint(err, "pass it through: --device %s", name);
+		}
+		for (unsigned j = 0; j < i && !err->code; j++)
+			if (config->nets[j].is_standby &&
+				bdf_equal(&net->primary, &config->nets[j].primary))
+				error_set(err, -EINVAL, NULL,
+					"--net: failover-for=%s is given twice, and one card "
+					"alone stands by for another",
+					name);
 	}
 	return err->code;
 }

@@ -7,7 +7,9 @@
 bool cmd_mac_parse(const char *text, uint8_t mac[static VIRTIO_MAC_SIZE]);
 
 /*
- * The value of --net: "tap=NAME[,mac=ADDRESS]", the same with bridge=, or "user[,hostfwd=FORWARD]...[,mac=ADDRESS]". 0 or
- * -EINVAL. The name is a part of text, which is changed.
+ * The value of --net: "tap=NAME[,mac=ADDRESS][,failover-for=ADDRESS]", the same with bridge=, or
+ * "user[,hostfwd=FORWARD]...[,mac=ADDRESS]". 0 or -EINVAL. The name is a part of text, which is changed.
  */
 int cmd_net_parse(char *text, struct broker_net *net, struct error *err);
+/* What they say of devices is so: 0 or -EINVAL. */
+int cmd_net_check(const struct broker_config *config, struct error *err);

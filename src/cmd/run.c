@@ -74,13 +74,15 @@ static const char help[] =
 	"  --cloud-init FILE[,meta-data=FILE]  one more disk, to be read, on which cloud-init in the guest\n"
 	"                     finds this user data; without meta-data, that of the machine's name, or\n"
 	"                     else of its first disk (xorriso)\n"
-	"  --net tap=NAME|bridge=NAME|user[,hostfwd=FORWARD]...[,mac=ADDRESS]\n"
+	"  --net tap=NAME|bridge=NAME[,failover-for=ADDRESS]|user[,hostfwd=FORWARD]...[,mac=ADDRESS]\n"
 	"                     a network card (virtio) at a tap or a bridge of the host's, or on a network\n"
 	"                     of its own, from which the guest reaches what the host does (passt);\n"
 	"                     may be repeated. At a bridge a tap is made for it, without root by\n"
 	"                     qemu-bridge-helper, where that is set-uid and allows the bridge.\n"
 	"                     FORWARD is tcp:[ADDRESS:]PORT-:GUESTPORT, or udp:, a port of the host's that\n"
-	"                     leads to the guest's; without ADDRESS only the host itself reaches it\n"
+	"                     leads to the guest's; without ADDRESS only the host itself reaches it. With\n"
+	"                     failover-for= a guest with Linux takes it as one with that --device, a card of\n"
+	"                     the same MAC address, and goes on by it while the device is detached\n"
 	"  --share DIR[,tag=NAME][,readonly]\n"
 	"                     a directory of the host's (virtio), which the guest mounts (virtiofsd): as\n"
 	"                     mount -t virtiofs NAME /mnt, where NAME is the directory's without tag=;\n"
@@ -557,6 +559,8 @@ static int check_together(const struct broker_config *config, struct error *err)
 		return error_set(err, -EINVAL, NULL,
 			"--cloud-init is one disk more than the %d that a machine can have",
 			BROKER_DISKS_MAX);
+	if (cmd_net_check(config, err))
+		return usage(err);
 	return check_first(config, err);
 }
 

@@ -214,6 +214,9 @@ void virtio_describe_net(struct virtio_device *device)
 	memcpy(space.mac, device->config.mac, sizeof(space.mac));
 	memcpy(device->space, &space, offsetof(struct virtio_net_config, max_virtqueue_pairs));
 	device->offered = VIRTIO_BIT(VIRTIO_NET_F_MAC) | VIRTIO_BIT(VIRTIO_NET_F_STATUS);
+	/* Nothing of the back end's: its driver makes one interface of the two (5.1.3). */
+	if (device->config.is_standby)
+		device->offered |= VIRTIO_BIT(VIRTIO_NET_F_STANDBY);
 }
 
 static const struct virtio_model *find_model(enum virtio_type type)

@@ -50,7 +50,8 @@ struct virtio_config {
 	int tap_fd;   /* of a net, with a virtio header of VIRTIO_NET_HEADER bytes */
 	uint64_t cid; /* of a vsock; the back end has it, too */
 	uint8_t mac[VIRTIO_MAC_SIZE];
-	unsigned queues;           /* of a disk: 1 to VIRTIO_QUEUES_MAX */
+	bool is_standby; /* of a net: the guest takes it as one with the card of the same address */
+	unsigned queues; /* of a disk: 1 to VIRTIO_QUEUES_MAX */
 	char tag[VIRTIO_TAG_SIZE]; /* of a file system: the guest finds it by this */
 };
 

@@ -114,6 +114,53 @@ def virtual_function_of_a_network_card():
     check(not device(IGB_VF).exists() and driver(IGB) == "igb", "the VF is still there")
 
 
+@contextlib.contextmanager
+def bridged_tap():
+    """A tap in one Ethernet with the NIC that stays with the host."""
+    def ip(*words):
+        subprocess.run(["ip", *words], check=True)
+
+    subprocess.run(["modprobe", "vhost_net"], check=True)
+    ip("tuntap", "add", "vmtap", "mode", "tap")
+    ip("link", "add", "vmbr", "type", "bridge")
+    try:
+        for port in ("vmtap", "peer"):
+            ip("link", "set", port, "master", "vmbr", "up")
+        ip("address", "flush", "dev", "peer")
+        ip("address", "add", "10.99.0.1/24", "dev", "vmbr")
+        ip("link", "set", "vmbr", "up")
+        yield "vmtap"
+    finally:
+        ip("link", "del", "vmbr")
+        ip("tuntap", "del", "vmtap", "mode", "tap")
+        ip("address", "add", "10.99.0.1/24", "dev", "peer")
+
+
+@test(host="sriov", only=Penstock, long=True, limit=900)
+def a_tap_stands_by_for_a_virtual_function():
+    """The guest's net_failover takes both as one card, sends by the VF, and goes on by the tap when that is taken away."""
+    interface = harness.network_device(IGB)
+    subprocess.run(["ip", "link", "set", interface, "up"], check=True)
+    succeed("vf", "create", IGB, "1")
+    refused(Penstock.command(devices=[IGB_VF], more=["--net", f"tap=nowhere,failover-for={NIC}"]), 2, NIC, "no --device")
+    succeed("vf", "set", "--mac", MAC, IGB_VF)
+    name = "failover"
+    with bridged_tap() as tap:
+        more = ["--name", name, "--net", f"tap={tap},mac={MAC},failover-for={IGB_VF}"]
+        with Machine("failover", devices=[IGB_VF], more=more) as machine:
+            machine.expect("FAILOVER-BOTH", 300)
+            both = dict(re.findall(r"HAS (\w+) (\d+)", machine.output))
+            succeed("detach", name, IGB_VF)
+            machine.expect("FAILOVER-ONE", 300)
+            one = re.findall(r"HAS (\w+) (\d+)", machine.output)[-1]
+            machine.succeed("failover")
+        check(MAC in machine.output, f"the guest's card does not have {MAC}")
+    check(int(both["igbvf"]) >= 10 > int(both["virtio_net"]), f"with both there went {both}")
+    check(one[0] == "virtio_net" and int(one[1]) >= 10, f"with one there went {one}")
+    subprocess.run(["ip", "link", "set", interface, "down"], check=True)
+    succeed("vf", "destroy", IGB)
+
+
 def no_vfs(bdf):
     """None is left of a create that was killed, nor is it in the way of the next one."""
     made, probe = ((device(bdf) / f"sriov_{name}").read_text().strip()

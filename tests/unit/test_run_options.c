@@ -395,6 +395,10 @@ TEST(a_net_is_at_a_tap_or_of_its_own)
 		{ "tap=lo,mac=52:54:00:00:00:001", "no address for a card" },
 		{ "tap=lo,mac=52:54:00:00:00:0x", "no address for a card" },
 		{ "tap=lo,mac=52-54-00-00-00-01", "no address for a card" },
+		{ "tap=lo,failover-for=", "failover-for= is no PCI address" },
+		{ "tap=lo,failover-for=01:00.8", "failover-for=01:00.8 is no PCI address" },
+		{ "tap=lo,failover-for=01:00.0", "failover-for=0000:01:00.0 is no --device" },
+		{ "user,failover-for=01:00.0", "is not mac=ADDRESS or hostfwd=FORWARD" },
 		{ "bridge=", "no name of an interface" },
 		{ "bridge=a b", "no name of an interface" },
 		{ "bridge=br0,hostfwd=tcp:2222-:22", "is not mac=ADDRESS" },
@@ -411,6 +415,11 @@ TEST(a_net_is_at_a_tap_or_of_its_own)
 		assert_bad(bad[i].words, "--net", bad[i].value);
 	assert_one_error(&outcome, 2, "more than 8 network cards");
 	assert_failure("regular", "--kernel", "/dev/null", "--net", "tap=a,mac=52:54:00:aB:00:01");
+	/* Whatever comes first; and one card stands by for one. */
+	assert_failure("regular", "--kernel", "/dev/null", "--net", "tap=a,failover-for=01:00.0",
+		"--device", "01:00.0");
+	assert_usage("is given twice", "--kernel", "/dev/null", "--device", "01:00.0", "--net",
+		"tap=a,failover-for=01:00.0", "--net", "tap=b,failover-for=0000:01:00.0");
 	assert_failure(
 		"regular", "--kernel", "/dev/null", "--net", "bridge=a,mac=52:54:00:aB:00:01");
 }

@@ -45,6 +45,7 @@ static struct virtio_ram ram;
 static struct virtio_device *devices[DEVICES];
 static int user_fd;
 static struct loop *loop;
+static bool is_standby; /* the net */
 static uint8_t mac[] = { 0x52, 0x54, 0, 1, 2, 3 };
 
 static unsigned line(void *opaque, unsigned slot, unsigned pin)
@@ -68,6 +69,7 @@ static int make(unsigned which, struct error *err)
 		.tap_fd = FAKE_TAP,
 		.cid = 0x1234567,
 		.tag = "shared",
+		.is_standby = is_standby,
 	};
 
 	memcpy(config.mac, mac, sizeof(mac));
@@ -101,6 +103,7 @@ static int setup(void **state)
 	fake_vhost_reset(&ram);
 	fake_vhost.offers |= 1ULL << VIRTIO_NET_F_MRG_RXBUF;
 	memset(devices, 0, sizeof(devices));
+	is_standby = false;
 	user_fd = fake_user_open(&ram);
 	fake_user.features |= DISK_FEATURES | 1ULL << VIRTIO_NET_F_MRG_RXBUF;
 	memset(fake_user.space, 0x5a, sizeof(fake_user.space));
@@ -381,11 +384,25 @@ TEST(a_reset_takes_all_back)
 	assert_int_equal(fake_vhost.starts, 4);
 }
 
+/* It is the driver's alone: the back end does not know of it. */
+TEST(a_net_that_stands_by_for_another_says_so)
+{
+	is_standby = true;
+	start(NET);
+	assert_int_equal(offered(NET) >> VIRTIO_NET_F_STANDBY & 1, 1);
+	choose(NET, 1ULL << VIRTIO_F_VERSION_1 | 1ULL << VIRTIO_NET_F_STANDBY);
+	set_up_queue(NET, 0, 0);
+	set_status(NET, READY);
+	assert_int_equal(get_status(NET), READY);
+	assert_int_equal(fake_vhost.features >> VIRTIO_NET_F_STANDBY & 1, 0);
+}
+
 TEST(features_that_are_not_offered_are_refused)
 {
 	static const uint64_t bad[] = { 0, 1ULL << VIRTIO_NET_F_MAC,
 		1ULL << VIRTIO_F_VERSION_1 | 1ULL << VIRTIO_F_ACCESS_PLATFORM,
-		1ULL << VIRTIO_F_VERSION_1 | 1ULL << 50 };
+		1ULL << VIRTIO_F_VERSION_1 | 1ULL << 50,
+		1ULL << VIRTIO_F_VERSION_1 | 1ULL << VIRTIO_NET_F_STANDBY };
 
 	start(NET);
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
@@ -1024,6 +1041,7 @@ int main(void)
 		test(a_vsock_runs_when_its_driver_is_ready),
 		test(a_vsock_does_not_run_on_what_an_earlier_driver_has_set_up),
 		test(a_reset_takes_all_back),
+		test(a_net_that_stands_by_for_another_says_so),
 		test(features_that_are_not_offered_are_refused),
 		test(queues_outside_of_ram_are_not_served),
 		test(a_queue_that_is_served_stays_what_it_is),

@@ -121,6 +121,24 @@ int host_device_read(const struct host *host, const struct bdf *bdf, struct host
 	return read_override(host, name, device->override, err);
 }
 
+int host_device_interface(
+	const struct host *host, const struct bdf *bdf, char interface[static HOST_NAME])
+{
+	char path[PATH_MAX], name[BDF_TEXT];
+	const struct dirent *entry;
+	DIR *directory;
+
+	interface[0] = '\0';
+	if (host_path(host, path, DEVICES "%s/net", bdf_format(bdf, name)) ||
+		!(directory = opendir(path)))
+		return -ENOENT;
+	while (!interface[0] && (entry = readdir(directory)))
+		if (entry->d_name[0] != '.' && strlen(entry->d_name) < HOST_NAME)
+			text_format(interface, HOST_NAME, "%s", entry->d_name);
+	closedir(directory);
+	return interface[0] ? 0 : -ENOENT;
+}
+
 int host_device_vfio_node(
 	const struct host *host, const struct bdf *bdf, char node[static HOST_NAME])
 {

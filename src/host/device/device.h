@@ -44,6 +44,10 @@ bool host_device_exists(const struct host *host, const struct bdf *bdf);
 int host_device_vfio_node(
 	const struct host *host, const struct bdf *bdf, char node[static HOST_NAME]);
 
+/* The network interface that its driver makes of it, the first where there are more. 0 or -ENOENT. */
+int host_device_interface(
+	const struct host *host, const struct bdf *bdf, char interface[static HOST_NAME]);
+
 /* The device's own directory in /sys/devices, without symbolic links. 0 or a negative errno. */
 int host_device_path(const struct host *host, const struct bdf *bdf, char path[static PATH_MAX]);
 

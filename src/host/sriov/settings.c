@@ -6,7 +6,6 @@
 #include "host/device/vfs.h"
 #include "host/system/guard.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <libmnl/libmnl.h>
 #include <linux/if_link.h>
@@ -76,23 +75,6 @@ int vf_settings_send(const void *request)
 	return code;
 }
 
-/* The PF's network interface: the first in its net directory, "" where it is no network card. */
-static void find_interface(const struct host *host, const char *pf, char interface[static IFNAMSIZ])
-{
-	const struct dirent *entry;
-	char path[PATH_MAX];
-	DIR *directory;
-
-	interface[0] = '\0';
-	if (host_path(host, path, "/sys/bus/pci/devices/%s/net", pf) ||
-		!(directory = opendir(path)))
-		return;
-	while (!interface[0] && (entry = readdir(directory)))
-		if (entry->d_name[0] != '.' && strlen(entry->d_name) < IFNAMSIZ)
-			text_format(interface, IFNAMSIZ, "%s", entry->d_name);
-	closedir(directory);
-}
-
 static int refuse_no_card(
 	const struct host *host, const struct bdf *pf, const char *name, struct error *err)
 {
@@ -156,7 +138,7 @@ static long read_index(const struct host *host, const char *interface)
 int vf_settings_apply(const struct host *host, const struct bdf *vf,
 	const struct vf_settings *settings, bool dry_run, struct error *err)
 {
-	char name[BDF_TEXT], parent[BDF_TEXT], interface[IFNAMSIZ];
+	char name[BDF_TEXT], interface[HOST_NAME];
 	_Alignas(struct nlmsghdr) char request[VF_REQUEST_SIZE];
 	struct guard guard = {
 		.host = host,
@@ -174,8 +156,7 @@ int vf_settings_apply(const struct host *host, const struct bdf *vf,
 		error_hint(err, "'penstock vf create' makes some and prints their addresses");
 		return -EINVAL;
 	}
-	find_interface(host, bdf_format(&pf, parent), interface);
-	ifindex = interface[0] ? read_index(host, interface) : -1;
+	ifindex = host_device_interface(host, &pf, interface) ? -1 : read_index(host, interface);
 	if (ifindex <= 0)
 		return refuse_no_card(host, &pf, name, err);
 	if (!dry_run) {
