@@ -731,6 +731,25 @@ static void on_disk_resized(
 	answer_for_disk(broker, request, why);
 }
 
+static void on_snapshot_changed(
+	void *opaque, struct broker_disk *disk, uint32_t request, const struct error *why)
+{
+	(void)disk;
+	answer_for_disk(opaque, request, why);
+}
+
+static struct broker_disk *expect_disk(struct broker *broker, const char *name, struct error *err)
+{
+	struct broker_disk *disk = find_disk(broker, name);
+
+	if (disk)
+		return disk;
+	error_set(
+		err, -ENODEV, NULL, "Cannot find device='%.60s' nor node-name='%.60s'", name, name);
+	error_hint(err, "'__org.penstock_query-backends' tells what disks there are");
+	return NULL;
+}
+
 /* QEMU's has either name, and not both. */
 static const struct monitor_argument block_resize_arguments[] = {
 	{ "device", json_type_string, false },
@@ -742,28 +761,54 @@ static const struct monitor_argument block_resize_arguments[] = {
 static void block_resize(void *opaque, uint32_t request, json_object *arguments)
 {
 	struct broker *broker = opaque;
-	const char *device = member_text(arguments, "device", NULL),
-		   *node = member_text(arguments, "node-name", NULL),
-		   *name = device ? device : node;
-	struct broker_disk *disk = name ? find_disk(broker, name) : NULL;
-	int64_t size = member_number(arguments, "size");
 	const struct broker_disk_order order = { request, on_disk_resized, broker };
+	const char *device = member_text(arguments, "device", NULL),
+		   *node = member_text(arguments, "node-name", NULL);
+	int64_t size = member_number(arguments, "size");
+	struct broker_disk *disk = NULL;
 	struct error err = { 0 };
 
-	if (!device == !node) {
+	if (!device == !node)
 		error_set(&err, -EINVAL, NULL,
 			"Either 'device' or 'node-name' must be set but not both");
-	} else if (!disk) {
-		error_set(&err, -ENODEV, NULL, "Cannot find device='%.60s' nor node-name='%.60s'",
-			name, name);
-		error_hint(&err, "'__org.penstock_query-backends' tells what disks there are");
-	} else if (size <= 0 || size > INT64_MAX - 4096) {
+	else if (size <= 0 || size > INT64_MAX - 4096)
 		error_set(&err, -EINVAL, NULL, "Parameter 'size' expects a size of a disk");
-	} else {
+	else
+		disk = expect_disk(broker, device ? device : node, &err);
+	if (disk)
 		broker_disk_resize(disk, size, &order, broker->loop, &err);
-	}
 	if (err.code)
 		answer_for_disk(broker, request, &err);
+}
+
+static const struct monitor_argument snapshot_arguments[] = {
+	{ "device", json_type_string, true },
+	{ "name", json_type_string, true },
+	{ 0 },
+};
+
+static void change_snapshot(
+	struct broker *broker, uint32_t request, json_object *arguments, bool make)
+{
+	const struct broker_disk_order order = { request, on_snapshot_changed, broker };
+	struct error err = { 0 };
+	struct broker_disk *disk = expect_disk(broker, member_text(arguments, "device", ""), &err);
+
+	if (disk)
+		broker_disk_snapshot(
+			disk, member_text(arguments, "name", ""), make, &order, broker->loop, &err);
+	if (err.code)
+		answer_for_disk(broker, request, &err);
+}
+
+static void make_snapshot(void *opaque, uint32_t request, json_object *arguments)
+{
+	change_snapshot(opaque, request, arguments, true);
+}
+
+static void delete_snapshot(void *opaque, uint32_t request, json_object *arguments)
+{
+	change_snapshot(opaque, request, arguments, false);
 }
 
 static void quit(void *opaque, uint32_t request, json_object *arguments)
@@ -788,6 +833,8 @@ const struct monitor_command broker_commands[] = {
 	{ "system_reset", NULL, system_reset },
 	{ "screendump", screendump_arguments, screendump },
 	{ "block_resize", block_resize_arguments, block_resize },
+	{ "blockdev-snapshot-internal-sync", snapshot_arguments, make_snapshot },
+	{ "blockdev-snapshot-delete-internal-sync", snapshot_arguments, delete_snapshot },
 	{ "quit", NULL, quit },
 	{ "device_add", device_add_arguments, device_add },
 	{ "device_del", device_del_arguments, device_del },

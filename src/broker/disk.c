@@ -253,7 +253,15 @@ static int order_daemon(struct broker_disk *disk, const char *command, json_obje
 	if (broker_qmp_ask(&disk->qmp, loop, command, arguments, on_order_done, disk, &why))
 		return error_set(err, why.code, disk->backend.label, DAEMON " %s", why.what);
 	disk->order = *order;
+	disk->size_before = disk->size;
 	return 0;
+}
+
+static int check_writable(const struct broker_disk *disk, struct error *err)
+{
+	if (!disk->config->readonly)
+		return 0;
+	return error_set(err, -EROFS, disk->backend.label, "the machine has it to read alone");
 }
 
 int broker_disk_resize(struct broker_disk *disk, uint64_t size,
@@ -263,9 +271,8 @@ int broker_disk_resize(struct broker_disk *disk, uint64_t size,
 	char is[24], wanted[24];
 
 	size = align_up(size, IMAGE_SECTOR);
-	if (disk->config->readonly)
-		return error_set(
-			err, -EROFS, disk->backend.label, "the machine has it to read alone");
+	if (check_writable(disk, err))
+		return err->code;
 	if (size < disk->size) {
 		error_set(err, -EINVAL, disk->backend.label,
 			"it has %s, and does not become as small as %s while the guest has it",
@@ -280,9 +287,23 @@ int broker_disk_resize(struct broker_disk *disk, uint64_t size,
 	json_object_object_add(arguments, "size", json_object_new_int64(size));
 	if (order_daemon(disk, "block_resize", arguments, order, loop, err))
 		return err->code;
-	disk->size_before = disk->size;
 	disk->size = size;
 	return 0;
+}
+
+int broker_disk_snapshot(struct broker_disk *disk, const char *name, bool make,
+	const struct broker_disk_order *order, struct loop *loop, struct error *err)
+{
+	json_object *arguments;
+
+	if (check_writable(disk, err))
+		return err->code;
+	arguments = json_object_new_object();
+	json_object_object_add(arguments, "device", json_object_new_string("disk0"));
+	json_object_object_add(arguments, "name", json_object_new_string(name));
+	return order_daemon(disk,
+		make ? "blockdev-snapshot-internal-sync" : "blockdev-snapshot-delete-internal-sync",
+		arguments, order, loop, err);
 }
 
 void broker_disk_ask_to_end(struct broker_disk *disk)

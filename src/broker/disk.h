@@ -56,6 +56,9 @@ void broker_disk_handed_over(struct broker_disk *disk, struct loop *loop);
  */
 int broker_disk_resize(struct broker_disk *disk, uint64_t size,
 	const struct broker_disk_order *order, struct loop *loop, struct error *err);
+/* The same of a snapshot that is kept in the image: make it, or delete it. Of a disk alone, as a power cut would leave it. */
+int broker_disk_snapshot(struct broker_disk *disk, const char *name, bool make,
+	const struct broker_disk_order *order, struct loop *loop, struct error *err);
 /* That process has ended. It writes out what it has not written yet, and broker_disk_end() waits for that. */
 void broker_disk_ask_to_end(struct broker_disk *disk);
 void broker_disk_end(struct broker_disk *disk);

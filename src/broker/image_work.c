@@ -476,33 +476,54 @@ static bool find_snapshot(
 	return found;
 }
 
-int broker_image_snapshot(const struct broker_image *image, const char *name, struct error *err)
+/* There is to be one of this name, or none. */
+static int expect_snapshot(const struct broker_layer *layer, const char *name, bool is_there,
+	char id[static 32], struct error *err)
 {
-	const struct broker_layer *layer = &image->layers[0];
-	char id[32];
+	bool found;
 
 	if (check_snapshots(layer, err))
 		return err->code;
-	if (find_snapshot(layer, name, id, err))
+	found = find_snapshot(layer, name, id, err);
+	if (err->code || found == is_there)
+		return err->code;
+	if (found)
 		return error_set(err, -EEXIST, layer->path, "it has a snapshot '%s' already", name);
-	if (err->code)
+	error_set(err, -ENOENT, layer->path, "it has no snapshot '%s'", name);
+	error_hint(err, "penstock disk list %s", layer->path);
+	return err->code;
+}
+
+int broker_image_expect_snapshot(
+	const struct broker_image *image, const char *name, bool is_there, struct error *err)
+{
+	char id[32];
+
+	return expect_snapshot(&image->layers[0], name, is_there, id, err);
+}
+
+int broker_image_snapshot(const struct broker_image *image, const char *name, struct error *err)
+{
+	if (broker_image_expect_snapshot(image, name, false, err))
 		return err->code;
 	return change_image(image, "no snapshot is taken",
 		(char *[]){ "snapshot", "-q", "-c", (char *)name, NULL }, (char *[]){ NULL }, err);
 }
 
+int broker_image_delete_snapshot(
+	const struct broker_image *image, const char *name, struct error *err)
+{
+	if (broker_image_expect_snapshot(image, name, true, err))
+		return err->code;
+	return change_image(image, "the snapshot is not deleted",
+		(char *[]){ "snapshot", "-q", "-d", (char *)name, NULL }, (char *[]){ NULL }, err);
+}
+
 int broker_image_revert(const struct broker_image *image, const char *name, struct error *err)
 {
-	const struct broker_layer *layer = &image->layers[0];
 	char id[32];
 
-	if (check_snapshots(layer, err))
-		return err->code;
-	if (!find_snapshot(layer, name, id, err) && !err->code) {
-		error_set(err, -ENOENT, layer->path, "it has no snapshot '%s'", name);
-		error_hint(err, "penstock disk list %s", layer->path);
-	}
-	if (err->code)
+	if (expect_snapshot(&image->layers[0], name, true, id, err))
 		return err->code;
 	return change_image(image, "it is as it was",
 		(char *[]){ "snapshot", "-q", "-a", id, NULL }, (char *[]){ NULL }, err);

@@ -23,9 +23,15 @@ int broker_image_clone(const struct broker_image *image, const struct broker_dis
 int broker_image_convert(const struct broker_image *image, const struct broker_disk_config *copy,
 	bool progress, struct error *err);
 
+/* An image with snapshots has one of this name, or none: else an error. */
+int broker_image_expect_snapshot(
+	const struct broker_image *image, const char *name, bool is_there, struct error *err);
+
 /* Of an image that is open for writing, and locked: */
 
 int broker_image_resize(
 	const struct broker_image *image, uint64_t size, bool shrink, struct error *err);
 int broker_image_snapshot(const struct broker_image *image, const char *name, struct error *err);
+int broker_image_delete_snapshot(
+	const struct broker_image *image, const char *name, struct error *err);
 int broker_image_revert(const struct broker_image *image, const char *name, struct error *err);

@@ -25,11 +25,12 @@ static const char usage[] =
 	"       penstock disk clone FILE NEW\n"
 	"       penstock disk convert FILE NEW\n"
 	"       penstock disk resize [--shrink] FILE SIZE|+SIZE\n"
-	"       penstock disk snapshot FILE NAME\n"
+	"       penstock disk snapshot [--delete] FILE NAME\n"
 	"       penstock disk revert FILE NAME\n"
 	"       penstock disk list [--json] FILE\n"
-	"Make images of disks for --disk of 'penstock run', and change them. One that a running machine has\n"
-	"in use can be made larger, and its guest sees that at once; nothing else is done to it.\n"
+	"Make images of disks for --disk of 'penstock run', and change them. While a machine has one in use,\n"
+	"it can be made larger, which the guest sees at once, and have snapshots, each of what a power cut\n"
+	"would have left; nothing else.\n"
 	"A FILE.qcow2 is a qcow2 image, any other a raw disk; FILE,format=raw and FILE,format=qcow2 say\n"
 	"otherwise. A file that is there is never overwritten.\n"
 	"\n"
@@ -39,6 +40,7 @@ static const char usage[] =
 	"image in it, revert goes back to one, and list shows them.\n"
 	"\n"
 	"      --shrink  make it smaller; what is beyond SIZE is lost\n"
+	"      --delete  delete this snapshot; the disk stays as it is\n"
 	"      --json    the result as JSON; docs/json.md describes it\n"
 	"      --help    show this text\n"
 	"\n"
@@ -48,10 +50,11 @@ static const char usage[] =
 #define GUEST_DISK_MS \
 	((BROKER_QMP_LIMIT_S + 10) * 1000) /* for the machine, which gives a disk's daemon less */
 
-enum { OPTION_SHRINK = 256, OPTION_JSON, OPTION_HELP };
+enum { OPTION_SHRINK = 256, OPTION_DELETE, OPTION_JSON, OPTION_HELP };
 
 static const struct option long_options[] = {
 	{ "shrink", no_argument, NULL, OPTION_SHRINK },
+	{ "delete", no_argument, NULL, OPTION_DELETE },
 	{ "json", no_argument, NULL, OPTION_JSON },
 	{ "help", no_argument, NULL, OPTION_HELP },
 	{ 0 },
@@ -63,7 +66,7 @@ struct disk_task {
 	struct broker_disk_config config;
 	char *second; /* the word after it */
 	struct named_user user;
-	bool used, shrink, json;
+	bool used, shrink, deletes, json;
 };
 
 /* FILE[,format=raw|qcow2] */
@@ -246,11 +249,36 @@ static int check_snapshot_name(const char *name, struct error *err)
 	return err->code;
 }
 
-static int take_snapshot(struct disk_task *task, struct error *err)
+/* Of a disk that a guest has. */
+static int change_guests_snapshot(struct disk_task *task, struct error *err)
 {
-	if (check_snapshot_name(task->second, err) || open_to_change(task, err))
+	json_object *arguments;
+
+	if (broker_image_expect_snapshot(&task->image, task->second, task->deletes, err))
 		return err->code;
-	return broker_image_snapshot(&task->image, task->second, err);
+	arguments = json_object_new_object();
+	json_object_object_add(arguments, "name", json_object_new_string(task->second));
+	if (ask_machine(task,
+		    task->deletes ? "blockdev-snapshot-delete-internal-sync"
+				  : "blockdev-snapshot-internal-sync",
+		    "device", arguments, err) == 0 &&
+		!task->deletes)
+		printf("%s: the guest runs, so '%s' is what a power cut would have left\n",
+			task->config.path, task->second);
+	return err->code;
+}
+
+static int change_snapshot_of_disk(struct disk_task *task, struct error *err)
+{
+	if ((!task->deletes && check_snapshot_name(task->second, err)) ||
+		open_image(task, false, err))
+		return err->code;
+	if (is_a_guests(task))
+		return change_guests_snapshot(task, err);
+	if (reopen_to_change(task, err))
+		return err->code;
+	return (task->deletes ? broker_image_delete_snapshot : broker_image_snapshot)(
+		&task->image, task->second, err);
 }
 
 static int revert_disk(struct disk_task *task, struct error *err)
@@ -417,7 +445,7 @@ static const struct disk_verb {
 	{ "clone", clone_disk, "the clone's name", false },
 	{ "convert", convert_disk, "the copy's name", false },
 	{ "resize", resize_disk, "a size", false },
-	{ "snapshot", take_snapshot, "the snapshot's name", false },
+	{ "snapshot", change_snapshot_of_disk, "the snapshot's name", false },
 	{ "revert", revert_disk, "the snapshot's name", false },
 	{ "list", tell_of_snapshots, NULL, true },
 };
@@ -439,6 +467,8 @@ static int check_disk_words(
 		return cmd_wrong_usage("disk", "--json goes with info and list");
 	if (task->shrink && (*found)->act != resize_disk)
 		return cmd_wrong_usage("disk", "--shrink goes with resize");
+	if (task->deletes && (*found)->act != change_snapshot_of_disk)
+		return cmd_wrong_usage("disk", "--delete goes with snapshot");
 	return -1;
 }
 
@@ -468,9 +498,10 @@ int cmd_disk(int argc, char **argv)
 			fputs(usage, stdout);
 			return 0;
 		}
-		if (option != OPTION_SHRINK && option != OPTION_JSON)
+		if (option != OPTION_SHRINK && option != OPTION_DELETE && option != OPTION_JSON)
 			return cmd_wrong_usage("disk", NULL);
 		task.shrink |= option == OPTION_SHRINK;
+		task.deletes |= option == OPTION_DELETE;
 		task.json |= option == OPTION_JSON;
 	}
 	status = check_disk_words(&task, argc - optind, argv + optind, &verb);

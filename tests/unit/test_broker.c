@@ -1614,6 +1614,54 @@ TEST(clients_give_a_disk_more_room)
 	unlink(image);
 }
 
+#define SNAPSHOT(what, rest)                                                                       \
+	"{\"execute\":\"blockdev-snapshot-" what "internal-sync\",\"arguments\":{\"device\":" rest \
+	"}}"
+
+static void expect_snapshots(const char *image, const char *names)
+{
+	char command[256];
+
+	snprintf(command, sizeof(command),
+		"test \"$(qemu-img snapshot -U -l %s | awk 'NR > 2 { print $2 }' | tr '\\n' ' ')\" = '%s'",
+		image, names);
+	if (system(command))
+		fail_msg("%s", command);
+}
+
+TEST(clients_take_snapshots_of_a_disk)
+{
+	char image[] = "/tmp/penstock-image-XXXXXX", command[96];
+	struct job job;
+	int client = mkostemp(image, O_CLOEXEC);
+
+	close(client);
+	snprintf(command, sizeof(command), "qemu-img create -q -f qcow2 %s 1M", image);
+	assert_int_equal(system(command), 0);
+	chmod(image, 0666);
+	config.disks[0] = (struct broker_disk_config){ image, .format = BROKER_FORMAT_QCOW2 };
+	config.disk_count = 1;
+	client = start_with_client(&job, obey);
+	ask(client, SNAPSHOT("", "\"disk0\",\"name\":\"one\""), "{\"return\":{}}");
+	ask(client, SNAPSHOT("", "\"disk0\",\"name\":\"two\""), "{\"return\":{}}");
+	ask(client, SNAPSHOT("", "\"disk0\",\"name\":\"one\""),
+		"disk0: Snapshot with name 'one' already");
+	expect_snapshots(image, "one two ");
+	ask(client, SNAPSHOT("delete-", "\"disk0\",\"name\":\"one\""), "{\"return\":{}}");
+	ask(client, SNAPSHOT("delete-", "\"disk0\",\"name\":\"one\""), "disk0: ");
+	expect_snapshots(image, "two ");
+	ask(client, SNAPSHOT("delete-", "\"disk7\",\"name\":\"one\""),
+		"Cannot find device='disk7'");
+	/* One that fails does not make the broker think that the disk is as it was before it grew. */
+	ask(client, RESIZE("\"device\":\"disk0\",\"size\":2097152"), "{\"return\":{}}");
+	ask(client, SNAPSHOT("", "\"disk0\",\"name\":\"two\""), "already");
+	ask(client, RESIZE("\"device\":\"disk0\",\"size\":1048576"), "disk0: it has 2 MiB");
+	ask(client, "{\"execute\":\"quit\"}", "SHUTDOWN");
+	assert_int_equal(end_of(&job), 0);
+	close(client);
+	unlink(image);
+}
+
 /* Each hears that it has; nobody else waits for it. */
 TEST(a_daemon_that_hangs_holds_its_own_clients_alone)
 {
@@ -2394,6 +2442,7 @@ int main(void)
 		BROKER_TEST(clients_hear_of_what_befalls_devices),
 		BROKER_TEST(clients_are_told_who_serves_the_machine),
 		BROKER_TEST(clients_give_a_disk_more_room),
+		BROKER_TEST(clients_take_snapshots_of_a_disk),
 		BROKER_TEST(a_daemon_that_hangs_holds_its_own_clients_alone),
 		BROKER_TEST(a_broker_hears_clients_while_a_disk_ends),
 		BROKER_TEST(a_command_ends_with_the_machine),

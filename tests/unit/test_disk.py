@@ -150,7 +150,8 @@ class Disk(unittest.TestCase):
         for words, text in ((("create", "a.qcow2"), "a file and a size"), (("info",), "wants a file"),
                             (("copy", "a"), "give one of"), ((), "give one of"),
                             (("create", "--json", "a", "1M"), "--json goes with"),
-                            (("create", "--shrink", "a", "1M"), "--shrink goes with")):
+                            (("create", "--shrink", "a", "1M"), "--shrink goes with"),
+                            (("revert", "--delete", "a", "s"), "--delete goes with")):
             self.refused(*words, says=[text], status=2)
         for size in ("0", "x", "9000000T", "1M1", ""):
             self.refused("create", "a.qcow2", size, says=["no size of a disk"])
@@ -250,6 +251,9 @@ class Disk(unittest.TestCase):
         for name in ("", "-x", "a b", "ä", "x" * 64):
             self.refused("snapshot", "--", "b.qcow2", name, says=["cannot be the name"])
         # Not the one whose number this is.
+        self.good("snapshot", "--delete", "b.qcow2", "one")
+        self.refused("snapshot", "--delete", "b.qcow2", "one", says=["no snapshot 'one'", "penstock disk list"])
+        self.assertEqual([one["name"] for one in self.info("b.qcow2")["snapshots"]], ["2", "1"])
         self.good("revert", "b.qcow2", "2")
         self.assertEqual(self.contents("b.qcow2", "qcow2")[:5], b"first")
         self.good("revert", "b.qcow2", "1")
@@ -263,15 +267,14 @@ class Disk(unittest.TestCase):
             self.assertEqual(self.info("a.qcow2")["used_by"], {"name": "vm1", "pid": os.getpid(), "writes": True})
             self.assertIs(self.info("base.img")["used_by"]["writes"], False)
             says = ["a.qcow2", f"the machine 'vm1' (pid {os.getpid()}) has it in use", "penstock stop vm1"]
-            for words in (("resize", "--shrink", "a.qcow2", "1G"), ("snapshot", "a.qcow2", "s"),
-                          ("revert", "a.qcow2", "s"), ("clone", "a.qcow2", "b.qcow2"), ("convert", "a.qcow2", "b.img")):
+            for words in (("resize", "--shrink", "a.qcow2", "1G"), ("revert", "a.qcow2", "s"), ("clone", "a.qcow2", "b.qcow2"), ("convert", "a.qcow2", "b.img")):
                 self.refused(*words, says=says)
             self.refused("resize", "base.img", "1G", says=["the machine 'vm1'"])
             self.good("clone", "base.img", "c.qcow2")
         self.assertIsNone(self.info("a.qcow2")["used_by"])
         self.good("snapshot", "a.qcow2", "s")
 
-    def test_a_machine_is_asked_for_more_room(self):
+    def test_a_machine_is_asked_to_change_its_disk(self):
         self.good("create", "base.img", "1M")
         self.good("clone", "base.img", "a.qcow2")
         self.be_a_machine("vm1")
@@ -284,6 +287,15 @@ class Disk(unittest.TestCase):
                                          for size in (4, 5)])
                 self.refused("resize", "a.qcow2", f"+{(1 << 63) - 5000}", says=["cannot be so large"])
                 self.assertEqual(len(heard), 2)
+                heard.clear()
+                self.assertIn("what a power cut would have left", self.good("snapshot", "a.qcow2", "s"))
+                self.assertEqual(heard, [("blockdev-snapshot-internal-sync", {"device": "disk0", "name": "s"})])
+                self.refused("snapshot", "--delete", "a.qcow2", "s", says=["no snapshot 's'"])
+                qemu_img("snapshot", "-q", "-c", "s", str(self.files / "a.qcow2"))
+                self.refused("snapshot", "a.qcow2", "s", says=["a snapshot 's' already"])
+                heard.clear()
+                self.assertEqual(self.good("snapshot", "--delete", "a.qcow2", "s"), "")
+                self.assertEqual(heard, [("blockdev-snapshot-delete-internal-sync", {"device": "disk0", "name": "s"})])
             with open(self.files / "a.qcow2", "r+b"), FakeMonitor(monitor, "disk0: it has 1 MiB; next: less") as heard:
                 self.refused("resize", "a.qcow2", "4M", says=["vm1: disk0: it has 1 MiB\n  next: less"])
             # Of what it only reads it is not asked.
