@@ -91,7 +91,7 @@ _penstock_value()
 {
 	case $1 in
 	--device) _penstock_addresses run ;;
-	--kernel | --initrd | --nvram | --disk | --cloud-init) _penstock_files ;;
+	--kernel | --initrd | --nvram | --disk | --vdpa | --cloud-init) _penstock_files ;;
 	--firmware)
 		_penstock_files
 		[[ uefi == "$cur"* ]] && COMPREPLY+=(uefi)

@@ -60,13 +60,13 @@ function __penstock_at
 end
 
 set -l valued --device --kernel --firmware --nvram --initrd --iommu --serial --user --trust --method --cmdline --memory \
-    --cpus --cpu --rtc --smbios --ports --name --hyperv-vendor --mac --vlan --monitor --on-reboot --on-crash --on-device-error --disk --cloud-init --net --share --vsock --display
+    --cpus --cpu --rtc --smbios --ports --name --hyperv-vendor --mac --vlan --monitor --on-reboot --on-crash --on-device-error --disk --cloud-init --net --share --vsock --vdpa --display
 
 complete -c penstock -f
 complete -c penstock -n '__penstock_at 1' -a '(__penstock_commands)'
 complete -c penstock -n 'string match -q -- "-*" (commandline -ct)' -a '(__penstock_options)'
 complete -c penstock -n '__penstock_wants --device' -a '(__penstock_devices vendor)'
-complete -c penstock -n '__penstock_wants --kernel --initrd --nvram --firmware --disk --cloud-init' -F
+complete -c penstock -n '__penstock_wants --kernel --initrd --nvram --firmware --disk --cloud-init --vdpa' -F
 complete -c penstock -n '__penstock_wants --firmware' -a 'uefi bios'
 complete -c penstock -n '__penstock_wants --rtc' -a 'utc local'
 complete -c penstock -n '__penstock_wants --smbios' -a type=

@@ -54,6 +54,7 @@ struct broker_net {
 
 #define BROKER_NETS_MAX   8
 #define BROKER_SHARES_MAX 4
+#define BROKER_VDPAS_MAX  4
 #define BROKER_DISKS_MAX  7 /* with all of these and a vsock as many as a machine has room for */
 
 enum broker_format {
@@ -123,7 +124,9 @@ struct broker_config {
 	struct broker_cloud_init cloud_init;
 	struct broker_share_config shares[BROKER_SHARES_MAX];
 	unsigned share_count;
-	uint32_t vsock_cid; /* 0: none */
+	uint32_t vsock_cid;                  /* 0: none */
+	const char *vdpas[BROKER_VDPAS_MAX]; /* nodes: /dev/vhost-vdpa-N */
+	unsigned vdpa_count;
 	struct broker_vnc vnc;
 	enum broker_iommu iommu;
 	unsigned ports;                      /* empty root ports, for devices to come */

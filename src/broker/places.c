@@ -55,7 +55,8 @@ int broker_places_check(const struct broker_config *config, const struct passthr
 	topology->firmware = config->firmware;
 	topology->device_count = config->device_count;
 	topology->virtio_count = config->net_count + config->disk_count + config->share_count +
-				 (config->cloud_init.user_data != NULL) + (config->vsock_cid != 0);
+				 (config->cloud_init.user_data != NULL) + (config->vsock_cid != 0) +
+				 config->vdpa_count;
 	topology->display = config->vnc.wanted;
 	for (unsigned i = 0; i < config->device_count; i++)
 		describe_device(&host, &config->devices[i], &roms[i], &topology->devices[i]);

@@ -122,10 +122,16 @@ static int check_hugepages(
 	return err->code;
 }
 
+/* What does DMA has all of RAM pinned. */
+static bool pins_memory(const struct broker_config *config)
+{
+	return config->device_count || config->vdpa_count;
+}
+
 /* With devices all of it will be pinned, so it must be free; else it need only exist. */
 static int check_free(const struct broker_config *config, const char *text, struct error *err)
 {
-	bool all = config->device_count || config->prealloc;
+	bool all = pins_memory(config) || config->prealloc;
 	uint64_t available = KIB * (all ? meminfo(text, "MemAvailable")
 					: meminfo(text, "MemTotal") + meminfo(text, "SwapTotal"));
 	char wanted[24], there[24];
@@ -147,7 +153,7 @@ static int check_free(const struct broker_config *config, const char *text, stru
 static int check_cgroup(const struct broker_config *config, const struct host *host,
 	const char *text, struct error *err)
 {
-	bool all = config->device_count || config->prealloc;
+	bool all = pins_memory(config) || config->prealloc;
 	uint64_t needed = config->memory + (all ? CGROUP_MARGIN : 0);
 	uint64_t swap = all ? 0 : KIB * meminfo(text, "SwapTotal");
 	char least[24], there[24];
@@ -168,7 +174,9 @@ static int check_cgroup(const struct broker_config *config, const struct host *h
 /* The machine inherits the limits; it has no privilege to lock more. */
 static int raise_memlock(const struct broker_config *config, struct error *err)
 {
-	uint64_t needed = config->memory + MEMLOCK_MARGIN;
+	/* The kernel counts what is pinned for vDPA once for each, and not with what is for all of VFIO. */
+	uint64_t times = max_u64(config->vdpa_count + (config->device_count != 0), 1);
+	uint64_t needed = times * config->memory + MEMLOCK_MARGIN;
 	struct rlimit limit, wanted = { RLIM_INFINITY, RLIM_INFINITY };
 	char is[24], least[24];
 
@@ -215,7 +223,7 @@ int broker_check_memory(
 			: check_free(config, text, err) || check_cgroup(config, host, text, err))
 		return err->code;
 	warn_of_common_end(config, host);
-	if (config->device_count)
+	if (pins_memory(config))
 		return raise_memlock(config, err);
 	/* For devices to come. */
 	if (config->ports)

@@ -6,6 +6,7 @@
 #include "broker/failover.h"
 #include "broker/seed.h"
 #include "broker/tap.h"
+#include "broker/vdpa.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -101,7 +102,7 @@ static int open_vhost(const struct virtio_config *device, struct error *err)
 
 static int take_cid(const struct virtio_config *device, struct error *err)
 {
-	if (device->type != VIRTIO_VSOCK ||
+	if (device->type != VIRTIO_VSOCK || device->is_vdpa ||
 		ioctl(device->vhost_fd, VHOST_VSOCK_SET_GUEST_CID, &device->cid) == 0)
 		return 0;
 	if (errno == EADDRINUSE)
@@ -168,6 +169,18 @@ static int add_shares(
 	return 0;
 }
 
+static void add_vdpas(struct broker_virtio *virtio, const struct broker_config *config)
+{
+	virtio->vdpas = config->vdpas;
+	virtio->first_vdpa = virtio->count;
+	for (unsigned i = 0; i < config->vdpa_count; i++) {
+		struct virtio_config *device = add_device(virtio, 0);
+
+		snprintf(device->name, sizeof(device->name), "vdpa%u", i);
+		device->is_vdpa = true;
+	}
+}
+
 int broker_virtio_start(struct broker_virtio *virtio, struct error *err)
 {
 	for (unsigned i = 0; i < virtio->net_count; i++) {
@@ -223,6 +236,8 @@ void broker_virtio_end(struct broker_virtio *virtio)
 
 static bool is_a_process(const struct virtio_config *device)
 {
+	if (device->is_vdpa)
+		return false;
 	return device->type == VIRTIO_BLK || device->type == VIRTIO_FS ||
 	       (device->type == VIRTIO_NET && device->tap_fd < 0);
 }
@@ -234,7 +249,10 @@ int broker_virtio_begin(struct broker_virtio *virtio, struct error *err)
 
 		if (is_a_process(device))
 			continue;
-		device->vhost_fd = open_vhost(device, err);
+		device->vhost_fd = device->is_vdpa
+					   ? broker_vdpa_open(virtio->vdpas[i - virtio->first_vdpa],
+						     device, err)
+					   : open_vhost(device, err);
 		if (device->vhost_fd < 0 || take_cid(device, err))
 			return err->code;
 	}
@@ -261,11 +279,13 @@ int broker_virtio_open(struct broker_virtio *virtio, const struct broker_config 
 		snprintf(vsock->name, sizeof(vsock->name), "vsock");
 		vsock->cid = config->vsock_cid;
 	}
+	if (add_disks(virtio, config, host, err) || add_seed(virtio, config, err) ||
+		add_shares(virtio, config, err))
+		return err->code;
+	add_vdpas(virtio, config);
 	broker_virtio_begin(virtio, err);
 	broker_virtio_handed(virtio);
-	if (err->code || add_disks(virtio, config, host, err) || add_seed(virtio, config, err))
-		return err->code;
-	return add_shares(virtio, config, err);
+	return err->code;
 }
 
 void broker_virtio_close(struct broker_virtio *virtio)

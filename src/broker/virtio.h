@@ -8,7 +8,8 @@
 
 /*
  * What the machine's virtio devices need of the host: taps and images, which stay open from one life of the machine to
- * the next, processes that serve one life each, and vhost's nodes, which are opened anew for each, as they belong to the process that uses them.
+ * the next, processes that serve one life each, and the nodes of vhost and vDPA, which are opened anew for each, as they
+ * belong to the process that uses them.
  */
 
 struct broker_virtio {
@@ -20,6 +21,8 @@ struct broker_virtio {
 	unsigned disk_count, first_disk; /* which of the devices they are, in this order */
 	struct broker_share shares[BROKER_SHARES_MAX];
 	unsigned share_count, first_share;
+	const char *const *vdpas; /* nodes */
+	unsigned first_vdpa;      /* they are the last */
 };
 
 /* Once, before a device is touched: all of it can be had. */
@@ -34,6 +37,6 @@ void broker_virtio_watch(struct broker_virtio *virtio, struct loop *loop);
 /* That process has ended. */
 void broker_virtio_end(struct broker_virtio *virtio);
 
-/* vhost's nodes for one machine, and away with them once it has its own copies. */
+/* Those nodes for one machine, and away with them once it has its own copies. */
 int broker_virtio_begin(struct broker_virtio *virtio, struct error *err);
 void broker_virtio_handed(struct broker_virtio *virtio);

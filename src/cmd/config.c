@@ -3,6 +3,7 @@
 #include "broker/firmware.h"
 #include "broker/rom.h"
 #include "broker/share.h"
+#include "broker/vdpa.h"
 #include "cmd/cmd.h"
 #include "cmd/run.h"
 
@@ -72,6 +73,8 @@ static int check_paths(const struct broker_config *config, struct error *err)
 
 		(void)fd;
 	}
+	for (unsigned i = 0; i < config->vdpa_count && !err->code; i++)
+		broker_vdpa_check(config->vdpas[i], err);
 	return err->code;
 }
 

@@ -90,6 +90,9 @@ static const char help[] =
 	"                     has started the machine, and sees nothing else of the host's\n"
 	"  --vsock CID        a socket device (virtio), by which host and guest reach each other with no\n"
 	"                     network: the guest is CID, a number from 3 on that no other VM has\n"
+	"  --vdpa NODE        a device of the host's vDPA, such as /dev/vhost-vdpa-0, be it a card's or made\n"
+	"                     by software; may be repeated. The guest has it as a virtio device of the\n"
+	"                     same type\n"
 	"  --display vnc[=unix:PATH|=127.0.0.1:PORT]  a display card, keyboard and mouse, which VNC's clients\n"
 	"                     reach by the socket /run/penstock/NAME.vnc, a user's in their own run\n"
 	"                     directory; by that of another path; or by a port, which is open to each\n"
@@ -144,6 +147,7 @@ enum {
 	OPT_NET,
 	OPT_SHARE,
 	OPT_VSOCK,
+	OPT_VDPA,
 	OPT_DISPLAY,
 	OPT_IOMMU,
 	OPT_PORTS,
@@ -181,6 +185,7 @@ const struct option run_options[] = {
 	{ "net", repeated_argument, NULL, OPT_NET },
 	{ "share", repeated_argument, NULL, OPT_SHARE },
 	{ "vsock", required_argument, NULL, OPT_VSOCK },
+	{ "vdpa", repeated_argument, NULL, OPT_VDPA },
 	{ "display", required_argument, NULL, OPT_DISPLAY },
 	{ "iommu", required_argument, NULL, OPT_IOMMU },
 	{ "ports", required_argument, NULL, OPT_PORTS },
@@ -431,6 +436,19 @@ static int add_disk(struct broker_config *config, struct error *err)
 	return cmd_disk_parse(optarg, &config->disks[config->disk_count++], err) ? usage(err) : 0;
 }
 
+static int add_vdpa(struct broker_config *config, struct error *err)
+{
+	if (config->vdpa_count == BROKER_VDPAS_MAX)
+		return error_set(err, -EINVAL, NULL, "more than %d vDPA devices", BROKER_VDPAS_MAX);
+	for (unsigned i = 0; i < config->vdpa_count; i++)
+		if (strcmp(config->vdpas[i], optarg) == 0) {
+			error_set(err, -EINVAL, NULL, "--vdpa %s is given twice", optarg);
+			return usage(err);
+		}
+	config->vdpas[config->vdpa_count++] = optarg;
+	return 0;
+}
+
 static int parse_run_option(int option, struct broker_config *config, struct error *err)
 {
 	switch (option) {
@@ -485,6 +503,8 @@ static int parse_run_option(int option, struct broker_config *config, struct err
 		return cmd_share_parse(optarg, config, err) ? usage(err) : 0;
 	case OPT_VSOCK:
 		return parse_number("vsock", optarg, 3, UINT32_MAX - 1, &config->vsock_cid, err);
+	case OPT_VDPA:
+		return add_vdpa(config, err);
 	case OPT_DISPLAY:
 		return cmd_display_parse(optarg, &config->vnc, err) ? usage(err) : 0;
 	case OPT_IOMMU:

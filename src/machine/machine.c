@@ -421,6 +421,14 @@ static int show_memory(
 	return 0;
 }
 
+static bool has_vdpa(const struct machine_config *config)
+{
+	for (unsigned i = 0; i < config->virtio_count; i++)
+		if (config->virtio[i].is_vdpa)
+			return true;
+	return false;
+}
+
 static int make_memory(struct machine *machine, struct error *err)
 {
 	const struct machine_config *config = machine->config;
@@ -436,7 +444,7 @@ static int make_memory(struct machine *machine, struct error *err)
 		if (show_memory(machine, &machine->memory.regions[i], err))
 			return err->code;
 	/* What is passed through can reach all of it; otherwise much of it may never be used. */
-	if (config->device_count || config->prealloc)
+	if (config->device_count || config->prealloc || has_vdpa(config))
 		return fill_memory(machine, err);
 	return 0;
 }
@@ -638,6 +646,7 @@ enum machine_end machine_run(const struct machine_config *config, struct error *
 		.config = config,
 		.err = err,
 		.display = MACHINE_DISPLAY_NONE,
+		.virtio.ram = { .ready = on_ready, .opaque = &machine },
 		.devices = {
 			.ready = on_ready,
 			.wanted = on_wanted,

@@ -22,7 +22,7 @@
 
 #define MACHINE_DEVICES_MAX 64
 #define MACHINE_PORTS_MAX   31 /* as many as the root bus has slots */
-#define MACHINE_VIRTIO_MAX  20
+#define MACHINE_VIRTIO_MAX  24
 
 /* What is done about a device that reports an error, or that the host wants back. */
 enum machine_action {

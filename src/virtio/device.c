@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <linux/virtio_config.h>
 #include <linux/virtio_net.h>
+#include <linux/virtio_ring.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -32,6 +33,24 @@ void *virtio_at(const struct virtio_device *device, uint64_t gpa, uint64_t size)
 			return (char *)region->hva + (gpa - region->gpa);
 	}
 	return NULL;
+}
+
+static bool is_whole(
+	const struct virtio_device *device, uint64_t gpa, uint64_t size, unsigned align)
+{
+	return gpa % align == 0 && virtio_at(device, gpa, size);
+}
+
+int virtio_check_queue(const struct virtio_device *device, const struct virtio_queue *queue)
+{
+	uint64_t size = queue->size;
+
+	return is_whole(device, queue->descriptors, size * sizeof(struct vring_desc), 16) &&
+			       is_whole(device, queue->driver, 6 + 2 * size, 2) &&
+			       is_whole(device, queue->device,
+				       6 + size * sizeof(struct vring_used_elem), 4)
+		       ? 0
+		       : -EFAULT;
 }
 
 struct virtio_queue *virtio_selected(struct virtio_device *device)
@@ -126,7 +145,7 @@ static void reset(struct virtio_device *device)
 	for (unsigned i = 0; i < device->queue_count; i++) {
 		struct virtio_queue *queue = &device->queues[i];
 
-		queue->size = VIRTIO_QUEUE_SIZE_MAX;
+		queue->size = device->queue_size_max;
 		queue->vector = VIRTIO_NO_VECTOR;
 		queue->enabled = false;
 		queue->descriptors = queue->driver = queue->device = 0;
@@ -144,7 +163,7 @@ static void tell_driver(struct virtio_device *device)
 	eventfd_write(device->config_irq.eventfd, 1);
 }
 
-static void need_reset(struct virtio_device *device)
+void virtio_need_reset(struct virtio_device *device)
 {
 	if (!(device->status & VIRTIO_CONFIG_S_NEEDS_RESET))
 		tell_driver(device);
@@ -167,7 +186,7 @@ void virtio_lose(struct virtio_device *device, const char *why)
 	log_warning(
 		"%s: its back end %s: the device does not work any more", device->config.name, why);
 	if (device->status & VIRTIO_CONFIG_S_DRIVER_OK)
-		need_reset(device);
+		virtio_need_reset(device);
 }
 
 static bool accepts(const struct virtio_device *device)
@@ -186,7 +205,14 @@ static void begin_serving(struct virtio_device *device)
 	if (!device->is_lost)
 		tell_once(
 			device, "the guest's driver has set up queues that cannot be served", code);
-	need_reset(device);
+	virtio_need_reset(device);
+}
+
+/* Its driver's write, by which DMA may begin, waits for what is to be pinned. */
+static bool must_wait_for_ram(const struct virtio_device *device, uint8_t added)
+{
+	return added & VIRTIO_CONFIG_S_DRIVER_OK && device->backend->pins && device->ram->ready &&
+	       !device->ram->ready(device->ram->opaque);
 }
 
 void virtio_set_status(struct virtio_device *device, uint8_t status)
@@ -197,6 +223,8 @@ void virtio_set_status(struct virtio_device *device, uint8_t status)
 		reset(device);
 		return;
 	}
+	if (must_wait_for_ram(device, added))
+		return;
 	/* The driver reads it back, and finds whether its choice of features will do. */
 	if (added & VIRTIO_CONFIG_S_FEATURES_OK && !accepts(device))
 		added &= ~VIRTIO_CONFIG_S_FEATURES_OK;
@@ -219,12 +247,32 @@ void virtio_describe_net(struct virtio_device *device)
 		device->offered |= VIRTIO_BIT(VIRTIO_NET_F_STANDBY);
 }
 
+/* Of a type that only vDPA has: none of PCI's classes. */
 static const struct virtio_model *find_model(enum virtio_type type)
 {
+	static const struct virtio_model other = { .class_code = 0xff0000 };
+
 	for (size_t i = 0; i < ARRAY_SIZE(models); i++)
 		if (models[i].type == type)
 			return &models[i];
-	return NULL;
+	return &other;
+}
+
+static const struct virtio_backend_ops *find_backend(const struct virtio_config *config)
+{
+	if (config->user_fd >= 0)
+		return &virtio_user_ops;
+	return config->is_vdpa ? &virtio_vdpa_ops : &virtio_kernel_ops;
+}
+
+static void count_queues(struct virtio_device *device)
+{
+	bool own = device->config.is_vdpa;
+
+	device->queue_count =
+		own || !device->model->queues ? device->config.queues : device->model->queues;
+	device->served = device->queue_count - (own ? 0 : device->model->unserved);
+	device->queue_size_max = VIRTIO_QUEUE_SIZE_MAX;
 }
 
 static int make_eventfds(struct virtio_device *device)
@@ -247,7 +295,7 @@ static int make_device(
 {
 	int code = pci_device_init(&device->pci, &virtio_pci_ops);
 
-	if (!device->queue_count || device->queue_count > VIRTIO_QUEUES_MAX)
+	if (!device->queue_count || device->queue_count > ARRAY_SIZE(device->queues))
 		code = -EINVAL;
 	if (!code)
 		code = virtio_registers_init(device);
@@ -274,14 +322,13 @@ struct virtio_device *virtio_new(const struct virtio_config *config, struct kvm_
 	}
 	device->config = *config;
 	device->model = find_model(config->type);
-	device->queue_count = device->model->queues ? device->model->queues : config->queues;
-	device->served = device->queue_count - device->model->unserved;
-	device->backend = config->user_fd < 0 ? &virtio_kernel_ops : &virtio_user_ops;
-	device->user.channel = -1;
+	count_queues(device);
+	device->backend = find_backend(config);
+	device->user.channel = device->vdpa.changed = -1;
 	device->vm = vm;
 	device->ram = ram;
 	device->config_irq = (struct kvm_vector)KVM_VECTOR_NONE;
-	for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++)
+	for (size_t i = 0; i < ARRAY_SIZE(device->queues); i++)
 		device->queues[i] = (struct virtio_queue){ .kick = -1, .irq = KVM_VECTOR_NONE };
 	if (make_device(device, bus, devfn, err) == 0)
 		return device;
@@ -318,7 +365,7 @@ void virtio_free(struct virtio_device *device)
 		device->backend->close(device);
 	pci_bus_remove(&device->pci);
 	kvm_vector_destroy(&device->config_irq, device->vm);
-	for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(device->queues); i++) {
 		kvm_vector_destroy(&device->queues[i].irq, device->vm);
 		if (device->queues[i].kick >= 0)
 			close(device->queues[i].kick);

@@ -10,7 +10,7 @@
 
 #define VIRTIO_QUEUE_SIZE_MAX 256
 #define VIRTIO_NO_VECTOR      0xffff
-#define VIRTIO_SPACE_MAX      64 /* bytes of a device's own configuration */
+#define VIRTIO_SPACE_MAX      256 /* bytes of a device's own configuration */
 
 struct virtio_queue {
 	/* What the driver has said, and what a reset makes of it (4.1.4.3). */
@@ -33,6 +33,7 @@ struct virtio_model {
 };
 
 struct virtio_backend_ops {
+	bool pins; /* start() needs all of guest RAM present */
 	/* What it can do, once, and what of that the device offers is filled in: features, space. */
 	int (*open)(struct virtio_device *device, struct error *err);
 	/* The driver is ready: serve the enabled queues, by the accepted features. 0 or a negative errno. */
@@ -54,6 +55,14 @@ struct virtio_user {
 	int64_t patience;  /* ms that the loop will yet wait for it, */
 	int64_t waited;    /* as it was then */
 	char why[64];      /* it cannot be gone on with */
+};
+
+/* vdpa.c's. */
+struct virtio_vdpa {
+	uint64_t iotlb;      /* what of its ways to map guest RAM is in use */
+	uint32_t space_size; /* bytes of its configuration */
+	int changed;         /* eventfd: that, or its status, is another; -1 */
+	bool is_mapped;      /* guest RAM, as far as the kernel has taken it */
 };
 
 struct virtio_device {
@@ -78,13 +87,15 @@ struct virtio_device {
 	uint16_t queue_select;
 	unsigned queue_count;
 	unsigned served; /* of them: the first */
-	struct virtio_queue queues[VIRTIO_QUEUES_MAX];
+	uint16_t queue_size_max;
+	struct virtio_queue queues[VIRTIO_VDPA_QUEUES_MAX];
 	struct virtio_user user;
+	struct virtio_vdpa vdpa;
 	struct loop *loop; /* NULL: nothing is watched */
 	bool told;         /* of what the guest has done wrong: once is enough */
 };
 
-extern const struct virtio_backend_ops virtio_kernel_ops, virtio_user_ops;
+extern const struct virtio_backend_ops virtio_kernel_ops, virtio_user_ops, virtio_vdpa_ops;
 
 /* Features by their numbers, and those of the queues, which a back end must know as well. */
 #define VIRTIO_BIT(n) (1ULL << (n))
@@ -105,6 +116,9 @@ void virtio_describe_net(struct virtio_device *device);
 /* The HVA of [gpa, gpa + size), or NULL where that is not whole within one region. */
 void *virtio_at(const struct virtio_device *device, uint64_t gpa, uint64_t size);
 
+/* What only the driver is to blame for is found before the back end hears of it (2.7). 0 or -EFAULT. */
+int virtio_check_queue(const struct virtio_device *device, const struct virtio_queue *queue);
+
 /* The queue that the driver has selected; NULL: there is none of this number. */
 struct virtio_queue *virtio_selected(struct virtio_device *device);
 
@@ -113,6 +127,9 @@ void virtio_set_status(struct virtio_device *device, uint8_t status);
 
 /* The configuration is another: the driver is told. */
 void virtio_space_changed(struct virtio_device *device);
+
+/* Nothing will come of what the driver has asked for, until it resets the device: it is told. */
+void virtio_need_reset(struct virtio_device *device);
 
 /* The back end is no more: the device says that it needs a reset, and that does not help. Once. */
 void virtio_lose(struct virtio_device *device, const char *why);

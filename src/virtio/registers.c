@@ -89,9 +89,9 @@ int virtio_registers_init(struct virtio_device *device)
 	struct pci_device *pci = &device->pci;
 
 	pci_set16(pci, PCI_VENDOR_ID, VENDOR);
-	pci_set16(pci, PCI_DEVICE_ID, FIRST_DEVICE + device->model->type);
+	pci_set16(pci, PCI_DEVICE_ID, FIRST_DEVICE + device->config.type);
 	pci_set16(pci, PCI_SUBSYSTEM_VENDOR_ID, VENDOR);
-	pci_set16(pci, PCI_SUBSYSTEM_ID, FIRST_DEVICE + device->model->type);
+	pci_set16(pci, PCI_SUBSYSTEM_ID, FIRST_DEVICE + device->config.type);
 	pci_set32(pci, PCI_CLASS_REVISION, device->model->class_code << 8 | 1);
 	pci_device_set_bar(pci, 0, PCI_BAR_MEM64, true, VIRTIO_BAR_SIZE);
 	pci->writable[PCI_COMMAND] |= PCI_COMMAND_MASTER;
@@ -162,7 +162,7 @@ static void write_queue(
 		return;
 	switch (offset) {
 	case FIELD(queue_size):
-		if (value && value <= VIRTIO_QUEUE_SIZE_MAX && !(value & (value - 1)))
+		if (value && value <= device->queue_size_max && !(value & (value - 1)))
 			queue->size = value;
 		break;
 	case FIELD(queue_enable):

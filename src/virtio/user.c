@@ -437,25 +437,6 @@ static int hand_ram(struct virtio_device *device)
 				});
 }
 
-static bool is_whole(
-	const struct virtio_device *device, uint64_t gpa, uint64_t size, unsigned align)
-{
-	return gpa % align == 0 && virtio_at(device, gpa, size);
-}
-
-/* What only the driver is to blame for is found before the back end hears of it (virtio 1.2, 2.7). */
-static int check_queue(const struct virtio_device *device, const struct virtio_queue *queue)
-{
-	uint64_t size = queue->size;
-
-	return is_whole(device, queue->descriptors, size * sizeof(struct vring_desc), 16) &&
-			       is_whole(device, queue->driver, 6 + 2 * size, 2) &&
-			       is_whole(device, queue->device,
-				       6 + size * sizeof(struct vring_used_elem), 4)
-		       ? 0
-		       : -EFAULT;
-}
-
 static int hand_queue(struct virtio_device *device, unsigned i)
 {
 	const struct virtio_queue *queue = &device->queues[i];
@@ -489,7 +470,7 @@ static int user_start(struct virtio_device *device)
 
 	for (unsigned i = 0; i < device->served && !code; i++)
 		if (device->queues[i].enabled)
-			code = check_queue(device, &device->queues[i]);
+			code = virtio_check_queue(device, &device->queues[i]);
 	if (code)
 		return code;
 	begin(device, SERVE_MS);

@@ -27,6 +27,9 @@ struct virtio_ram {
 	struct virtio_region regions[VIRTIO_REGIONS_MAX];
 	unsigned count;
 	int fd; /* its file, which other processes map */
+	/* May it be pinned? Where not, whoever asks makes the guest's access again, later. NULL: always. */
+	bool (*ready)(void *opaque);
+	void *opaque;
 };
 
 /* The numbers of virtio 1.2, section 5. */
@@ -39,19 +42,22 @@ enum virtio_type {
 
 #define VIRTIO_MAC_SIZE   6
 #define VIRTIO_TAG_SIZE   36 /* 5.11.4 */
-#define VIRTIO_QUEUES_MAX 8  /* of a disk; others have a number of their own */
+#define VIRTIO_QUEUES_MAX 8 /* of a disk that a process serves; others have a number of their own */
 
-/* A device and its back end: user_fd says which. The descriptors are the caller's, and outlive it. */
+#define VIRTIO_VDPA_QUEUES_MAX 63 /* with the configuration's as many vectors as a read tells of */
+
+/* A device and its back end: user_fd and is_vdpa say which. The descriptors are the caller's, and outlive it. */
 struct virtio_config {
-	enum virtio_type type;
-	char name[16]; /* for messages: net0 */
+	enum virtio_type type; /* by vDPA any number */
+	char name[16];         /* for messages: net0 */
 	int user_fd; /* a stream socket to a process that speaks vhost-user; -1: the kernel is the back end */
-	int vhost_fd; /* of /dev/vhost-net or -vsock: no other process has owned it */
+	int vhost_fd; /* of /dev/vhost-net, -vsock or -vdpa-N: no other process has owned it */
+	bool is_vdpa; /* it is the last */
 	int tap_fd;   /* of a net, with a virtio header of VIRTIO_NET_HEADER bytes */
 	uint64_t cid; /* of a vsock; the back end has it, too */
 	uint8_t mac[VIRTIO_MAC_SIZE];
 	bool is_standby; /* of a net: the guest takes it as one with the card of the same address */
-	unsigned queues; /* of a disk: 1 to VIRTIO_QUEUES_MAX */
+	unsigned queues; /* of a disk: 1 to VIRTIO_QUEUES_MAX; by vDPA as many as it has */
 	char tag[VIRTIO_TAG_SIZE]; /* of a file system: the guest finds it by this */
 };
 

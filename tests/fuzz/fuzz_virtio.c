@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A virtio device's registers between a guest and vhost, or a process that speaks vhost-user. The input is the guest's
- * accesses, in any order, which of vhost's and KVM's calls fails, and how the process lies; fake_vhost.c and fake_user.c
- * end this one where they are asked what they must never be.
+ * A virtio device's registers between a guest and vhost, a process that speaks vhost-user, or a card by vDPA. The input is
+ * the guest's accesses, in any order, which of the kernel's calls fails, how the process lies, and what comes over the
+ * card; fake_vhost.c, fake_user.c and fake_vdpa.c end this one where they are asked what they must never be.
  */
 #include "../unit/fake_user.h"
+#include "../unit/fake_vdpa.h"
 #include "../unit/fake_vhost.h"
 #include "base/loop.h"
 #include "base/size.h"
@@ -28,7 +29,23 @@
 #define HIGH      (4 * GIB)
 #define DEVFN     (3 << 3)
 
-enum { ACCESSES, STARTS, REFUSED, VECTORS, DOORBELLS, FAILURES, SERVED, LIES, LOST, CHANGES };
+enum {
+	ACCESSES,
+	STARTS,
+	REFUSED,
+	VECTORS,
+	DOORBELLS,
+	FAILURES,
+	SERVED,
+	LIES,
+	LOST,
+	CHANGES,
+	CARD_STARTS,
+	CARD_RESETS,
+	CARD_NEEDS,
+	CARD_WAITS,
+	CARD_LOST,
+};
 
 struct fuzz_goal fuzz_goals[] = {
 	[ACCESSES] = { "accesses", 2, 0 },
@@ -41,6 +58,11 @@ struct fuzz_goal fuzz_goals[] = {
 	[LIES] = { "lies of a process", 200, 0 },
 	[LOST] = { "processes that were lost", 200, 0 },
 	[CHANGES] = { "changes that were told", 1000, 0 },
+	[CARD_STARTS] = { "queues that a card served", 200, 0 },
+	[CARD_RESETS] = { "resets of a card", 200, 0 },
+	[CARD_NEEDS] = { "cards that needed a reset", 1000, 0 },
+	[CARD_WAITS] = { "drivers that waited for RAM", 1000, 0 },
+	[CARD_LOST] = { "cards that were lost", 1000, 0 },
 	{ 0 },
 };
 
@@ -50,7 +72,8 @@ struct guest {
 	struct kvm_vm vm;
 	struct virtio_ram ram;
 	struct virtio_device *device;
-	struct loop *loop; /* NULL: the kernel is the back end */
+	struct loop *loop; /* NULL: the kernel's vhost is the back end */
+	bool is_vdpa;      /* else, where there is a loop, a process is */
 	uint8_t raw[64];   /* what the process sends next in the place of its answer */
 	unsigned raw_size;
 };
@@ -180,7 +203,9 @@ static void check(struct guest *guest)
 	unsigned running = 0;
 
 	for (unsigned i = 0; i < FAKE_QUEUES; i++)
-		running += fake_vhost.rings[i].runs + (fake_user.rings[i].runs && !device->is_lost);
+		running += fake_vhost.rings[i].runs +
+			   (fake_user.rings[i].runs && !device->is_lost) +
+			   (fake_vdpa.rings[i].runs && !fake_vdpa.cannot_reset);
 	fuzz_check(!running || device->status & VIRTIO_CONFIG_S_DRIVER_OK);
 	fuzz_check(!running || !(device->status & VIRTIO_CONFIG_S_NEEDS_RESET));
 	fuzz_check(!(device->status & VIRTIO_CONFIG_S_FEATURES_OK) ||
@@ -250,6 +275,43 @@ static void lie(struct guest *guest, struct fuzz_input *input, uint8_t how)
 	}
 }
 
+static bool is_ram_ready(void *opaque)
+{
+	(void)opaque;
+	fuzz_goals[CARD_WAITS].count += !fake_vdpa.is_ram_ready;
+	return fake_vdpa.is_ram_ready;
+}
+
+static void need_reset(void)
+{
+	fake_vdpa.status |= VIRTIO_CONFIG_S_NEEDS_RESET;
+	for (unsigned i = 0; i < FAKE_VDPA_QUEUES; i++)
+		fake_vdpa.rings[i].runs = false;
+}
+
+static void befall(struct guest *guest, struct fuzz_input *input, uint8_t how)
+{
+	uint8_t byte = fuzz_byte(input);
+	bool needed = guest->device->status & VIRTIO_CONFIG_S_NEEDS_RESET;
+
+	if (how == 0xff && guest->device->is_running)
+		need_reset();
+	else if (how == 0xfe)
+		fake_vdpa.space[byte] ^= byte;
+	else if (how == 0xfd)
+		fake_vdpa.takes_nothing = byte & 1;
+	else if (how == 0xfc)
+		fake_vdpa.cannot_reset |= byte & 1;
+	else if (how == 0xfb)
+		fake_vdpa.is_ram_ready = byte & 1;
+	else
+		fake_vhost.fail_in = 1 + byte % 32;
+	fake_vdpa_change();
+	loop_step(guest->loop, 0);
+	fuzz_goals[CARD_NEEDS].count +=
+		!needed && guest->device->status & VIRTIO_CONFIG_S_NEEDS_RESET;
+}
+
 static void step(struct guest *guest, struct fuzz_input *input)
 {
 	uint8_t how = fuzz_byte(input);
@@ -271,6 +333,8 @@ static void step(struct guest *guest, struct fuzz_input *input)
 		set(guest, 0x1000 + fuzz_byte(input) % 16, 2, 0);
 	else if (how < 0xf8)
 		set_config(guest, PCI_COMMAND, 2, how);
+	else if (guest->is_vdpa)
+		befall(guest, input, how);
 	else if (guest->loop)
 		lie(guest, input, how);
 	else
@@ -297,6 +361,8 @@ static void open_guest(struct guest *guest)
 		guest->ram.regions[i] = (struct virtio_region){ i ? HIGH : 0, RAM,
 			aligned_alloc(4096, RAM), i * RAM };
 	fake_vhost_reset(&guest->ram);
+	fake_vdpa_reset(&guest->ram);
+	guest->ram.ready = is_ram_ready;
 	guest->ram.fd = guest->loop ? memfd_create("ram", 0) : -1;
 }
 
@@ -316,9 +382,26 @@ static void close_process(struct guest *guest)
 	close(guest->ram.fd);
 }
 
+/* One that cannot be reset has at least no RAM. */
+static void close_card(struct guest *guest)
+{
+	fuzz_goals[CARD_LOST].count += guest->device && guest->device->is_lost;
+	virtio_free(guest->device);
+	for (unsigned i = 0; i < FAKE_VDPA_QUEUES && !fake_vdpa.cannot_reset; i++)
+		fuzz_check(!fake_vdpa.rings[i].runs);
+	for (unsigned i = 0; i < VIRTIO_REGIONS_MAX; i++)
+		fuzz_check(!fake_vdpa.is_mapped[i]);
+	fuzz_goals[CARD_STARTS].count += fake_vdpa.starts;
+	fuzz_goals[CARD_RESETS].count += fake_vdpa.resets;
+	loop_free(guest->loop);
+	close(guest->ram.fd);
+}
+
 static void close_guest(struct guest *guest)
 {
-	if (guest->loop)
+	if (guest->is_vdpa)
+		close_card(guest);
+	else if (guest->loop)
 		close_process(guest);
 	else
 		virtio_free(guest->device);
@@ -343,6 +426,18 @@ static int open_process(struct guest *guest)
 	return fd;
 }
 
+/* Any type, and kernels of any age. */
+static void choose_card(struct virtio_config *config, uint8_t kind)
+{
+	config->type = 1 + (kind & 15);
+	config->is_vdpa = true;
+	config->queues = fake_vdpa.queues = 1 + (kind & 3);
+	config->vhost_fd = FAKE_VDPA;
+	fake_vdpa.space_size = kind & 8 ? 256 : 60;
+	fake_vdpa.backend_offers =
+		1ULL << 1 | (kind & 4 ? 1ULL << 2 : 0) | (kind & 16 ? 1ULL << 8 : 0);
+}
+
 void fuzz_one(struct fuzz_input *input)
 {
 	struct guest guest = { 0 };
@@ -360,12 +455,15 @@ void fuzz_one(struct fuzz_input *input)
 	};
 	struct error err = { 0 };
 
-	if (kind & 0x40)
+	guest.is_vdpa = (kind & 0x60) == 0x20;
+	if (kind & 0x60)
 		guest.loop = loop_new(&err);
 	open_guest(&guest);
-	if (guest.loop)
+	if (guest.is_vdpa)
+		choose_card(&config, kind);
+	else if (guest.loop)
 		config.user_fd = open_process(&guest);
-	if (kind & 0x80 && guest.loop)
+	if (kind & 0x80 && guest.loop && !guest.is_vdpa)
 		lie(&guest, input, 0xfb);
 	else if (kind & 0x80)
 		fake_vhost.fail_in = 1 + (kind >> 1 & 15);

@@ -38,6 +38,7 @@ import qmp_client                   # noqa: E402,F401
 import ram                          # noqa: E402,F401
 import sriov                        # noqa: E402,F401
 import tpm                          # noqa: E402,F401
+import vdpa                         # noqa: E402,F401
 import virtio                       # noqa: E402,F401
 import vnc                          # noqa: E402,F401
 import wishes                       # noqa: E402,F401

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fake_vhost.h"
 
+#include "fake_vdpa.h"
+
 #include "base/size.h"
 
 #include <errno.h>
@@ -292,8 +294,16 @@ static bool may_fail(unsigned long request, const void *argument)
 	case VHOST_VSOCK_SET_RUNNING:
 		return *(const int *)argument;
 	default:
-		return true;
+		return fake_vdpa_may_fail(request, argument);
 	}
+}
+
+bool fake_vhost_fails(void)
+{
+	bool fails = fake_vhost.fail_in && !--fake_vhost.fail_in;
+
+	fake_vhost.failed += fails;
+	return fails;
 }
 
 int __wrap_ioctl(int fd, unsigned long request, ...)
@@ -304,10 +314,10 @@ int __wrap_ioctl(int fd, unsigned long request, ...)
 	va_start(arguments, request);
 	argument = va_arg(arguments, void *);
 	va_end(arguments);
-	if (fake_vhost.fail_in && may_fail(request, argument) && !--fake_vhost.fail_in) {
-		fake_vhost.failed++;
+	if (may_fail(request, argument) && fake_vhost_fails())
 		return refuse(EIO);
-	}
+	if (fd == FAKE_VDPA)
+		return fake_vdpa_answer(request, argument);
 	if (fd == FAKE_VHOST)
 		return answer_vhost(request, argument);
 	switch (request) {

@@ -5,7 +5,8 @@
 
 /*
  * The kernel's vhost, and KVM as far as a virtio device needs it, answered inside the process with the rules that the
- * kernel has. What the code must never ask, whatever a guest does, ends the process. Link with -Wl,--wrap=ioctl.
+ * kernel has. What the code must never ask, whatever a guest does, ends the process. Link with -Wl,--wrap=ioctl
+ * and fake_vdpa.c.
  */
 
 #define FAKE_VHOST   12346 /* /dev/vhost-net or -vsock */

@@ -26,6 +26,7 @@ VALUES = {
     "net": ["tap=vm0", "tap=vm1,mac=52:54:00:00:00:01", "user,hostfwd=tcp:2222-:22",
             "bridge=br0"],
     "share": ["/srv/src", "/b,tag=c,readonly"], "vsock": "3", "display": "vnc", "iommu": "type1", "ports": "0",
+    "vdpa": ["/dev/vhost-vdpa-0", "/dev/vhost-vdpa-1"],
     "serial": "file:/tmp/log", "name": "vm1", "monitor": "unix:/tmp/monitor", "hugepages": "", "prealloc": "",
     "on-device-error": "stop", "on-reboot": "pause", "on-crash": "stop", "force": "",
 }
@@ -152,6 +153,8 @@ class Config(unittest.TestCase):
         self.fails(["config", "--check"], 1, text, "FILE:2:8: /nonexistent/d: this directory cannot be shared")
         text = f"kernel: {PENSTOCK}\nshare: {PENSTOCK},tag=a\n"
         self.fails(["config", "--check"], 1, text, "this is no directory, and cannot be shared")
+        text = f"kernel: {PENSTOCK}\nvdpa: /dev/null\n"
+        self.fails(["config", "--check"], 1, text, "FILE:2:7: /dev/null: this is no node of vhost-vdpa's")
         self.assertEqual(penstock("config", "--check", "/nonexistent/vm.yaml")[0], 1)
         self.assertIn("a file that describes a VM", penstock("run", "/nonexistent/vm.yaml")[2])
 

@@ -19,8 +19,8 @@ PENSTOCK, UNPACK = sys.argv.pop(1), sys.argv.pop(1)
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 # These name what guides are to have; the others tell of how Penstock is made.
-GUIDES = {"first-guest", "graphics-card", "virtual-function", "disks", "networks", "without-root", "windows",
-          "troubleshooting"}
+GUIDES = {"first-guest", "graphics-card", "virtual-function", "disks", "networks", "vdpa", "without-root",
+          "windows", "troubleshooting"}
 REPORTS = {"ls", "doctor"}
 DRY_RUN = {"bind", "release"}
 

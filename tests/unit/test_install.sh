@@ -31,7 +31,7 @@ check "what is installed" "$(sort << END
 644 share/doc/penstock/examples/kernel.yaml
 644 share/doc/penstock/examples/server.yaml
 644 share/doc/penstock/json.schema.json
-$(for page in disks first-guest graphics-card json limits monitor networks troubleshooting virtual-function windows \
+$(for page in disks first-guest graphics-card json limits monitor networks troubleshooting vdpa virtual-function windows \
 	without-root; do echo "644 share/doc/penstock/$page.md"; done)
 644 share/fish/vendor_completions.d/penstock.fish
 644 share/man/man1/penstock.1

@@ -569,6 +569,13 @@ static void with_devices_memory_must_be_locked(void **state)
 		"ulimit -l");
 	host.memlock.rlim_max = 576 * MIB - 1;
 	refuse_memory(-ENOMEM, "576 MiB are needed", "LimitMEMLOCK=");
+	/* Each of vDPA's counts, and all of VFIO's as one. */
+	config.vdpa_count = 2;
+	refuse_memory(-ENOMEM, "1.6 GiB are needed", "ulimit -l");
+	config.device_count = 0;
+	refuse_memory(-ENOMEM, "1.1 GiB are needed", "ulimit -l");
+	config.device_count = 1;
+	config.vdpa_count = 0;
 	host.memlock.rlim_max = 576 * MIB;
 	refuse_memory(0, "", "");
 	assert_int_equal(host.memlock.rlim_cur, 576 * MIB);

@@ -111,9 +111,9 @@ TEST(help_tells_of_every_option)
 {
 	static const char *const options[] = { "--kernel", "--firmware", "--nvram", "--tpm",
 		"--initrd", "--cmdline", "--memory", "--cpus", "--cpu", "--rtc", "--smbios",
-		"--disk", "--cloud-init", "--net", "--share", "--vsock", "--display", "--dedicated",
-		"--hyperv", "--hyperv-vendor", "--hide-hypervisor", "--device", "--iommu",
-		"--serial", "--name", "--hugepages", "--prealloc", "--on-device-error",
+		"--disk", "--cloud-init", "--net", "--share", "--vsock", "--vdpa", "--display",
+		"--dedicated", "--hyperv", "--hyperv-vendor", "--hide-hypervisor", "--device",
+		"--iommu", "--serial", "--name", "--hugepages", "--prealloc", "--on-device-error",
 		"--on-reboot", "--on-crash", "--force", "--help" };
 	struct outcome outcome = run("--help");
 
@@ -507,6 +507,14 @@ TEST(a_cid_is_a_number)
 	assert_failure("regular", "--kernel", "/dev/null", "--vsock", "4294967294");
 }
 
+TEST(a_vdpa_device_is_given_once)
+{
+	assert_bad("--vdpa /a is given twice", "--vdpa", "/a", "--vdpa", "/a");
+	assert_bad("more than 4 vDPA devices", "--vdpa", "a", "--vdpa", "b", "--vdpa", "c",
+		"--vdpa", "d", "--vdpa", "e");
+	assert_failure("regular", "--kernel", "/dev/null", "--vdpa", "/a", "--vdpa", "/b");
+}
+
 TEST(iommu_must_be_one_that_there_is)
 {
 	static const char *const bad[] = { "", "iommu", "TYPE1", "auto " };
@@ -620,6 +628,7 @@ int main(void)
 		cmocka_unit_test(a_display_listens_on_this_host),
 		cmocka_unit_test(a_disk_is_an_image_and_what_it_is_for),
 		cmocka_unit_test(a_cid_is_a_number),
+		cmocka_unit_test(a_vdpa_device_is_given_once),
 		cmocka_unit_test(iommu_must_be_one_that_there_is),
 		cmocka_unit_test(a_policy_must_be_one_that_there_is),
 		cmocka_unit_test(what_is_done_on_a_devices_error_must_be_known),

@@ -2,6 +2,7 @@
 #include "base/loop.h"
 #include "base/size.h"
 #include "fake_user.h"
+#include "fake_vdpa.h"
 #include "fake_vhost.h"
 #include "pci/root.h"
 #include "test.h"
@@ -25,8 +26,8 @@
 #include <unistd.h>
 
 /*
- * A net in slot 3, a vsock in 4, a disk of a process in 5, a net of one in 6, a file system in 7, of a guest with RAM at 0
- * and at 4 GiB, as its driver meets them.
+ * A net in slot 3, a vsock in 4, a disk of a process in 5, a net of one in 6, a file system in 7, a disk by vDPA in 8, of
+ * a guest with RAM at 0 and at 4 GiB, as its driver meets them.
  */
 
 #define ECAM  0xe0000000ULL
@@ -34,7 +35,7 @@
 #define RAM   (64 * KIB) /* of each of the two regions */
 #define HIGH  (4 * GIB)
 
-enum { NET, VSOCK, DISK, CARD, SHARE, DEVICES };
+enum { NET, VSOCK, DISK, CARD, SHARE, VDPA, DEVICES };
 
 #define QUEUES 3 /* of the disk, of which its driver uses two */
 
@@ -44,6 +45,7 @@ static struct kvm_vm vm;
 static struct virtio_ram ram;
 static struct virtio_device *devices[DEVICES];
 static int user_fd;
+static enum virtio_type vdpa_type;
 static struct loop *loop;
 static bool is_standby; /* the net */
 static uint8_t mac[] = { 0x52, 0x54, 0, 1, 2, 3 };
@@ -60,12 +62,14 @@ static int make(unsigned which, struct error *err)
 {
 	static const enum virtio_type types[] = { VIRTIO_NET, VIRTIO_VSOCK, VIRTIO_BLK, VIRTIO_NET,
 		VIRTIO_FS };
+	bool is_vdpa = which == VDPA;
 	struct virtio_config config = {
-		.type = types[which],
+		.type = is_vdpa ? vdpa_type : types[which],
 		.name = "virtio",
-		.user_fd = which >= DISK ? user_fd : -1,
+		.user_fd = which >= DISK && !is_vdpa ? user_fd : -1,
 		.queues = QUEUES,
-		.vhost_fd = FAKE_VHOST,
+		.vhost_fd = is_vdpa ? FAKE_VDPA : FAKE_VHOST,
+		.is_vdpa = is_vdpa,
 		.tap_fd = FAKE_TAP,
 		.cid = 0x1234567,
 		.tag = "shared",
@@ -81,6 +85,9 @@ static int make(unsigned which, struct error *err)
 #define DISK_FEATURES                                                                          \
 	(1ULL << VIRTIO_BLK_F_SEG_MAX | 1ULL << VIRTIO_BLK_F_RO | 1ULL << VIRTIO_BLK_F_FLUSH | \
 		1ULL << VIRTIO_BLK_F_CONFIG_WCE | 1ULL << VIRTIO_BLK_F_GEOMETRY)
+
+/* Of its own: 5.2.3, one that nobody knows yet, and one of queues that is known here. */
+#define VDPA_FEATURES (DISK_FEATURES | 1ULL << 60 | 1ULL << VIRTIO_F_ORDER_PLATFORM)
 
 static int setup(void **state)
 {
@@ -102,6 +109,10 @@ static int setup(void **state)
 			aligned_alloc(4096, RAM), i * RAM };
 	fake_vhost_reset(&ram);
 	fake_vhost.offers |= 1ULL << VIRTIO_NET_F_MRG_RXBUF;
+	fake_vdpa_reset(&ram);
+	fake_vdpa.offers |= VDPA_FEATURES;
+	memset(fake_vdpa.space, 0x3c, sizeof(fake_vdpa.space));
+	vdpa_type = VIRTIO_BLK;
 	memset(devices, 0, sizeof(devices));
 	is_standby = false;
 	user_fd = fake_user_open(&ram);
@@ -123,7 +134,10 @@ static int teardown(void **state)
 	for (unsigned i = 0; i < 2; i++)
 		free(ram.regions[i].hva);
 	for (unsigned i = 0; i < FAKE_QUEUES; i++)
-		assert_false(fake_vhost.rings[i].runs || (fake_user.rings[i].runs && !lost));
+		assert_false(fake_vhost.rings[i].runs || (fake_user.rings[i].runs && !lost) ||
+			     (fake_vdpa.rings[i].runs && !fake_vdpa.cannot_reset));
+	for (unsigned i = 0; i < VIRTIO_REGIONS_MAX; i++)
+		assert_false(fake_vdpa.is_mapped[i]);
 	fake_user_close();
 	loop_free(loop);
 	close(ram.fd);
@@ -1030,6 +1044,313 @@ TEST(a_process_that_lacks_something_is_told)
 	assert_int_equal(fake_user.channel, -1);
 }
 
+/* A card by vDPA. */
+
+TEST(a_driver_finds_what_a_card_is)
+{
+	start(VDPA);
+	assert_int_equal(config_get(VDPA, PCI_VENDOR_ID, 4), 0x10421af4);
+	assert_int_equal(config_get(VDPA, PCI_CLASS_REVISION, 4), 0x01000001);
+	assert_int_equal(get(VDPA, VIRTIO_PCI_COMMON_NUMQ, 2), QUEUES);
+	assert_int_equal(space_read(&mmio, space_of(VDPA), 8), 0x3c3c3c3c3c3c3c3c);
+	assert_int_equal(space_read(&mmio, space_of(VDPA) + 56, 4), 0x3c3c3c3c);
+	assert_int_equal(space_read(&mmio, space_of(VDPA) + 60, 4), 0);
+	/* Not packed queues, which are not set up here, and not that its addresses are IOVAs. */
+	assert_int_equal(offered(VDPA),
+		VDPA_FEATURES | 1ULL << VIRTIO_F_VERSION_1 | 1ULL << VIRTIO_RING_F_EVENT_IDX);
+}
+
+TEST(a_card_may_be_of_any_type)
+{
+	vdpa_type = 16; /* a GPU, of which nothing is known here */
+	start(VDPA);
+	assert_int_equal(config_get(VDPA, PCI_VENDOR_ID, 4), 0x10501af4);
+	assert_int_equal(config_get(VDPA, PCI_CLASS_REVISION, 4), 0xff000001);
+	assert_int_equal(get(VDPA, VIRTIO_PCI_COMMON_NUMQ, 2), QUEUES);
+	set_up(VDPA);
+	assert_int_equal(get_status(VDPA), READY);
+}
+
+static void assert_card_runs(bool runs)
+{
+	assert_int_equal(fake_vdpa.rings[0].runs, runs);
+	assert_int_equal(fake_vdpa.rings[1].runs, runs);
+	assert_false(fake_vdpa.rings[2].runs);
+}
+
+TEST(a_driver_sets_a_card_up)
+{
+	struct kvm_msi message;
+
+	drive(VDPA);
+	assert_int_equal(get_status(VDPA), READY);
+	assert_int_equal(fake_vdpa.status, READY);
+	assert_card_runs(true);
+	assert_int_equal(fake_vdpa.features, offered(VDPA) | 1ULL << VIRTIO_F_ACCESS_PLATFORM);
+	assert_true(fake_vdpa.is_mapped[0] && fake_vdpa.is_mapped[1]);
+	assert_int_equal(fake_vdpa.mappings, 2);
+	for (unsigned i = 0; i < 2; i++) {
+		const struct fake_vdpa_ring *ring = &fake_vdpa.rings[i];
+
+		assert_int_equal(ring->size, 64);
+		assert_int_equal(ring->descriptors, HIGH + 4 * KIB * i);
+		assert_int_equal(ring->device, HIGH + 4 * KIB * i + 2048);
+		assert_int_equal(
+			fake_vhost_doorbell(structure(VDPA, VIRTIO_PCI_CAP_NOTIFY_CFG) + 4 * i),
+			ring->kick);
+		assert_true(fake_vhost_delivers(ring->call, &message));
+		assert_int_equal(message.data, 0x4041 + i);
+	}
+}
+
+/* A kernel whose devices forget what is mapped maps again; another one need not. */
+TEST(a_reset_stops_a_card)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		fake_vdpa_reset(&ram);
+		fake_vdpa.backend_offers &= i ? ~0ULL : ~(1ULL << 8);
+		drive(VDPA);
+		set_status(VDPA, 0);
+		assert_card_runs(false);
+		assert_int_equal(fake_vdpa.status, 0);
+		assert_int_equal(fake_vdpa.is_mapped[0] + fake_vdpa.is_mapped[1], 2 * i);
+		set_up(VDPA);
+		assert_card_runs(true);
+		assert_int_equal(fake_vdpa.mappings, i ? 2 : 4);
+		assert_int_equal(fake_vdpa.starts, 4);
+		virtio_free(devices[VDPA]);
+		devices[VDPA] = NULL;
+		root.bus.windows.mem64.next = MEM64;
+		assert_int_equal(fake_vdpa.is_mapped[0] + fake_vdpa.is_mapped[1], 0);
+	}
+}
+
+TEST(ram_is_mapped_one_by_one_where_a_kernel_has_no_batch)
+{
+	fake_vdpa.backend_offers = 1ULL << 1;
+	drive(VDPA);
+	assert_card_runs(true);
+	assert_int_equal(fake_vdpa.mappings, 2);
+}
+
+static bool is_ram_ready(void *opaque)
+{
+	++*(unsigned *)opaque;
+	return fake_vdpa.is_ram_ready;
+}
+
+/* The vCPU makes its write once more when RAM is there; until then the driver has not been ready. */
+TEST(a_card_waits_for_ram)
+{
+	unsigned asked = 0;
+
+	ram.ready = is_ram_ready;
+	ram.opaque = &asked;
+	fake_vdpa.is_ram_ready = false;
+	drive(VDPA);
+	assert_int_equal(get_status(VDPA), FEATURES);
+	assert_int_equal(asked, 1);
+	assert_int_equal(fake_vdpa.mappings, 0);
+	fake_vdpa.is_ram_ready = true;
+	set_status(VDPA, READY);
+	assert_int_equal(get_status(VDPA), READY);
+	assert_card_runs(true);
+	/* Others need not. */
+	fake_vdpa.is_ram_ready = false;
+	drive(NET);
+	assert_int_equal(get_status(NET), READY);
+	assert_int_equal(asked, 2);
+}
+
+TEST(a_card_never_hears_of_queues_outside_of_ram)
+{
+	static const uint64_t bad[] = { RAM, RAM - 1024, HIGH - 16, HIGH + RAM - 2048,
+		UINT64_MAX - 15, 8, HIGH + 1 };
+
+	start(VDPA);
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		choose(VDPA, offered(VDPA));
+		set_up_queue(VDPA, 0, 0);
+		set_up_queue(VDPA, 1, bad[i]);
+		set_status(VDPA, READY);
+		assert_int_equal(get_status(VDPA), READY | VIRTIO_CONFIG_S_NEEDS_RESET);
+		set_status(VDPA, 0);
+	}
+	assert_int_equal(fake_vdpa.resets, 0);
+	set_up(VDPA);
+	assert_card_runs(true);
+}
+
+TEST(a_card_may_have_small_queues)
+{
+	fake_vdpa.queue_size = 100;
+	start(VDPA);
+	assert_int_equal(get(VDPA, VIRTIO_PCI_COMMON_Q_SIZE, 2), 64);
+	set(VDPA, VIRTIO_PCI_COMMON_Q_SIZE, 2, 128);
+	assert_int_equal(get(VDPA, VIRTIO_PCI_COMMON_Q_SIZE, 2), 64);
+	set_up(VDPA);
+	assert_card_runs(true);
+}
+
+TEST(a_card_has_its_configuration_written)
+{
+	fake_vdpa.space_size = 16;
+	start(VDPA);
+	space_write(&mmio, space_of(VDPA) + 14, 2, 0x1234);
+	assert_int_equal(fake_vdpa.space[14], 0x34);
+	assert_int_equal(space_read(&mmio, space_of(VDPA) + 14, 2), 0x1234);
+	/* Beyond its end, across it, and where the window is. */
+	space_write(&mmio, space_of(VDPA) + 16, 4, 0);
+	space_write(&mmio, space_of(VDPA) + 12, 8, 0);
+	space_write(&mmio, space_of(VDPA) + 255, 1, 0);
+	assert_int_equal(fake_vdpa.space_writes, 1);
+}
+
+/* It need have none, or may have more than there is room for. */
+TEST(a_cards_configuration_has_any_size)
+{
+	fake_vdpa.space_size = 0;
+	drive(VDPA);
+	assert_card_runs(true);
+	assert_int_equal(space_read(&mmio, space_of(VDPA), 8), 0);
+	virtio_free(devices[VDPA]);
+	fake_vdpa_close();
+	root.bus.windows.mem64.next = MEM64;
+	fake_vdpa.space_size = FAKE_VDPA_SPACE;
+	drive(VDPA);
+	assert_int_equal(space_read(&mmio, space_of(VDPA) + 252, 4), 0x3c3c3c3c);
+	assert_int_equal(space_read(&mmio, space_of(VDPA) + 256, 4), 0);
+}
+
+static void drive_watched_card(void)
+{
+	drive(VDPA);
+	assert_int_equal(virtio_watch(devices[VDPA], loop), 0);
+}
+
+TEST(a_card_tells_that_it_is_another)
+{
+	unsigned generation;
+
+	drive_watched_card();
+	generation = get(VDPA, VIRTIO_PCI_COMMON_CFGGENERATION, 1);
+	fake_vdpa_change();
+	loop_step(loop, 0);
+	assert_int_equal(get(VDPA, VIRTIO_PCI_COMMON_CFGGENERATION, 1), generation);
+	fake_vdpa.space[0] = 0x77;
+	fake_vdpa_change();
+	loop_step(loop, 0);
+	assert_int_equal(space_read(&mmio, space_of(VDPA), 1), 0x77);
+	assert_int_not_equal(get(VDPA, VIRTIO_PCI_COMMON_CFGGENERATION, 1), generation);
+	assert_int_equal(space_read(&mmio, structure(VDPA, VIRTIO_PCI_CAP_ISR_CFG), 1), 2);
+	assert_int_equal(get_status(VDPA), READY);
+}
+
+/* And works again after it. */
+TEST(a_card_that_needs_a_reset_says_so)
+{
+	drive_watched_card();
+	fake_vdpa.status |= VIRTIO_CONFIG_S_NEEDS_RESET;
+	fake_vdpa_change();
+	loop_step(loop, 0);
+	assert_int_equal(get_status(VDPA), READY | VIRTIO_CONFIG_S_NEEDS_RESET);
+	assert_int_equal(space_read(&mmio, structure(VDPA, VIRTIO_PCI_CAP_ISR_CFG), 1), 2);
+	set_status(VDPA, 0);
+	set_up(VDPA);
+	assert_int_equal(get_status(VDPA), READY);
+	assert_card_runs(true);
+}
+
+TEST(a_card_that_refuses_its_driver_says_so)
+{
+	start(VDPA);
+	fake_vdpa.takes_nothing = true;
+	set_up(VDPA);
+	assert_int_equal(get_status(VDPA), READY | VIRTIO_CONFIG_S_NEEDS_RESET);
+	assert_int_equal(fake_vdpa.status, 0);
+	fake_vdpa.takes_nothing = false;
+	set_status(VDPA, 0);
+	set_up(VDPA);
+	assert_int_equal(get_status(VDPA), READY);
+}
+
+/* It has no RAM any more, and no driver has it. */
+TEST(a_card_that_cannot_be_reset_is_lost)
+{
+	drive_watched_card();
+	fake_vdpa.cannot_reset = true;
+	set_status(VDPA, 0);
+	assert_false(fake_vdpa.is_mapped[0] || fake_vdpa.is_mapped[1]);
+	set_up(VDPA);
+	assert_int_equal(get_status(VDPA), READY | VIRTIO_CONFIG_S_NEEDS_RESET);
+	fake_vdpa_change();
+	loop_step(loop, 0);
+}
+
+static void assert_unfit_card(const char *why)
+{
+	struct error err = { 0 };
+
+	assert_int_not_equal(make(VDPA, &err), 0);
+	assert_string_equal(err.object, "virtio");
+	if (!strstr(err.what, why))
+		fail_msg("%s", err.what);
+	fake_vdpa_reset(&ram);
+	root.bus.windows.mem64.next = MEM64;
+}
+
+TEST(a_card_that_lacks_something_is_told)
+{
+	fake_vdpa.offers &= ~(1ULL << VIRTIO_F_VERSION_1);
+	assert_unfit_card("older than virtio 1.0");
+	fake_vdpa.backend_offers = 0;
+	assert_unfit_card("cannot serve it");
+	fake_vdpa.queue_size = 0;
+	assert_unfit_card("cannot serve it");
+	fake_vdpa.last = HIGH + RAM - 2;
+	assert_unfit_card("guest RAM is at 0x100000000 to 0x10000ffff, and it reaches 0x0 to");
+	fake_vdpa.first = 4096;
+	assert_unfit_card("guest RAM is at 0x0 to");
+	fake_vdpa.last = HIGH + RAM - 1;
+	drive(VDPA);
+	assert_card_runs(true);
+}
+
+/* Whichever call fails: the device says so, or is none; and nothing is left mapped. */
+TEST(a_card_whose_kernel_fails_harms_nobody)
+{
+	unsigned tried = 0;
+
+	for (unsigned i = 1;; i++) {
+		struct error err = { 0 };
+		bool failed;
+
+		fake_vdpa_close();
+		fake_vhost.failed = 0;
+		fake_vhost.fail_in = i;
+		if (make(VDPA, &err) == 0) {
+			set_up(VDPA);
+			space_write(&mmio, space_of(VDPA), 1, 0);
+			set_status(VDPA, 0);
+			set_up(VDPA);
+			virtio_free(devices[VDPA]);
+			devices[VDPA] = NULL;
+		} else {
+			assert_string_equal(err.object, "virtio");
+		}
+		failed = fake_vhost.failed;
+		fake_vhost.fail_in = 0;
+		root.bus.windows.mem64.next = MEM64;
+		assert_int_equal(fake_vhost.irqfd_count + fake_vhost.doorbell_count, 0);
+		assert_int_equal(fake_vdpa.is_mapped[0] + fake_vdpa.is_mapped[1], 0);
+		assert_card_runs(false);
+		tried = i;
+		if (!failed)
+			break;
+	}
+	assert_true(tried > 50);
+}
+
 #define test(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -1069,6 +1390,22 @@ int main(void)
 		test(patience_comes_back_with_time),
 		test(a_driver_hears_of_a_disks_size),
 		test(a_process_that_lacks_something_is_told),
+		test(a_driver_finds_what_a_card_is),
+		test(a_card_may_be_of_any_type),
+		test(a_driver_sets_a_card_up),
+		test(a_reset_stops_a_card),
+		test(ram_is_mapped_one_by_one_where_a_kernel_has_no_batch),
+		test(a_card_waits_for_ram),
+		test(a_card_never_hears_of_queues_outside_of_ram),
+		test(a_card_may_have_small_queues),
+		test(a_card_has_its_configuration_written),
+		test(a_cards_configuration_has_any_size),
+		test(a_card_tells_that_it_is_another),
+		test(a_card_that_needs_a_reset_says_so),
+		test(a_card_that_refuses_its_driver_says_so),
+		test(a_card_that_cannot_be_reset_is_lost),
+		test(a_card_that_lacks_something_is_told),
+		test(a_card_whose_kernel_fails_harms_nobody),
 	};
 
 	return test_run(tests);

@@ -119,6 +119,7 @@ penstock run --tpm tests/unit/test_inst|tests/unit/test_install.sh
 penstock config --check tests/unit/test_inst|tests/unit/test_install.sh
 penstock run --kernel tests/unit/test_inst|tests/unit/test_install.sh
 penstock run --initrd tests/unit/test_inst|tests/unit/test_install.sh
+penstock run --vdpa tests/unit/test_inst|tests/unit/test_install.sh
 penstock bind --user roo|root
 penstock reset --method f|flr
 penstock vf |create destroy set
