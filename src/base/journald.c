@@ -5,14 +5,24 @@
 #include "base/fd.h"
 #include "base/text.h"
 
+#include <linux/sockios.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 
 #define VARIABLE     "JOURNAL_STREAM"
+#define WAIT_MS      1000
 #define FULL_ADDRESS 12 /* characters: 0000:01:00.0 */
+
+static const struct sockaddr_un journal = {
+	.sun_family = AF_UNIX,
+	.sun_path = "/run/systemd/journal/socket",
+};
+
+#define JOURNAL ((const struct sockaddr *)&journal)
 
 /* systemd tells by its device and inode which stream it has given us; who has redirected stderr does not get ours. */
 static bool leads_to_journal(void)
@@ -59,12 +69,22 @@ static int format_entry(
 	return used < (int)size ? used : -1;
 }
 
+/*
+ * Until it has been read and looked at: of a process that ends at once nobody could tell the unit (systemd's issue 2913).
+ * What is read next, an empty datagram, is nothing.
+ */
+static void await_journal(int fd)
+{
+	int unread = 1;
+
+	if (sendto(fd, "", 0, MSG_DONTWAIT | MSG_NOSIGNAL, JOURNAL, sizeof(journal)) < 0)
+		return;
+	for (unsigned ms = 0; ms < WAIT_MS && ioctl(fd, SIOCOUTQ, &unread) == 0 && unread; ms++)
+		usleep(1000);
+}
+
 bool journald_send(enum journald_priority priority, const char *message)
 {
-	static const struct sockaddr_un journal = {
-		.sun_family = AF_UNIX,
-		.sun_path = "/run/systemd/journal/socket",
-	};
 	char line[1024], entry[2048];
 	cleanup_fd int fd = -1;
 	int size;
@@ -74,9 +94,13 @@ bool journald_send(enum journald_priority priority, const char *message)
 	text_format(line, sizeof(line), "%s", message);
 	size = format_entry(entry, sizeof(entry), priority, line);
 	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	return fd >= 0 && size > 0 &&
-	       sendto(fd, entry, size, MSG_DONTWAIT | MSG_NOSIGNAL,
-		       (const struct sockaddr *)&journal, sizeof(journal)) == size;
+	if (fd < 0 || size < 0 ||
+		sendto(fd, entry, size, MSG_DONTWAIT | MSG_NOSIGNAL, JOURNAL, sizeof(journal)) !=
+			size)
+		return false;
+	if (priority == JOURNALD_ERROR)
+		await_journal(fd);
+	return true;
 }
 
 void journald_leave(void)

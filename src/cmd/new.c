@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "base/fd.h"
 #include "base/size.h"
+#include "broker/firmware.h"
 #include "broker/image_work.h"
 #include "cmd/cmd.h"
 #include "cmd/disk_option.h"
@@ -240,16 +241,17 @@ static int ask_size(struct interview *interview, struct error *err)
 static int add_disk_answer(struct interview *interview, const char *answer, struct error *err)
 {
 	struct new_files *files = interview->files;
+	char path[PATH_MAX];
 
-	if (isdigit((unsigned char)answer[0])) {
-		if (cmd_disk_size_parse(answer, &files->disk_size, err) ||
-			find_state(interview, "qcow2", files->disk, err))
-			return err->code;
-		answer = files->disk;
-	} else if (access(answer, F_OK) < 0) {
-		return error_sys(err, -errno, answer, "this disk is not there");
-	}
-	return add_answer(interview, "disk", answer, err);
+	snprintf(path, sizeof(path), "%.*s", (int)strcspn(answer, ","), answer);
+	if (access(path, F_OK) == 0)
+		return add_answer(interview, "disk", answer, err);
+	if (!isdigit((unsigned char)answer[0]))
+		return error_sys(err, -errno, path, "this disk is not there");
+	if (cmd_disk_size_parse(answer, &files->disk_size, err) ||
+		find_state(interview, "qcow2", files->disk, err))
+		return err->code;
+	return add_answer(interview, "disk", files->disk, err);
 }
 
 /* What a guest without a card of its own shows, and is installed by, is on a display of ours. */
@@ -327,7 +329,18 @@ static const struct place {
 	{ "monitor", "unix:" },
 };
 
-/* The relative path there, or NULL. What has no slash may be a word: uefi, off. */
+/* What stands there for no file. */
+static bool is_word(const char *option, const char *text)
+{
+	size_t length = strcspn(text, ",");
+
+	if (strcmp(option, "device") == 0)
+		return length == strlen("off") && strncmp(text, "off", length) == 0;
+	return strcmp(option, "firmware") == 0 &&
+	       (strcmp(text, BROKER_FIRMWARE_UEFI) == 0 || strcmp(text, BROKER_FIRMWARE_BIOS) == 0);
+}
+
+/* The relative path there, or NULL. */
 static const char *find_relative(const struct description_word *word, const struct place *place)
 {
 	const char *at;
@@ -336,12 +349,7 @@ static const char *find_relative(const struct description_word *word, const stru
 		return NULL;
 	at = strstr(word->text, place->behind);
 	at = at ? at + strlen(place->behind) : "";
-	if (strcmp(place->option, "firmware") == 0 && !strchr(at, '/'))
-		return NULL;
-	if (strcmp(place->option, "device") == 0 && strcspn(at, ",") == 3 &&
-		strncmp(at, "off", 3) == 0)
-		return NULL;
-	return *at && *at != '/' ? at : NULL;
+	return *at && *at != '/' && !is_word(place->option, at) ? at : NULL;
 }
 
 static int complete_path(
@@ -400,26 +408,28 @@ static int write_new(const char *path, const struct description *description, st
 	return err->code;
 }
 
-/* What stands in the way of the devices, and what mends it. False: nothing. */
+/* What stands in the way of the devices, and what mends it. False: nothing that is known. */
 static bool tell_what_comes_first(const struct host *host, const struct broker_config *config)
 {
 	struct doctor doctor = { 0 };
 	struct error err = { 0 };
-	bool told = false;
+	bool told = false, listed = false;
 
 	if (!config->device_count)
 		return false;
-	if (doctor_run(&doctor, host, config->devices, config->device_count, &err))
+	if (doctor_run(&doctor, host, config->devices, config->device_count, &err)) {
 		error_print(&err);
+		told = true;
+	}
 	for (size_t i = 0; i < doctor.count; i++) {
 		const struct finding *finding = &doctor.findings[i];
 		char name[BDF_TEXT] = "the host";
 
 		if (finding->status != FINDING_PROBLEM)
 			continue;
-		if (!told)
+		if (!listed)
 			puts("Before it can start:");
-		told = true;
+		listed = told = true;
 		if (finding->has_device)
 			bdf_format(&finding->device, name);
 		printf("  %s: %s\n", name, finding->what);
@@ -476,7 +486,8 @@ static int offer_start(char *name)
 {
 	char answer[16];
 
-	if (!ask_line("Start it now", "no", answer, sizeof(answer)) || strcmp(answer, "yes"))
+	if (!ask_line("Start it now, yes or no", "no", answer, sizeof(answer)) ||
+		(strcmp(answer, "yes") && strcmp(answer, "y")))
 		return 0;
 	optind = 0; /* getopt(3) has seen our own words */
 	return cmd_start(2, (char *[]){ "start", name, NULL });

@@ -1674,6 +1674,8 @@ TEST(a_daemon_that_hangs_holds_its_own_clients_alone)
 	ask(other, "{\"execute\":\"qmp_capabilities\"}", "return");
 	__real_kill(pid, SIGSTOP);
 	say(client, RESIZE("\"device\":\"disk0\",\"size\":2097152"));
+	/* One that is heard later is answered later. */
+	ask(other, STATUS, "\"running\"");
 	ask(other, RESIZE("\"device\":\"disk0\",\"size\":2097152"), "is busy with something else");
 	ask(other, STATUS, "\"running\"");
 	__real_kill(pid, SIGKILL);

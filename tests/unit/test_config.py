@@ -251,12 +251,12 @@ class Config(unittest.TestCase):
         disk, = Path(environment["PENSTOCK_ROOT"]).rglob("demo.qcow2")
         self.assertIn("3 GiB", penstock("disk", "info", disk)[1])
         self.assertEqual(penstock("config", "--check", place / "demo.yaml", env=environment), (0, "", ""))
-        words = dict(typed="\n\n1\nboot/k\n\n\nown\n\n\n\n", env=environment, cwd=place)
-        (place / "own").write_text("a disk")
+        words = dict(typed="\n\n1\nboot/k\n\n\n2own,format=raw\n\n\n\n", env=environment, cwd=place)
+        (place / "2own").write_text("a disk")
         status, screen = at_a_terminal("new", "linux", **words)
         self.assertEqual(status, 0, screen)
         self.assertEqual((place / "linux.yaml").read_text(), f"kernel: {place}/boot/k\ncmdline: console=ttyS0\n"
-                         f"memory: 2G\ncpus: 1\ndisk:\n- {place}/own\n")
+                         f"memory: 2G\ncpus: 1\ndisk:\n- {place}/2own,format=raw\n")
 
     def test_new_offers_to_start(self):
         _, environment = self.host("intel-iommu-off")
@@ -264,7 +264,7 @@ class Config(unittest.TestCase):
         answers = "\n\n1\n/none/k\n\n\n\n\n\n"
         status, screen = at_a_terminal("new", "vm1", typed=answers + "\n", env=environment)
         self.assertEqual(status, 0, screen)
-        self.assertIn("Start it now [no]: ", screen)
+        self.assertIn("Start it now, yes or no [no]: ", screen)
         status, screen = at_a_terminal("new", "vm2", typed=answers + "yes\n", env=environment)
         self.assertEqual(status, 1, screen)
         self.assertIn("/none/k: cannot open", screen)
@@ -306,6 +306,11 @@ class Config(unittest.TestCase):
         status, _, err = penstock("new", "vm2", "--firmware", "bios", "--device", "1:0.0", env=environment, cwd=place)
         self.assertEqual(status, 0, err)
         self.assertIn("firmware: bios", (place / "vm2.yaml").read_text())
+        words[:2] = ["--firmware", "my.fd"]
+        del words[2:4]
+        status, _, err = penstock("new", "vm3", *words, env=environment, cwd=place)
+        self.assertEqual(status, 0, err)
+        self.assertIn(f"firmware: {place}/my.fd", (place / "vm3.yaml").read_text())
 
     def test_new_writes_nothing_that_is_wrong(self):
         place, environment = self.host("ryzen-5900x")
