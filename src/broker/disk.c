@@ -264,6 +264,16 @@ static int check_writable(const struct broker_disk *disk, struct error *err)
 	return error_set(err, -EROFS, disk->backend.label, "the machine has it to read alone");
 }
 
+/* Of a raw disk somebody else may have made more since, of which the guest has heard when it started anew. */
+static int look_at_size(struct broker_disk *disk, struct error *err)
+{
+	struct broker_layer *layer = &disk->image.layers[0];
+
+	if (layer->format == BROKER_FORMAT_RAW && broker_layer_find_size(layer, err) == 0)
+		disk->size = max_u64(disk->size, layer->size);
+	return err->code;
+}
+
 int broker_disk_resize(struct broker_disk *disk, uint64_t size,
 	const struct broker_disk_order *order, struct loop *loop, struct error *err)
 {
@@ -271,8 +281,10 @@ int broker_disk_resize(struct broker_disk *disk, uint64_t size,
 	char is[24], wanted[24];
 
 	size = align_up(size, IMAGE_SECTOR);
-	if (check_writable(disk, err))
+	if (check_writable(disk, err) || look_at_size(disk, err))
 		return err->code;
+	if (disk->image.layers[0].is_block && size > disk->image.layers[0].size)
+		return broker_layer_refuse_size(&disk->image.layers[0], disk->backend.label, err);
 	if (size < disk->size) {
 		error_set(err, -EINVAL, disk->backend.label,
 			"it has %s, and does not become as small as %s while the guest has it",

@@ -145,7 +145,7 @@ static int open_in_place(struct broker_layer *layer, bool writable)
 	return 0;
 }
 
-static int find_size(struct broker_layer *layer, struct error *err)
+int broker_layer_find_size(struct broker_layer *layer, struct error *err)
 {
 	struct stat stat;
 
@@ -154,6 +154,14 @@ static int find_size(struct broker_layer *layer, struct error *err)
 	else if (ioctl(layer->fd, BLKGETSIZE64, &layer->size) < 0)
 		return error_sys(err, -errno, layer->path, "does not tell its size");
 	return layer->size ? 0 : error_set(err, -EINVAL, layer->path, "is empty");
+}
+
+int broker_layer_refuse_size(
+	const struct broker_layer *layer, const char *object, struct error *err)
+{
+	error_set(err, -EINVAL, object, "a block device is as large as it was made");
+	error_hint(err, "a logical volume: lvextend -L SIZE %s", name_to_type(layer->path));
+	return err->code;
 }
 
 /* Nothing of the host's must use it as well; and no process comes to, as long as it is open so. */
@@ -222,7 +230,7 @@ static int open_layer(struct broker_image *image, const char *path, bool writabl
 	code = open_in_place(layer, writable);
 	if (code)
 		return refuse_open(image, path, writable, base, code, err);
-	if (find_size(layer, err))
+	if (broker_layer_find_size(layer, err))
 		return err->code;
 	for (unsigned i = 0; i + 1 < image->count; i++)
 		if (image->layers[i].dev == layer->dev && image->layers[i].ino == layer->ino)

@@ -32,6 +32,13 @@ struct broker_image {
 	bool at_work; /* "penstock disk" has it, and hints are for that: no machine is to be served */
 };
 
+/* Its size as it is now, of a raw disk. 0 or a negative errno. */
+int broker_layer_find_size(struct broker_layer *layer, struct error *err);
+
+/* Of a block device, which nothing here makes larger: -EINVAL with err filled in, about object. */
+int broker_layer_refuse_size(
+	const struct broker_layer *layer, const char *object, struct error *err);
+
 /* image starts out as zeros; broker_image_close() after an error, too. */
 int broker_image_open(struct broker_image *image, const struct broker_disk_config *config,
 	const struct host *host, struct error *err);

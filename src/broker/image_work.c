@@ -425,11 +425,8 @@ int broker_image_resize(
 	const struct broker_layer *layer = &image->layers[0];
 	char bytes[32], is[24], wanted[24];
 
-	if (layer->is_block) {
-		error_set(err, -EINVAL, layer->path, "a block device is as large as it was made");
-		error_hint(err, "a logical volume: lvextend -L SIZE %s", layer->path);
-		return err->code;
-	}
+	if (layer->is_block)
+		return broker_layer_refuse_size(layer, layer->path, err);
 	size = align_up(size, IMAGE_SECTOR);
 	if (size < layer->size && !shrink) {
 		error_set(err, -EINVAL, layer->path,

@@ -1602,6 +1602,10 @@ TEST(clients_give_a_disk_more_room)
 	assert_int_equal(size_of(image), 2 * MIB);
 	ask(client, RESIZE("\"device\":\"disk0\",\"size\":3145728"), "{\"return\":{}}");
 	assert_int_equal(size_of(image), 3 * MIB);
+	/* Nor what somebody else has made more, which a guest has seen that has started anew since. */
+	assert_int_equal(truncate(image, 8 * MIB), 0);
+	ask(client, RESIZE("\"device\":\"disk0\",\"size\":4194304"), "disk0: it has 8 MiB");
+	assert_int_equal(size_of(image), 8 * MIB);
 	ask(client, RESIZE("\"device\":\"disk1\",\"size\":1"), "Cannot find device='disk1'");
 	ask(client, RESIZE("\"size\":1"), "but not both");
 	ask(client, RESIZE("\"device\":\"disk0\",\"node-name\":\"disk0\",\"size\":1"),
