@@ -321,6 +321,7 @@ static const struct place {
 	{ "nvram", "" },
 	{ "disk", "" },
 	{ "share", "" },
+	{ "vdpa", "" },
 	{ "cloud-init", "" },
 	{ "cloud-init", ",meta-data=" },
 	{ "device", ",rom=" },

@@ -292,14 +292,14 @@ class Config(unittest.TestCase):
     def test_new_completes_paths(self):
         """They begin at the file's directory there."""
         place, environment = self.host("ryzen-5900x")
-        words = ["--kernel", "k", "--initrd", "./i", "--disk", "a,format=raw", "--disk", "/b", "--share", "c,tag=x",
+        words = ["--kernel", "k", "--initrd", "./i", "--disk", "a,format=raw", "--disk", "/b", "--share", "c,tag=x", "--vdpa", "n",
                  "--cloud-init", "u,meta-data=m", "--device", "1:0.0,rom=r", "--device", "2:0.0,rom=off",
                  "--serial", "file:s", "--display", "vnc=unix:v", "--monitor", "unix:q"]
         place.mkdir(exist_ok=True)
         status, _, err = penstock("new", "vm1", *words, env=environment, cwd=place)
         self.assertEqual(status, 0, err)
         lines = (place / "vm1.yaml").read_text().splitlines()
-        for line in ("kernel: #k", "initrd: #./i", "- #a,format=raw", "- /b", "- #c,tag=x", "- 2:0.0,rom=off",
+        for line in ("kernel: #k", "initrd: #./i", "- #a,format=raw", "- /b", "- #c,tag=x", "- #n", "- 2:0.0,rom=off",
                      "cloud-init: #u,meta-data=#m", "- 1:0.0,rom=#r", "serial: file:#s", "display: vnc=unix:#v",
                      "monitor: unix:#q"):
             self.assertIn(line.replace("#", f"{place}/"), lines)
