@@ -38,19 +38,6 @@ static struct virtio_config *add_device(struct broker_virtio *virtio, enum virti
 	return device;
 }
 
-static int add_tap(struct virtio_config *device, const char *tap, struct error *err)
-{
-	snprintf(device->name, sizeof(device->name), "%s", tap);
-	device->tap_fd = broker_tap_open(tap, err);
-	return err->code;
-}
-
-static int add_bridge_port(struct virtio_config *device, const char *bridge, struct error *err)
-{
-	device->tap_fd = broker_tap_open_at_bridge(bridge, err);
-	return err->code;
-}
-
 static int add_nets(struct broker_virtio *virtio, const struct broker_config *config,
 	const struct host *host, struct error *err)
 {
@@ -68,12 +55,14 @@ static int add_nets(struct broker_virtio *virtio, const struct broker_config *co
 		device->is_standby = net->is_standby;
 		if (net->is_standby && broker_failover_settle(host, net, device->mac, err))
 			return err->code;
-		if (net->tap)
-			add_tap(device, net->tap, err);
-		else if (net->bridge)
-			add_bridge_port(device, net->bridge, err);
-		else
+		if (net->tap) {
+			snprintf(device->name, sizeof(device->name), "%s", net->tap);
+			device->tap_fd = broker_tap_open(net->tap, err);
+		} else if (net->bridge) {
+			device->tap_fd = broker_tap_open_at_bridge(net->bridge, err);
+		} else {
 			broker_passt_open(passt, device->name, net, err);
+		}
 		if (err->code)
 			return err->code;
 	}

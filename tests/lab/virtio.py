@@ -24,29 +24,24 @@ NET, VSOCK = ["--net", f"tap={TAP},mac={MAC}"], ["--vsock", CID]
 
 
 @contextlib.contextmanager
+def interface(name, address, add):
+    """One of the host's, with its address; add: the words of ip(8) that make it."""
+    subprocess.run(["modprobe", "vhost_net"], check=True)
+    subprocess.run(["ip", *add], check=True)
+    try:
+        subprocess.run(["ip", "address", "add", f"{address}/24", "dev", name], check=True)
+        subprocess.run(["ip", "link", "set", name, "up"], check=True)
+        yield
+    finally:
+        subprocess.run(["ip", "link", "del", name], check=True)
+
+
 def tap():
-    """A tap of the host's, with its address."""
-    subprocess.run(["modprobe", "vhost_net"], check=True)
-    subprocess.run(["ip", "tuntap", "add", TAP, "mode", "tap"], check=True)
-    try:
-        subprocess.run(["ip", "address", "add", f"{HOST_ADDRESS}/24", "dev", TAP], check=True)
-        subprocess.run(["ip", "link", "set", TAP, "up"], check=True)
-        yield
-    finally:
-        subprocess.run(["ip", "tuntap", "del", TAP, "mode", "tap"], check=True)
+    return interface(TAP, HOST_ADDRESS, ["tuntap", "add", TAP, "mode", "tap"])
 
 
-@contextlib.contextmanager
 def bridge():
-    """A bridge of the host's, with its address."""
-    subprocess.run(["modprobe", "vhost_net"], check=True)
-    subprocess.run(["ip", "link", "add", BRIDGE, "type", "bridge"], check=True)
-    try:
-        subprocess.run(["ip", "address", "add", f"{BRIDGE_ADDRESS}/24", "dev", BRIDGE], check=True)
-        subprocess.run(["ip", "link", "set", BRIDGE, "up"], check=True)
-        yield
-    finally:
-        subprocess.run(["ip", "link", "del", BRIDGE], check=True)
+    return interface(BRIDGE, BRIDGE_ADDRESS, ["link", "add", BRIDGE, "type", "bridge"])
 
 
 def ports():
