@@ -16,8 +16,8 @@
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
-#include <seccomp.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,18 +48,32 @@
 /* A call that waits is no reason for the test to: so long after the start its process ends. */
 #define LIMIT_S 30
 
-/* The filter as it was made (-Wl,--wrap=seccomp_load), and whether it comes into force. */
-int __real_seccomp_load(const scmp_filter_ctx filter);
-int __wrap_seccomp_load(const scmp_filter_ctx filter);
+/* The filter as it is loaded (-Wl,--wrap=prctl), and whether it comes into force. */
+int __real_prctl(int option, ...);
+int __wrap_prctl(int option, ...);
 
 static bool without_filter;
 static int filter_to = -1; /* a descriptor that takes the program */
 
-int __wrap_seccomp_load(const scmp_filter_ctx filter)
+int __wrap_prctl(int option, ...)
 {
-	if (filter_to >= 0)
-		seccomp_export_bpf(filter, filter_to);
-	return without_filter ? 0 : __real_seccomp_load(filter);
+	unsigned long arguments[4];
+	va_list list;
+
+	va_start(list, option);
+	for (size_t i = 0; i < ARRAY_SIZE(arguments); i++)
+		arguments[i] = va_arg(list, unsigned long);
+	va_end(list);
+	if (option == PR_SET_SECCOMP) {
+		const struct sock_fprog *program = (const struct sock_fprog *)arguments[1];
+
+		if (filter_to >= 0 && write(filter_to, program->filter,
+					      program->len * sizeof(*program->filter)) < 0)
+			return -1;
+		if (without_filter)
+			return 0;
+	}
+	return __real_prctl(option, arguments[0], arguments[1], arguments[2], arguments[3]);
 }
 
 typedef int (*act)(void);
