@@ -311,47 +311,50 @@ static int with_name(struct broker *broker, struct error *err)
 
 int broker_run(const struct broker_config *config, struct error *err)
 {
-	struct broker broker = {
-		.config = config,
-		.files = BROKER_FILES_NONE,
-		.console = { .config = { .in = -1, .out = -1 }, .slave = -1 },
-		.display = BROKER_DISPLAY_NONE,
-		.signal_fd = -1,
-		.notify_fd = notify_open(),
-	};
+	/* Large, and most of it is for devices that a machine has not: cleared by hand it would all be there. */
+	cleanup_free struct broker *broker = calloc(1, sizeof(*broker));
 	int code = 1;
 
+	if (!broker)
+		return error_sys(err, -ENOMEM, NULL, "no memory for the machine's description");
+	broker->config = config;
+	broker->files = (struct broker_files)BROKER_FILES_NONE;
+	broker->console.config = (struct console_config){ .in = -1, .out = -1 };
+	broker->console.slave = -1;
+	broker->display = (struct broker_display)BROKER_DISPLAY_NONE;
+	broker->signal_fd = -1;
+	broker->notify_fd = notify_open();
 	raise_file_limit();
 	broker_oom_protect();
-	if (host_init(&broker.host, NULL, NULL, err) == 0 &&
-		broker_files_open(&broker.files, config, err) == 0 &&
-		broker_cpus_check(config, &broker.host, broker.files.kvm, err) == 0 &&
-		broker_roms_open(
-			broker.roms, &broker.host, config, broker.files.firmware.bios, err) == 0 &&
-		broker_places_check(config, broker.roms, broker.files.kvm, err) == 0 &&
-		broker_check_memory(config, &broker.host, err) == 0 &&
-		broker_virtio_open(&broker.virtio, config, &broker.host, err) == 0 &&
-		broker_display_open(&broker.display, config, &broker.files.firmware, err) == 0 &&
-		broker_console_open(&broker.console, config, err) == 0 &&
-		make_loop(&broker, err) == 0) {
+	if (host_init(&broker->host, NULL, NULL, err) == 0 &&
+		broker_files_open(&broker->files, config, err) == 0 &&
+		broker_cpus_check(config, &broker->host, broker->files.kvm, err) == 0 &&
+		broker_roms_open(broker->roms, &broker->host, config, broker->files.firmware.bios,
+			err) == 0 &&
+		broker_places_check(config, broker->roms, broker->files.kvm, err) == 0 &&
+		broker_check_memory(config, &broker->host, err) == 0 &&
+		broker_virtio_open(&broker->virtio, config, &broker->host, err) == 0 &&
+		broker_display_open(&broker->display, config, &broker->files.firmware, err) == 0 &&
+		broker_console_open(&broker->console, config, err) == 0 &&
+		make_loop(broker, err) == 0) {
 		broker_cpus_leave(config);
-		broker_numa_settle(&broker.host, config);
+		broker_numa_settle(&broker->host, config);
 		/* For the first life, before there is anything that an error would have to undo. */
-		if (broker_tpm_start(&broker.files.tpm, err) == 0 &&
-			broker_virtio_start(&broker.virtio, err) == 0)
-			code = with_name(&broker, err);
-		broker_virtio_end(&broker.virtio);
-		broker_tpm_end(&broker.files.tpm, broker.loop);
+		if (broker_tpm_start(&broker->files.tpm, err) == 0 &&
+			broker_virtio_start(&broker->virtio, err) == 0)
+			code = with_name(broker, err);
+		broker_virtio_end(&broker->virtio);
+		broker_tpm_end(&broker->files.tpm, broker->loop);
 	}
-	broker_display_close(&broker.display);
-	broker_console_close(&broker.console);
-	broker_virtio_close(&broker.virtio);
-	broker_files_close(&broker.files);
-	broker_roms_close(broker.roms);
-	loop_free(broker.loop);
-	if (broker.signal_fd >= 0)
-		close(broker.signal_fd);
-	if (broker.notify_fd >= 0)
-		close(broker.notify_fd);
+	broker_display_close(&broker->display);
+	broker_console_close(&broker->console);
+	broker_virtio_close(&broker->virtio);
+	broker_files_close(&broker->files);
+	broker_roms_close(broker->roms);
+	loop_free(broker->loop);
+	if (broker->signal_fd >= 0)
+		close(broker->signal_fd);
+	if (broker->notify_fd >= 0)
+		close(broker->notify_fd);
 	return code;
 }

@@ -642,37 +642,41 @@ static void run(struct machine *machine)
 
 enum machine_end machine_run(const struct machine_config *config, struct error *err)
 {
-	struct machine machine = {
-		.config = config,
-		.err = err,
-		.display = MACHINE_DISPLAY_NONE,
-		.virtio.ram = { .ready = on_ready, .opaque = &machine },
-		.devices = {
-			.ready = on_ready,
-			.wanted = on_wanted,
-			.faulty = on_faulty,
-			.failed = on_failure,
-			.closed = on_closed,
-			.reach = fill_memory,
-			.plugged = on_plugged,
-			.hold = on_hold,
-			.eject = on_eject,
-			.opaque = &machine,
-		},
-	};
+	/* Large, and most of it for what a machine may lack: cleared by hand it would all be there. */
+	cleanup_free struct machine *machine = calloc(1, sizeof(*machine));
 	struct error failure = { 0 }; /* err may be a thread's to write, which fills RAM */
 
+	if (!machine) {
+		error_sys(err, -ENOMEM, NULL, "cannot start");
+		return MACHINE_FAILED;
+	}
 	if (sandbox_enter(err))
 		return MACHINE_FAILED;
-	pthread_mutex_init(&machine.holding, NULL);
-	pthread_mutex_init(&machine.lock, NULL);
-	space_init(&machine.mmio);
-	space_init(&machine.pio);
-	machine.memory.fd = -1;
-	if (assemble(&machine, &failure) == 0)
-		run(&machine);
+	machine->config = config;
+	machine->err = err;
+	machine->display = (struct machine_display)MACHINE_DISPLAY_NONE;
+	machine->virtio.ram = (struct virtio_ram){ .ready = on_ready, .opaque = machine };
+	machine->devices = (struct machine_devices){
+		.ready = on_ready,
+		.wanted = on_wanted,
+		.faulty = on_faulty,
+		.failed = on_failure,
+		.closed = on_closed,
+		.reach = fill_memory,
+		.plugged = on_plugged,
+		.hold = on_hold,
+		.eject = on_eject,
+		.opaque = machine,
+	};
+	pthread_mutex_init(&machine->holding, NULL);
+	pthread_mutex_init(&machine->lock, NULL);
+	space_init(&machine->mmio);
+	space_init(&machine->pio);
+	machine->memory.fd = -1;
+	if (assemble(machine, &failure) == 0)
+		run(machine);
 	else
-		on_failure(&machine, &failure);
-	take_apart(&machine);
-	return machine.end;
+		on_failure(machine, &failure);
+	take_apart(machine);
+	return machine->end;
 }
