@@ -9,6 +9,7 @@ import subprocess
 import time
 from pathlib import Path
 
+from lablib import picture
 from lablib.initrd import Archive
 from lablib.process import dying_with_parent
 from lablib.report import LabError
@@ -137,11 +138,27 @@ class Machine:
     def monitor(self, line):
         """Runs one line for QEMU's monitor that came from inside; returns the reply."""
         words = line.split()
+        if words[:1] == ["picture"] and len(words) == 3:
+            return self._picture(*words[1:])
         if not words or words[0] not in MONITOR_COMMANDS:
-            return f"error: only {' '.join(MONITOR_COMMANDS)} are let through\n"
+            return f"error: only picture {' '.join(MONITOR_COMMANDS)} are let through\n"
         if words[0] == "screendump" and len(words) > 1:
             words[1] = str(self.options.out / Path(words[1]).name)
         return self._qmp("human-monitor-command", {"command-line": " ".join(words)})
+
+    def _picture(self, name, device):
+        """What a display device shows goes into /out; returns what is written on it."""
+        taken = self.directory / "picture"
+        said = self._qmp("human-monitor-command", {"command-line": f"screendump {taken} {device}"})
+        if said:
+            return f"error: {said}"
+        shown = picture.load(taken)
+        (self.options.out / Path(name).name).write_bytes(shown.png())
+        try:
+            lines = shown.text().splitlines()
+        except LabError as error:
+            return f"error: {error}\n"
+        return "".join(f"{line}\n" for line in lines if line.strip(" ."))
 
     def _qmp(self, command, arguments=None):
         if not self._qmp_ready:
