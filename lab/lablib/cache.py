@@ -16,7 +16,7 @@ from pathlib import Path
 
 from lablib.report import say, step
 
-KINDS = ("root", "kernel", "host", "guest", "early", "installed")
+KINDS = ("root", "kernel", "host", "guest", "early", "installed", "desktop")
 UNUSED_DAYS = 3
 
 

@@ -9,6 +9,7 @@ from lablib.report import LabError
 
 SECTOR = 512
 UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+INSTALLED = re.compile(r"\{(installed|desktop)\}")
 DISK = re.compile(r"\{disk:([a-z0-9-]+):(\d+)([KMG])\}")
 
 
@@ -32,15 +33,14 @@ def words(path):
     return found
 
 
-def options(path, run_directory):
+def options(path, run_directory, out=None):
     """QEMU's arguments for a device mix; its disks are made in run_directory."""
-    return [_filled_in(word, run_directory) for word in words(path)]
+    return [_filled_in(word, run_directory, out) for word in words(path)]
 
 
-def _filled_in(word, run_directory):
-    word = word.replace("{run}", str(run_directory))
-    if "{installed}" in word:
-        word = word.replace("{installed}", str(installed.disk()))
+def _filled_in(word, run_directory, out):
+    word = word.replace("{run}", str(run_directory)).replace("{out}", str(out))
+    word = INSTALLED.sub(lambda match: str(installed.disk(match[1])), word)
     return DISK.sub(lambda match: _disk(match, run_directory), word)
 
 

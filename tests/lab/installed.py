@@ -26,13 +26,13 @@ class System:
         self.machine = machine
         self._commands = 0
 
-    def run(self, command):
+    def run(self, command, seconds=COMMAND_SECONDS):
         """What it says, once it has ended well."""
         self._commands += 1
         before = len(self.machine.output)
         # What is typed comes back, so it must not be what is waited for.
         self.machine.type(f"{command}; echo status=$? end-'{self._commands}'\n")
-        self.machine.expect(f"end-{self._commands}", COMMAND_SECONDS)
+        self.machine.expect(f"end-{self._commands}", seconds)
         said = self.machine.output[before:]
         check(f"status=0 end-{self._commands}" in said, f"{command}: {said}")
         return said
