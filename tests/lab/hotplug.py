@@ -91,6 +91,8 @@ def cycle(machine, functions, count, address=None):
             expect_times(machine, f"GONE {label}", number)
         if number == 1:
             first = resources(machine)
+        if number % 10 == 0:
+            print(f"   {number} of {count}", flush=True)
     last = resources(machine)
     print(f"   after 1: {first}\n   after {count}: {last}", flush=True)
     for kind in ("descriptors", "threads", "mappings", "locked"):
