@@ -4,6 +4,7 @@
 #include "base/fd.h"
 #include "base/journald.h"
 #include "base/log.h"
+#include "base/mapped.h"
 #include "base/notify.h"
 #include "base/size.h"
 #include "broker/oom.h"
@@ -201,6 +202,7 @@ static void enter(struct watch *watch, enum phase phase)
 	}
 	watch->guest_since = watch->since;
 	notify_tell(watch->broker->notify_fd, "READY=1");
+	mapped_let_go();
 	broker_console_enter(&watch->broker->console);
 }
 

@@ -3,6 +3,7 @@
 
 #include "base/fd.h"
 #include "base/loop.h"
+#include "base/mapped.h"
 #include "base/size.h"
 #include "kvm/cpuid.h"
 #include "kvm/vcpu.h"
@@ -633,6 +634,7 @@ static void run(struct machine *machine)
 	if (console_start(&machine->console, &failure) == 0) {
 		tell(machine, &(struct message){ .type = MESSAGE_READY });
 		vcpus_start(machine->vcpus, &failure);
+		mapped_let_go();
 	}
 	if (failure.code)
 		on_failure(machine, &failure);
