@@ -92,7 +92,7 @@ def cycle(machine, functions, count, address=None):
         if number == 1:
             first = resources(machine)
         if number % 10 == 0:
-            print(f"   {number} of {count}", flush=True)
+            print(f"   after {number} of {count}: {resources(machine)}", flush=True)
     last = resources(machine)
     print(f"   after 1: {first}\n   after {count}: {last}", flush=True)
     for kind in ("descriptors", "threads", "mappings", "locked"):
