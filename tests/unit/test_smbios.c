@@ -20,7 +20,7 @@ static int setup(void **state)
 	(void)state;
 	memset(&config, 0, sizeof(config));
 	memset(&smbios, 0xee, sizeof(smbios));
-	smbios_write(&smbios, &config, "vm1", &memory, 4);
+	smbios_write(&smbios, &config, "vm1", &memory, &KVM_CPUS(4));
 	return 0;
 }
 
@@ -92,9 +92,9 @@ static void the_system_is_known_by_its_name(void **state)
 	assert_int_equal(uuid[7] >> 4, 8);
 	assert_int_equal(uuid[8] >> 6, 2);
 	/* Whatever else it is; and another one has another. */
-	smbios_write(&smbios, &config, "vm1", &memory, 1);
+	smbios_write(&smbios, &config, "vm1", &memory, &KVM_CPUS(1));
 	assert_memory_equal(uuid, find(1) + 8, 16);
-	smbios_write(&smbios, &config, "vm2", &memory, 1);
+	smbios_write(&smbios, &config, "vm2", &memory, &KVM_CPUS(1));
 	assert_memory_not_equal(uuid, find(1) + 8, 8);
 	assert_memory_not_equal(uuid + 9, find(1) + 8 + 9, 7);
 }
@@ -114,6 +114,31 @@ static void cpus_and_memory_are_what_they_are(void **state)
 	assert_true(field(after(find(19)), 2, 2) != field(find(19), 2, 2));
 }
 
+/* 7.5: one structure a socket, with what it has. */
+static void each_socket_is_told_of(void **state)
+{
+	struct memory memory = { .regions = { { 0, GIB, NULL } }, .count = 1, .size = GIB };
+	struct kvm_cpus cpus = { .count = 12, .cores = 3, .threads = 2 };
+	const uint8_t *socket;
+
+	(void)state;
+	smbios_write(&smbios, &config, "vm1", &memory, &cpus);
+	socket = find(4);
+	for (unsigned i = 0; i < 2; i++, socket = after(socket)) {
+		char name[] = "CPU 0";
+
+		name[4] += i;
+		assert_int_equal(socket[0], 4);
+		assert_int_equal(field(socket, 2, 2), 0x400 + i);
+		assert_string_equal(text(socket, socket[4]), name);
+		assert_int_equal(socket[0x23], 3);
+		assert_int_equal(socket[0x25], 6);
+		assert_int_equal(field(socket, 0x2a, 2), 3);
+		assert_int_equal(field(socket, 0x2e, 2), 6);
+	}
+	assert_int_not_equal(socket[0], 4);
+}
+
 /* By number, 0 where the field has none. */
 static const char *said(uint8_t type, unsigned offset)
 {
@@ -127,7 +152,7 @@ static void write_again(void)
 	const struct memory memory = { .regions = { { 0, GIB, NULL } }, .count = 1, .size = GIB };
 
 	memset(&smbios, 0xee, sizeof(smbios));
-	smbios_write(&smbios, &config, "vm1", &memory, 1);
+	smbios_write(&smbios, &config, "vm1", &memory, &KVM_CPUS(1));
 }
 
 static bool has(uint8_t type)
@@ -216,6 +241,7 @@ static void the_tables_are_where_they_are_placed(void **state)
 static void it_always_fits(void **state)
 {
 	struct memory memory = { .count = MEMORY_REGIONS_MAX };
+	struct kvm_cpus cpus = KVM_CPUS(KVM_CPUS_MAX);
 
 	(void)state;
 	for (unsigned i = 0; i < SMBIOS_TEXTS; i++)
@@ -223,7 +249,8 @@ static void it_always_fits(void **state)
 	for (unsigned i = 0; i < SMBIOS_OEM_MAX; i++)
 		memset(config.oem[i], 'x', SMBIOS_OEM_SIZE - 1);
 	config.oem_count = SMBIOS_OEM_MAX;
-	smbios_write(&smbios, &config, "vm", &memory, 64);
+	cpus.cores = 1;
+	smbios_write(&smbios, &config, "vm", &memory, &cpus);
 	assert_true(smbios.size <= sizeof(smbios.tables));
 }
 
@@ -233,6 +260,7 @@ int main(void)
 		cmocka_unit_test_setup(the_anchor_leads_to_whole_tables, setup),
 		cmocka_unit_test_setup(the_system_is_known_by_its_name, setup),
 		cmocka_unit_test_setup(cpus_and_memory_are_what_they_are, setup),
+		cmocka_unit_test_setup(each_socket_is_told_of, setup),
 		cmocka_unit_test_setup(what_the_user_says_is_told, setup),
 		cmocka_unit_test_setup(nothing_is_told_of_what_nobody_has_said, setup),
 		cmocka_unit_test_setup(the_tables_are_where_they_are_placed, setup),

@@ -21,7 +21,7 @@ static void write_smbios(const struct boot_machine *machine)
 {
 	struct smbios *smbios = memory_at(machine->memory, LAYOUT_SMBIOS, sizeof(*smbios));
 
-	smbios_write(smbios, machine->smbios, machine->name, machine->memory, machine->cpus->count);
+	smbios_write(smbios, machine->smbios, machine->name, machine->memory, machine->cpus);
 	smbios_place(smbios, LAYOUT_SMBIOS + offsetof(struct smbios, tables));
 }
 

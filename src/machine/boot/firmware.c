@@ -63,8 +63,8 @@ static void add_machine(struct firmware *firmware)
 		fw_cfg, ACPI_LOADER_TABLES, firmware->tables, sizeof(firmware->tables), NULL, NULL);
 	fw_cfg_add_file(
 		fw_cfg, ACPI_LOADER_RSDP, firmware->rsdp, sizeof(firmware->rsdp), NULL, NULL);
-	smbios_write(&firmware->smbios, machine->smbios, machine->name, machine->memory,
-		machine->cpus->count);
+	smbios_write(
+		&firmware->smbios, machine->smbios, machine->name, machine->memory, machine->cpus);
 	fw_cfg_add_file(fw_cfg, SMBIOS_ANCHOR_FILE, firmware->smbios.anchor,
 		sizeof(firmware->smbios.anchor), NULL, NULL);
 	fw_cfg_add_file(fw_cfg, SMBIOS_TABLES_FILE, firmware->smbios.tables, firmware->smbios.size,

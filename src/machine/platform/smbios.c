@@ -4,14 +4,17 @@
 #include "base/hash.h"
 #include "base/size.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #define MANUFACTURER "Penstock"
 #define UNKNOWN      2      /* "unknown" of most fields; 1 is "other" */
 #define NO_HANDLE    0xfffe /* "not provided", of an error */
+#define SOCKET_SIZE  72     /* of a processor's structure with its strings */
 
-/* What is said beside what users say fits into the last 2 KiB. */
-_Static_assert(SMBIOS_TEXTS *SMBIOS_TEXT_SIZE + SMBIOS_OEM_MAX * SMBIOS_OEM_SIZE + 2048 <=
+/* What is said beside what users say, and of each socket, fits into the last 2 KiB. */
+_Static_assert(SMBIOS_TEXTS *SMBIOS_TEXT_SIZE + SMBIOS_OEM_MAX * SMBIOS_OEM_SIZE +
+			       KVM_CPUS_MAX * SOCKET_SIZE + 2048 <=
 		       SMBIOS_TABLES_MAX,
 	"all that a user can say fits");
 
@@ -134,7 +137,7 @@ _Static_assert(sizeof(struct anchor) == SMBIOS_ANCHOR_SIZE, "6.2 of the specific
 
 static const struct strings no_strings;
 
-/* Handles: one a type, and for RAM one a region behind it. */
+/* Handles: one a type, and a number behind it for sockets and regions of RAM. */
 static struct header header(enum type type, size_t size, unsigned number)
 {
 	return (struct header){ type, size, type << 8 | number };
@@ -285,11 +288,13 @@ static void add_oem_strings(struct smbios *smbios, const struct smbios_config *c
 		add_structure(smbios, &oem, &strings);
 }
 
-static void add_processor(struct smbios *smbios, unsigned cpus)
+static void add_socket(struct smbios *smbios, const struct kvm_cpus *cpus, unsigned socket)
 {
-	static const struct strings strings = { { "CPU 0", MANUFACTURER }, 2 };
+	unsigned threads = cpus->cores * cpus->threads;
+	char name[16];
+	const struct strings strings = { { name, MANUFACTURER }, 2 };
 	struct processor processor = {
-		.header = header(PROCESSOR, sizeof(processor), 0),
+		.header = header(PROCESSOR, sizeof(processor), socket),
 		.socket = 1,
 		.type = 3, /* a central one */
 		.family = UNKNOWN,
@@ -297,16 +302,17 @@ static void add_processor(struct smbios *smbios, unsigned cpus)
 		.status = 0x41, /* there is one, and it is on */
 		.upgrade = UNKNOWN,
 		.caches = { 0xffff, 0xffff, 0xffff },
-		.cores = cpus,
-		.enabled = cpus,
-		.threads = cpus,
+		.cores = cpus->cores,
+		.enabled = cpus->cores,
+		.threads = threads,
 		.characteristics = 4, /* of 64 bits */
 		.family_2 = UNKNOWN,
-		.cores_2 = cpus,
-		.enabled_2 = cpus,
-		.threads_2 = cpus,
+		.cores_2 = cpus->cores,
+		.enabled_2 = cpus->cores,
+		.threads_2 = threads,
 	};
 
+	snprintf(name, sizeof(name), "CPU %u", socket);
 	add_structure(smbios, &processor, &strings);
 }
 
@@ -376,7 +382,7 @@ void smbios_place(struct smbios *smbios, uint64_t gpa)
 }
 
 void smbios_write(struct smbios *smbios, const struct smbios_config *config, const char *name,
-	const struct memory *memory, unsigned cpus)
+	const struct memory *memory, const struct kvm_cpus *cpus)
 {
 	struct boot_information boot = { .header = header(BOOT_INFORMATION, sizeof(boot), 0) };
 	struct header end = header(END, sizeof(end), 0);
@@ -386,7 +392,8 @@ void smbios_write(struct smbios *smbios, const struct smbios_config *config, con
 	add_system(smbios, config, name);
 	add_board(smbios, config);
 	add_chassis(smbios, config);
-	add_processor(smbios, cpus);
+	for (unsigned i = 0; i < cpus->count / (cpus->cores * cpus->threads); i++)
+		add_socket(smbios, cpus, i);
 	add_oem_strings(smbios, config);
 	add_memory(smbios, memory);
 	add_structure(smbios, &boot, &no_strings);

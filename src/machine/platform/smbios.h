@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #pragma once
 
+#include "kvm/cpus.h"
 #include "machine/memory.h"
 
 #include <stdbool.h>
@@ -14,7 +15,7 @@
 #define SMBIOS_ANCHOR_FILE "etc/smbios/smbios-anchor"
 #define SMBIOS_TABLES_FILE "etc/smbios/smbios-tables"
 #define SMBIOS_ANCHOR_SIZE 24
-#define SMBIOS_TABLES_MAX  (24 * 1024) /* for all that a user can say, see smbios.c */
+#define SMBIOS_TABLES_MAX  (28 * 1024) /* for all that a user can say, see smbios.c */
 
 #define SMBIOS_TEXT_SIZE 256 /* with the end */
 #define SMBIOS_OEM_SIZE  1024
@@ -62,7 +63,7 @@ struct smbios {
 
 /* Where the user gives no UUID it follows from the name, so that the machine is the same system at each start. */
 void smbios_write(struct smbios *smbios, const struct smbios_config *config, const char *name,
-	const struct memory *memory, unsigned cpus);
+	const struct memory *memory, const struct kvm_cpus *cpus);
 
 /* Where the tables are, which firmware finds a place for. */
 void smbios_place(struct smbios *smbios, uint64_t gpa);
