@@ -108,9 +108,9 @@ struct broker_config {
 	const char *kernel;   /* NULL: firmware finds one */
 	const char *initrd;   /* NULL: none */
 	const char *cmdline;
-	uint64_t memory; /* bytes */
-	bool hugepages;  /* RAM is of the host's pool of them */
-	bool prealloc;   /* all RAM is present before the guest starts */
+	uint64_t memory;    /* bytes */
+	uint64_t hugepages; /* RAM is of the host's pool of those of 2 MiB or 1 GiB; 0: of none */
+	bool prealloc;      /* all RAM is present before the guest starts */
 	struct kvm_cpus cpus;
 	bool rtc_local;
 	struct bdf devices[MACHINE_DEVICES_MAX];

@@ -95,6 +95,7 @@ static _Noreturn void run_machine(struct broker *broker, const struct broker_vfi
 		.memory = config->memory,
 		.memory_fd = ram->fd,
 		.memory_kind = ram->kind,
+		.memory_page = ram->page,
 		.prealloc = config->prealloc,
 		.cpus = config->cpus,
 		.rtc_local = config->rtc_local,

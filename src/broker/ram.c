@@ -81,11 +81,13 @@ static int open_huge_in_namespace(uint64_t size)
 
 int broker_ram_open(struct broker_ram *ram, const struct broker_config *config, struct error *err)
 {
+	unsigned page = config->hugepages == GIB ? MFD_HUGE_1GB : MFD_HUGE_2MB;
 	char text[24];
 
+	ram->page = config->hugepages ? config->hugepages : MEMORY_PAGE;
 	if (config->hugepages) {
 		ram->kind = MEMORY_HUGETLB;
-		ram->fd = memory_file(config->memory, MFD_HUGETLB | MFD_HUGE_2MB);
+		ram->fd = memory_file(config->memory, MFD_HUGETLB | page);
 	} else {
 		ram->kind = MEMORY_HUGE;
 		ram->fd = open_huge(config->memory);

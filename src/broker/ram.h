@@ -10,6 +10,7 @@
 struct broker_ram {
 	int fd;
 	enum memory_kind kind;
+	uint64_t page;
 };
 
 int broker_ram_open(struct broker_ram *ram, const struct broker_config *config, struct error *err);

@@ -100,25 +100,43 @@ static uint64_t meminfo(const char *meminfo, const char *key)
 	return line && sscanf(line + strlen(key), ": %llu", &value) == 1 ? value : 0;
 }
 
-#define HUGEPAGES "/sys/kernel/mm/hugepages/hugepages-2048kB/"
+static long count_hugepages(const struct host *host, const char *pool, const char *which)
+{
+	return host_read_number(host, 0, "%s/%s_hugepages", pool, which);
+}
 
 static int check_hugepages(
 	const struct broker_config *config, const struct host *host, struct error *err)
 {
-	long needed = config->memory / (2 * MIB), usable;
+	uint64_t page = config->hugepages;
+	long needed = config->memory / page, usable;
+	char pool[64], size[24];
 
-	if (config->memory % (2 * MIB))
+	snprintf(pool, sizeof(pool), "/sys/kernel/mm/hugepages/hugepages-%llukB",
+		(unsigned long long)(page / KIB));
+	size_format(page, size);
+	if (config->memory % page)
 		return error_set(err, -EINVAL, NULL,
-			"with --hugepages the memory must be a multiple of 2 MiB");
-	usable = host_read_number(host, 0, HUGEPAGES "free_hugepages") -
-		 host_read_number(host, 0, HUGEPAGES "resv_hugepages");
+			"with huge pages of %s the memory must be a multiple of that", size);
+	if (page > 2 * MIB && !host_exists(host, pool)) {
+		error_set(err, -ENOTSUP, NULL, "this host has no huge pages of %s", size);
+		error_hint(err, "--hugepages takes those of 2 MiB");
+		return err->code;
+	}
+	usable = count_hugepages(host, pool, "free") - count_hugepages(host, pool, "resv");
 	if (usable >= needed)
 		return 0;
 	error_set(err, -ENOMEM, NULL,
-		"the host has %ld huge pages of 2 MiB that nobody uses, the guest needs %ld",
-		usable, needed);
-	error_hint(err, "echo %ld >" HUGEPAGES "nr_hugepages",
-		host_read_number(host, 0, HUGEPAGES "nr_hugepages") + needed - usable);
+		"the host has %ld huge pages of %s that nobody uses, the guest needs %ld", usable,
+		size, needed);
+	needed += count_hugepages(host, pool, "nr") - usable;
+	if (page > 2 * MIB)
+		error_hint(err,
+			"echo %ld >%s/nr_hugepages; where its memory is in pieces it gets fewer, and all "
+			"of them with 'hugepagesz=1G hugepages=%ld' on its kernel's command line",
+			needed, pool, needed);
+	else
+		error_hint(err, "echo %ld >%s/nr_hugepages", needed, pool);
 	return err->code;
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "cmd/run.h"
+#include "base/fd.h"
 #include "base/size.h"
 #include "broker/broker.h"
 #include "broker/rom.h"
@@ -43,7 +44,8 @@ static const char help[] =
 	"                     last until the machine ends\n"
 	"  --tpm              a TPM 2.0, served by swtpm; with --nvram FILE its state is kept in the\n"
 	"                     directory FILE.tpm, with and without firmware; else until the machine ends\n"
-	"  --memory SIZE      guest RAM, such as 512M or 8G (default 512M)\n"
+	"  --memory SIZE[,hugepages=2M|1G]  guest RAM, such as 512M or 8G (default 512M); hugepages= takes\n"
+	"                     it from the host's pool of such pages\n"
 	"  --cpus N[,KEY=VALUE]...  number of virtual CPUs, 1 to 64 (default 1), in one socket of so\n"
 	"                     many cores, or as the keys sockets, cores and threads (of a core) say;\n"
 	"                     pin=LIST has each run on a CPU of the host's, as 2-5 or 2-3+6, and\n"
@@ -107,7 +109,7 @@ static const char help[] =
 	"  --name NAME        the machine's name, for messages, the journal and the commands\n"
 	"                     that reach a running machine (default vm-PID, or the file's)\n"
 	"  --monitor unix:PATH  one more socket for clients of QMP, besides that of its name\n"
-	"  --hugepages        guest RAM from the host's pool of huge pages (vm.nr_hugepages)\n"
+	"  --hugepages        the same as hugepages=2M of --memory\n"
 	"  --prealloc         start the guest when all of its RAM is there, not while it is being\n"
 	"                     made present\n"
 	"  --on-device-error WHAT  when a device reports an uncorrectable error: report it to clients\n"
@@ -228,13 +230,27 @@ static int usage(struct error *err)
 
 static int parse_memory(const char *text, struct broker_config *config, struct error *err)
 {
-	if (size_parse(text, &config->memory) || config->memory < MEMORY_LEAST ||
+	cleanup_free char *copy = strdup(text);
+	char *pages = copy, *size = strsep(&pages, ",");
+
+	if (!copy)
+		return error_sys(err, -ENOMEM, NULL, "cannot read --memory");
+	if (size_parse(size, &config->memory) || config->memory < MEMORY_LEAST ||
 		config->memory % (4 * KIB)) {
 		error_set(err, -EINVAL, NULL,
-			"--memory %s is no size for a guest: 2M or more, in multiples of 4K", text);
+			"--memory %s is no size for a guest: 2M or more, in multiples of 4K", size);
 		return usage(err);
 	}
-	return 0;
+	if (!pages)
+		return 0;
+	if (strcmp(pages, "hugepages=2M") == 0)
+		config->hugepages = 2 * MIB;
+	else if (strcmp(pages, "hugepages=1G") == 0)
+		config->hugepages = GIB;
+	else
+		error_set(err, -EINVAL, NULL,
+			"--memory %s: '%s' is neither hugepages=2M nor hugepages=1G", text, pages);
+	return err->code ? usage(err) : 0;
 }
 
 static int parse_number(const char *option, const char *text, unsigned least, unsigned most,
@@ -519,7 +535,8 @@ static int parse_run_option(int option, struct broker_config *config, struct err
 	case OPT_MONITOR:
 		return parse_monitor(optarg, config, err);
 	case OPT_HUGEPAGES:
-		config->hugepages = true;
+		if (!config->hugepages)
+			config->hugepages = 2 * MIB;
 		return 0;
 	case OPT_PREALLOC:
 		config->prealloc = true;

@@ -436,7 +436,7 @@ static int make_memory(struct machine *machine, struct error *err)
 	struct vfio_iommu *iommu = machine->devices.iommu;
 
 	/* An IOMMU that no device has joined yet tells nothing. */
-	if (memory_place(&machine->memory, config->memory,
+	if (memory_place(&machine->memory, config->memory, config->memory_page,
 		    config->device_count ? iommu->ranges : NULL,
 		    config->device_count ? iommu->range_count : 0, err) ||
 		memory_map(&machine->memory, config->memory_fd, config->memory_kind, err))

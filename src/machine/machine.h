@@ -37,10 +37,11 @@ struct machine_config {
 	const char *name;
 	const struct smbios_config *smbios;
 	struct boot_files boot;
-	uint64_t memory; /* bytes, a multiple of 4 KiB; of 2 MiB with hugetlb */
+	uint64_t memory; /* bytes, a multiple of 4 KiB; with hugetlb of a page */
 	int memory_fd;   /* a file of that size, for guest RAM; the machine closes it */
 	enum memory_kind memory_kind;
-	bool prealloc; /* the guest does not run before all RAM is present */
+	uint64_t memory_page; /* MEMORY_PAGE, or with hugetlb 1 GiB */
+	bool prealloc;        /* the guest does not run before all RAM is present */
 	struct kvm_cpus cpus;
 	bool rtc_local; /* the RTC is in the host's time zone, not in UTC */
 	struct console_config console;

@@ -17,18 +17,16 @@
 #define MADV_COLLAPSE 25
 #endif
 
-#define HUGE_PAGE (2 * MIB)
-
 /* RAM below this must not have a hole: the kernel, its command line and the ACPI tables lie there. */
 #define CONTIGUOUS_END (16 * MIB)
 
 /* Take as much of [first, end) as is still wanted, on huge-page borders but for the last end. */
 static int take_memory(struct memory *memory, uint64_t first, uint64_t end, uint64_t *wanted)
 {
-	uint64_t gpa = align_up(first, HUGE_PAGE);
+	uint64_t gpa = align_up(first, memory->page);
 	uint64_t size;
 
-	end = align_down(end, HUGE_PAGE);
+	end = align_down(end, memory->page);
 	if (!*wanted || end <= gpa)
 		return 0;
 	if (memory->count == MEMORY_REGIONS_MAX)
@@ -45,18 +43,18 @@ static const struct iova_range allowed[] = {
 	{ LAYOUT_HIGH_RAM, (1ULL << 46) - 1 },
 };
 
-int memory_place(struct memory *memory, uint64_t size, const struct iova_range *ranges,
-	unsigned count, struct error *err)
+int memory_place(struct memory *memory, uint64_t size, uint64_t page,
+	const struct iova_range *ranges, unsigned count, struct error *err)
 {
 	static const struct iova_range everywhere = { 0, UINT64_MAX };
-	uint64_t wanted = size;
+	uint64_t wanted = size, low_end = max_u64(page, CONTIGUOUS_END);
 	char text[24];
 
 	if (!ranges) {
 		ranges = &everywhere;
 		count = 1;
 	}
-	*memory = (struct memory){ .size = size, .fd = -1 };
+	*memory = (struct memory){ .size = size, .page = page, .fd = -1 };
 	for (unsigned i = 0; i < ARRAY_SIZE(allowed); i++)
 		for (unsigned j = 0; j < count; j++) {
 			uint64_t first = max_u64(max_u64(allowed[i].first, ranges[j].first),
@@ -71,11 +69,15 @@ int memory_place(struct memory *memory, uint64_t size, const struct iova_range *
 		return error_set(err, -ENOSPC, NULL,
 			"guest RAM of %s does not fit into the addresses that the devices reach",
 			size_format(size, text));
-	if (!memory->count || memory->regions[0].gpa ||
-		memory->regions[0].size < min_u64(size, CONTIGUOUS_END))
-		return error_set(err, -ENOSPC, NULL,
-			"the host's IOMMU reserves addresses below 16 MiB, where a guest needs RAM");
-	return 0;
+	if (memory->count && !memory->regions[0].gpa &&
+		memory->regions[0].size >= min_u64(size, low_end))
+		return 0;
+	error_set(err, -ENOSPC, NULL,
+		"the host's IOMMU reserves addresses below %s, where a guest needs RAM",
+		size_format(low_end, text));
+	if (page > MEMORY_PAGE)
+		error_hint(err, "huge pages of 2 MiB may lie around them: --hugepages");
+	return err->code;
 }
 
 int memory_file(uint64_t size, unsigned flags)
@@ -93,15 +95,15 @@ static int map_region(struct memory *memory, struct memory_region *region, uint6
 {
 	/* Pages of the pool are reserved here, so that one that is too small is an error and no SIGBUS. */
 	int flags = MAP_SHARED | MAP_FIXED | (memory->kind == MEMORY_HUGETLB ? 0 : MAP_NORESERVE);
-	uint64_t reserved = region->size + HUGE_PAGE;
+	uint64_t reserved = region->size + memory->page;
 	char *at =
 		mmap(NULL, reserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	char *aligned;
 
 	if (at == MAP_FAILED)
 		return -errno;
-	/* GPA and HVA must agree in their low 21 bits for one huge page to serve both. */
-	aligned = (char *)align_up((uintptr_t)at, HUGE_PAGE);
+	/* GPA and HVA must agree in their low bits for one huge page to serve both. */
+	aligned = (char *)align_up((uintptr_t)at, memory->page);
 	region->hva =
 		mmap(aligned, region->size, PROT_READ | PROT_WRITE, flags, memory->fd, offset);
 	if (region->hva == MAP_FAILED) {
@@ -160,7 +162,7 @@ static int collapse(struct memory *memory, char *at, uint64_t size)
 {
 	int code = 0;
 
-	for (uint64_t done = 0; done < size && !code; done += HUGE_PAGE)
+	for (uint64_t done = 0; done < size && !code; done += MEMORY_PAGE)
 		code = make_present(at + done, 4 * KIB);
 	if (code || madvise(at, size, MADV_COLLAPSE) == 0 || errno != EINVAL)
 		return code;
@@ -187,8 +189,8 @@ static const struct memory_region *region_at(
 int memory_populate(struct memory *memory, uint64_t gpa, uint64_t size, struct error *err)
 {
 	const struct memory_region *region = region_at(memory, gpa, size);
-	uint64_t start = align_down(gpa, HUGE_PAGE) - region->gpa;
-	uint64_t end = min_u64(align_up(gpa + size, HUGE_PAGE) - region->gpa, region->size);
+	uint64_t start = align_down(gpa, MEMORY_PAGE) - region->gpa;
+	uint64_t end = min_u64(align_up(gpa + size, MEMORY_PAGE) - region->gpa, region->size);
 	char *at = (char *)region->hva + start;
 	char text[24];
 	int code = 0;

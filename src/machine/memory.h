@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/error.h"
+#include "base/size.h"
 #include "vfio/iommu.h"
 
 #include <stdbool.h>
@@ -11,9 +12,11 @@
 /*
  * Guest RAM: where it lies in the guest (GPA), where in this process (HVA), and the file behind it. A
  * file, so that back ends in other processes and in the kernel can map it, too. Its pages are of 2 MiB,
- * which spares a second-level fault for each 4 KiB; GPA, HVA and the offset in the file agree in their
- * low 21 bits.
+ * which spares a second-level fault for each 4 KiB, or of 1 GiB; GPA, HVA and the offset in the file agree
+ * in their low bits, as many as a page has.
  */
+
+#define MEMORY_PAGE (2 * MIB)
 
 enum memory_kind {
 	MEMORY_HUGE,     /* a file that has huge pages wherever one is free */
@@ -40,7 +43,8 @@ struct memory {
 	struct memory_region regions[MEMORY_REGIONS_MAX]; /* sorted by gpa */
 	unsigned count;
 	uint64_t size; /* of all regions */
-	int fd;        /* -1: not mapped */
+	uint64_t page;
+	int fd; /* -1: not mapped */
 	enum memory_kind kind;
 	struct memory_range first[MEMORY_FIRST_MAX]; /* memory_need() */
 	unsigned first_count;
@@ -48,11 +52,11 @@ struct memory {
 };
 
 /*
- * Place size bytes of RAM: from 0 to 2 GiB and from 4 GiB on, inside the IOVAs that a device can
- * reach (ranges, NULL: everywhere).
+ * Place size bytes of RAM, in pages of MEMORY_PAGE or 1 GiB: from 0 to 2 GiB and from 4 GiB on, inside the
+ * IOVAs that a device can reach (ranges, NULL: everywhere).
  */
-int memory_place(struct memory *memory, uint64_t size, const struct iova_range *ranges,
-	unsigned count, struct error *err);
+int memory_place(struct memory *memory, uint64_t size, uint64_t page,
+	const struct iova_range *ranges, unsigned count, struct error *err);
 
 /* A file of so many bytes for guest RAM, with flags of memfd_create(2): descriptor or negative errno. */
 int memory_file(uint64_t size, unsigned flags);

@@ -151,7 +151,7 @@ void fuzz_one(struct fuzz_input *input)
 	if (how & 4)
 		fit(length);
 	boot.kernel_fd = make_file("kernel", file, length);
-	fuzz_check(memory_place(&memory, ram, NULL, 0, &err) == 0);
+	fuzz_check(memory_place(&memory, ram, MEMORY_PAGE, NULL, 0, &err) == 0);
 	fuzz_check(memory_map(&memory, memory_file(memory.size, 0), MEMORY_HUGE, &err) == 0);
 	memory_map_for_kernel(&map, &memory, 3 * MIB);
 	if (linux_load(&memory, &boot, &map, LAYOUT_ACPI, &entry, &err) == 0) {

@@ -63,7 +63,7 @@ static void map_memory(struct vfio_iommu *iommu, struct fuzz_input *input)
 	struct memory memory;
 	struct error err = { 0 };
 
-	if (memory_place(&memory, size, iommu->ranges, iommu->range_count, &err)) {
+	if (memory_place(&memory, size, MEMORY_PAGE, iommu->ranges, iommu->range_count, &err)) {
 		fuzz_check(err.code && err.what[0]);
 		return;
 	}

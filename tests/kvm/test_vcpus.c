@@ -434,7 +434,7 @@ static void assert_shared(struct guest *guest, enum memory_kind kind)
 	struct statfs of;
 	uint64_t *other;
 
-	assert_int_equal(memory_place(&memory, 4 * MIB, NULL, 0, &err), 0);
+	assert_int_equal(memory_place(&memory, 4 * MIB, MEMORY_PAGE, NULL, 0, &err), 0);
 	if (memory_map(&memory, memory_file(4 * MIB, flags), kind, &err) ||
 		memory_populate(&memory, 0, 4 * MIB, &err))
 		fail_msg("%s", err.what);

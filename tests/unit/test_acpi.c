@@ -47,7 +47,7 @@ static int setup(void **state)
 	fixture.pci.has_ports = true;
 	pci_port_init(&fixture.port, 1, 1, &windows);
 	pci_bridge_add(&fixture.pci.bus, &fixture.port.bridge, 2 << 3, &err);
-	memory_place(&fixture.memory, 16 * MIB, NULL, 0, &err);
+	memory_place(&fixture.memory, 16 * MIB, MEMORY_PAGE, NULL, 0, &err);
 	memory_map(&fixture.memory, memory_file(fixture.memory.size, 0), MEMORY_HUGE, &err);
 	*state = &fixture;
 	return err.code;

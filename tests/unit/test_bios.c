@@ -46,7 +46,7 @@ static int setup(void **state)
 	memset(&fixture, 0, sizeof(fixture));
 	space_init(&fixture.mmio);
 	space_init(&fixture.pio);
-	memory_place(&fixture.memory, RAM, NULL, 0, &err);
+	memory_place(&fixture.memory, RAM, MEMORY_PAGE, NULL, 0, &err);
 	memory_map(&fixture.memory, memory_file(RAM, 0), MEMORY_HUGE, &err);
 	fixture.pci.reset = on_reset;
 	fixture.topology.firmware = true;

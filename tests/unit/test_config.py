@@ -128,7 +128,7 @@ class Config(unittest.TestCase):
                 ("kernel: /k\nmemory: 1x\n", "FILE:2:9: memory 1x is no size for a guest", "run --help"),
                 ("kernel: /k\nmemroy: 1G\n", "FILE:2:1: there is no key 'memroy'", "did you mean memory?"),
                 ("kernel: /k\ntpm: maybe\n", "FILE:2:6: tpm is true or false", "write 'tpm: true'"),
-                ("kernel: /k\nmemory: []\n", "FILE:2:9: memory takes one value", "write 'memory: SIZE'"),
+                ("kernel: /k\nmemory: []\n", "FILE:2:9: memory takes one value", "write 'memory: SIZE[,hugepages=2M|1G]'"),
                 ("kernel: /k\ndevice:\n- 0000:01:00.0\n- 01:00.8\n", "FILE:4:3: device 01:00.8 is no PCI address", "ls"),
                 ("kernel: /k\ndevice: [ 0000:01:00.0, '01:00.0' ]\n", "FILE:2:25: device 01:00.0 is given twice", ""),
                 ("kernel: /k\ndedicated: true\n", "FILE:2:12: dedicated needs cpus N", ""),

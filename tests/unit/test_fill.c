@@ -179,7 +179,7 @@ static void start(uint64_t size, const struct iova_range *ranges, unsigned count
 	const struct fill_ops ops = { on_failed, NULL };
 	struct error err = { 0 };
 
-	assert_int_equal(memory_place(&memory, size, ranges, count, &err), 0);
+	assert_int_equal(memory_place(&memory, size, MEMORY_PAGE, ranges, count, &err), 0);
 	assert_int_equal(memory_map(&memory, memory_file(size, 0), MEMORY_HUGE, &err), 0);
 	fill = fill_start(&memory, with_iommu ? &iommu : NULL, &ops, &err);
 	assert_non_null(fill);

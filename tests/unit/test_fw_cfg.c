@@ -45,7 +45,7 @@ static int setup(void **state)
 
 	memset(&fixture, 0, sizeof(fixture));
 	space_init(&fixture.pio);
-	memory_place(&fixture.memory, RAM, NULL, 0, &err);
+	memory_place(&fixture.memory, RAM, MEMORY_PAGE, NULL, 0, &err);
 	memory_map(&fixture.memory, memory_file(RAM, 0), MEMORY_HUGE, &err);
 	strcpy(fixture.text, "0 files");
 	assert_int_equal(fw_cfg_init(&fixture.fw_cfg, &fixture.pio, &fixture.memory), 0);

@@ -30,7 +30,8 @@ static void make_memory_of(struct fixture *fixture, uint64_t size, uint64_t ther
 {
 	if (fixture->memory.count)
 		memory_free(&fixture->memory);
-	assert_int_equal(memory_place(&fixture->memory, size, NULL, 0, &fixture->err), 0);
+	assert_int_equal(
+		memory_place(&fixture->memory, size, MEMORY_PAGE, NULL, 0, &fixture->err), 0);
 	assert_int_equal(
 		memory_map(&fixture->memory, memory_file(there, 0), MEMORY_HUGE, &fixture->err), 0);
 }

@@ -156,6 +156,7 @@ static void start(int (*run)(unsigned id, struct kvm_run *run), unsigned cpus)
 	machine.control = pair[0];
 	machine.config.control_fd = pair[1];
 	machine.config.cpus = KVM_CPUS(cpus);
+	machine.config.memory_page = MEMORY_PAGE;
 	machine.config.memory_fd = memfd_create("ram", MFD_CLOEXEC);
 	machine.config.boot.kernel_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	assert_int_equal(ftruncate(machine.config.memory_fd, machine.config.memory), 0);

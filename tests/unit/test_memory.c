@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "base/fd.h"
 #include "base/size.h"
 #include "machine/layout.h"
 #include "machine/memory.h"
@@ -9,6 +10,7 @@
 #include <linux/memfd.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -58,7 +60,7 @@ static int place(
 	struct memory *memory, uint64_t size, const struct iova_range *ranges, unsigned count)
 {
 	struct error err = { 0 };
-	int code = memory_place(memory, size, ranges, count, &err);
+	int code = memory_place(memory, size, MEMORY_PAGE, ranges, count, &err);
 
 	assert_int_equal(code, err.code);
 	return code;
@@ -118,6 +120,47 @@ TEST(ram_lies_around_what_the_host_reserves)
 	assert_int_equal(memory.count, 3);
 	assert_region(&memory, 1, LAYOUT_HIGH_RAM, 4 * GIB);
 	assert_region(&memory, 2, 0x210000000, GIB);
+}
+
+/* Whole ones, at places that they can be mapped at by whole ones. */
+TEST(pages_of_1_gib_lie_on_their_borders)
+{
+	static const struct iova_range some[] = { { 0, 0x7d7fffff }, { 0x80000000, 0x19fffffff },
+		{ 0x1a0000000, UINT64_MAX } };
+	static const struct iova_range low[] = { { 0, 0x2fffffff }, { 0x30000000, UINT64_MAX } };
+	struct memory memory;
+	struct error err = { 0 };
+
+	assert_int_equal(memory_place(&memory, 3 * GIB, GIB, NULL, 0, &err), 0);
+	assert_region(&memory, 0, 0, 2 * GIB);
+	assert_region(&memory, 1, LAYOUT_HIGH_RAM, GIB);
+	assert_int_equal(memory_place(&memory, 4 * GIB, GIB, some, 3, &err), 0);
+	assert_int_equal(memory.count, 3);
+	assert_region(&memory, 0, 0, GIB);
+	assert_region(&memory, 1, LAYOUT_HIGH_RAM, 2 * GIB);
+	assert_region(&memory, 2, 7 * GIB, GIB);
+	assert_int_equal(memory_place(&memory, GIB, GIB, low, 2, &err), -ENOSPC);
+	assert_non_null(strstr(err.what, "addresses below 1 GiB"));
+	assert_non_null(strstr(err.hint, "--hugepages"));
+}
+
+/* Of the pool, where it has one that is free; the kernel refuses what is not whole. */
+TEST(pages_of_1_gib_are_mapped_by_whole_ones)
+{
+	char count[16] = "0";
+	bool is_free = fd_read_file("/sys/kernel/mm/hugepages/hugepages-1048576kB/free_hugepages",
+			       count, sizeof(count)) >= 0 &&
+		       atoi(count);
+	int fd = memory_file(GIB, is_free ? MFD_HUGETLB | MFD_HUGE_1GB : 0);
+	struct error err = { 0 };
+	struct memory memory;
+
+	assert_int_equal(memory_place(&memory, GIB, GIB, NULL, 0, &err), 0);
+	assert_int_equal(memory_map(&memory, fd, is_free ? MEMORY_HUGETLB : MEMORY_HUGE, &err), 0);
+	assert_int_equal((uintptr_t)memory.regions[0].hva % GIB, 0);
+	if (is_free)
+		assert_int_equal(memory_populate(&memory, GIB - 4 * KIB, 4 * KIB, &err), 0);
+	memory_free(&memory);
 }
 
 /* Never a byte outside the ranges, whatever they are; the sizes add up. */
@@ -541,6 +584,8 @@ int main(void)
 		cmocka_unit_test(little_memory_is_one_region),
 		cmocka_unit_test(more_goes_on_above_4_gib),
 		cmocka_unit_test(ram_lies_around_what_the_host_reserves),
+		cmocka_unit_test(pages_of_1_gib_lie_on_their_borders),
+		cmocka_unit_test(pages_of_1_gib_are_mapped_by_whole_ones),
 		cmocka_unit_test(every_region_is_inside_a_range),
 		cmocka_unit_test(memory_that_does_not_fit_is_refused),
 		cmocka_unit_test(a_hole_at_the_bottom_is_refused),

@@ -67,7 +67,7 @@ static void assert_huge(uint64_t size)
 	struct broker_ram ram;
 
 	open_ram(&ram, size);
-	assert_int_equal(memory_place(&memory, size, NULL, 0, &err), 0);
+	assert_int_equal(memory_place(&memory, size, MEMORY_PAGE, NULL, 0, &err), 0);
 	assert_int_equal(memory_map(&memory, ram.fd, ram.kind, &err), 0);
 	assert_int_equal(memory_populate(&memory, 0, size, &err), 0);
 	assert_int_equal(kib_of_huge_pages() - before, align_down(size, 2 * MIB) / KIB);
@@ -163,7 +163,7 @@ TEST(who_may_not_mount_anywhere_gets_small_pages)
 
 TEST(it_may_be_of_the_pool)
 {
-	const struct broker_config config = { .memory = 4 * MIB, .hugepages = true };
+	struct broker_config config = { .memory = 4 * MIB, .hugepages = 2 * MIB };
 	struct error err = { 0 };
 	struct broker_ram ram;
 	struct statfs of;
@@ -172,6 +172,18 @@ TEST(it_may_be_of_the_pool)
 	assert_int_equal(ram.kind, MEMORY_HUGETLB);
 	assert_int_equal(fstatfs(ram.fd, &of), 0);
 	assert_int_equal(of.f_bsize, 2 * MIB);
+	close(ram.fd);
+	config.hugepages = GIB;
+	config.memory = 2 * GIB;
+	if (access("/sys/kernel/mm/hugepages/hugepages-1048576kB", F_OK)) {
+		assert_true(broker_ram_open(&ram, &config, &err) < 0);
+		return;
+	}
+	assert_int_equal(broker_ram_open(&ram, &config, &err), 0);
+	assert_int_equal(ram.kind, MEMORY_HUGETLB);
+	assert_int_equal(ram.page, GIB);
+	assert_int_equal(fstatfs(ram.fd, &of), 0);
+	assert_int_equal(of.f_bsize, GIB);
 	close(ram.fd);
 }
 

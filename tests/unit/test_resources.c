@@ -415,7 +415,7 @@ static void hugepages_must_be_free(void **state)
 	const char *pool = "/sys/kernel/mm/hugepages/hugepages-2048kB";
 	char path[128];
 
-	config.hugepages = true;
+	config.hugepages = 2 * MIB;
 	refuse_memory(-ENOMEM,
 		"the host has 0 huge pages of 2 MiB that nobody uses, the guest needs 256",
 		"echo 256 >/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages");
@@ -431,7 +431,29 @@ static void hugepages_must_be_free(void **state)
 	config.memory = 500 * MIB;
 	refuse_memory(0, "", "");
 	config.memory = 500 * MIB + 4 * KIB;
-	refuse_memory(-EINVAL, "must be a multiple of 2 MiB", "");
+	refuse_memory(-EINVAL, "huge pages of 2 MiB the memory must be a multiple of that", "");
+}
+
+static void larger_ones_must_be_free(void **state)
+{
+	const char *pool = "/sys/kernel/mm/hugepages/hugepages-1048576kB";
+	char path[128];
+
+	config.hugepages = GIB;
+	config.memory = 3 * GIB;
+	refuse_memory(-ENOTSUP, "this host has no huge pages of 1 GiB", "--hugepages");
+	snprintf(path, sizeof(path), "%s/free_hugepages", pool);
+	fixture_file(*state, path, "2\n");
+	snprintf(path, sizeof(path), "%s/nr_hugepages", pool);
+	fixture_file(*state, path, "4\n");
+	refuse_memory(-ENOMEM,
+		"the host has 2 huge pages of 1 GiB that nobody uses, the guest needs 3",
+		"echo 5 >/sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages");
+	refuse_memory(-ENOMEM, "", "'hugepagesz=1G hugepages=5'");
+	config.memory = 2 * GIB;
+	refuse_memory(0, "", "");
+	config.memory = 2 * GIB - 2 * MIB;
+	refuse_memory(-EINVAL, "huge pages of 1 GiB the memory must be a multiple of that", "");
 }
 
 static void with_devices_memory_must_be_free(void **state)
@@ -489,7 +511,7 @@ static void a_control_group_must_give_the_memory(void **state)
 	refuse_memory(
 		-ENOMEM, "/vm.slice/guest.service may have 256 MiB (memory.high)", "MemoryHigh=");
 	/* A pool's pages are not counted. */
-	config.hugepages = true;
+	config.hugepages = 2 * MIB;
 	fixture_file(fixture, "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages", "256\n");
 	refuse_memory(0, "", "");
 }
@@ -531,7 +553,7 @@ static void a_control_group_that_dies_as_one_is_told_of(void **state)
 	assert_non_null(strstr(text, "'echo 0 >/sys/fs/cgroup/vm.slice/memory.oom.group'"));
 	assert_non_null(strstr(text, "'penstock release --stale'"));
 	/* With a pool of huge pages, too; without devices there is nothing to give back. */
-	config.hugepages = true;
+	config.hugepages = 2 * MIB;
 	fixture_file(fixture, "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages", "256\n");
 	hear_of_memory(text, sizeof(text));
 	assert_non_null(strstr(text, "/vm.slice"));
@@ -759,6 +781,7 @@ int main(void)
 		RESOURCES_TEST(memory_is_next_to_the_devices),
 		RESOURCES_TEST(memory_must_exist),
 		RESOURCES_TEST(hugepages_must_be_free),
+		RESOURCES_TEST(larger_ones_must_be_free),
 		RESOURCES_TEST(with_devices_memory_must_be_free),
 		RESOURCES_TEST(a_control_group_must_give_the_memory),
 		RESOURCES_TEST(a_control_group_that_dies_as_one_is_told_of),

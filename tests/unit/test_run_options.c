@@ -160,6 +160,10 @@ TEST(memory_must_be_a_size)
 
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
 		assert_bad("--memory", "--memory", bad[i]);
+	assert_bad("'hugepages=4K' is neither", "--memory", "512M,hugepages=4K");
+	assert_bad("'hugepages=1G,' is neither", "--memory", "1G,hugepages=1G,");
+	assert_bad("'' is neither", "--memory", "1G,");
+	assert_failure("regular", "--kernel", "/dev/null", "--memory", "1G,hugepages=1G");
 }
 
 TEST(cpus_must_be_a_number)
