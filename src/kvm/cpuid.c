@@ -184,6 +184,9 @@ static int show_hypervisor(int kvm_fd, struct kvm_cpuid2 *cpuid, const struct kv
 	for (unsigned i = 0; i < cpuid->nent; i++) {
 		struct kvm_cpuid_entry2 *entry = &cpuid->entries[i];
 
+		/* No vCPU waits for a CPU: locks and TLB flushes need no help, and who idles may poll. */
+		if (entry->function == KVM_CPUID_FEATURES && cpus->dedicated)
+			entry->edx |= 1U << KVM_HINTS_REALTIME;
 		if (!cpus->hyperv || entry->function >> 8 != KVM_CPUID_SIGNATURE >> 8)
 			continue;
 		if (entry->function == KVM_CPUID_SIGNATURE)

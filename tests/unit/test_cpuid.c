@@ -346,6 +346,21 @@ TEST(a_hypervisor_hides)
 	assert_true(fake_kvm_leaf(1, 0)->ecx >> 31);
 }
 
+/* KVM_HINTS_REALTIME (Documentation/virt/kvm/x86/cpuid.rst), wherever KVM's leaves are. */
+TEST(a_dedicated_cpu_is_told_that_it_never_waits)
+{
+	struct kvm_cpus cpus = enlightened();
+
+	cpus.dedicated = true;
+	cpu_support(cpu_xeon);
+	set(&cpus, 0);
+	assert_leaf(0x40000001, 0, 0x31237648, 0, 0, 0);
+	assert_leaf(0x40000101, 0, 0x01007efb, 0, 0, 1);
+	cpus.hyperv = false;
+	set(&cpus, 0);
+	assert_leaf(0x40000001, 0, 0x01007efb, 0, 0, 1);
+}
+
 /* Leaf 5 is then the CPU's that the test runs on, so only leaf 1 tells. */
 TEST(mwait_is_told_of_where_it_is_left_to_the_guest)
 {
@@ -397,6 +412,7 @@ int main(void)
 		CPUID_TEST(enlightenments_go_with_what_they_need),
 		CPUID_TEST(a_kvm_without_enlightenments_is_told),
 		CPUID_TEST(a_hypervisor_hides),
+		CPUID_TEST(a_dedicated_cpu_is_told_that_it_never_waits),
 		CPUID_TEST(mwait_is_told_of_where_it_is_left_to_the_guest),
 		CPUID_TEST(a_hypercall_that_nobody_has_is_refused),
 	};
