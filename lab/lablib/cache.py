@@ -16,7 +16,7 @@ from pathlib import Path
 
 from lablib.report import say, step
 
-KINDS = ("root", "kernel", "host", "guest", "early", "installed", "desktop")
+KINDS = ("root", "kernel", "host", "guest", "early", "installed", "desktop", "cloud")
 UNUSED_DAYS = 3
 
 

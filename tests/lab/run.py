@@ -17,6 +17,7 @@ sys.dont_write_bytecode = True
 import harness                      # noqa: E402
 import bad_input                    # noqa: E402,F401
 import bios                         # noqa: E402,F401
+import cloud                        # noqa: E402,F401
 import control                      # noqa: E402,F401
 import cpus                         # noqa: E402,F401
 import crash                        # noqa: E402,F401
