@@ -38,6 +38,7 @@ import passthrough                  # noqa: E402,F401
 import pci_tree                     # noqa: E402,F401
 import qmp_client                   # noqa: E402,F401
 import ram                          # noqa: E402,F401
+import service                      # noqa: E402,F401
 import sriov                        # noqa: E402,F401
 import tpm                          # noqa: E402,F401
 import vdpa                         # noqa: E402,F401
