@@ -38,6 +38,7 @@ int broker_disk_open(struct broker_disk *disk, const char *label,
 		broker_image_lock(&disk->image, err))
 		return err->code;
 	disk->size = disk->image.layers[0].size;
+	disk->with_aio = config->cache == BROKER_CACHE_NONE;
 	if (config->format == BROKER_FORMAT_ANY &&
 		disk->image.layers[0].format == BROKER_FORMAT_RAW)
 		log_info("%s: taken as a raw disk; ',format=raw' says so for good", config->path);
@@ -114,7 +115,8 @@ static void add_format(struct arguments *arguments, const struct broker_disk *di
 
 /*
  * From the lowest layer up, each by the descriptor that it inherits, with our lock, and with a format: it guesses
- * nothing.
+ * nothing. By the kernel's asynchronous I/O a request needs no thread that waits for it; that may wait for a page cache or
+ * a file system itself, with all requests behind it.
  */
 static void add_layers(struct arguments *arguments, const struct broker_disk *disk)
 {
@@ -131,8 +133,9 @@ static void add_layers(struct arguments *arguments, const struct broker_disk *di
 
 		snprintf(add_daemon_option(arguments, "--blockdev"), VALUE_SIZE,
 			"driver=%s,node-name=file%u,filename=/proc/self/fd/%d,locking=off,"
-			"read-only=%s,auto-read-only=off,discard=unmap,%s",
-			layer->is_block ? "host_device" : "file", i, layer->fd, access, cache);
+			"read-only=%s,auto-read-only=off,discard=unmap,%s%s",
+			layer->is_block ? "host_device" : "file", i, layer->fd, access, cache,
+			layer->is_block && disk->with_aio ? ",aio=native" : "");
 		add_format(arguments, disk, i);
 	}
 }
@@ -202,12 +205,10 @@ static int await_answer(struct broker_disk *disk, struct error *err)
 	return err->code;
 }
 
-int broker_disk_start(struct broker_disk *disk, struct error *err)
+static int start_and_await(struct broker_disk *disk, struct error *err)
 {
 	cleanup_fd int listening = -1, monitor = -1;
 
-	if (disk->backend.pid)
-		return 0;
 	if (broker_backend_make_sockets(&listening, &disk->machine_fd, err) == 0 &&
 		broker_qmp_open(&disk->qmp, &monitor, err) == 0 &&
 		start_daemon(disk, listening, monitor, err) == 0) {
@@ -219,6 +220,18 @@ int broker_disk_start(struct broker_disk *disk, struct error *err)
 	if (err->code)
 		broker_disk_end(disk);
 	return err->code;
+}
+
+int broker_disk_start(struct broker_disk *disk, struct error *err)
+{
+	if (disk->backend.pid)
+		return 0;
+	if (start_and_await(disk, err) != -EIO || !disk->with_aio)
+		return err->code;
+	/* Perhaps all is in use of what the kernel has of it for the whole host (fs.aio-max-nr). */
+	disk->with_aio = false;
+	*err = (struct error){ 0 };
+	return start_and_await(disk, err);
 }
 
 /* While it runs, and the end */

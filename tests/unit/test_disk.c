@@ -372,6 +372,68 @@ static void each_cache_can_be_had(void **state)
 	run("rm /var/tmp/penstock-disk.raw");
 }
 
+/* Which goes as soon as nobody has it open; -1 where none can be had. */
+static int make_block_device(char *path, size_t size)
+{
+	FILE *stream = popen("/usr/sbin/losetup --find --show block.raw 2>/dev/null", "r");
+	int fd = -1;
+
+	if (fgets(path, size, stream)) {
+		path[strcspn(path, "\n")] = '\0';
+		fd = open(path, O_RDONLY | O_CLOEXEC);
+		run("/usr/sbin/losetup --detach %s", path);
+	}
+	pclose(stream);
+	return fd;
+}
+
+static bool daemon_was_told(const struct fixture *fixture, const char *word)
+{
+	char path[64], words[8192];
+	ssize_t size;
+
+	snprintf(path, sizeof(path), "/proc/%d/cmdline", fixture->disk.backend.pid);
+	size = fd_read_file(path, words, sizeof(words));
+	return size > 0 && memmem(words, size, word, strlen(word));
+}
+
+static void assert_block_device_served(
+	struct fixture *fixture, const char *path, enum broker_cache cache, bool with_aio)
+{
+	fixture->config = (struct broker_disk_config){
+		.cache = cache,
+		.format = BROKER_FORMAT_RAW,
+	};
+	open_one(fixture, path);
+	assert_good(fixture);
+	broker_disk_start(&fixture->disk, &fixture->err);
+	assert_good(fixture);
+	assert_int_equal(daemon_was_told(fixture, "aio=native"), with_aio);
+	broker_disk_end(&fixture->disk);
+	close_one(fixture);
+}
+
+/* Where the page cache is not between; and where the kernel has nothing left of it by threads. */
+static void a_block_device_is_served_by_the_kernels_aio(void **state)
+{
+	struct fixture *fixture = *state;
+	char path[64], programs[64];
+	cleanup_fd int fd = -1;
+
+	run("truncate -s 1M block.raw");
+	fd = make_block_device(path, sizeof(path));
+	if (fd < 0)
+		skip();
+	assert_block_device_served(fixture, path, BROKER_CACHE_WRITEBACK, false);
+	assert_block_device_served(fixture, path, BROKER_CACHE_NONE, true);
+	run("mkdir bin && printf '#!/bin/sh\ncase $* in *=native*) exit 1; esac\n"
+	    "exec /usr/bin/qemu-storage-daemon \"$@\"\n' >bin/qemu-storage-daemon && "
+	    "chmod 755 bin bin/*");
+	snprintf(programs, sizeof(programs), "%s/bin:/usr/bin:/bin", fixture->directory);
+	setenv("PATH", programs, 1);
+	assert_block_device_served(fixture, path, BROKER_CACHE_NONE, false);
+}
+
 /* The end of a daemon that is killed is told, and it is no zombie. */
 static void a_daemon_that_ends_is_missed(void **state)
 {
@@ -474,6 +536,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(an_image_in_use_is_not_taken, setup, teardown),
 		cmocka_unit_test_setup_teardown(readers_share_an_image, setup, teardown),
 		cmocka_unit_test_setup_teardown(each_cache_can_be_had, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			a_block_device_is_served_by_the_kernels_aio, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_daemon_that_ends_is_missed, setup, teardown),
 		cmocka_unit_test_setup_teardown(cloud_init_finds_a_seed, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_is_no_seed_is_refused, setup, teardown),
