@@ -5,7 +5,6 @@ The disk's driver takes no more vectors than there are CPUs, so the guest's shel
 MSI-X code does, for any number of them: the same accesses, in the same order.
 """
 
-DEVICE = "/sys/bus/pci/devices/0000:00:01.0"
 IOCTL = "syscalls/sys_enter_ioctl"
 IOCTLS = {IOCTL: "cmd"}         # to count
 CAPABILITIES, MSIX = 0x34, 0x11
@@ -37,22 +36,25 @@ class Msix:
 
     def __init__(self, guest):
         self._guest = guest
-        guest.sh(f"echo {DEVICE[-12:]} > {DEVICE}/driver/unbind; echo 1 > {DEVICE}/enable")
-        dump = guest.sh(f"od -An -v -tx1 {DEVICE}/config")
+        device = guest.sh("readlink -f /sys/class/nvme/nvme0/device").strip()
+        guest.sh(f"echo {device[-12:]} > {device}/driver/unbind; echo 1 > {device}/enable")
+        dump = guest.sh(f"od -An -v -tx1 {device}/config")
         self._config = bytes.fromhex("".join(dump.split()))
         capability = self._find()
         table = int.from_bytes(self._config[capability + 4:capability + 8], "little")
-        bars = guest.sh(f"cat {DEVICE}/resource").splitlines()
+        bars = guest.sh(f"cat {device}/resource").splitlines()
         address = int(bars[table & 7].split()[0], 16) + (table & ~7)
         self.vectors = 1 + int.from_bytes(self._config[capability + 2:capability + 4], "little") % 2048
         for line in SET_UP.strip().splitlines():
             guest.sh(line)
-        guest.sh(f"device={DEVICE} capability={capability} table={address}")
+        guest.sh(f"device={device} capability={capability} table={address}")
 
     def _find(self):
         at = self._config[CAPABILITIES]
-        while self._config[at] != MSIX:
+        while at and self._config[at] != MSIX:
             at = self._config[at + 1]
+        if not at:
+            raise RuntimeError("the disk has no MSI-X capability")
         return at
 
     def ioctls(self, counting, count):
