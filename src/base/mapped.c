@@ -5,7 +5,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-static int let_go(struct dl_phdr_info *info, size_t size, void *opaque)
+static int unmap_constants(struct dl_phdr_info *info, size_t size, void *opaque)
 {
 	uintptr_t page = sysconf(_SC_PAGESIZE);
 
@@ -25,5 +25,5 @@ static int let_go(struct dl_phdr_info *info, size_t size, void *opaque)
 
 void mapped_let_go(void)
 {
-	dl_iterate_phdr(let_go, NULL);
+	dl_iterate_phdr(unmap_constants, NULL);
 }
