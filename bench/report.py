@@ -60,7 +60,7 @@ def growth(by_count):
 
 class Results:
     def __init__(self, raw):
-        self.versions = raw["versions"]
+        self.versions, self.again = raw["versions"], raw.get("again", [])
         self.machines = {peer: dict(raw["machines"][peer]) for peer in PEERS}
         self.speed = {name: raw["machines"][name]["speed"] for name in (NATIVE, *GUESTS)}
         self.plugging = {name: raw["machines"][name]["plugging"] for name in (*GUESTS, NATIVE_HOTPLUG)}
@@ -272,6 +272,12 @@ def by_firmware(results):
     return table(["", *(f"{peer}, {stage}" for stage in STAGES for peer in GUESTS)], rows)
 
 
+def again(results):
+    if results.again:
+        yield f"{len(results.again)} numbers were taken again, as a guest stood still or did not answer:"
+        yield from ("", *(f"- {reason}" for reason in results.again), "")
+
+
 def page(results):
     return "\n".join([
         "# Results", "",
@@ -279,6 +285,7 @@ def page(results):
         "says how each number is taken. Linux {Linux} in the host and in the guest, QEMU {QEMU}; the "
         "host is the lab's emulated machine.".format(**results.versions), "",
         *aims(results), "",
+        *again(results),
         "## KVM exits from start to user space", "",
         f"Medians of {len(results.machines[US]['start'])} starts. The guest reprograms its timer "
         "250 times a second (`timer MSR`), so these grow with the time that the emulator takes, as "

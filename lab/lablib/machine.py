@@ -152,11 +152,11 @@ class Machine:
         said = self._qmp("human-monitor-command", {"command-line": f"screendump {taken} {device}"})
         if said:
             return f"error: {said}"
-        shown = picture.load(taken)
-        (self.options.out / Path(name).name).write_bytes(shown.png())
         try:
+            shown = picture.load(taken)
+            (self.options.out / Path(name).name).write_bytes(shown.png())
             lines = shown.text().splitlines()
-        except LabError as error:
+        except (LabError, OSError, ValueError, subprocess.CalledProcessError) as error:
             return f"error: {error}\n"
         return "".join(f"{line}\n" for line in lines if line.strip(" ."))
 

@@ -315,8 +315,10 @@ int broker_run(const struct broker_config *config, struct error *err)
 	cleanup_free struct broker *broker = calloc(1, sizeof(*broker));
 	int code = 1;
 
-	if (!broker)
-		return error_sys(err, -ENOMEM, NULL, "no memory for the machine's description");
+	if (!broker) {
+		error_sys(err, -ENOMEM, NULL, "cannot start");
+		return 1;
+	}
 	broker->config = config;
 	broker->files = (struct broker_files)BROKER_FILES_NONE;
 	broker->console.config = (struct console_config){ .in = -1, .out = -1 };

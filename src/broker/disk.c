@@ -38,7 +38,7 @@ int broker_disk_open(struct broker_disk *disk, const char *label,
 		broker_image_lock(&disk->image, err))
 		return err->code;
 	disk->size = disk->image.layers[0].size;
-	disk->with_aio = config->cache == BROKER_CACHE_NONE;
+	disk->with_aio = config->cache == BROKER_CACHE_NONE && disk->image.layers[0].is_block;
 	if (config->format == BROKER_FORMAT_ANY &&
 		disk->image.layers[0].format == BROKER_FORMAT_RAW)
 		log_info("%s: taken as a raw disk; ',format=raw' says so for good", config->path);
@@ -135,7 +135,7 @@ static void add_layers(struct arguments *arguments, const struct broker_disk *di
 			"driver=%s,node-name=file%u,filename=/proc/self/fd/%d,locking=off,"
 			"read-only=%s,auto-read-only=off,discard=unmap,%s%s",
 			layer->is_block ? "host_device" : "file", i, layer->fd, access, cache,
-			layer->is_block && disk->with_aio ? ",aio=native" : "");
+			i == 0 && disk->with_aio ? ",aio=native" : "");
 		add_format(arguments, disk, i);
 	}
 }
@@ -229,6 +229,8 @@ int broker_disk_start(struct broker_disk *disk, struct error *err)
 	if (start_and_await(disk, err) != -EIO || !disk->with_aio)
 		return err->code;
 	/* Perhaps all is in use of what the kernel has of it for the whole host (fs.aio-max-nr). */
+	log_info("%s: without the kernel's asynchronous I/O, by threads: %s", disk->config->path,
+		err->what);
 	disk->with_aio = false;
 	*err = (struct error){ 0 };
 	return start_and_await(disk, err);

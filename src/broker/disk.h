@@ -24,7 +24,7 @@ struct broker_disk {
 	const struct broker_disk_config *config;
 	unsigned queues;
 	struct broker_image image;
-	bool with_aio; /* block devices, by the kernel's asynchronous I/O */
+	bool with_aio; /* a block device, by the kernel's asynchronous I/O */
 	struct broker_backend backend;
 	struct broker_qmp qmp;          /* the daemon's monitor */
 	struct broker_disk_order order; /* that it carries out */

@@ -120,7 +120,7 @@ static int check_hugepages(
 			"with huge pages of %s the memory must be a multiple of that", size);
 	if (page > 2 * MIB && !host_exists(host, pool)) {
 		error_set(err, -ENOTSUP, NULL, "this host has no huge pages of %s", size);
-		error_hint(err, "--hugepages takes those of 2 MiB");
+		error_hint(err, "hugepages=2M takes those of 2 MiB");
 		return err->code;
 	}
 	usable = count_hugepages(host, pool, "free") - count_hugepages(host, pool, "resv");

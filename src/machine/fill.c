@@ -14,7 +14,7 @@
 
 /*
  * Made present at once: enough that the calls cost nothing, and so little that a stop, or a change of
- * this process's mappings, which waits for it, does not take long.
+ * this process's mappings, which waits for it, does not take long. A page of 1 GiB is made by one thread.
  */
 #define PIECE (32 * MIB)
 /*
@@ -88,6 +88,11 @@ static unsigned count_spans(const struct memory *memory)
 	return count;
 }
 
+static uint64_t piece_size(const struct fill *fill)
+{
+	return max_u64(PIECE, fill->memory->page);
+}
+
 static void make_spans(struct fill *fill)
 {
 	for (unsigned i = 0; i < fill->memory->count; i++) {
@@ -97,7 +102,7 @@ static void make_spans(struct fill *fill)
 			struct span *span = &fill->spans[fill->span_count++];
 
 			*span = (struct span){ .gpa = gpa, .size = span_size(region, gpa) };
-			span->missing = (span->size + PIECE - 1) / PIECE;
+			span->missing = (span->size + piece_size(fill) - 1) / piece_size(fill);
 			fill->piece_count += span->missing;
 			gpa += span->size;
 		}
@@ -113,7 +118,7 @@ static bool advance(const struct fill *fill, struct cursor *cursor, struct memor
 	if (cursor->piece == fill->piece_count)
 		return false;
 	range->gpa = span->gpa + cursor->offset;
-	range->size = min_u64(span->size - cursor->offset, PIECE);
+	range->size = min_u64(span->size - cursor->offset, piece_size(fill));
 	cursor->piece++;
 	cursor->offset += range->size;
 	if (cursor->offset == span->size) {

@@ -76,7 +76,8 @@ int memory_place(struct memory *memory, uint64_t size, uint64_t page,
 		"the host's IOMMU reserves addresses below %s, where a guest needs RAM",
 		size_format(low_end, text));
 	if (page > MEMORY_PAGE)
-		error_hint(err, "huge pages of 2 MiB may lie around them: --hugepages");
+		error_hint(err, "huge pages of 2 MiB may lie around them: --memory %s,hugepages=2M",
+			size_format(size, text));
 	return err->code;
 }
 
@@ -134,7 +135,9 @@ int memory_map(struct memory *memory, int fd, enum memory_kind kind, struct erro
 		size_format(memory->size, text));
 	if (kind == MEMORY_HUGETLB)
 		error_hint(err,
-			"others have taken huge pages just now; see HugePages_Free in /proc/meminfo");
+			"others have taken huge pages just now; see "
+			"/sys/kernel/mm/hugepages/hugepages-%llukB/free_hugepages",
+			(unsigned long long)(memory->page / KIB));
 	return code;
 }
 

@@ -326,8 +326,10 @@ static int print_program(const char *name, scmp_filter_ctx filter, bool has_pid)
 	size_t count = size < 0 ? 0 : size / sizeof(program[0]);
 	int pid = find_pid(program, count);
 
+	if (file >= 0)
+		close(file);
 	if (count == 0 || count > PROGRAM_MAX || has_pid != (pid >= 0))
-		return -1;
+		return -EINVAL;
 	printf("\nstatic const struct sock_filter %s_filter[] = {\n", name);
 	for (size_t i = 0; i < count; i++)
 		printf("\t{ %#x, %u, %u, %#x },\n", program[i].code, program[i].jt, program[i].jf,
@@ -337,20 +339,22 @@ static int print_program(const char *name, scmp_filter_ctx filter, bool has_pid)
 		printf("\n/* The instruction that compares with the process's own id. */\n"
 		       "enum { MACHINE_FILTER_PID = %d };\n",
 			pid);
-	return close(file);
+	return 0;
 }
 
 static int print_filter(const char *name, uint32_t otherwise,
 	int (*add_rules)(scmp_filter_ctx filter), bool has_pid)
 {
 	scmp_filter_ctx filter = seccomp_init(otherwise);
-	int code;
-
 	/* A binary tree, not a list: KVM_RUN should not pay for all the others. */
-	code = !filter || seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2) ||
-	       add_rules(filter) || print_program(name, filter, has_pid);
+	int code = filter ? seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2) : -ENOMEM;
+
+	if (!code)
+		code = add_rules(filter);
+	if (!code)
+		code = print_program(name, filter, has_pid);
 	if (code)
-		fprintf(stderr, "cannot make the filter of the %s\n", name);
+		fprintf(stderr, "cannot make the filter of the %s: %s\n", name, strerror(-code));
 	seccomp_release(filter);
 	return code;
 }

@@ -21,7 +21,7 @@ import cloud                        # noqa: E402,F401
 import control                      # noqa: E402,F401
 import cpus                         # noqa: E402,F401
 import crash                        # noqa: E402,F401
-import desktop                       # noqa: E402,F401
+import desktop                      # noqa: E402,F401
 import disks                        # noqa: E402,F401
 import display                      # noqa: E402,F401
 import examples                     # noqa: E402,F401

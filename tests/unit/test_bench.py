@@ -10,6 +10,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import types
 import unittest
 from pathlib import Path
 
@@ -115,6 +116,16 @@ AIMS = {
 }
 
 
+def loaded(name):
+    """A program of bench/ as a module."""
+    if str(CHECKOUT / "bench") not in sys.path:
+        sys.path.insert(0, str(CHECKOUT / "bench"))
+    loader = importlib.machinery.SourceFileLoader(name, str(CHECKOUT / "bench" / name))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(name, loader))
+    loader.exec_module(module)
+    return module
+
+
 class Bench(unittest.TestCase):
     def run_with(self, change=None):
         """Exit code, stderr and page of a run that has measured these numbers."""
@@ -154,10 +165,7 @@ class Bench(unittest.TestCase):
 
     def test_turns(self):
         """Nobody is always the first."""
-        loader = importlib.machinery.SourceFileLoader("measure", str(CHECKOUT / "bench/measure"))
-        sys.path.insert(0, str(CHECKOUT / "bench"))
-        measure = importlib.util.module_from_spec(importlib.util.spec_from_loader("measure", loader))
-        loader.exec_module(measure)
+        measure = loaded("measure")
         peers = [type(name, (), {"name": name}) for name in "ABC"]
         orders = []
         for turn in range(4):
@@ -166,6 +174,35 @@ class Bench(unittest.TestCase):
                 measure.take("nothing", order.append, peers, turn)
             orders.append("".join(peer.name for peer in order))
         self.assertEqual(orders, ["ABC", "BCA", "CAB", "ABC"])
+
+    def test_what_is_asked_for_can_be_measured(self):
+        measure, run = loaded("measure"), loaded("run")
+        self.assertEqual({words[0] for _, words, _ in run.parts(2)}, {*measure.ONCE, *measure.ROUNDS})
+
+    def test_goes_on_where_it_was_ended(self):
+        """With the parts that are lacking, and each number in its place."""
+        run, asked = loaded("run"), []
+
+        def measure(_, what, turn="", **__):
+            asked.append(what + turn)
+            if len(asked) == 5:
+                raise KeyboardInterrupt
+            found = {"us": {what: 1} if not turn else turn}
+            return {"versions": {"Linux": "6"}, "found": found, "again": [what] if what == "work" else []}
+
+        run.measure, run.commit = measure, lambda: "this"
+        run.subprocess = types.SimpleNamespace(run=lambda *_, **__: None)
+        with tempfile.TemporaryDirectory() as name, contextlib.redirect_stderr(io.StringIO()):
+            options = type("options", (), {"raw": Path(name, "raw.json"), "build": Path(name)})
+            with self.assertRaises(KeyboardInterrupt):
+                run.measure_all(options, {"commit": "this", "rounds": 2, "taken": {}})
+            raw = json.loads(options.raw.read_text())
+            run.measure_all(options, raw)
+        self.assertEqual(len(asked), len(list(run.parts(2))) + 1)
+        result = run.joined(raw)
+        self.assertEqual(result["machines"]["us"]["work"], 1)
+        self.assertEqual(result["machines"]["us"]["speed"], ["0", "1"])
+        self.assertEqual(result["again"], ["work"])
 
     def test_same_work(self):
         """A guest's speed is told by that of the host itself in the same round."""

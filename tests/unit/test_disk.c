@@ -423,7 +423,7 @@ static void a_block_device_is_served_by_the_kernels_aio(void **state)
 	run("truncate -s 1M block.raw");
 	fd = make_block_device(path, sizeof(path));
 	if (fd < 0)
-		skip();
+		test_skip("no loop device can be had");
 	assert_block_device_served(fixture, path, BROKER_CACHE_WRITEBACK, false);
 	assert_block_device_served(fixture, path, BROKER_CACHE_NONE, true);
 	run("mkdir bin && printf '#!/bin/sh\ncase $* in *=native*) exit 1; esac\n"

@@ -441,7 +441,7 @@ static void larger_ones_must_be_free(void **state)
 
 	config.hugepages = GIB;
 	config.memory = 3 * GIB;
-	refuse_memory(-ENOTSUP, "this host has no huge pages of 1 GiB", "--hugepages");
+	refuse_memory(-ENOTSUP, "this host has no huge pages of 1 GiB", "hugepages=2M");
 	snprintf(path, sizeof(path), "%s/free_hugepages", pool);
 	fixture_file(*state, path, "2\n");
 	snprintf(path, sizeof(path), "%s/nr_hugepages", pool);
