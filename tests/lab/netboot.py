@@ -10,6 +10,7 @@ import tempfile
 import threading
 from pathlib import Path
 
+from firmware import SHELL_SECONDS, firmware, shell
 from harness import E1000E, INITRD, KERNEL, RUN_SECONDS, Machine, Penstock, check, test
 from passthrough import bulk_peer
 
@@ -17,6 +18,14 @@ ADDRESS = "10.99.0.1"       # of the NIC that stays: lab/host/init
 READ, DATA, ACKNOWLEDGE, ERROR, OPTIONS = 1, 3, 4, 5, 6        # RFC 1350, RFC 2347
 BLOCK = 512
 RESEND_SECONDS, TRIES = 2, 20
+
+# UEFI 2.10, 3.3 and 3.1.3: a boot entry is attributes, the path's length, a name, the path and what the program is given.
+UEFI_VARIABLES = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
+ACTIVE = 1
+# UEFI 2.10, 10.3: the root bridge, the first port, the card behind it, its address, and IPv4 by DHCP.
+PATH = (bytes.fromhex("02010c00d041030a00000000" "010106000001" "010106000000") +
+        bytes.fromhex("030b2500525400000002") + bytes(26) + b"\x01" +
+        bytes.fromhex("030c1b00") + bytes(23) + bytes.fromhex("7fff0400"))
 
 DHCP = """start 10.99.0.100
 end 10.99.0.119
@@ -130,3 +139,28 @@ boot
             machine.succeed("net")
     # TFTP's first packet is sent once more where the answer is late.
     check(list(dict.fromkeys(asked)) == ["tftp boot.ipxe", "http vmlinuz", "http initrd"], f"asked for {asked}")
+
+
+def boot_entry(cmdline):
+    name = "network\0".encode("utf-16le")
+    return struct.pack("<IH", ACTIVE, len(PATH)) + name + PATH + f"{cmdline}\0".encode("utf-16le")
+
+
+@test(only=Penstock, limit=590, long=True)
+def uefi_starts_a_kernel_over_the_network():
+    """By the driver in the ROM of a passed card. It has no root to mount, says so, and reboots."""
+    cmdline = "console=ttyS0 panic=-1 over.the.network"
+    with firmware() as (options, _):
+        with shell(options) as machine:
+            for name, data in (("Boot0099", boot_entry(cmdline)), ("BootOrder", b"\x99\0")):
+                machine.type(f"setvar {name} -guid {UEFI_VARIABLES} -bs -rt -nv =H{data.hex()}\r")
+            machine.type("reset -s\r")
+            check(machine.wait(SHELL_SECONDS) == 0, machine.last_words())
+        with boot_server("vmlinuz", {"vmlinuz": Path(KERNEL).read_bytes()}) as asked:
+            with Machine(kernel=None, initrd=None, devices=[E1000E], reboot=False, more=options) as machine:
+                machine.expect("NBP file downloaded successfully", 3 * RUN_SECONDS)
+                print("   the kernel is there", flush=True)
+                machine.expect(f"Command line: {cmdline}", 2 * RUN_SECONDS)
+                check(machine.wait(2 * RUN_SECONDS) == 0, machine.last_words())
+                check("Unable to mount root fs" in machine.output, machine.last_words())
+    check(set(asked) == {"tftp vmlinuz"}, f"asked for {asked}")
