@@ -4,7 +4,8 @@
 It starts the hosts, two at a time and two of the kind that has most tests, follows tests/lab/run.py in them,
 and adds up. A host that dies or hangs under a test is started anew for the tests that have not ended. Whether
 that test is run again, too, depends on what brought the host down: what is known to be the emulator's fault
-(emulator.py) is told and counted; anything else is a failure, and so is a test under which the host dies twice.
+(emulator.py) is told and counted; anything else is a failure, and so is a test under which the host dies twice, or its
+guest is stopped three times.
 
 Some hosts run tests of another one again. Where nothing is named (a test, --host, --kernel), these are
 only the most telling of them, and hosts whose kernel has not been built are left out, for that takes longer
@@ -41,6 +42,8 @@ SILENCE_SECONDS = 600
 AT_ONCE = 2             # one keeps little more than one CPU busy
 HALVED_ABOVE = 40       # tests, or the others would long have ended when this one does
 TAIL_LINES = 40
+# How often a test is run again where the emulator is to blame. That it has stopped a guest is seen in the guest's state.
+DIED_AGAIN, STUCK_AGAIN = 1, 2
 REPORT_CHARACTERS = 3000    # of a failure, told again at the end; its beginning and its end
 
 
@@ -59,7 +62,7 @@ class Suite:
         self.restarts = []      # why the host was started anew
         self.lost = []          # interrupts that the emulator did not deliver
         self.left_out = 0       # tests that it has, and that were not asked for
-        self.died_under = set()
+        self.died_under = []
 
     def choose(self, short):
         """All of its tests, or the most telling of them."""
@@ -174,10 +177,10 @@ class Suite:
             self._fail(name, f"the host died or hung under it (exit code {code}), and nothing that is "
                              f"known of the emulator tells why; its kernel log, and what the emulator said, "
                              f"end:\n{tail}")
-        elif name in self.died_under:
-            self._fail(name, f"the host died under it twice; this time: {reason}")
+        elif self.died_under.count(name) == (STUCK_AGAIN if self.stuck else DIED_AGAIN):
+            self._fail(name, f"the host died under it {self.died_under.count(name) + 1} times; this time: {reason}")
         else:
-            self.died_under.add(name)
+            self.died_under.append(name)
             self.restarts.append(f"{name}: {reason}")
             self._say(f"suite: the host is started anew: {reason}")
 

@@ -181,12 +181,15 @@ class Host(Base):
                          ("2 passed, 1 failed, 0 skipped", 1))
         self.assertEqual(self.asked[2], [SECOND, THIRD])
 
-    def test_a_stuck_guest_is_tried_once_more(self):
+    def test_a_stuck_guest_is_tried_twice_more(self):
         stuck = (f"RUN {FIRST}\nSTUCK {FIRST}: no timer\n", "", 3)
         rest = result("ok", SECOND) + result("ok", THIRD)
         self.assertEqual(self.suite(stuck, (result("ok", FIRST) + rest, "", 0)),
                          ("3 passed, 0 failed, 0 skipped", 0))
-        self.assertEqual(self.suite(stuck, stuck, (rest, "", 0)), ("2 passed, 1 failed, 0 skipped", 1))
+        self.assertEqual(self.suite(stuck, stuck, (result("ok", FIRST) + rest, "", 0)),
+                         ("3 passed, 0 failed, 0 skipped", 0))
+        self.assertIn("2 times a host was started anew", self.output)
+        self.assertEqual(self.suite(stuck, stuck, stuck, (rest, "", 0)), ("2 passed, 1 failed, 0 skipped", 1))
 
     def test_a_lost_interrupt_is_told_and_counted(self):
         said = f"RUN {FIRST}\nLOST {FIRST}: nvme0: polled\nok {FIRST} (1.0 s)\n"
