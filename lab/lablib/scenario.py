@@ -9,7 +9,7 @@ from lablib.report import LabError
 
 SECTOR = 512
 UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-INSTALLED = re.compile(r"\{(installed|desktop|cloud)\}")
+INSTALLED = re.compile(r"\{(%s)\}" % "|".join(installed.MEGABYTES))
 DISK = re.compile(r"\{disk:([a-z0-9-]+):(\d+)([KMG])\}")
 
 

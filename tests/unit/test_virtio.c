@@ -461,16 +461,17 @@ static void assert_needs_reset(void)
 	assert_int_equal(space_read(&mmio, structure(NET, VIRTIO_PCI_CAP_ISR_CFG), 1), 0);
 }
 
+/* Where a queue may not begin, of this size; the last two are in RAM, and its parts not aligned (virtio 1.2, 2.7). */
+static const uint64_t outside_of_ram[] = { RAM, RAM - 1024, HIGH - 16, HIGH + RAM - 2048,
+	UINT64_MAX - 15, 8, HIGH + 1 };
+
 TEST(queues_outside_of_ram_are_not_served)
 {
-	static const uint64_t bad[] = { RAM, RAM - 1024, HIGH - 16, HIGH + RAM - 2048,
-		UINT64_MAX - 15, 8, HIGH + 1 };
-
 	start(NET);
-	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(outside_of_ram); i++) {
 		choose(NET, offered(NET));
 		set_up_queue(NET, 0, 0);
-		set_up_queue(NET, 1, bad[i]);
+		set_up_queue(NET, 1, outside_of_ram[i]);
 		set_status(NET, READY);
 		assert_needs_reset();
 		set_status(NET, 0);
@@ -737,16 +738,14 @@ TEST(a_process_serves_a_file_system)
 
 TEST(a_process_never_hears_of_queues_outside_of_ram)
 {
-	static const uint64_t bad[] = { RAM, RAM - 1024, HIGH - 16, HIGH + RAM - 2048,
-		UINT64_MAX - 15, 8, HIGH + 1 };
 	unsigned before;
 
 	start(DISK);
 	before = fake_user.requests;
-	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(outside_of_ram); i++) {
 		choose(DISK, offered(DISK));
 		set_up_queue(DISK, 0, 0);
-		set_up_queue(DISK, 1, bad[i]);
+		set_up_queue(DISK, 1, outside_of_ram[i]);
 		set_status(DISK, READY);
 		assert_int_equal(get_status(DISK), READY | VIRTIO_CONFIG_S_NEEDS_RESET);
 		set_status(DISK, 0);
@@ -1164,14 +1163,11 @@ TEST(a_card_waits_for_ram)
 
 TEST(a_card_never_hears_of_queues_outside_of_ram)
 {
-	static const uint64_t bad[] = { RAM, RAM - 1024, HIGH - 16, HIGH + RAM - 2048,
-		UINT64_MAX - 15, 8, HIGH + 1 };
-
 	start(VDPA);
-	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(outside_of_ram); i++) {
 		choose(VDPA, offered(VDPA));
 		set_up_queue(VDPA, 0, 0);
-		set_up_queue(VDPA, 1, bad[i]);
+		set_up_queue(VDPA, 1, outside_of_ram[i]);
 		set_status(VDPA, READY);
 		assert_int_equal(get_status(VDPA), READY | VIRTIO_CONFIG_S_NEEDS_RESET);
 		set_status(VDPA, 0);
