@@ -26,6 +26,19 @@ static int find_daemon(
 		&disk->backend, DAEMON, option, "qemu-utils qemu-system-common", err);
 }
 
+/* The kernel's older asynchronous I/O does not wait where there is neither a file system nor a page cache to wait for. */
+static enum broker_disk_way way_without_ring(const struct broker_disk *disk)
+{
+	return disk->config->cache == BROKER_CACHE_NONE && disk->image.layers[0].is_block
+		       ? BROKER_DISK_AIO
+		       : BROKER_DISK_THREADS;
+}
+
+static enum broker_disk_way best_way(const struct broker_disk *disk)
+{
+	return sandbox_confines_rings() ? BROKER_DISK_RING : way_without_ring(disk);
+}
+
 int broker_disk_open(struct broker_disk *disk, const char *label,
 	const struct broker_disk_config *config, unsigned cpus, const struct host *host,
 	struct error *err)
@@ -38,7 +51,7 @@ int broker_disk_open(struct broker_disk *disk, const char *label,
 		broker_image_lock(&disk->image, err))
 		return err->code;
 	disk->size = disk->image.layers[0].size;
-	disk->with_aio = config->cache == BROKER_CACHE_NONE && disk->image.layers[0].is_block;
+	disk->way = best_way(disk);
 	if (config->format == BROKER_FORMAT_ANY &&
 		disk->image.layers[0].format == BROKER_FORMAT_RAW)
 		log_info("%s: taken as a raw disk; ',format=raw' says so for good", config->path);
@@ -63,6 +76,7 @@ int broker_disk_take(
 		.format = BROKER_FORMAT_RAW,
 	};
 	disk->image.count = 1;
+	disk->way = best_way(disk);
 	return find_daemon(disk, label, what, err);
 }
 
@@ -113,10 +127,16 @@ static void add_format(struct arguments *arguments, const struct broker_disk *di
 		disk->config->cache == BROKER_CACHE_UNSAFE ? "true" : "false", backing);
 }
 
+static const char *aio_of_layer(const struct broker_disk *disk, unsigned i)
+{
+	if (disk->way == BROKER_DISK_RING)
+		return ",aio=io_uring";
+	return disk->way == BROKER_DISK_AIO && i == 0 ? ",aio=native" : "";
+}
+
 /*
  * From the lowest layer up, each by the descriptor that it inherits, with our lock, and with a format: it guesses
- * nothing. By the kernel's asynchronous I/O a request needs no thread that waits for it; that may wait for a page cache or
- * a file system itself, with all requests behind it.
+ * nothing.
  */
 static void add_layers(struct arguments *arguments, const struct broker_disk *disk)
 {
@@ -135,7 +155,7 @@ static void add_layers(struct arguments *arguments, const struct broker_disk *di
 			"driver=%s,node-name=file%u,filename=/proc/self/fd/%d,locking=off,"
 			"read-only=%s,auto-read-only=off,discard=unmap,%s%s",
 			layer->is_block ? "host_device" : "file", i, layer->fd, access, cache,
-			i == 0 && disk->with_aio ? ",aio=native" : "");
+			aio_of_layer(disk, i));
 		add_format(arguments, disk, i);
 	}
 }
@@ -170,7 +190,12 @@ static int start_daemon(struct broker_disk *disk, int listening, int monitor, st
 			.fds = fds,
 			.fd_count = count + 2,
 			.death_signal = SIGTERM,
-			.sandbox = { .directory = -1, .files = files, .file_count = count },
+			.sandbox = {
+				.directory = -1,
+				.files = files,
+				.file_count = count,
+				.has_ring = disk->way == BROKER_DISK_RING,
+			},
 		},
 		err);
 }
@@ -226,14 +251,20 @@ int broker_disk_start(struct broker_disk *disk, struct error *err)
 {
 	if (disk->backend.pid)
 		return 0;
-	if (start_and_await(disk, err) != -EIO || !disk->with_aio)
-		return err->code;
-	/* Perhaps all is in use of what the kernel has of it for the whole host (fs.aio-max-nr). */
-	log_info("%s: without the kernel's asynchronous I/O, by threads: %s", disk->config->path,
-		err->what);
-	disk->with_aio = false;
-	*err = (struct error){ 0 };
-	return start_and_await(disk, err);
+	/*
+	 * A ring may be forbidden for the whole host (kernel.io_uring_disabled), or be nothing that the daemon was built
+	 * for; of the older way all may be in use that there is (fs.aio-max-nr).
+	 */
+	while (start_and_await(disk, err) == -EIO && disk->way != BROKER_DISK_THREADS) {
+		bool had_ring = disk->way == BROKER_DISK_RING;
+
+		disk->way = had_ring ? way_without_ring(disk) : BROKER_DISK_THREADS;
+		log_info("%s: without %s: %s", disk->config->path,
+			had_ring ? "io_uring" : "the kernel's asynchronous I/O, by threads",
+			err->what);
+		*err = (struct error){ 0 };
+	}
+	return err->code;
 }
 
 /* While it runs, and the end */

@@ -20,11 +20,18 @@ struct broker_disk_order {
 	void *opaque;
 };
 
+/* How the daemon has the kernel read and write, the slowest first. */
+enum broker_disk_way {
+	BROKER_DISK_THREADS, /* that wait, one for each request */
+	BROKER_DISK_AIO,     /* io_submit(2) */
+	BROKER_DISK_RING,    /* io_uring(7) */
+};
+
 struct broker_disk {
 	const struct broker_disk_config *config;
 	unsigned queues;
 	struct broker_image image;
-	bool with_aio; /* a block device, by the kernel's asynchronous I/O */
+	enum broker_disk_way way;
 	struct broker_backend backend;
 	struct broker_qmp qmp;          /* the daemon's monitor */
 	struct broker_disk_order order; /* that it carries out */

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/capability.h>
+#include <linux/io_uring.h>
 #include <linux/landlock.h>
 #include <linux/seccomp.h>
 #include <malloc.h>
@@ -141,6 +142,57 @@ static int limit_paths(const char *path, const struct sandbox_program *program)
 	return code;
 }
 
+/*
+ * What a process's rings may be asked for, and those of its children, whatever is executed: what read(2), write(2),
+ * fdatasync(2) and poll(2) do with descriptors that are open, as QEMU does from 7.2 to 11.1. Nothing that opens, makes or
+ * connects anything; no request with a flag.
+ */
+static const uint8_t ring_requests[] = {
+	IORING_OP_READV,
+	IORING_OP_WRITEV,
+	IORING_OP_FSYNC,
+	IORING_OP_POLL_ADD,
+	IORING_OP_POLL_REMOVE,
+	IORING_OP_TIMEOUT,
+	IORING_OP_READ,
+	IORING_OP_WRITE,
+};
+
+/* The kernel's struct io_uring_task_restriction, which old headers lack. */
+struct ring_restrictions {
+	uint16_t flags;
+	uint16_t count;
+	uint32_t reserved[3];
+	struct io_uring_restriction list[ARRAY_SIZE(ring_requests)];
+};
+
+/* Of the process, not of one ring. */
+static int register_restrictions(const struct ring_restrictions *restrictions)
+{
+	return syscall(SYS_io_uring_register, -1, IORING_REGISTER_RESTRICTIONS, restrictions, 1) < 0
+		       ? -errno
+		       : 0;
+}
+
+bool sandbox_confines_rings(void)
+{
+	/* Of none at all: who knows them looks there, or, of a user's process, for no_new_privs first. */
+	int code = register_restrictions(NULL);
+
+	return code == -EFAULT || code == -EACCES;
+}
+
+static int restrict_rings(void)
+{
+	struct ring_restrictions restrictions = { .count = ARRAY_SIZE(ring_requests) };
+
+	for (size_t i = 0; i < ARRAY_SIZE(ring_requests); i++) {
+		restrictions.list[i].opcode = IORING_RESTRICTION_SQE_OP;
+		restrictions.list[i].sqe_op = ring_requests[i];
+	}
+	return register_restrictions(&restrictions);
+}
+
 /* Whoever runs Penstock needs neither libseccomp nor its tables in memory: the filters are made when it is built. */
 static int load_filter(const struct sock_filter *filter, size_t count)
 {
@@ -217,6 +269,17 @@ static bool has_landlock(void)
 	return syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION) > 0;
 }
 
+static int filter_program(bool has_ring)
+{
+	int code;
+
+	if (!has_ring)
+		return load_filter(program_filter, ARRAY_SIZE(program_filter));
+	/* Before the filter, which leaves the rings as they are. */
+	code = restrict_rings();
+	return code ? code : load_filter(ring_program_filter, ARRAY_SIZE(ring_program_filter));
+}
+
 int sandbox_enter_program(
 	const char *path, const struct sandbox_program *program, struct error *err)
 {
@@ -232,6 +295,6 @@ int sandbox_enter_program(
 	if (!code)
 		code = limit_paths(path, program);
 	if (!code && program->file_count)
-		code = load_filter(program_filter, ARRAY_SIZE(program_filter));
+		code = filter_program(program->has_ring);
 	return code ? error_sys(err, code, path, "cannot enter its sandbox") : 0;
 }

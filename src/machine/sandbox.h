@@ -24,6 +24,7 @@ struct sandbox_program {
 	int directory; /* in which it may read, make and remove files; -1: none */
 	const struct sandbox_file *files;
 	unsigned file_count;
+	bool has_ring;    /* io_uring, where it has files: see sandbox_confines_rings() */
 	bool has_its_own; /* which needs what this one forbids: it is left to the program */
 };
 
@@ -36,6 +37,12 @@ struct sandbox_program {
  */
 int sandbox_enter_program(
 	const char *path, const struct sandbox_program *program, struct error *err);
+
+/*
+ * Whether the kernel, Linux 7.3's for one, holds the rings of a process that is in a sandbox to what that one lets it do
+ * by system calls. Where it does not, no process in one has a ring.
+ */
+bool sandbox_confines_rings(void);
 
 /*
  * What is left to do for src/display's program, which the broker has put into the sandbox of sandbox_enter_program() until

@@ -257,17 +257,16 @@ static int add_machine_rules(scmp_filter_ctx filter)
 
 /*
  * What Landlock does not govern: who reaches another process by a socket or queue, or changes a file by its path, does
- * so with the rights of a uid, or of CAP_DAC_OVERRIDE. io_uring makes sockets without a system call that is seen here,
- * and to open for reading empties a file where it is to be truncated: Landlock took that for reading until Linux 6.2.
+ * so with the rights of a uid, or of CAP_DAC_OVERRIDE. To open for reading empties a file where it is to be truncated:
+ * Landlock took that for reading until Linux 6.2.
  */
-static int add_program_rules(scmp_filter_ctx filter)
+static int add_any_program_rules(scmp_filter_ctx filter)
 {
 	static const int calls[] = {
 		NR_SETXATTRAT,
 		NR_REMOVEXATTRAT,
 		SCMP_SYS(connect),
 		SCMP_SYS(creat),
-		SCMP_SYS(io_uring_setup),
 		SCMP_SYS(lsetxattr),
 		SCMP_SYS(mq_open),
 		SCMP_SYS(mq_unlink),
@@ -296,6 +295,27 @@ static int add_program_rules(scmp_filter_ctx filter)
 	/* Its flags are in memory; who gets this takes openat(2). */
 	if (!code)
 		code = seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(openat2), 0);
+	return code;
+}
+
+/* io_uring opens files and makes sockets without a system call that is seen here. */
+static int add_program_rules(scmp_filter_ctx filter)
+{
+	int code = add_any_program_rules(filter);
+
+	if (!code)
+		code = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(io_uring_setup), 0);
+	return code;
+}
+
+/* A ring that sandbox.c has restricted does not: and is not told of other descriptors, users or memory. */
+static int add_ring_program_rules(scmp_filter_ctx filter)
+{
+	int code = add_any_program_rules(filter);
+
+	if (!code)
+		code = seccomp_rule_add(
+			filter, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(io_uring_register), 0);
 	return code;
 }
 
@@ -366,5 +386,6 @@ int main(void)
 	printf("/* Written by sandbox_rules.c. */\n#pragma once\n\n#include <linux/filter.h>\n");
 	return print_filter("machine", SCMP_ACT_KILL_PROCESS, add_machine_rules, true) ||
 	       print_filter("display", SCMP_ACT_KILL_PROCESS, add_display_rules, false) ||
-	       print_filter("program", SCMP_ACT_ALLOW, add_program_rules, false);
+	       print_filter("program", SCMP_ACT_ALLOW, add_program_rules, false) ||
+	       print_filter("ring_program", SCMP_ACT_ALLOW, add_ring_program_rules, false);
 }

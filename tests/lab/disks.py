@@ -6,6 +6,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+import kvm
 from bad_input import FAILURE
 from harness import BOOT_SECONDS, NVME_A, RUN_SECONDS, Machine, Penstock, check, command, refused, sectors, test
 from lablib.scenario import SECTOR
@@ -94,3 +95,24 @@ def a_disk_in_an_image():
             check(not Path(f"/proc/{daemon}").exists(), f"{DAEMON} outlives the machine")
         check("2 queues" in machine.output, "the disk has not a queue for each CPU")
         check_image(image, "guest")
+
+
+def check_has_ring(pid):
+    open_files = [os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()]
+    words = Path(f"/proc/{pid}/cmdline").read_text()
+    check("anon_inode:[io_uring]" in open_files and words.count("aio=io_uring") == 2,
+          f"{DAEMON} has no ring: {open_files}, {words}")
+
+
+@test(host="iommufd", only=Penstock)
+def a_disk_by_a_ring_that_is_confined():
+    """As the second kernel confines one, which serves all that a disk is asked for, and is refused the rest."""
+    with tempfile.TemporaryDirectory() as name:
+        image = make_image(name)
+        with Machine(more=["--disk", image]) as machine:
+            machine.expect("# ", BOOT_SECONDS)
+            check_confined(find_daemon(machine))
+            check_has_ring(find_daemon(machine))
+            machine.type("blk && poweroff -f\n")
+            machine.succeed()
+    kvm.run("/penstock/build/tests/test_sandbox", "a_program*")

@@ -9,8 +9,9 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 SKIP = 77       # Meson's and Automake's exit code for it
 
 
-def run(program):
-    done = harness.command([program], 240, env={"PENSTOCK": "/penstock/build/penstock",
+def run(*words):
+    """A program of tests, of which none may be skipped."""
+    done = harness.command(words, 240, env={"PENSTOCK": "/penstock/build/penstock",
                                                 "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
     said = done.stdout + done.stderr
     check(done.returncode != SKIP and "SKIPPED" not in said, f"something was skipped:\n{said}")

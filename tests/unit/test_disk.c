@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 /* With the programs themselves, in a directory of its own. */
@@ -26,6 +27,32 @@ struct fixture {
 	struct broker_disk disk, other;
 	struct error err;
 };
+
+/*
+ * What the kernel says where a process confines its rings (-Wl,--wrap=syscall): it can, or cannot, whichever this one is.
+ * It does not: what a ring that is confined lets pass is the test of the sandbox.
+ */
+long __real_syscall(long number, ...);
+long __wrap_syscall(long number, ...);
+
+static bool rings;
+
+long __wrap_syscall(long number, ...)
+{
+	long arguments[5]; /* in registers, given or not */
+	va_list list;
+
+	va_start(list, number);
+	for (size_t i = 0; i < ARRAY_SIZE(arguments); i++)
+		arguments[i] = va_arg(list, long);
+	va_end(list);
+	if (number == SYS_io_uring_register) {
+		errno = rings ? EFAULT : EINVAL;
+		return rings && arguments[2] ? 0 : -1;
+	}
+	return __real_syscall(
+		number, arguments[0], arguments[1], arguments[2], arguments[3], arguments[4]);
+}
 
 __attribute__((format(printf, 1, 2))) static void run(const char *format, ...)
 {
@@ -54,6 +81,7 @@ static int setup(void **state)
 	umask(0);
 	assert_int_equal(chdir(fixture.directory), 0);
 	setenv("PATH", "/usr/local/bin:/usr/bin:/bin", 1);
+	rings = false;
 	*state = &fixture;
 	return host_init(&fixture.host, NULL, NULL, &fixture.err);
 }
@@ -397,8 +425,8 @@ static bool daemon_was_told(const struct fixture *fixture, const char *word)
 	return size > 0 && memmem(words, size, word, strlen(word));
 }
 
-static void assert_block_device_served(
-	struct fixture *fixture, const char *path, enum broker_cache cache, bool with_aio)
+static void assert_served(struct fixture *fixture, const char *path, enum broker_cache cache,
+	enum broker_disk_way way)
 {
 	fixture->config = (struct broker_disk_config){
 		.cache = cache,
@@ -408,30 +436,57 @@ static void assert_block_device_served(
 	assert_good(fixture);
 	broker_disk_start(&fixture->disk, &fixture->err);
 	assert_good(fixture);
-	assert_int_equal(daemon_was_told(fixture, "aio=native"), with_aio);
+	assert_int_equal(fixture->disk.way, way);
+	assert_int_equal(daemon_was_told(fixture, "aio=native"), way == BROKER_DISK_AIO);
+	assert_int_equal(daemon_was_told(fixture, "aio=io_uring"), way == BROKER_DISK_RING);
 	broker_disk_end(&fixture->disk);
 	close_one(fixture);
+}
+
+static void put_daemon_that_refuses(struct fixture *fixture, const char *word)
+{
+	char programs[64];
+
+	run("mkdir -p bin && printf '#!/bin/sh\ncase $* in *=%s*) exit 1; esac\n"
+	    "exec /usr/bin/qemu-storage-daemon \"$@\"\n' >bin/qemu-storage-daemon && "
+	    "chmod 755 bin bin/*",
+		word);
+	snprintf(programs, sizeof(programs), "%s/bin:/usr/bin:/bin", fixture->directory);
+	setenv("PATH", programs, 1);
 }
 
 /* Where the page cache is not between; and where the kernel has nothing left of it by threads. */
 static void a_block_device_is_served_by_the_kernels_aio(void **state)
 {
 	struct fixture *fixture = *state;
-	char path[64], programs[64];
+	char path[64];
 	cleanup_fd int fd = -1;
 
 	run("truncate -s 1M block.raw");
 	fd = make_block_device(path, sizeof(path));
 	if (fd < 0)
 		test_skip("no loop device can be had");
-	assert_block_device_served(fixture, path, BROKER_CACHE_WRITEBACK, false);
-	assert_block_device_served(fixture, path, BROKER_CACHE_NONE, true);
-	run("mkdir bin && printf '#!/bin/sh\ncase $* in *=native*) exit 1; esac\n"
-	    "exec /usr/bin/qemu-storage-daemon \"$@\"\n' >bin/qemu-storage-daemon && "
-	    "chmod 755 bin bin/*");
-	snprintf(programs, sizeof(programs), "%s/bin:/usr/bin:/bin", fixture->directory);
-	setenv("PATH", programs, 1);
-	assert_block_device_served(fixture, path, BROKER_CACHE_NONE, false);
+	assert_served(fixture, path, BROKER_CACHE_WRITEBACK, BROKER_DISK_THREADS);
+	assert_served(fixture, path, BROKER_CACHE_NONE, BROKER_DISK_AIO);
+	put_daemon_that_refuses(fixture, "native");
+	assert_served(fixture, path, BROKER_CACHE_NONE, BROKER_DISK_THREADS);
+	put_daemon_that_refuses(fixture, "io_uring");
+	rings = true;
+	assert_served(fixture, path, BROKER_CACHE_NONE, BROKER_DISK_AIO);
+}
+
+static void a_file_is_served_by_a_ring_where_the_kernel_confines_it(void **state)
+{
+	struct fixture *fixture = *state;
+
+	if (__real_syscall(SYS_io_uring_setup, 1, NULL) == -1 && errno != EFAULT)
+		test_skip("no ring can be had");
+	run("truncate -s 1M file.raw");
+	assert_served(fixture, "file.raw", BROKER_CACHE_WRITEBACK, BROKER_DISK_THREADS);
+	rings = true;
+	assert_served(fixture, "file.raw", BROKER_CACHE_WRITEBACK, BROKER_DISK_RING);
+	put_daemon_that_refuses(fixture, "io_uring");
+	assert_served(fixture, "file.raw", BROKER_CACHE_WRITEBACK, BROKER_DISK_THREADS);
 }
 
 /* The end of a daemon that is killed is told, and it is no zombie. */
@@ -538,6 +593,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(each_cache_can_be_had, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			a_block_device_is_served_by_the_kernels_aio, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			a_file_is_served_by_a_ring_where_the_kernel_confines_it, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_daemon_that_ends_is_missed, setup, teardown),
 		cmocka_unit_test_setup_teardown(cloud_init_finds_a_seed, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_is_no_seed_is_refused, setup, teardown),

@@ -10,6 +10,7 @@
 #include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/if_tun.h>
+#include <linux/io_uring.h>
 #include <linux/kvm.h>
 #include <linux/landlock.h>
 #include <linux/vhost.h>
@@ -799,6 +800,191 @@ TEST(a_program_with_files_has_these_alone)
 	unlink(path);
 }
 
+/*
+ * A program's ring. It is another program, too: this one, which a word tells to be that. Each kind of request that there is,
+ * with fields of which it makes little or nothing: what matters is whether the ring takes it.
+ */
+
+#define REQUESTS 128 /* more than any kernel has kinds */
+
+static const unsigned passing_requests[] = { IORING_OP_READV, IORING_OP_WRITEV, IORING_OP_FSYNC,
+	IORING_OP_POLL_ADD, IORING_OP_POLL_REMOVE, IORING_OP_TIMEOUT, IORING_OP_READ,
+	IORING_OP_WRITE };
+
+struct ring {
+	int fd;
+	struct io_uring_params params;
+	uint8_t *queues;
+	struct io_uring_sqe *request;
+};
+
+static uint32_t *ring_word(const struct ring *ring, uint32_t offset)
+{
+	return (uint32_t *)(ring->queues + offset);
+}
+
+/* Of one request at a time. */
+static bool ring_open(struct ring *ring)
+{
+	*ring = (struct ring){ .params.flags = 0 };
+	ring->fd = syscall(SYS_io_uring_setup, 1, &ring->params);
+	if (ring->fd < 0)
+		return false;
+	ring->queues = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, ring->fd,
+		IORING_OFF_SQ_RING);
+	ring->request = mmap(NULL, sizeof(*ring->request), PROT_READ | PROT_WRITE,
+		MAP_SHARED | MAP_POPULATE, ring->fd, IORING_OFF_SQES);
+	return ring->queues != MAP_FAILED && ring->request != MAP_FAILED;
+}
+
+/* What it says of the request. */
+static int ring_ask(const struct ring *ring, const struct io_uring_sqe *request)
+{
+	const struct io_uring_params *params = &ring->params;
+	uint32_t *tail = ring_word(ring, params->sq_off.tail),
+		 *head = ring_word(ring, params->cq_off.head);
+	const struct io_uring_cqe *answer;
+	int result;
+
+	*ring->request = *request;
+	*ring_word(ring, params->sq_off.array) = 0;
+	__atomic_add_fetch(tail, 1, __ATOMIC_RELEASE);
+	if (syscall(SYS_io_uring_enter, ring->fd, 1, 1, IORING_ENTER_GETEVENTS, NULL, 0) != 1)
+		_exit(90);
+	answer = (const struct io_uring_cqe *)(ring->queues + params->cq_off.cqes);
+	result = answer[*head & *ring_word(ring, params->cq_off.ring_mask)].res;
+	__atomic_add_fetch(head, 1, __ATOMIC_RELEASE);
+	return result;
+}
+
+/* Which waits for nothing. */
+static int ring_ask_for(const struct ring *ring, unsigned kind, int fd, unsigned flags)
+{
+	static const struct __kernel_timespec soon = { .tv_nsec = 1 };
+	static char byte;
+	struct iovec vector = { &byte, 1 };
+	struct io_uring_sqe request = {
+		.opcode = kind,
+		.flags = flags,
+		.fd = fd,
+		.addr = (uintptr_t)&byte,
+		.len = 1,
+	};
+
+	if (kind == IORING_OP_READV || kind == IORING_OP_WRITEV)
+		request.addr = (uintptr_t)&vector;
+	else if (kind == IORING_OP_TIMEOUT)
+		request.addr = (uintptr_t)&soon;
+	else if (kind == IORING_OP_FSYNC)
+		request.addr = request.len = 0;
+	else if (kind == IORING_OP_POLL_ADD)
+		request.addr = request.len = 0, request.poll32_events = POLLIN;
+	else if (kind == IORING_OP_POLL_REMOVE)
+		request.fd = -1, request.len = 0;
+	return ring_ask(ring, &request);
+}
+
+static int check_requests(int fd)
+{
+	struct ring ring;
+
+	if (!ring_open(&ring))
+		return 91;
+	for (unsigned kind = 0; kind < REQUESTS; kind++) {
+		bool passes = is_listed(passing_requests, ARRAY_SIZE(passing_requests), kind);
+		int result = ring_ask_for(&ring, kind, fd, 0);
+
+		/* The kernel does not know the last ones. */
+		if (passes ? result == -EACCES || result == -EINVAL
+			   : result != -EACCES && result != -EINVAL) {
+			fprintf(stderr, "request %u: %d\n", kind, result);
+			return 92;
+		}
+	}
+	if (ring_ask_for(&ring, IORING_OP_CONNECT, fd, 0) != -EACCES ||
+		ring_ask_for(&ring, IORING_OP_OPENAT, fd, 0) != -EACCES ||
+		ring_ask_for(&ring, IORING_OP_READ, fd, 0) != 1 ||
+		ring_ask_for(&ring, IORING_OP_READ, fd, IOSQE_ASYNC) != -EACCES)
+		return 93;
+	return syscall(SYS_io_uring_register, ring.fd, IORING_REGISTER_FILES, &fd, 1) == -1 &&
+			       errno == EPERM
+		       ? 0
+		       : 94;
+}
+
+static void *check_requests_in_a_thread(void *opaque)
+{
+	return (void *)(intptr_t)check_requests((intptr_t)opaque);
+}
+
+/* Exit code 0: there is none, or it lets pass what it should, in each thread. */
+static int be_program(const char *has_ring, int fd)
+{
+	pthread_t thread;
+	void *result = NULL;
+	int code;
+
+	alarm(LIMIT_S);
+	if (strcmp(has_ring, "ring"))
+		return syscall(SYS_io_uring_setup, 1, NULL) == -1 && errno == EPERM ? 0 : 96;
+	code = check_requests(fd);
+	if (!code &&
+		(pthread_create(&thread, NULL, check_requests_in_a_thread, (void *)(intptr_t)fd) ||
+			pthread_join(thread, &result)))
+		code = 95;
+	return code ? code : (int)(intptr_t)result;
+}
+
+static _Noreturn void become_program(bool has_ring, int fd)
+{
+	struct sandbox_file file = { fd, true };
+	struct sandbox_program program = {
+		.directory = -1,
+		.files = &file,
+		.file_count = 1,
+		.has_ring = has_ring,
+	};
+	struct error failure = { 0 };
+	char self[PATH_MAX] = "", number[16];
+
+	snprintf(number, sizeof(number), "%d", fd);
+	if (readlink("/proc/self/exe", self, sizeof(self) - 1) > 0 &&
+		sandbox_enter_program(self, &program, &failure) == 0)
+		execl(self, self, has_ring ? "ring" : "no ring", number, NULL);
+	_exit(failure.code ? 98 : 99);
+}
+
+static int status_of_program(bool has_ring)
+{
+	char path[] = "/tmp/penstock-sandbox-XXXXXX";
+	int fd = mkstemp(path);
+	pid_t pid;
+	int status;
+
+	assert_int_equal(write(fd, "disk", 4), 4);
+	unlink(path);
+	pid = fork();
+	if (pid == 0)
+		become_program(has_ring, fd);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	close(fd);
+	return status;
+}
+
+TEST(a_program_has_no_ring_that_nothing_confines)
+{
+	assert_int_equal(status_of_program(false), 0);
+	if (!sandbox_confines_rings())
+		assert_int_equal(WEXITSTATUS(status_of_program(true)), 98);
+}
+
+TEST(a_programs_ring_reads_and_writes_alone)
+{
+	if (!sandbox_confines_rings())
+		test_skip("this kernel confines no rings");
+	assert_int_equal(status_of_program(true), 0);
+}
+
 TEST(root_of_a_user_namespace_is_told_why)
 {
 	struct error err = { 0 };
@@ -841,7 +1027,7 @@ static const char *line_of(const char *text, const char *key)
 	return line + strlen(key);
 }
 
-/* Until seccomp is in force, which is the last step. */
+/* Until seccomp is in force, which is the last step; the lines above may be of a moment before. */
 static void wait_for_sandbox(pid_t pid, char *text, size_t size)
 {
 	char path[32];
@@ -849,8 +1035,10 @@ static void wait_for_sandbox(pid_t pid, char *text, size_t size)
 	snprintf(path, sizeof(path), "/proc/%d/status", pid);
 	for (unsigned tries = 0; tries < 500; tries++) {
 		assert_true(fd_read_file(path, text, size) > 0);
-		if (atoi(line_of(text, "\nSeccomp:")) == 2)
+		if (atoi(line_of(text, "\nSeccomp:")) == 2) {
+			assert_true(fd_read_file(path, text, size) > 0);
 			return;
+		}
 		usleep(10000);
 	}
 	fail_msg("no seccomp filter came into force");
@@ -995,7 +1183,7 @@ TEST(a_display_serves_sockets_and_does_nothing_else)
 	enter = sandbox_enter;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_machine_ends_with_its_exit_code),
@@ -1016,6 +1204,8 @@ int main(void)
 		cmocka_unit_test(only_listed_ioctls_pass),
 		cmocka_unit_test(landlock_denies_every_path),
 		cmocka_unit_test(a_program_with_files_has_these_alone),
+		cmocka_unit_test(a_program_has_no_ring_that_nothing_confines),
+		cmocka_unit_test(a_programs_ring_reads_and_writes_alone),
 		cmocka_unit_test(root_of_a_user_namespace_is_told_why),
 		cmocka_unit_test(the_kernel_says_that_it_is_in_force),
 		cmocka_unit_test(a_user_loses_capabilities_too),
@@ -1023,5 +1213,9 @@ int main(void)
 		cmocka_unit_test(a_display_serves_sockets_and_does_nothing_else),
 	};
 
+	if (argc == 3)
+		return be_program(argv[1], atoi(argv[2]));
+	if (argc == 2)
+		cmocka_set_test_filter(argv[1]); /* these alone: "a_program*" */
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
