@@ -143,10 +143,9 @@ static void print_verdict(const struct doctor *doctor, const struct bdf *device)
 	}
 	if (doctor_can_pass(doctor, device)) {
 		printf("%s can be passed now: penstock run --device %s ...\n", name, name);
-		if (!host_driver_is_vfio(found->device.driver))
+		if (found->device.driver[0] && !host_driver_is_vfio(found->device.driver))
 			printf("%*sit is taken from %s, with its group, and given back afterwards\n",
-				INDENT, "",
-				found->device.driver[0] ? found->device.driver : "no driver");
+				INDENT, "", found->device.driver);
 		return;
 	}
 	printf("%s cannot be passed now. It takes, in this order:\n", name);

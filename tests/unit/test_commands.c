@@ -95,6 +95,21 @@ static void the_tree_tells_what_matters(void **state)
 	assert_says("PCI bridge");
 }
 
+/* Of the classes of what belongs to the board. */
+static void what_a_guest_may_want_of_the_boards_classes_is_shown(void **state)
+{
+	struct fixture *fixture = *state;
+
+	fixture_load(fixture, "ryzen-5900x");
+	fixture_device(fixture, "/sys/devices/pci0000:00/0000:00:1a.0", "0x080501", NULL, 90);
+	fixture_device(fixture, "/sys/devices/pci0000:00/0000:00:1b.0", "0x0b4000", NULL, 91);
+	fixture_device(fixture, "/sys/devices/pci0000:00/0000:00:1c.0", "0x088000", NULL, 92);
+	assert_int_equal(ls(fixture, ""), 0);
+	assert_says("0000:00:1a.0");
+	assert_says("0000:00:1b.0");
+	assert_silent_of("0000:00:1c.0");
+}
+
 static unsigned width(const char *line, size_t size)
 {
 	unsigned characters = 0;
@@ -263,6 +278,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		LS_TEST(the_classic_list_is_that_of_the_document),
 		LS_TEST(the_tree_tells_what_matters),
+		LS_TEST(what_a_guest_may_want_of_the_boards_classes_is_shown),
 		LS_TEST(lines_fit_a_terminal),
 		LS_TEST(only_a_terminal_gets_colour),
 		LS_TEST(a_pattern_selects_groups),

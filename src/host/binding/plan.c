@@ -197,11 +197,12 @@ static int check_companion(struct plan *plan, const struct host *host, const str
 		return 0;
 	if (host_device_read(host, bdf, &device, err))
 		return err->code;
-	if (host_device_is_bridge(&device))
-		return 0;
 	bdf_format(bdf, name);
+	bdf_format(&asked->bdf, wanted);
+	if (host_device_is_bridge(&device))
+		return host_device_check_group_bridge(&device, wanted, err);
 	if (check_not_taken(host, &device, name, &why)) {
-		error_set(err, why.code, bdf_format(&asked->bdf, wanted),
+		error_set(err, why.code, wanted,
 			"it cannot be had without %s of the same IOMMU group %d: %s", name,
 			device.group, why.what);
 		error_hint(err, "%s", why.hint);

@@ -192,6 +192,25 @@ bool host_device_is_bridge(const struct host_device *device)
 	return device->header != 0;
 }
 
+/* Since Linux 5.18 the group is refused for any driver of a bridge that does not set driver_managed_dma. */
+int host_device_check_group_bridge(
+	const struct host_device *bridge, const char *name, struct error *err)
+{
+	char bridge_name[BDF_TEXT];
+
+	if (host_driver_is_viable(bridge->driver) || strcmp(bridge->driver, "pcieport") == 0)
+		return 0;
+	bdf_format(&bridge->bdf, bridge_name);
+	error_set(err, -EBUSY, name,
+		"the bridge %s of its IOMMU group %d is at driver %s, which keeps the group from VFIO",
+		bridge_name, bridge->group, bridge->driver);
+	error_hint(err,
+		"'echo %s >/sys/bus/pci/drivers/%s/unbind' takes the bridge from it: what is behind "
+		"the bridge goes on, without hot plug",
+		bridge_name, bridge->driver);
+	return -EBUSY;
+}
+
 int host_device_check_bridge(const struct host_device *device, struct error *err)
 {
 	uint32_t kind = device->class_code >> 8;

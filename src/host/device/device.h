@@ -59,8 +59,15 @@ bool host_device_is_display(const struct host_device *device);
  */
 bool host_power_is_low(const char *state);
 
-/* A bridge stays with the host: VFIO neither takes it nor minds its driver. */
+/* A bridge stays with the host: VFIO does not take it. */
 bool host_device_is_bridge(const struct host_device *device);
+
+/*
+ * Of the bridges in a device's group, whose name is given: VFIO minds one whose driver may do DMA of its own.
+ * 0 or -EBUSY.
+ */
+int host_device_check_group_bridge(
+	const struct host_device *bridge, const char *name, struct error *err);
 
 /*
  * No guest can use a bridge; nor the host or ISA bridge of the board, which VFIO would take. 0 or

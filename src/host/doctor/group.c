@@ -91,6 +91,27 @@ static void tell_shared(struct doctor *doctor, const struct inventory_device *de
 			name);
 }
 
+/* One is enough: the doctor is asked again. */
+static void tell_kept_by_bridge(struct doctor *doctor, const struct inventory_device *device)
+{
+	char name[BDF_TEXT], bridge[BDF_TEXT];
+	struct error err = { 0 };
+	struct finding *finding;
+
+	doctor_name_of(device, name);
+	for (size_t i = 0; i < doctor->inventory.count; i++) {
+		const struct host_device *other = &doctor->inventory.devices[i].device;
+
+		if (other->group != device->device.group || !host_device_is_bridge(other) ||
+			host_device_check_group_bridge(other, name, &err) == 0)
+			continue;
+		finding = doctor_add(doctor, doctor_if_asked(doctor), device, "%s", err.what);
+		doctor_evidence(finding, D "%s/driver", bdf_format(&other->bdf, bridge));
+		doctor_fix(finding, "%s", err.hint);
+		return;
+	}
+}
+
 void doctor_check_group(struct doctor *doctor, const struct inventory_device *device)
 {
 	struct error err = { 0 };
@@ -100,6 +121,7 @@ void doctor_check_group(struct doctor *doctor, const struct inventory_device *de
 			doctor_fix(doctor_add(doctor, FINDING_PROBLEM, device, "%s", err.what),
 				"%s", err.hint);
 	} else if (device->device.group >= 0) {
+		tell_kept_by_bridge(doctor, device);
 		tell_shared(doctor, device);
 	} else if (has_groups(doctor)) {
 		tell_no_group(doctor, device);

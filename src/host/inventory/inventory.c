@@ -23,6 +23,8 @@
 #define CLASS_SIGNAL_PROCESSING 0x11
 #define CLASS_INSTRUMENTATION   0x13
 #define SUBCLASS_SMBUS          0x0c05
+#define SUBCLASS_SD_HOST        0x0805
+#define SUBCLASS_COPROCESSOR    0x0b40 /* for ciphers and compression, with functions for guests */
 
 /* Kernels before 5.15 reset, but do not tell how. */
 static void read_reset(const struct host *host, const char *name, struct inventory_device *device)
@@ -214,8 +216,15 @@ bool inventory_is_platform(const struct inventory_device *device)
 {
 	uint32_t class_code = device->device.class_code;
 
-	if (host_device_is_bridge(&device->device) || class_code >> 8 == SUBCLASS_SMBUS)
+	if (host_device_is_bridge(&device->device))
 		return true;
+	switch (class_code >> 8) {
+	case SUBCLASS_SMBUS:
+		return true;
+	case SUBCLASS_SD_HOST:
+	case SUBCLASS_COPROCESSOR:
+		return false;
+	}
 	switch (class_code >> 16) {
 	case CLASS_MEMORY:
 	case CLASS_BRIDGE:

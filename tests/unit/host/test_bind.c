@@ -119,6 +119,15 @@ static void a_bridge_is_refused(void **state)
 	assert_refused(*state, &host_bridge, -EINVAL, "a part of the board", "penstock ls");
 }
 
+static void a_bridge_whose_driver_keeps_the_group_is_told(void **state)
+{
+	make_card(*state, "amdgpu", NULL);
+	fixture_device(*state, "/sys/devices/pci0000:00/0000:00:03.2", "0x060400", "shpchp", 13);
+	assert_refused(*state, &card, -EBUSY,
+		"the bridge 0000:00:03.2 of its IOMMU group 13 is at driver shpchp",
+		"echo 0000:00:03.2 >/sys/bus/pci/drivers/shpchp/unbind");
+}
+
 static void a_companion_in_use_refuses_all(void **state)
 {
 	make_card(*state, "amdgpu", "nvme");
@@ -453,6 +462,7 @@ int main(void)
 		TEST(viable_companions_are_left_alone),
 		TEST(an_unknown_device_is_refused),
 		TEST(a_bridge_is_refused),
+		TEST(a_bridge_whose_driver_keeps_the_group_is_told),
 		TEST(a_companion_in_use_refuses_all),
 		TEST(force_takes_what_is_in_use),
 		TEST(a_held_companion_refuses_all),

@@ -402,6 +402,19 @@ static void a_missing_group_node_is_told(void **state)
 	doctor_free(&doctor);
 }
 
+static void a_bridge_whose_driver_keeps_the_group(void **state)
+{
+	static const struct bdf card = { 0, 1, 0, 0 };
+	struct fixture *fixture = *state;
+	struct doctor doctor;
+
+	fixture_load(fixture, "shared-group");
+	fixture_device(fixture, "/sys/devices/pci0000:00/0000:00:02.0", "0x060400", "shpchp", 1);
+	find_on(*state, &doctor, "0000:01:00.0", "group", "0000:00:02.0/driver");
+	assert_false(doctor_can_pass(&doctor, &card));
+	doctor_free(&doctor);
+}
+
 static void a_device_that_no_iommu_covers(void **state)
 {
 	static const char name[] = "0000:2f:00.0";
@@ -550,6 +563,7 @@ int main(void)
 		DOCTOR_TEST(what_the_log_remembers_is_no_problem),
 		DOCTOR_TEST(a_virtual_function_answers),
 		DOCTOR_TEST(a_missing_group_node_is_told),
+		DOCTOR_TEST(a_bridge_whose_driver_keeps_the_group),
 		DOCTOR_TEST(a_device_that_no_iommu_covers),
 		DOCTOR_TEST(a_log_that_may_not_be_read_makes_it_unknown),
 		DOCTOR_TEST(it_says_whether_a_device_can_be_passed),
