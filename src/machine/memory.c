@@ -215,9 +215,14 @@ int memory_need(struct memory *memory, uint64_t gpa, uint64_t size, struct error
 {
 	if (memory_populate(memory, gpa, size, err))
 		return err->code;
+	memory_add_first(memory, gpa, size);
+	return 0;
+}
+
+void memory_add_first(struct memory *memory, uint64_t gpa, uint64_t size)
+{
 	if (memory->first_count < MEMORY_FIRST_MAX)
 		memory->first[memory->first_count++] = (struct memory_range){ gpa, size };
-	return 0;
 }
 
 bool memory_next_first(struct memory *memory, struct memory_range *range)

@@ -46,7 +46,7 @@ struct memory {
 	uint64_t page;
 	int fd; /* -1: not mapped */
 	enum memory_kind kind;
-	struct memory_range first[MEMORY_FIRST_MAX]; /* memory_need() */
+	struct memory_range first[MEMORY_FIRST_MAX]; /* memory_need(), memory_add_first() */
 	unsigned first_count;
 	unsigned first_given; /* of them: memory_next_first() */
 };
@@ -75,7 +75,10 @@ int memory_populate(struct memory *memory, uint64_t gpa, uint64_t size, struct e
 /* The same for what the guest needs to start; this process writes nowhere else in it. */
 int memory_need(struct memory *memory, uint64_t gpa, uint64_t size, struct error *err);
 
-/* One range after the other of what memory_need() was asked for; any thread may ask. False: no more. */
+/* What else is mapped for the guest before it starts, and is no RAM: it would fault at each of its small pages. */
+void memory_add_first(struct memory *memory, uint64_t gpa, uint64_t size);
+
+/* One range after the other of what these two were told of; any thread may ask. False: no more. */
 bool memory_next_first(struct memory *memory, struct memory_range *range);
 
 /* The HVA of [gpa, gpa + size), or NULL where that is not whole within one region. */

@@ -523,12 +523,16 @@ TEST(what_the_guest_needs_first_is_given_once)
 	assert_int_equal(memory_need(&memory, 0, MIB, &err), 0);
 	assert_int_equal(memory_need(&memory, 17 * MIB, 3 * MIB, &err), 0);
 	assert_present(&memory, 16 * MIB, 4 * MIB);
+	memory_add_first(&memory, 64 * MIB, MIB); /* no RAM */
 	assert_true(memory_next_first(&memory, &range));
 	assert_int_equal(range.gpa, 0);
 	assert_int_equal(range.size, MIB);
 	assert_true(memory_next_first(&memory, &range));
 	assert_int_equal(range.gpa, 17 * MIB);
 	assert_int_equal(range.size, 3 * MIB);
+	assert_true(memory_next_first(&memory, &range));
+	assert_int_equal(range.gpa, 64 * MIB);
+	assert_int_equal(range.size, MIB);
 	assert_false(memory_next_first(&memory, &range));
 	memory_free(&memory);
 }

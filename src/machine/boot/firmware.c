@@ -106,6 +106,8 @@ int firmware_load(struct firmware *firmware, const struct boot_files *files,
 		    files->firmware_name, files->nvram_fd, files->nvram_name, err) ||
 		lpc_init(&firmware->lpc, &machine->pci->root.bus, machine->pio, err))
 		return err->code;
+	memory_add_first(
+		machine->memory, LAYOUT_4G - firmware->flash.code_size, firmware->flash.code_size);
 	code = fw_cfg_init(&firmware->fw_cfg, machine->pio, machine->memory);
 	if (code)
 		return error_sys(err, code, NULL, "cannot make fw_cfg");

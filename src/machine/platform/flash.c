@@ -25,11 +25,14 @@
 #define STATUS_PROGRAM_FAILED 0x10
 
 /* Lock held, as for all that follows. */
+static void show_variables(struct flash *flash)
+{
+	flash->slot =
+		kvm_slot_map(flash->vm, flash->gpa, flash->size, flash->bytes, KVM_MEM_READONLY);
+}
+
 static void enter_flash_mode(struct flash *flash, enum flash_mode mode)
 {
-	if (mode == FLASH_ARRAY && flash->slot < 0)
-		flash->slot = kvm_slot_map(
-			flash->vm, flash->gpa, flash->size, flash->bytes, KVM_MEM_READONLY);
 	if (mode != FLASH_ARRAY && flash->slot >= 0) {
 		kvm_slot_unmap(flash->vm, flash->slot);
 		flash->slot = -1;
@@ -90,10 +93,13 @@ static uint64_t flash_read(void *opaque, uint64_t offset, unsigned size)
 	uint64_t value = 0;
 
 	pthread_mutex_lock(&flash->lock);
-	if (flash->mode == FLASH_ARRAY)
+	if (flash->mode == FLASH_ARRAY) {
 		memcpy(&value, flash->bytes + offset, size);
-	else
+		if (flash->slot < 0)
+			show_variables(flash);
+	} else {
 		value = flash->status;
+	}
 	pthread_mutex_unlock(&flash->lock);
 	return value;
 }
@@ -188,7 +194,7 @@ int flash_init(struct flash *flash, struct kvm_vm *vm, struct space *mmio, int c
 	code = space_add(mmio, flash->gpa, flash->size, &flash_ops, flash);
 	if (code)
 		return error_sys(err, code, nvram_name, "cannot be shown to the guest");
-	enter_flash_mode(flash, FLASH_ARRAY);
+	show_variables(flash);
 	return 0;
 }
 

@@ -11,7 +11,9 @@
  * The flash below 4 GiB: firmware's code, which the guest can only read, and its variables below that, where
  * there is a file for them. Those are written by the commands of a byte-wide CFI flash (Intel's command set,
  * JEDEC JEP137 0001). As long as no command is under way (array mode) they are a read-only memory slot, and
- * only writes come here; otherwise reads do, too. What is written is in the file when the command is done.
+ * only writes come here; otherwise reads do, too. The slot comes back with the first read that finds none:
+ * firmware writes a variable in a dozen pieces and reads none of it back, and KVM takes long to change a slot. What is
+ * written is in the file when the command is done.
  */
 
 #define FLASH_BLOCK 4096          /* is erased at once */
