@@ -56,8 +56,9 @@ static const char help[] =
 	"                     have, - one that is left out, by their names in /proc/cpuinfo\n"
 	"  --hyperv           the enlightenments that Hyper-V gives its guests, for Windows\n"
 	"  --hyperv-vendor ID  the same, with up to 12 characters in place of \"Microsoft Hv\"\n"
-	"  --hide-hypervisor  with --hyperv: nothing in the guest's CPUID tells of KVM, for drivers that\n"
-	"                     refuse to work in its guests\n"
+	"  --hide-hypervisor  nothing in the guest's CPUID tells of KVM, for drivers that refuse to work\n"
+	"                     in its guests; nor, without --hyperv, of a hypervisor, which needs\n"
+	"                     --firmware\n"
 	"  --rtc WHAT         the guest's real-time clock at its start: utc (default), or local, which is\n"
 	"                     the host's time zone, as Windows wants it\n"
 	"  --smbios type=N,FIELD=VALUE[,FIELD=VALUE]...  what the guest is told of the machine, by N:\n"
@@ -571,19 +572,11 @@ static int check_first(const struct broker_config *config, struct error *err)
 /* Each by itself can be right, and yet not with the others. */
 static int check_together(const struct broker_config *config, struct error *err)
 {
-	if (config->cpus.hidden && !config->cpus.hyperv) {
+	if (kvm_cpus_lack_clock(&config->cpus) && !config->firmware) {
 		error_set(err, -EINVAL, NULL,
-			"--hide-hypervisor needs --hyperv: with neither's clock a guest has nothing to "
-			"measure its TSC by");
-		return usage(err);
-	}
-	if (config->cpus.hidden && !config->firmware &&
-		memcmp(config->cpus.hyperv_vendor, KVM_HYPERV_VENDOR,
-			sizeof(config->cpus.hyperv_vendor))) {
-		error_set(err, -EINVAL, NULL,
-			"--hide-hypervisor and --hyperv-vendor need --firmware: Linux takes the clock "
-			"of \"" KVM_HYPERV_VENDOR
-			"\" alone, and only firmware's machine has another");
+			"--hide-hypervisor needs --firmware, or --hyperv without --hyperv-vendor: Linux "
+			"measures its TSC by a clock that only firmware's machine has, or takes "
+			"the clock of \"" KVM_HYPERV_VENDOR "\"");
 		return usage(err);
 	}
 	if (config->cpus.dedicated && !config->cpus.pinned) {

@@ -120,7 +120,6 @@ static void patch(
 		set_bits(&entry->ebx, 31, 24, topology->id);
 		set_bits(&entry->ebx, 23, 16, 1U << topology->package_bits);
 		set_bits(&entry->edx, 28, 28, topology->package > 1);
-		set_bits(&entry->ecx, 31, 31, 1); /* a hypervisor is present */
 		/* KVM leaves this bit to us: it emulates the timer on any CPU. It spares the guest
 		 * the calibration of the APIC timer. */
 		set_bits(&entry->ecx, 24, 24, deadline_timer);
@@ -184,6 +183,8 @@ static int show_hypervisor(int kvm_fd, struct kvm_cpuid2 *cpuid, const struct kv
 	for (unsigned i = 0; i < cpuid->nent; i++) {
 		struct kvm_cpuid_entry2 *entry = &cpuid->entries[i];
 
+		if (entry->function == 1)
+			set_bits(&entry->ecx, 31, 31, !cpus->hidden || cpus->hyperv);
 		/* No vCPU waits for a CPU: locks and TLB flushes need no help, and who idles may poll. */
 		if (entry->function == KVM_CPUID_FEATURES && cpus->dedicated)
 			entry->edx |= 1U << KVM_HINTS_REALTIME;

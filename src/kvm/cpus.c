@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "kvm/cpus.h"
 
+#include <string.h>
+
 unsigned kvm_cpus_bits(unsigned count)
 {
 	unsigned bits = 0;
@@ -19,6 +21,13 @@ struct kvm_cpu_place kvm_cpus_place(const struct kvm_cpus *cpus, unsigned index)
 		.core = index % of_socket / cpus->threads,
 		.thread = index % cpus->threads,
 	};
+}
+
+/* Linux takes Hyper-V's from whoever has Microsoft's name alone. */
+bool kvm_cpus_lack_clock(const struct kvm_cpus *cpus)
+{
+	return cpus->hidden && (!cpus->hyperv || memcmp(cpus->hyperv_vendor, KVM_HYPERV_VENDOR,
+							 sizeof(cpus->hyperv_vendor)));
 }
 
 unsigned kvm_cpus_apic_id(const struct kvm_cpus *cpus, unsigned index)

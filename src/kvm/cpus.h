@@ -24,7 +24,7 @@ struct kvm_cpus {
 	uint32_t removed[KVM_FEATURE_WORDS]; /* and the guest's has not these */
 	bool hyperv;                         /* with Hyper-V's enlightenments, */
 	char hyperv_vendor[12];              /* and this for the hypervisor's maker */
-	bool hidden;                         /* behind Hyper-V nothing tells of KVM */
+	bool hidden;    /* nothing tells of KVM, nor without Hyper-V of a hypervisor */
 	bool dedicated; /* HLT, PAUSE and MWAIT do not give the host's CPU back */
 };
 
@@ -44,6 +44,9 @@ struct kvm_cpu_place {
 struct kvm_cpu_place kvm_cpus_place(const struct kvm_cpus *cpus, unsigned index);
 
 unsigned kvm_cpus_apic_id(const struct kvm_cpus *cpus, unsigned index);
+
+/* No hypervisor's clock that a system knows is to be seen: it measures its CPU's by the platform's. */
+bool kvm_cpus_lack_clock(const struct kvm_cpus *cpus);
 
 /* Bits of an APIC ID that hold numbers below count. */
 unsigned kvm_cpus_bits(unsigned count);

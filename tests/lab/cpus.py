@@ -77,9 +77,9 @@ def a_hypervisor_shows_itself_as_the_user_wants():
     """Linux looks for it as systemd-detect-virt does, and says what it has found."""
     hypervisor("kvm", "0x40000000")
     hypervisor("microsoft", "0x40000100", ["--hyperv"], "hypervisor,linux-sees", "sees=KVM")
-    refused(Penstock.command(devices=[NVME_A], more=["--hide-hypervisor"]), 2, "needs --hyperv")
+    refused(Penstock.command(devices=[NVME_A], more=["--hide-hypervisor"]), 2, "needs --firmware")
     refused(Penstock.command(devices=[NVME_A], more=["--hide-hypervisor", "--hyperv-vendor", "penstock"]), 2,
-            "need --firmware")
+            "needs --firmware")
     hypervisor("other", "0x40000100", ["--hyperv-vendor", "penstock"], cmdline="hypervisor.vendor=penstock")
 
 

@@ -127,3 +127,16 @@ def uefi_starts_a_kernel_with_a_device():
         template = Path("/usr/share/OVMF/OVMF_VARS_4M.fd").read_bytes()
         check(hashlib.sha256(template).digest() not in seen, "nothing was written to the variables")
         check(nvram.stat().st_size == len(template), "the variables have another size")
+
+
+@test(only=Penstock, limit=590, long=True)
+def a_hidden_hypervisor_leaves_a_clock():
+    """Linux finds none whose clock it knows, and measures its CPUs' by ACPI's timer."""
+    for detect, more in (("none", []), ("other", ["--hyperv-vendor", "penstock"])):
+        with firmware() as (options, _):
+            with Machine("hypervisor,linux-sees,cpus,nvme", cpus=2, devices=[NVME_A],
+                         cmdline=f"stamp={detect} nvme.count=1 cpus.count=2 sees=nothing hypervisor.kvm=none "
+                                 f"hypervisor.detect={detect}", more=[*options, "--hide-hypervisor", *more]) as machine:
+                machine.expect("USERSPACE-UP", START_SECONDS)
+                machine.succeed("hypervisor", "linux-sees", "cpus", "nvme")
+                check(re.search("linux-sees: nothing; clocks .*acpi_pm", machine.output), machine.last_words())

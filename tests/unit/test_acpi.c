@@ -507,8 +507,8 @@ static void behind_a_bios_the_hardware_is_told_of(void **state)
 	rsdt = table_at(fixture, field(at(fixture, RSDP_AT, 36), 16, 4), "RSDT");
 	assert_checksum(at(fixture, RSDP_AT, 20), 20);
 	assert_checksum(at(fixture, RSDP_AT, 36), 36);
-	assert_int_equal(field(rsdt, 4, 4), 36 + 4 * 4);
-	for (unsigned i = 0; i < 4; i++)
+	assert_int_equal(field(rsdt, 4, 4), 36 + 5 * 4);
+	for (unsigned i = 0; i < 5; i++)
 		assert_int_equal(field(rsdt, 36 + 4 * i, 4), field(root(fixture), 36 + 8 * i, 8));
 	assert_int_equal(field(fadt, 40, 4), field(fadt, 140, 8));
 	assert_int_equal(field(fadt, 112, 4) & 1 << 20, 0);
@@ -529,6 +529,9 @@ static void behind_a_bios_the_hardware_is_told_of(void **state)
 	assert_memory_equal(facs, "FACS", 4);
 	assert_int_equal(field(facs, 4, 4), 64);
 	assert_int_equal(facs[32], 2);
+	/* Microsoft's WAET 1.0: the timer is read once. */
+	assert_int_equal(field(find(fixture, "WAET"), 4, 4), 40);
+	assert_int_equal(field(find(fixture, "WAET"), 36, 4), 2);
 }
 
 /* The compiler of ACPI's own project reads it back. */

@@ -344,6 +344,10 @@ TEST(a_hypervisor_hides)
 	assert_null(fake_kvm_leaf(0x40000100, 0));
 	assert_null(fake_kvm_leaf(0x40000101, 0));
 	assert_true(fake_kvm_leaf(1, 0)->ecx >> 31);
+	cpus.hyperv = false;
+	set(&cpus, 1);
+	assert_null(fake_kvm_leaf(0x40000000, 0));
+	assert_false(fake_kvm_leaf(1, 0)->ecx >> 31);
 }
 
 /* KVM_HINTS_REALTIME (Documentation/virt/kvm/x86/cpuid.rst), wherever KVM's leaves are. */

@@ -314,8 +314,8 @@ TEST(a_vendor_must_fit)
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
 		assert_bad("1 to 12 characters", "--hyperv-vendor", bad[i]);
 	assert_failure("regular", "--kernel", "/dev/null", "--hyperv-vendor", "twelve chars");
-	assert_bad("need --firmware", "--hyperv-vendor", "twelve chars", "--hide-hypervisor");
-	assert_bad("--hide-hypervisor needs --hyperv", "--hide-hypervisor");
+	assert_bad("needs --firmware", "--hyperv-vendor", "twelve chars", "--hide-hypervisor");
+	assert_bad("needs --firmware", "--hide-hypervisor");
 }
 
 TEST(a_device_must_be_an_address)

@@ -14,6 +14,7 @@
 static void write_tables(struct firmware *firmware)
 {
 	const struct boot_machine *machine = firmware->machine;
+	bool fixed_hardware = firmware->is_bios || kvm_cpus_lack_clock(machine->cpus);
 	struct machine_pci *pci = machine->pci;
 	const struct acpi_machine described = {
 		.memory = machine->memory,
@@ -22,7 +23,7 @@ static void write_tables(struct firmware *firmware)
 		.tpm = machine->tpm,
 		.keyboard = machine->keyboard,
 		.tpm_log = firmware->is_bios, /* UEFI has its own */
-		.pm_base = firmware->is_bios ? lpc_pm_base(&firmware->lpc) : 0,
+		.pm_base = fixed_hardware ? lpc_pm_base(&firmware->lpc) : 0,
 	};
 	struct acpi_links links;
 

@@ -88,6 +88,8 @@ struct fadt {
 #define BOOT_NO_VGA      (1U << 2)
 #define BOOT_NO_ASPM     (1U << 4)
 
+#define WAET_PM_TIMER_GOOD (1U << 1)
+
 /* 5.2.10: without a checksum. */
 struct facs {
 	char signature[4];
@@ -633,6 +635,16 @@ static uint64_t add_tpm2(struct builder *b, bool log)
 	return close_table(b, start);
 }
 
+/* Microsoft's Windows ACPI Emulated Devices Table, 1.0: one read of the timer is enough, where Windows takes three. */
+static uint64_t add_waet(struct builder *b)
+{
+	size_t start = open_table(b, "WAET", 1);
+	const uint32_t flags = WAET_PM_TIMER_GOOD;
+
+	aml_bytes(&b->out, &flags, sizeof(flags));
+	return close_table(b, start);
+}
+
 /* RSDT or XSDT: one pointer of so many bytes behind the other. */
 static uint64_t add_root(struct builder *b, const char *signature, uint8_t size,
 	const uint64_t *tables, unsigned count)
@@ -670,7 +682,7 @@ static uint64_t add_rsdp(struct builder *b, uint32_t rsdt, uint64_t xsdt)
 static uint64_t add_tables(struct builder *b, const struct acpi_machine *machine)
 {
 	const struct kvm_cpus *cpus = machine->cpus;
-	uint64_t tables[5], rsdt = 0;
+	uint64_t tables[6], rsdt = 0;
 	unsigned count = 0;
 
 	tables[count++] = add_fadt(b, add_dsdt(b, machine), machine);
@@ -680,6 +692,7 @@ static uint64_t add_tables(struct builder *b, const struct acpi_machine *machine
 	if (machine->tpm)
 		tables[count++] = add_tpm2(b, b->links && machine->tpm_log);
 	if (b->pm_base) {
+		tables[count++] = add_waet(b);
 		rsdt = add_root(b, "RSDT", 4, tables, count);
 		b->links->has_rsdt = true;
 	}

@@ -59,8 +59,8 @@ struct acpi_links {
 /*
  * Write them for firmware, which has yet to find a place for them: a GPA is an offset, a checksum 0. With the ports
  * at pm_base (lpc.h) the platform is not hardware-reduced: a system then sets up 8259s and 8254 anew, which a BIOS
- * leaves at work; a reduced one has none of them to look at. There is an RSDT, too, which is all that boot loaders
- * of a BIOS know. 0: it is, and there is none. False: there is no room for them.
+ * leaves at work, and has a timer to measure its CPU by; a reduced one has none of them to look at. There is an RSDT,
+ * too, which is all that boot loaders of a BIOS know. 0: it is, and there is none. False: there is no room for them.
  */
 bool acpi_write_unplaced(
 	uint8_t *bytes, size_t room, const struct acpi_machine *machine, struct acpi_links *links);

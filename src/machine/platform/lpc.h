@@ -8,7 +8,7 @@
 /*
  * What stock firmware looks at of a Q35's ISA bridge (Intel I/O Controller Hub 9, 316972, chapter 13): by its
  * class it finds COM1; at PMBASE it switches off, and has the timer by which it measures its own time. A system is
- * told of these by a BIOS alone: see acpi_write_unplaced().
+ * not always told of these: see acpi_write_unplaced().
  */
 
 /* Ports from PMBASE on (13.8.3). */
