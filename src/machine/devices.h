@@ -48,6 +48,7 @@ struct machine_slot {
 		wanted; /* functions that are to come together; 0: not all of them have come in time */
 	int64_t due; /* ms: a guest that is asked gets the button, or what comes may appear; 0: done */
 	int64_t expires; /* ms: by then those that are wanted have come */
+	int64_t announced; /* ms: since then the port shows one that is being opened; 0: it does not */
 };
 
 struct machine_devices {

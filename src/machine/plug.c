@@ -14,6 +14,8 @@
 #define REST_MS  1500 /* Linux hears nothing of a slot for a second after it has switched it off */
 #define COME_MS \
 	2000 /* in which all functions of a slot have come: the broker sends them in one go */
+#define AWAIT_MS \
+	1000 /* for which a guest at the least awaits what has been announced; Linux 1120 */
 
 /*
  * Devices that come and go, a slot at a time. The tree of PCI changes while the vCPUs are held: so no
@@ -118,6 +120,7 @@ static void forget(struct machine_devices *devices, struct machine_slot *slot)
 
 	slot->state = SLOT_EMPTY;
 	slot->count = 0;
+	slot->announced = 0;
 	for (unsigned i = 0; i < count; i++) {
 		unsigned number = slot->functions[i]->number;
 
@@ -174,10 +177,9 @@ static int put_function(struct machine_device *device, struct error *err)
 	return devices_put(device, place, err);
 }
 
-static int put_all(struct machine_devices *devices, struct machine_slot *slot, struct error *err)
+/* What can take its time, and what can fail. */
+static int make_ready(struct machine_devices *devices, struct machine_slot *slot, struct error *err)
 {
-	const struct pci_link *link = NULL;
-
 	if (!slot->wanted)
 		error_set(err, -ETIMEDOUT, slot->functions[0]->passthrough.vfio.name,
 			"other functions of its slot have not come with it");
@@ -187,6 +189,13 @@ static int put_all(struct machine_devices *devices, struct machine_slot *slot, s
 		check_windows(slot, err);
 	if (!err->code)
 		devices->reach(devices->opaque, err);
+	return err->code;
+}
+
+static int put_all(struct machine_devices *devices, struct machine_slot *slot, struct error *err)
+{
+	const struct pci_link *link = NULL;
+
 	devices->hold(devices->opaque, true);
 	for (unsigned i = 0; i < slot->count && !err->code; i++) {
 		put_function(slot->functions[i], err);
@@ -211,17 +220,53 @@ static void reach_all(struct machine_devices *devices)
 	}
 }
 
+/*
+ * A guest waits for the link before it asks what there is: 120 ms in Linux. Meanwhile the device is opened, for which the
+ * kernel resets it (100 ms).
+ */
+static void announce(struct machine_slot *slot)
+{
+	if (slot->due || slot->announced)
+		return;
+	slot->announced = clock_ms();
+	pci_port_announce(slot->port);
+}
+
+/* The guest may still be looking for it, or rest since it has given up. */
+static void withdraw(struct machine_slot *slot)
+{
+	if (!slot->announced)
+		return;
+	slot->announced = 0;
+	pci_port_unplug(slot->port);
+	slot->due = clock_ms() + AWAIT_MS + REST_MS;
+}
+
+/* Then it comes as one that has not been announced. */
+static bool is_too_late(const struct machine_slot *slot)
+{
+	return slot->announced && clock_ms() - slot->announced > AWAIT_MS;
+}
+
 static void plug(struct machine_devices *devices, struct machine_slot *slot)
 {
 	struct error err = { 0 };
 
-	put_all(devices, slot, &err);
+	make_ready(devices, slot, &err);
+	if (!err.code && is_too_late(slot)) {
+		withdraw(slot);
+		return;
+	}
+	if (!err.code)
+		put_all(devices, slot, &err);
 	for (unsigned i = 0; i < slot->count; i++)
 		devices->plugged(devices->opaque, slot->functions[i]->request, &err);
-	if (err.code)
+	if (err.code) {
 		take_out(devices, slot);
-	else
+		withdraw(slot);
+	} else {
 		slot->state = SLOT_PLUGGED;
+	}
 	reach_all(devices);
 }
 
@@ -243,6 +288,8 @@ static void look_at(struct machine_devices *devices, struct machine_slot *slot)
 {
 	if (slot->state == SLOT_OPENING && !slot->due && !waits_for_more(slot) && all_done(slot))
 		plug(devices, slot);
+	else if (slot->state == SLOT_OPENING)
+		announce(slot);
 	if (slot->state == SLOT_ASKED && has_let_go(devices, slot))
 		pull(devices, slot);
 	if (slot->state == SLOT_CLOSING && all_done(slot))
@@ -373,6 +420,7 @@ int devices_plug(struct machine_devices *devices, unsigned number, const struct 
 	slot->state = SLOT_OPENING;
 	slot->functions[slot->count++] = device;
 	start_thread(device, open_device);
+	announce(slot);
 	return 0;
 }
 

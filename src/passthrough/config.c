@@ -552,16 +552,16 @@ static void show_vga(struct passthrough *device, const uint8_t *original)
 	}
 }
 
-/* The device's own configuration space, as far as it has one; size is a multiple of 4. */
+/*
+ * The device's own configuration space, as far as it has one: by one system call, for a device that comes while
+ * the guest runs is copied with the vCPUs held. What cannot be read is ff, as on a bus.
+ */
 static int read_original(
 	struct vfio_device *vfio, uint8_t *original, uint64_t size, struct error *err)
 {
 	size = min_u64(size, vfio->regions[VFIO_PCI_CONFIG_REGION_INDEX].size);
-	for (unsigned at = 0; at + 4 <= size; at += 4) {
-		uint32_t value = vfio_region_read(vfio, VFIO_PCI_CONFIG_REGION_INDEX, at, 4);
-
-		memcpy(&original[at], &value, 4);
-	}
+	memset(original, 0xff, size);
+	vfio_region_copy(vfio, VFIO_PCI_CONFIG_REGION_INDEX, original, size);
 	if (original[PCI_VENDOR_ID] == 0xff && original[PCI_VENDOR_ID + 1] == 0xff) {
 		error_set(err, -ENODEV, vfio->name,
 			"does not answer: its configuration space reads ff");

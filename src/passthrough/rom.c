@@ -48,7 +48,8 @@ static void read_own_rom(struct passthrough *device)
 
 	device->rom_known = true;
 	memset(bytes, 0xff, device->pci.bars[PCI_ROM].size);
-	code = vfio_region_copy(&device->vfio, VFIO_PCI_ROM_REGION_INDEX, bytes);
+	code = vfio_region_copy(&device->vfio, VFIO_PCI_ROM_REGION_INDEX, bytes,
+		device->vfio.regions[VFIO_PCI_ROM_REGION_INDEX].size);
 	if (code)
 		log_warning("%s: its option ROM cannot be read (%s), and the guest finds none; "
 			    "next: --device %s,rom=FILE shows it one that is in a file",

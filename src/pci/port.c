@@ -207,17 +207,31 @@ static void settle_port(struct pci_port *port)
 	pci_bus_settle(&port->bridge.device.bus->root->bus);
 }
 
+/*
+ * With the button, for a system that has one may listen to it alone (Linux does); it then wants to
+ * wait for a second thought, and the presence tells it that there is none.
+ */
+static void show_presence(struct pci_port *port)
+{
+	if (is_occupied(port))
+		return;
+	set_express16(port, PCI_EXP_SLTSTA, express16(port, PCI_EXP_SLTSTA) | PCI_EXP_SLTSTA_PDS);
+	show_event(port, PCI_EXP_SLTSTA_PDC | PCI_EXP_SLTSTA_ABP |
+				 (update_link(port) ? PCI_EXP_SLTSTA_DLLSC : 0));
+}
+
+void pci_port_announce(struct pci_port *port)
+{
+	pthread_mutex_lock(&port->bridge.device.lock);
+	show_presence(port);
+	settle_port(port);
+}
+
 void pci_port_plug(struct pci_port *port, const struct pci_link *link)
 {
 	pthread_mutex_lock(&port->bridge.device.lock);
 	set_link(port, link);
-	set_express16(port, PCI_EXP_SLTSTA, express16(port, PCI_EXP_SLTSTA) | PCI_EXP_SLTSTA_PDS);
-	/*
-	 * With the button, for a system that has one may listen to it alone (Linux does); it then wants to
-	 * wait for a second thought, and the presence tells it that there is none.
-	 */
-	show_event(port, PCI_EXP_SLTSTA_PDC | PCI_EXP_SLTSTA_ABP |
-				 (update_link(port) ? PCI_EXP_SLTSTA_DLLSC : 0));
+	show_presence(port);
 	settle_port(port);
 }
 

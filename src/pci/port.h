@@ -38,9 +38,11 @@ unsigned pci_port_slot(const struct pci_port *port);
 void pci_port_occupy(struct pci_port *port, const struct pci_link *link);
 
 /*
- * While it runs: a device has been put on the port's bus, or is taken from it without a word. The guest
- * gets the events for it.
+ * While it runs: a device is about to come, has been put on the port's bus, or is taken from it without a
+ * word. The guest gets the events for it: one time for the first two, which need not both be told of. A guest that
+ * sees the link up asks nothing of the device for 100 ms, and may then ask for a second (6.6.1).
  */
+void pci_port_announce(struct pci_port *port);
 void pci_port_plug(struct pci_port *port, const struct pci_link *link);
 void pci_port_unplug(struct pci_port *port);
 

@@ -130,11 +130,9 @@ void vfio_region_write(
 		return; /* lost, as a write to a device that does not answer */
 }
 
-int vfio_region_copy(struct vfio_device *device, unsigned region, void *bytes)
+int vfio_region_copy(struct vfio_device *device, unsigned region, void *bytes, uint64_t size)
 {
-	const struct vfio_region *info = &device->regions[region];
-
-	return fd_pread_all(device->fd, bytes, info->size, info->fd_offset);
+	return fd_pread_all(device->fd, bytes, size, device->regions[region].fd_offset);
 }
 
 /* Reserve addresses so that one with the wanted remainder modulo alignment is among them. */

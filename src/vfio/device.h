@@ -64,8 +64,8 @@ uint64_t vfio_region_read(
 void vfio_region_write(struct vfio_device *device, unsigned region, uint64_t offset, unsigned size,
 	uint64_t value);
 
-/* A readable region whole, into as many bytes. 0 or a negative errno. */
-int vfio_region_copy(struct vfio_device *device, unsigned region, void *bytes);
+/* The first size bytes of a readable region. 0 or a negative errno. */
+int vfio_region_copy(struct vfio_device *device, unsigned region, void *bytes, uint64_t size);
 
 /*
  * Map part of a region into this process, at an address that is congruent to the region's offset

@@ -733,6 +733,42 @@ static void what_comes_right_after_another_waits_a_while(void **state)
 	devices_close(&fixture->devices);
 }
 
+/* The guest waits for the link while the host's kernel resets the device. */
+static void one_that_is_being_opened_is_announced(void **state)
+{
+	struct fixture *fixture = *state;
+
+	attach_one_of(fixture);
+	start_to_plug(fixture, 1, 1);
+	assert_true(port_get(fixture, 0, PCI_EXP_SLTSTA) & PCI_EXP_SLTSTA_PDS);
+	port_set(fixture, 0, PCI_EXP_SLTCTL, 0);
+	port_set(fixture, 0, PCI_EXP_SLTSTA, 0xffff);
+	assert_int_equal(id_behind(fixture, 0, 0), 0xffffffff);
+	run_until(fixture, 1);
+	assert_int_equal(id_behind(fixture, 0, 0), 1 << 16 | 0x8086);
+	assert_int_equal(port_get(fixture, 0, PCI_EXP_SLTSTA), PCI_EXP_SLTSTA_PDS);
+	devices_close(&fixture->devices);
+}
+
+/* A guest that has waited a second in vain takes the slot for empty. */
+static void one_that_opens_slowly_is_shown_anew(void **state)
+{
+	struct fixture *fixture = *state;
+
+	attach_one_of(fixture);
+	start_to_plug(fixture, 1, 1);
+	poll(NULL, 0, 1100);
+	loop_step(fixture->loop, 1000);
+	assert_int_equal(fixture->plugged, 0);
+	assert_false(port_get(fixture, 0, PCI_EXP_SLTSTA) & PCI_EXP_SLTSTA_PDS);
+	assert_in_range(devices_patience(&fixture->devices), 2000, 2500);
+	run_until(fixture, 1);
+	assert_int_equal(fixture->failure.code, 0);
+	assert_true(port_get(fixture, 0, PCI_EXP_SLTSTA) & PCI_EXP_SLTSTA_PDS);
+	assert_int_equal(devices_patience(&fixture->devices), -1);
+	devices_close(&fixture->devices);
+}
+
 static void by_force_it_is_gone_at_once(void **state)
 {
 	struct fixture *fixture = *state;
@@ -833,6 +869,7 @@ static void one_that_does_not_open_leaves_the_port_empty(void **state)
 	run_until(fixture, 2);
 	assert_int_equal(fixture->failure.code, -EIO);
 	assert_int_equal(fixture->closed, 2);
+	assert_false(port_get(fixture, 0, PCI_EXP_SLTSTA) & PCI_EXP_SLTSTA_PDS);
 	host.failing = 0;
 	plug_device(fixture, 2);
 	assert_true(port_get(fixture, 0, PCI_EXP_SLTSTA) & PCI_EXP_SLTSTA_PDS);
@@ -1006,6 +1043,8 @@ int main(void)
 		DEVICES_TEST(a_guest_that_switches_a_slot_off_by_itself_has_it_back),
 		DEVICES_TEST(by_force_it_is_gone_at_once),
 		DEVICES_TEST(what_comes_right_after_another_waits_a_while),
+		DEVICES_TEST(one_that_is_being_opened_is_announced),
+		DEVICES_TEST(one_that_opens_slowly_is_shown_anew),
 		DEVICES_TEST(a_guest_that_is_asked_for_the_host_has_its_time),
 		DEVICES_TEST(a_wish_that_came_as_a_device_was_opened_is_heard),
 		DEVICES_TEST(a_guest_lets_go_of_what_the_host_wants),

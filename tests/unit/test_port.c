@@ -314,6 +314,35 @@ TEST(plugging_into_a_slot_without_power)
 	assert_true(answers());
 }
 
+/* What it has to say is said when it is announced: a second event would be that it is gone. */
+TEST(one_that_is_announced_answers_when_it_is_there)
+{
+	enable_msi();
+	set(SLTCTL, 2, LISTEN);
+	pci_port_announce(&fixture.port);
+	assert_true(link_active());
+	assert_int_equal(fixture.signals, 1);
+	acknowledge();
+	plug();
+	decode();
+	assert_true(answers());
+	assert_int_equal(fixture.signals, 1);
+	assert_int_equal(get(SLTSTA, 2), PCI_EXP_SLTSTA_PDS);
+	assert_int_equal(get(EXP + PCI_EXP_LNKSTA, 2) & PCI_EXP_LNKSTA_CLS, link.speed);
+}
+
+TEST(one_that_is_announced_does_not_come)
+{
+	enable_msi();
+	set(SLTCTL, 2, LISTEN);
+	pci_port_announce(&fixture.port);
+	acknowledge();
+	pci_port_unplug(&fixture.port);
+	assert_int_equal(fixture.signals, 2);
+	assert_int_equal(get(SLTSTA, 2), PCI_EXP_SLTSTA_PDC | PCI_EXP_SLTSTA_DLLSC);
+	assert_false(link_active());
+}
+
 /* A device goes */
 
 TEST(the_button_asks_and_the_guest_switches_off)
@@ -529,6 +558,8 @@ int main(void)
 		PORT_TEST(what_a_guest_may_write),
 		PORT_TEST(plugging_shows_all_events_at_once),
 		PORT_TEST(plugging_into_a_slot_without_power),
+		PORT_TEST(one_that_is_announced_answers_when_it_is_there),
+		PORT_TEST(one_that_is_announced_does_not_come),
 		PORT_TEST(the_button_asks_and_the_guest_switches_off),
 		PORT_TEST(a_device_is_pulled_without_a_word),
 		PORT_TEST(power_is_switched_by_change_alone),

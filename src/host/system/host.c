@@ -268,6 +268,16 @@ void host_read_kernel(const struct host *host, char release[static HOST_NAME])
 		release[0] = '\0';
 }
 
+/* A link of sysfs names each directory on its way to a device: most need not be followed, a system call for each of them. */
+static bool leads_elsewhere(const char *link, const char *directory)
+{
+	char target[PATH_MAX];
+	ssize_t got = readlink(link, target, sizeof(target) - 1);
+
+	target[got < 0 ? 0 : got] = '\0';
+	return got >= 0 && !strstr(target, strrchr(directory, '/'));
+}
+
 bool host_is_below(const struct host *host, const char *directory, const char *format, ...)
 {
 	char link[PATH_MAX], path[PATH_MAX], name[PATH_MAX / 2];
@@ -277,7 +287,8 @@ bool host_is_below(const struct host *host, const char *directory, const char *f
 	va_start(args, format);
 	vsnprintf(name, sizeof(name), format, args);
 	va_end(args);
-	if (host_path(host, link, "%s", name) || !realpath(link, path))
+	if (host_path(host, link, "%s", name) || leads_elsewhere(link, directory) ||
+		!realpath(link, path))
 		return false;
 	return strncmp(path, directory, length) == 0 && path[length] == '/';
 }
