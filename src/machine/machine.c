@@ -422,14 +422,6 @@ static int show_memory(
 	return 0;
 }
 
-static bool has_vdpa(const struct machine_config *config)
-{
-	for (unsigned i = 0; i < config->virtio_count; i++)
-		if (config->virtio[i].is_vdpa)
-			return true;
-	return false;
-}
-
 static int make_memory(struct machine *machine, struct error *err)
 {
 	const struct machine_config *config = machine->config;
@@ -444,9 +436,6 @@ static int make_memory(struct machine *machine, struct error *err)
 	for (unsigned i = 0; i < machine->memory.count; i++)
 		if (show_memory(machine, &machine->memory.regions[i], err))
 			return err->code;
-	/* What is passed through can reach all of it; otherwise much of it may never be used. */
-	if (config->device_count || config->prealloc || has_vdpa(config))
-		return fill_memory(machine, err);
 	return 0;
 }
 
@@ -625,15 +614,41 @@ static void take_apart(struct machine *machine)
 	pthread_mutex_destroy(&machine->lock);
 }
 
+/* What is passed through can reach all of RAM; otherwise much of it may never be used. */
+static bool needs_all_memory(const struct machine_config *config)
+{
+	for (unsigned i = 0; i < config->virtio_count; i++)
+		if (config->virtio[i].is_vdpa)
+			return true;
+	return config->device_count || config->prealloc;
+}
+
+/*
+ * RAM is filled from the moment that nothing else of the start is left: each change of this process's
+ * mappings, a BAR's or a thread's stack, would wait for the pieces that are being made present.
+ */
+static void start_guest(struct machine *machine, struct error *err)
+{
+	vcpus_hold(machine->vcpus, VCPUS_MEMORY);
+	if (vcpus_start(machine->vcpus, err) == 0 && needs_all_memory(machine->config))
+		fill_memory(machine, err);
+	if (!err->code)
+		vcpus_resume(machine->vcpus, VCPUS_MEMORY);
+}
+
 static void run(struct machine *machine)
 {
 	struct error failure = { 0 }; /* machine->err may be a running thread's to write */
 
-	if (machine->config->prealloc && fill_wait(machine->fill, 0))
+	if (machine->config->prealloc &&
+		(fill_memory(machine, &failure) || fill_wait(machine->fill, 0))) {
+		if (failure.code)
+			on_failure(machine, &failure);
 		return;
+	}
 	if (console_start(&machine->console, &failure) == 0) {
 		tell(machine, &(struct message){ .type = MESSAGE_READY });
-		vcpus_start(machine->vcpus, &failure);
+		start_guest(machine, &failure);
 		mapped_let_go();
 	}
 	if (failure.code)
