@@ -8,7 +8,8 @@ from pathlib import Path
 
 import kvm
 from bad_input import FAILURE
-from harness import BOOT_SECONDS, NVME_A, RUN_SECONDS, Machine, Penstock, check, command, refused, sectors, test
+from harness import (BOOT_SECONDS, NVME_A, NVME_B, RUN_SECONDS, Machine, Penstock, block_device, check, command, refused,
+                     sectors, test)
 from lablib.scenario import SECTOR
 
 MIB = 1 << 20
@@ -95,6 +96,19 @@ def a_disk_in_an_image():
             check(not Path(f"/proc/{daemon}").exists(), f"{DAEMON} outlives the machine")
         check("2 queues" in machine.output, "the disk has not a queue for each CPU")
         check_image(image, "guest")
+
+
+@test(only=Penstock)
+def a_block_device_past_the_page_cache():
+    """A disk of the host's, by the kernel's older asynchronous I/O. What is written is what was there."""
+    with Machine(more=["--disk", f"{block_device(NVME_B)},cache=none,format=raw"]) as machine:
+        machine.expect("# ", BOOT_SECONDS)
+        daemon = find_daemon(machine)
+        check_confined(daemon)
+        check("/[aio]" in Path(f"/proc/{daemon}/maps").read_text(), f"{DAEMON} has no asynchronous I/O")
+        machine.type("disk verify /dev/vda nvme-b 0 4M && disk stamp /dev/vda nvme-b 4M 4M && "
+                     "disk verify /dev/vda nvme-b 4M 8M && reads /dev/vda 32 500 && poweroff -f\n")
+        machine.succeed()
 
 
 def check_has_ring(pid):
