@@ -95,10 +95,11 @@ static const struct option *find_key(const struct option *options, const char *n
 	return NULL;
 }
 
+/* NULL: half of the letters would have to be others. */
 static const char *nearest_key(const struct option *options, const char *name)
 {
 	unsigned least = UINT32_MAX;
-	const char *nearest = "";
+	const char *nearest = NULL;
 
 	for (; options->name; options++) {
 		unsigned far = spelling_distance(name, options->name);
@@ -108,7 +109,7 @@ static const char *nearest_key(const struct option *options, const char *name)
 		least = far;
 		nearest = options->name;
 	}
-	return nearest;
+	return least > strlen(name) / 2 ? NULL : nearest;
 }
 
 /* As it is written in a file: "memory: SIZE". */
@@ -288,7 +289,7 @@ static int read_key(struct reader *reader, unsigned *lines)
 	const struct option *option;
 	unsigned *line;
 	char place[128];
-	const char *name;
+	const char *name, *nearest;
 
 	place_of(reader, &event->start_mark, place);
 	if (event->type != YAML_SCALAR_EVENT)
@@ -299,7 +300,11 @@ static int read_key(struct reader *reader, unsigned *lines)
 	option = find_key(reader->options, name);
 	if (!option) {
 		error_set(reader->err, -EINVAL, place, "there is no key '%.*s'", WORD_SHOWN, name);
-		error_hint(reader->err, "did you mean %s?", nearest_key(reader->options, name));
+		nearest = nearest_key(reader->options, name);
+		if (nearest)
+			error_hint(reader->err, "did you mean %s?", nearest);
+		else
+			error_hint(reader->err, "'penstock config --defaults' shows them all");
 		return reader->err->code;
 	}
 	line = &lines[option - reader->options];
