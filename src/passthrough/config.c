@@ -608,7 +608,7 @@ int passthrough_describe(
 	uint8_t original[PCI_CFG_SPACE_SIZE + 8] = { 0 };
 	unsigned at;
 
-	*traits = (struct passthrough_traits){ 0 };
+	*traits = (struct passthrough_traits){ .link = { .speed = 1, .width = 1 } };
 	if (read_original(&device->vfio, original, PCI_CFG_SPACE_SIZE, err))
 		return err->code;
 	if (describe_all_bars(device, original, traits->bars, err))

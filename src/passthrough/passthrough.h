@@ -89,7 +89,7 @@ struct passthrough {
 /* What an opened device is to the one who chooses its place in the guest. */
 struct passthrough_traits {
 	bool endpoint;        /* a PCI Express endpoint: it belongs behind a port */
-	struct pci_link link; /* of an endpoint */
+	struct pci_link link; /* for a port; the slowest where it has none */
 	struct pci_bar bars[PCI_RANGES];
 };
 

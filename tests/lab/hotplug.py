@@ -156,6 +156,25 @@ def the_first_device_comes_later():
         cycle(machine, DISK, FEW)
 
 
+def expect_after(machine, condition, word):
+    """The guest's shell says the word once the condition holds."""
+    machine.type(f'until {condition}; do sleep 0.2; done; echo {word[:2]}""{word[2:]}\n')
+    machine.expect(word)
+
+
+@test(only=Penstock)
+def a_device_without_a_link_comes_and_goes():
+    """A conventional one, behind an empty port: Linux looks at the port's link first."""
+    with Machine(name=NAME, memory="256M") as machine:
+        machine.expect("USERSPACE-UP", BOOT_SECONDS)
+        attach(EDU)
+        expect_after(machine, "lspci -n | grep 1234:11e8", "CAME")
+        detach(EDU)
+        expect_after(machine, "! lspci -n | grep 1234:11e8", "WENT")
+        machine.type("poweroff -f\n")
+        check(machine.wait() == 0, machine.last_words())
+
+
 # Linux's driver of a slot waits five seconds after its button.
 BUTTON_SECONDS = 5
 

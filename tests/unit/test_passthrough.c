@@ -612,7 +612,7 @@ static void a_link_is_told_for_the_port_above(void **state)
 		{ PCI_EXP_TYPE_ENDPOINT, 0x0020, 0x0104, 4, 16 },
 		{ PCI_EXP_TYPE_ENDPOINT, 0, 0, 1, 1 },
 		{ PCI_EXP_TYPE_ENDPOINT, 0x002f, 0, 6, 2 },
-		{ PCI_EXP_TYPE_RC_END, 0x1023, 0x0104, 0, 0 },
+		{ PCI_EXP_TYPE_RC_END, 0x1023, 0x0104, 1, 1 },
 	};
 	struct fixture *fixture = *state;
 	struct passthrough_traits traits;
@@ -631,8 +631,15 @@ static void a_link_is_told_for_the_port_above(void **state)
 		assert_int_equal(traits.endpoint, links[i].type != PCI_EXP_TYPE_RC_END);
 		assert_int_equal(traits.link.speed, links[i].speed);
 		assert_int_equal(traits.link.width, links[i].width);
-		assert_int_equal(traits.link.payload, links[i].speed ? 2 : 0);
+		assert_int_equal(traits.link.payload, traits.endpoint ? 2 : 0);
 	}
+	/* A conventional device, which may come to an empty port later: Linux takes none without a lane. */
+	fixture->config[PCI_CAPABILITY_LIST] = 0;
+	assert_int_equal(config_init(fixture, &err), 0);
+	assert_int_equal(passthrough_describe(&fixture->device, &traits, &err), 0);
+	assert_false(traits.endpoint);
+	assert_int_equal(traits.link.speed, 1);
+	assert_int_equal(traits.link.width, 1);
 }
 
 /* The next capability begins where one of version 2 without a link ends. */
