@@ -132,6 +132,35 @@ static void forget(struct machine_devices *devices, struct machine_slot *slot)
 
 /* Into the guest. */
 
+/* Most devices have their ports in memory, too; one that has not is of no use without them. */
+static bool needs_io(const struct machine_device *device)
+{
+	bool io = false;
+
+	for (unsigned i = 0; i < PCI_RANGES; i++) {
+		enum pci_bar_kind kind = device->place.bars[i].kind;
+
+		if (kind == PCI_BAR_MEM32 || kind == PCI_BAR_MEM64)
+			return false;
+		io |= kind == PCI_BAR_IO;
+	}
+	return io;
+}
+
+static int check_io(const struct machine_slot *slot, struct error *err)
+{
+	for (unsigned i = 0; i < slot->count && !slot->port->bridge.secondary.windows.io.size;
+		i++) {
+		if (!needs_io(slot->functions[i]))
+			continue;
+		error_set(err, -ENOSPC, slot->functions[i]->passthrough.vfio.name,
+			"its BARs are I/O ports alone, and the empty port has none for it");
+		error_hint(err, "give it to the machine at the start");
+		break;
+	}
+	return err->code;
+}
+
 /* The guest puts the BARs into the port's windows, whose sizes are powers of two, as those of BARs are. */
 static int check_windows(const struct machine_slot *slot, struct error *err)
 {
@@ -185,7 +214,7 @@ static int make_ready(struct machine_devices *devices, struct machine_slot *slot
 			"other functions of its slot have not come with it");
 	for (unsigned i = 0; i < slot->count && !err->code; i++)
 		*err = slot->functions[i]->err;
-	if (!err->code)
+	if (!err->code && check_io(slot, err) == 0)
 		check_windows(slot, err);
 	if (!err->code)
 		devices->reach(devices->opaque, err);

@@ -983,6 +983,22 @@ static void functions_that_do_not_fit_together_are_refused(void **state)
 	devices_close(&fixture->devices);
 }
 
+static void a_device_of_io_ports_alone_is_refused(void **state)
+{
+	static const uint32_t io = PCI_BASE_ADDRESS_SPACE_IO;
+	struct fixture *fixture = *state;
+
+	attach_one_of_three(fixture, 0, 1);
+	host.bar_size = 32;
+	assert_int_equal(pwrite(host.files[1], &io, sizeof(io), PCI_BASE_ADDRESS_0), sizeof(io));
+	start_to_plug(fixture, 1, 1);
+	run_until(fixture, 1);
+	assert_int_equal(fixture->failure.code, -ENOSPC);
+	assert_string_equal(fixture->failure.what,
+		"its BARs are I/O ports alone, and the empty port has none for it");
+	devices_close(&fixture->devices);
+}
+
 static void note_bus(
 	void *opaque, const struct pci_device *device, const struct message_function *function)
 {
@@ -1054,6 +1070,7 @@ int main(void)
 		DEVICES_TEST(two_reach_each_other_and_one_nobody),
 		DEVICES_TEST(without_function_0_the_first_one_takes_its_place),
 		DEVICES_TEST(functions_that_do_not_fit_together_are_refused),
+		DEVICES_TEST(a_device_of_io_ports_alone_is_refused),
 		DEVICES_TEST(a_dark_slot_is_told_with_its_own_bus),
 		DEVICES_TEST(the_end_comes_in_the_midst),
 	};
