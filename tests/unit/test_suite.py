@@ -292,14 +292,15 @@ class SecondKernel(Base):
                          ("1 passed, 1 failed, 0 skipped", 1))
 
     def test_a_choice_and_all(self):
-        """Without a name the hosts run what harness.AGAIN says, and tell how much there is beside."""
+        """Without a name the hosts run what is theirs and what harness.AGAIN says, and tell how much there is beside."""
         for hosts, short in (((), True), (("--kernel", "newest"), False)):
             with self.subTest(hosts=hosts):
                 self.suite(*[("", "", 0)] * 10, names=(), hosts=hosts, built=True)
                 asked = dict(zip(self.started, self.asked))
                 for host in harness.AGAIN if short else self.on_it:
                     there = {one.name for one in harness.selected(host, [])}
-                    wanted = set(harness.AGAIN[host].short) if short else there
+                    own = {one.name for one in harness.tests if one.host == host and not one.long}
+                    wanted = own | set(harness.AGAIN[host].short) if short else there
                     self.assertEqual(set(asked[host]), wanted)
                     told = f"{len(there - wanted)} of '{host}'" in self.output
                     self.assertEqual(told, short)
