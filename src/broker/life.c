@@ -9,6 +9,7 @@
 #include "base/size.h"
 #include "broker/oom.h"
 #include "broker/ram.h"
+#include "broker/reset.h"
 #include "broker/signals.h"
 #include "broker/vfio.h"
 #include "host/system/guard.h"
@@ -313,6 +314,15 @@ static void take_crash_loaded(struct watch *watch)
 	broker_tell_panic(broker, "GUEST_CRASHLOADED", "run");
 }
 
+static void note_closed(struct watch *watch, unsigned number)
+{
+	const struct broker_device *device = &watch->broker->devices[number];
+
+	if (watch->open >> number & 1 && broker_device_is_in(device))
+		broker_reset_mute(&watch->broker->host, &device->bdf);
+	watch->open &= ~(1ULL << number);
+}
+
 /* The other end may be in a guest's hands: what it sends means no more than it says. */
 static void take_message(struct watch *watch, const struct message *message)
 {
@@ -336,7 +346,7 @@ static void take_message(struct watch *watch, const struct message *message)
 		break;
 	case MESSAGE_CLOSED:
 		if (message->device < MACHINE_DEVICES_MAX)
-			watch->open &= ~(1ULL << message->device);
+			note_closed(watch, message->device);
 		/* At the machine's end they stay ours for its next life, or all go. */
 		if (watch->phase == RUNNING)
 			broker_devices_closed(watch->broker, message->device);
@@ -513,8 +523,11 @@ int broker_life(struct broker *broker, struct broker_life *life, struct error *e
 		kill_machine(&watch);
 	}
 	life->pid = watch.pid;
-	if (wait_for_end(&watch, &life->status, err) == 0)
+	if (wait_for_end(&watch, &life->status, err) == 0) {
 		hear_last_words(&watch);
+		for (unsigned i = 0; i < MACHINE_DEVICES_MAX; i++)
+			note_closed(&watch, i);
+	}
 	if (watch.guest_since)
 		life->ran_ms = guard_now() - watch.guest_since;
 	stop_listening(&watch);

@@ -82,9 +82,12 @@ static void write_direct(struct passthrough *device, unsigned offset, unsigned s
  * The device's own command register has decoding always on: BARs appear and vanish in the guest by
  * memory slots, which is cheaper than to have the kernel tear down our mappings of them.
  */
-static void forward_command(struct passthrough *device)
+void passthrough_forward_command(struct passthrough *device)
 {
 	uint16_t command = pci_get16(&device->pci, PCI_COMMAND) & COMMAND_FORWARDED;
+
+	if (!device->has_handler)
+		command |= PCI_COMMAND_INTX_DISABLE;
 
 	for (unsigned i = 0; i < PCI_DECODES; i++) {
 		enum pci_bar_kind kind = device->pci.bars[i].kind;
@@ -163,7 +166,7 @@ void passthrough_config_write(
 		write_direct(device, offset, size, value);
 	after = pci_get16(pci, PCI_COMMAND);
 	if ((before ^ after) & COMMAND_FORWARDED)
-		forward_command(device);
+		passthrough_forward_command(device);
 	if ((before ^ after) & PCI_COMMAND_INTX_DISABLE ||
 		msi_touched(&device->msi, offset, size) ||
 		msix_touched(&device->msix, offset, size))
@@ -648,6 +651,6 @@ int passthrough_config_init(
 	show_capabilities(device, &list, original);
 	if (region->size >= PCI_CONFIG_SIZE)
 		show_extended(device, original);
-	forward_command(device);
+	passthrough_forward_command(device);
 	return 0;
 }

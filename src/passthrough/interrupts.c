@@ -380,7 +380,11 @@ int passthrough_interrupts_init(struct passthrough *device, struct error *err)
 		.intx_resample = -1,
 	};
 	code = enter_mode(device, wanted_mode(device));
-	return code ? go_without_intx(device, code, err) : 0;
+	if (code)
+		return go_without_intx(device, code, err);
+	device->has_handler = true;
+	passthrough_forward_command(device);
+	return 0;
 }
 
 void passthrough_interrupts_destroy(struct passthrough *device)

@@ -63,6 +63,7 @@ struct passthrough {
 	bool plain; /* whatever quirks.h says of it; set before passthrough_describe() */
 	struct kvm_vm *vm;
 	bool at_3c3;      /* QUIRK_PORTS_AT_3C3 */
+	bool has_handler; /* on the host, for its line; without one the line stays off at the device */
 	unsigned gsi;     /* the line that its interrupt pin is wired to */
 	unsigned pm;      /* offset of the power-management capability; 0: none */
 	unsigned express; /* of PCI Express's */
@@ -138,6 +139,7 @@ void passthrough_reach_window(
 void passthrough_unreach_window(
 	struct passthrough *device, unsigned bar, struct passthrough_window *window);
 extern const struct pci_device_ops passthrough_pci_ops;
+void passthrough_forward_command(struct passthrough *device);
 int passthrough_config_init(
 	struct passthrough *device, const struct passthrough_place *place, struct error *err);
 uint32_t passthrough_config_read(struct pci_device *pci, unsigned offset, unsigned size);

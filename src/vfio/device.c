@@ -6,6 +6,7 @@
 #include "vfio/capability.h"
 
 #include <errno.h>
+#include <linux/pci_regs.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -92,6 +93,16 @@ static int read_all(struct vfio_device *device, struct error *err)
 	return 0;
 }
 
+/* VFIO has switched its line on, which nobody hears yet. See vfio_device_open(). */
+static void switch_intx_off(struct vfio_device *device)
+{
+	uint64_t command = vfio_region_read(device, VFIO_PCI_CONFIG_REGION_INDEX, PCI_COMMAND, 2);
+
+	if (device->irqs[VFIO_PCI_INTX_IRQ_INDEX].count && command != UINT64_MAX)
+		vfio_region_write(device, VFIO_PCI_CONFIG_REGION_INDEX, PCI_COMMAND, 2,
+			command | PCI_COMMAND_INTX_DISABLE);
+}
+
 int vfio_device_open(struct vfio_device *device, struct vfio_iommu *iommu,
 	const struct vfio_source *source, struct error *err)
 {
@@ -100,7 +111,9 @@ int vfio_device_open(struct vfio_device *device, struct vfio_iommu *iommu,
 	if (iommu->ops->add_device(iommu, device, source, err))
 		return err->code;
 	__atomic_add_fetch(&iommu->devices, 1, __ATOMIC_RELEASE);
-	return read_all(device, err);
+	if (read_all(device, err) == 0)
+		switch_intx_off(device);
+	return err->code;
 }
 
 void vfio_device_close(struct vfio_device *device)

@@ -84,7 +84,8 @@ static int set_intx(const struct vfio_irq_set *set)
 		return refuse(EINVAL);
 	switch (set->flags & VFIO_IRQ_SET_ACTION_TYPE_MASK) {
 	case VFIO_IRQ_SET_ACTION_TRIGGER:
-
+		if (pread(host.device, &host.intx_command, 2, PCI_COMMAND) != 2)
+			return refuse(EIO);
 		host.intx_on = set->count;
 		host.intx_fd = fd ? *fd : -1;
 		host.intx_masked = false;

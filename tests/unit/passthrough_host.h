@@ -54,6 +54,7 @@ struct fake_host {
 	unsigned calls;          /* for MSI and MSI-X */
 	int intx_fd, intx_resample;
 	bool intx_on, intx_masked;
+	uint16_t intx_command; /* the device's, as it was switched on or off */
 	int request_fd, error_fd;
 	struct kvm_userspace_memory_region slots[FAKE_SLOTS];
 	unsigned slot_calls, irqfd_calls;

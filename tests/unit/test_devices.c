@@ -363,6 +363,21 @@ static void they_open_and_close_all_at_once(void **state)
 		assert_false(is_open(host.files[i]));
 }
 
+/* Of one that is open, and of which no interrupt has been asked for yet. */
+static void the_line_of_one_that_has_been_opened_is_off(void **state)
+{
+	struct fixture *fixture = *state;
+	struct error err = { 0 };
+	uint16_t command;
+
+	assert_int_equal(open_all(fixture, &err), 0);
+	for (unsigned i = 0; i < COUNT; i++) {
+		assert_int_equal(pread(host.files[i], &command, 2, PCI_COMMAND), 2);
+		assert_int_equal(command, PCI_COMMAND_INTX_DISABLE);
+	}
+	devices_close(&fixture->devices);
+}
+
 static void a_device_that_does_not_open_is_told_and_the_others_are_closed(void **state)
 {
 	struct fixture *fixture = *state;
@@ -1044,6 +1059,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		DEVICES_TEST(they_open_and_close_all_at_once),
+		DEVICES_TEST(the_line_of_one_that_has_been_opened_is_off),
 		DEVICES_TEST(a_device_that_does_not_open_is_told_and_the_others_are_closed),
 		DEVICES_TEST(a_group_that_is_not_viable_is_refused),
 		DEVICES_TEST(kvm_must_know_of_the_groups),

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "broker/reset.h"
 
+#include "base/fd.h"
 #include "host/fixture.h"
 #include "host/journal/used.h"
 #include "test.h"
@@ -10,7 +11,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* What a user is told of a device that nothing resets. */
+/* What a user is told of a device that nothing resets, and what is done for the host. */
 
 #define PORT  "/sys/devices/pci0000:00/0000:00:01.0"
 #define CARD  PORT "/0000:01:00.0"
@@ -85,6 +86,33 @@ static void nothing_is_told_of_a_device_that_is_reset(void **state)
 	assert_non_null(strstr(said, "0000:01:00.0: it cannot be reset"));
 }
 
+/* Eight bytes of configuration space, the command register behind the ids. */
+static unsigned command_after(struct fixture *fixture, const char *path, const struct bdf *bdf)
+{
+	char config[PATH_MAX], file[PATH_MAX], bytes[16];
+
+	snprintf(config, sizeof(config), "%s/config", path);
+	assert_int_equal(host_path(&fixture->host, file, "%s", config), 0);
+	fixture_file(fixture, config, "\x86\x80\x33\x15\x03\x01\x10\x20");
+	broker_reset_mute(&fixture->host, bdf);
+	assert_int_equal(fd_read_file(file, bytes, sizeof(bytes)), 8);
+	assert_memory_equal(bytes, "\x86\x80\x33\x15\x03", 5);
+	assert_memory_equal(&bytes[6], "\x10\x20", 2);
+	return (uint8_t)bytes[5];
+}
+
+/* Between two users; what is reset says nothing by then. */
+static void the_line_of_a_device_that_nothing_resets_is_switched_off(void **state)
+{
+	struct fixture *fixture = *state;
+
+	fixture_device(fixture, ALONE, "0x030000", "vfio-pci", 14);
+	assert_int_equal(command_after(fixture, ALONE, &alone), 0x05);
+	fixture_file(fixture, ALONE "/reset_method", "pm\n");
+	assert_int_equal(command_after(fixture, ALONE, &alone), 0x01);
+	broker_reset_mute(&fixture->host, &card); /* it has gone */
+}
+
 static void what_is_no_note_is_not_believed(void **state)
 {
 	static const char *const notes[] = { "", "\n", "cut", "a b\n", "../x\n", "a\nb\n" };
@@ -106,6 +134,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		CASE(the_second_machine_is_told_of_the_first),
 		CASE(nothing_is_told_of_a_device_that_is_reset),
+		CASE(the_line_of_a_device_that_nothing_resets_is_switched_off),
 		CASE(what_is_no_note_is_not_believed),
 	};
 

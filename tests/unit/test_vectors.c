@@ -30,6 +30,17 @@ static void intx_goes_from_vfio_to_kvm(void **state)
 	assert_true(host.intx_resample > 0);
 }
 
+/* What no reset has silenced raises it, and others may share it. */
+static void the_line_is_off_until_somebody_hears_it(void **state)
+{
+	struct fixture *fixture = *state;
+
+	add_intx(fixture, 1);
+	attach(fixture);
+	assert_true(host.intx_command & PCI_COMMAND_INTX_DISABLE);
+	assert_false(device_get(fixture, PCI_COMMAND, 2) & PCI_COMMAND_INTX_DISABLE);
+}
+
 /* Pins are four; a device has one of them if VFIO can give it. */
 static void a_pin_is_a_line(void **state)
 {
@@ -736,6 +747,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		PASSTHROUGH_TEST(intx_goes_from_vfio_to_kvm),
+		PASSTHROUGH_TEST(the_line_is_off_until_somebody_hears_it),
 		PASSTHROUGH_TEST(a_pin_is_a_line),
 		PASSTHROUGH_TEST(without_a_pin_there_is_no_intx),
 		PASSTHROUGH_TEST(intx_is_masked_by_the_guest),
