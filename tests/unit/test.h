@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 
 #include <cmocka.h>
 
@@ -29,6 +30,8 @@ static inline int test_exit_code(int failed, size_t count)
 	return !failed && tests_skipped == count ? 77 /* skipped, to Meson */ : failed;
 }
 
-#define test_run(tests) \
-	test_exit_code( \
-		cmocka_run_group_tests((tests), NULL, NULL), sizeof(tests) / sizeof((tests)[0]))
+/* All, or those alone that the environment's CMOCKA_TEST_FILTER names: "a_*". */
+#define test_run(tests)                                                     \
+	(cmocka_set_test_filter(getenv("CMOCKA_TEST_FILTER")),              \
+		test_exit_code(cmocka_run_group_tests((tests), NULL, NULL), \
+			sizeof(tests) / sizeof((tests)[0])))
