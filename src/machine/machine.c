@@ -620,7 +620,7 @@ static bool needs_all_memory(const struct machine_config *config)
 	for (unsigned i = 0; i < config->virtio_count; i++)
 		if (config->virtio[i].is_vdpa)
 			return true;
-	return config->device_count || config->prealloc;
+	return config->device_count;
 }
 
 /*

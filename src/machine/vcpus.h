@@ -57,8 +57,8 @@ void vcpus_pause(struct vcpus *vcpus, enum vcpus_holder holder);
 void vcpus_resume(struct vcpus *vcpus, enum vcpus_holder holder);
 
 /*
- * Have them held, from a vCPU's own thread, which does not wait: the others leave the guest soon after. Whoever
- * resumes for this holder has paused for another one before.
+ * Have them held, without waiting for it. From a vCPU's own thread: the others leave the guest soon after, and whoever
+ * resumes for this holder has paused for another one before. Before vcpus_start(): they start held.
  */
 void vcpus_hold(struct vcpus *vcpus, enum vcpus_holder holder);
 

@@ -88,7 +88,6 @@ void passthrough_forward_command(struct passthrough *device)
 
 	if (!device->has_handler)
 		command |= PCI_COMMAND_INTX_DISABLE;
-
 	for (unsigned i = 0; i < PCI_DECODES; i++) {
 		enum pci_bar_kind kind = device->pci.bars[i].kind;
 

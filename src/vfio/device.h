@@ -48,9 +48,10 @@ struct vfio_device {
 
 /*
  * Join the device to the IOMMU, open it and read what it has; the kernel resets it, which takes its
- * time. The source's descriptor is no longer the caller's, whatever comes of it. Its interrupt line (INTx) is off, by
- * the command register: what no reset has silenced would raise it, and before vfio_irq_set() nobody on the host has a handler for
- * it. Where others share the line the kernel then switches it off for all of them ("nobody cared").
+ * time. The source's descriptor is no longer the caller's, whatever comes of it. Its interrupt line
+ * (INTx) is off, by the command register: what no reset has silenced would raise it, and before
+ * vfio_irq_set() nobody on the host has a handler for it. Where others share the line the kernel then
+ * switches it off for all of them ("nobody cared").
  */
 int vfio_device_open(struct vfio_device *device, struct vfio_iommu *iommu,
 	const struct vfio_source *source, struct error *err);

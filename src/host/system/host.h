@@ -87,6 +87,9 @@ int host_read_link(const struct host *host, char *name, size_t size, const char 
 /* The release of the kernel, "6.12.0-amd64", fit for paths and commands; "" where it is unknown. */
 void host_read_kernel(const struct host *host, char release[static HOST_NAME]);
 
-/* Is the file that format names (below the root, symbolic links of sysfs followed) inside directory, which it is not by name? */
+/*
+ * Is the file that format names (below the root, symbolic links of sysfs followed) inside directory? By its own name it
+ * is not.
+ */
 bool host_is_below(const struct host *host, const char *directory, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
